@@ -1,0 +1,129 @@
+package event
+
+import (
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+)
+
+// Cursor says how far a client has come: it has every event addressed to it
+// whose offset is below Next of its partition. It is resumed by scanning on
+// from there for events addressed to Addr or, when set, Old.
+//
+// Old is the connection that this one itself resumed from. It is carried until
+// it is sure that no event from Next on was matched before this connection was
+// known to the filter service.
+type Cursor struct {
+	Topic  TopicID
+	Issued time.Time // seconds
+	Addr   Address
+	Old    Address // zero if none
+	Next   []int64 // next offset, by partition
+}
+
+// MaxPartitions bounds the partitions of a cursor and so of a topic.
+const MaxPartitions = 4096
+
+// ErrCursor reports a string that is no cursor of ours.
+var ErrCursor = errors.New("malformed cursor")
+
+const cursorVersion = 1
+
+// maxCursor bounds the text of a cursor: the header and MaxPartitions varints.
+const maxCursor = (64 + MaxPartitions*binary.MaxVarintLen64) * 4 / 3
+
+// Layout before base64url:
+//
+//	version 1 | topic 16 | issued, unix seconds: uvarint
+//	gateway 8 | seat: uvarint | old gateway 8 | old seat: uvarint
+//	partitions: uvarint | next offset: uvarint, for each partition
+
+// String returns the cursor as one opaque base64url token.
+func (c *Cursor) String() string { return string(c.Append(nil)) }
+
+// Append appends the cursor's text to dst.
+func (c *Cursor) Append(dst []byte) []byte {
+	b := make([]byte, 0, 64+len(c.Next)*5)
+	b = append(b, cursorVersion)
+	b = append(b, c.Topic[:]...)
+	b = binary.AppendUvarint(b, uint64(max(c.Issued.Unix(), 0)))
+	b = c.Addr.append(b)
+	b = c.Old.append(b)
+	b = binary.AppendUvarint(b, uint64(len(c.Next)))
+	for _, n := range c.Next {
+		b = binary.AppendUvarint(b, uint64(n))
+	}
+	return base64.RawURLEncoding.AppendEncode(dst, b)
+}
+
+func (a Address) append(b []byte) []byte {
+	b = binary.BigEndian.AppendUint64(b, uint64(a.Gateway))
+	return binary.AppendUvarint(b, uint64(a.Seat))
+}
+
+// ParseCursor is the inverse of Cursor.String. A cursor is untrusted input:
+// that it parses says nothing about whose it is. Errors wrap ErrCursor.
+func ParseCursor(s string) (*Cursor, error) {
+	if len(s) > maxCursor {
+		return nil, fmt.Errorf("%w: %d bytes, at most %d", ErrCursor, len(s), maxCursor)
+	}
+	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
+	if err != nil {
+		return nil, fmt.Errorf("%w: not base64url", ErrCursor)
+	}
+	r := reader{b: b}
+	if v := r.bytes(1); r.bad || v[0] != cursorVersion {
+		return nil, fmt.Errorf("%w: unknown version", ErrCursor)
+	}
+	c := &Cursor{}
+	copy(c.Topic[:], r.bytes(len(c.Topic)))
+	c.Issued = time.Unix(int64(r.uvarint(math.MaxInt32)), 0)
+	c.Addr = r.address()
+	c.Old = r.address()
+	n := r.uvarint(MaxPartitions)
+	if r.bad || n > uint64(len(r.b)) {
+		return nil, fmt.Errorf("%w: cut short", ErrCursor)
+	}
+	c.Next = make([]int64, n)
+	for i := range c.Next {
+		c.Next[i] = int64(r.uvarint(math.MaxInt64))
+	}
+	if r.bad || len(r.b) > 0 {
+		return nil, fmt.Errorf("%w: wrong length or a number out of range", ErrCursor)
+	}
+	return c, nil
+}
+
+// reader takes values off b and remembers whether one was missing or too large.
+type reader struct {
+	b   []byte
+	bad bool
+}
+
+func (r *reader) bytes(n int) []byte {
+	if r.bad || len(r.b) < n {
+		r.bad = true
+		return make([]byte, n)
+	}
+	out := r.b[:n]
+	r.b = r.b[n:]
+	return out
+}
+
+func (r *reader) uvarint(limit uint64) uint64 {
+	v, n := binary.Uvarint(r.b)
+	if r.bad || n <= 0 || v > limit {
+		r.bad = true
+		return 0
+	}
+	r.b = r.b[n:]
+	return v
+}
+
+func (r *reader) address() Address {
+	g := binary.BigEndian.Uint64(r.bytes(8))
+	return Address{Gateway(g), Seat(r.uvarint(math.MaxUint32))}
+}

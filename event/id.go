@@ -1,0 +1,67 @@
+package event
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// ID is an event's coordinate in the whole system: its partition and offset in
+// Kafka. As text it is "3-10293".
+type ID struct {
+	Partition int32
+	Offset    int64
+}
+
+// String returns the ID as clients see it.
+func (id ID) String() string { return string(id.Append(nil)) }
+
+// Append appends the ID's text to b.
+func (id ID) Append(b []byte) []byte {
+	b = strconv.AppendInt(b, int64(id.Partition), 10)
+	b = append(b, '-')
+	return strconv.AppendInt(b, id.Offset, 10)
+}
+
+// ParseID is the inverse of ID.String.
+func ParseID(s string) (ID, error) {
+	part, off, ok := strings.Cut(s, "-")
+	p, err1 := strconv.ParseUint(part, 10, 31)
+	o, err2 := strconv.ParseUint(off, 10, 63)
+	if !ok || err1 != nil || err2 != nil {
+		return ID{}, fmt.Errorf("event id %.40q: want <partition>-<offset>", s)
+	}
+	return ID{int32(p), int64(o)}, nil
+}
+
+// Gateway identifies one run of a gateway process: a random number drawn at its
+// start. Zero means none.
+type Gateway uint64
+
+// String returns the Gateway as 16 hex digits.
+func (g Gateway) String() string { return fmt.Sprintf("%016x", uint64(g)) }
+
+// ParseGateway is the inverse of Gateway.String.
+func ParseGateway(s string) (Gateway, error) {
+	n, err := strconv.ParseUint(s, 16, 64)
+	if err != nil || len(s) != 16 {
+		return 0, fmt.Errorf("gateway %.40q: want 16 hex digits", s)
+	}
+	return Gateway(n), nil
+}
+
+// Seat is a small number that a gateway gives to one connection and never again
+// to another, as long as that gateway runs.
+type Seat uint32
+
+// Address is where a connection sits. The filter service addresses events to
+// it until the gateway has forgotten the seat, which is the resume window after
+// the connection ended.
+type Address struct {
+	Gateway Gateway
+	Seat    Seat
+}
+
+// TopicID is Kafka's own identity of a topic. A topic that is deleted and made
+// again has another one, so that offsets of the old one are not taken for its.
+type TopicID [16]byte

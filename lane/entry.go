@@ -1,0 +1,282 @@
+package lane
+
+import (
+	"encoding/binary"
+	"errors"
+	"iter"
+	"math"
+	"math/bits"
+	"slices"
+
+	"eventstream/event"
+)
+
+// Layout of an entry (all numbers uvarint, unless noted):
+//
+//	version 1
+//	number of gateways | gateway 8 bytes each
+//	first offset
+//	per event:
+//	  offset - offset of the event before (0 for the first)
+//	  time - time of the event before, ms, zigzag varint
+//	  length of groups | groups
+//	  length of data | data
+//
+// A group holds the recipients at one gateway:
+//
+//	gateway's index | length of body << 1 | kind
+//	kind 0: seats, ascending: the first, then the difference to the one before
+//	kind 1: first seat | bitmap: bit i of it (lowest bit first) is seat first+i
+const entryVersion = 1
+
+// ErrEntry reports an entry that can't be decoded.
+var ErrEntry = errors.New("malformed lane entry")
+
+// Group is the recipients of an event at one gateway. Seats are ascending and
+// without duplicates.
+type Group struct {
+	Gateway event.Gateway
+	Seats   []event.Seat
+}
+
+// Packer builds an entry out of events. The zero value works.
+type Packer struct {
+	gateways []event.Gateway
+	body     []byte
+	first    int64
+	last     int64
+	time     int64
+	count    int
+	scratch  []byte
+	out      []byte
+}
+
+// Reset begins a new entry.
+func (p *Packer) Reset() {
+	p.gateways, p.body = p.gateways[:0], p.body[:0]
+	p.count, p.time = 0, 0
+}
+
+// Count is the number of events in the entry.
+func (p *Packer) Count() int { return p.count }
+
+// Len is about the size of the entry in bytes.
+func (p *Packer) Len() int { return len(p.body) + 8*len(p.gateways) + 16 }
+
+// Last is the offset of the last event in the entry.
+func (p *Packer) Last() int64 { return p.last }
+
+// Add appends an event. Offsets must ascend. timeMs is the time of its Kafka
+// record in Unix milliseconds.
+func (p *Packer) Add(offset, timeMs int64, data []byte, to []Group) {
+	if p.count == 0 {
+		p.first, p.last = offset, offset
+	}
+	p.body = binary.AppendUvarint(p.body, uint64(offset-p.last))
+	p.body = binary.AppendVarint(p.body, timeMs-p.time)
+	p.scratch = p.scratch[:0]
+	for _, g := range to {
+		p.scratch = binary.AppendUvarint(p.scratch, uint64(p.gateway(g.Gateway)))
+		p.scratch = appendSeats(p.scratch, g.Seats)
+	}
+	p.body = binary.AppendUvarint(p.body, uint64(len(p.scratch)))
+	p.body = append(p.body, p.scratch...)
+	p.body = binary.AppendUvarint(p.body, uint64(len(data)))
+	p.body = append(p.body, data...)
+	p.last, p.time = offset, timeMs
+	p.count++
+}
+
+// gateway returns g's index. There are few gateways: a scan beats a map.
+func (p *Packer) gateway(g event.Gateway) int {
+	if i := slices.Index(p.gateways, g); i >= 0 {
+		return i
+	}
+	p.gateways = append(p.gateways, g)
+	return len(p.gateways) - 1
+}
+
+// appendSeats appends a group's header and body in the shorter of both kinds.
+func appendSeats(b []byte, seats []event.Seat) []byte {
+	if len(seats) == 0 {
+		return append(b, 0)
+	}
+	first, last := seats[0], seats[len(seats)-1]
+	list := uvarintLen(uint64(first))
+	for i, s := range seats[1:] {
+		list += uvarintLen(uint64(s - seats[i]))
+	}
+	width := int(last-first)/8 + 1
+	if bitmap := uvarintLen(uint64(first)) + width; bitmap < list {
+		b = binary.AppendUvarint(b, uint64(bitmap)<<1|1)
+		b = binary.AppendUvarint(b, uint64(first))
+		at := len(b)
+		b = append(b, make([]byte, width)...)
+		for _, s := range seats {
+			b[at+int(s-first)/8] |= 1 << ((s - first) % 8)
+		}
+		return b
+	}
+	b = binary.AppendUvarint(b, uint64(list)<<1)
+	prev := event.Seat(0)
+	for _, s := range seats {
+		b = binary.AppendUvarint(b, uint64(s-prev))
+		prev = s
+	}
+	return b
+}
+
+func uvarintLen(v uint64) int {
+	n := 1
+	for ; v >= 0x80; v >>= 7 {
+		n++
+	}
+	return n
+}
+
+// Bytes returns the entry. It is valid until the next Reset or Add.
+func (p *Packer) Bytes() []byte {
+	b := append(p.out[:0], entryVersion)
+	b = binary.AppendUvarint(b, uint64(len(p.gateways)))
+	for _, g := range p.gateways {
+		b = binary.BigEndian.AppendUint64(b, uint64(g))
+	}
+	b = binary.AppendUvarint(b, uint64(p.first))
+	p.out = append(b, p.body...)
+	return p.out
+}
+
+// Unpacker reads the events of an entry one after another. The zero value
+// works; Data and groups point into the entry.
+//
+//	for u.Open(e.Blob); u.Next(); {
+//		for gateway, seats := range u.Groups() { … }
+//	}
+//	if u.Err() != nil { … }
+type Unpacker struct {
+	Gateways []event.Gateway // of the whole entry; groups name them by index
+	Offset   int64           // of the event
+	TimeMs   int64           // of its Kafka record, Unix milliseconds
+	Data     []byte          // the event's JSON
+
+	rest   []byte
+	groups []byte
+	err    error
+}
+
+// Open begins with an entry.
+func (u *Unpacker) Open(blob []byte) {
+	*u = Unpacker{Gateways: u.Gateways[:0], rest: blob}
+	if len(blob) == 0 || blob[0] != entryVersion {
+		u.fail()
+		return
+	}
+	u.rest = blob[1:]
+	for range u.uvarint(uint64(len(u.rest) / 8)) {
+		u.Gateways = append(u.Gateways, event.Gateway(binary.BigEndian.Uint64(u.take(8))))
+	}
+	u.Offset = int64(u.uvarint(math.MaxInt64))
+}
+
+// Next goes to the next event. It returns false at the end, and when the entry
+// can't be decoded any further: see Err.
+func (u *Unpacker) Next() bool {
+	if u.err != nil || len(u.rest) == 0 {
+		return false
+	}
+	u.Offset += int64(u.uvarint(uint64(math.MaxInt64 - u.Offset)))
+	delta, n := binary.Varint(u.rest)
+	if n <= 0 {
+		u.fail()
+		return false
+	}
+	u.rest = u.rest[n:]
+	u.TimeMs += delta
+	u.groups = u.take(u.uvarint(math.MaxInt32))
+	u.Data = u.take(u.uvarint(math.MaxInt32))
+	return u.err == nil
+}
+
+// Groups yields the index of each gateway that the event has recipients at,
+// and the seats there.
+func (u *Unpacker) Groups() iter.Seq2[int, Seats] {
+	return func(yield func(int, Seats) bool) {
+		rest := u.rest
+		defer func() { u.rest = rest }()
+		u.rest = u.groups
+		for u.err == nil && len(u.rest) > 0 {
+			g := int(u.uvarint(uint64(max(len(u.Gateways), 1) - 1)))
+			head := u.uvarint(math.MaxInt32)
+			s := Seats{body: u.take(head >> 1), bitmap: head&1 == 1}
+			if u.err != nil || len(u.Gateways) == 0 {
+				u.fail()
+				return
+			}
+			if !yield(g, s) {
+				return
+			}
+		}
+	}
+}
+
+// Err tells why the entry could not be read to its end: nil or ErrEntry.
+func (u *Unpacker) Err() error { return u.err }
+
+func (u *Unpacker) fail() { u.err, u.rest = ErrEntry, nil }
+
+func (u *Unpacker) uvarint(limit uint64) uint64 {
+	v, n := binary.Uvarint(u.rest)
+	if n <= 0 || v > limit {
+		u.fail()
+		return 0
+	}
+	u.rest = u.rest[n:]
+	return v
+}
+
+func (u *Unpacker) take(n uint64) []byte {
+	if uint64(len(u.rest)) < n {
+		u.fail()
+		return make([]byte, min(n, 8))
+	}
+	b := u.rest[:n]
+	u.rest = u.rest[n:]
+	return b
+}
+
+// Seats is the encoded seats of one group.
+type Seats struct {
+	body   []byte
+	bitmap bool
+}
+
+// Append appends the seats to dst, ascending. What can't be decoded is left out.
+func (s Seats) Append(dst []event.Seat) []event.Seat {
+	b := s.body
+	first, n := binary.Uvarint(b)
+	if n <= 0 || first > math.MaxUint32 {
+		return dst
+	}
+	b = b[n:]
+	if s.bitmap {
+		for i, byt := range b {
+			for ; byt != 0; byt &= byt - 1 {
+				seat := first + uint64(i)*8 + uint64(bits.TrailingZeros8(byt))
+				if seat <= math.MaxUint32 {
+					dst = append(dst, event.Seat(seat))
+				}
+			}
+		}
+		return dst
+	}
+	dst = append(dst, event.Seat(first))
+	for len(b) > 0 {
+		d, n := binary.Uvarint(b)
+		if first += d; n <= 0 || d > math.MaxUint32 || first > math.MaxUint32 {
+			return dst
+		}
+		b = b[n:]
+		dst = append(dst, event.Seat(first))
+	}
+	return dst
+}

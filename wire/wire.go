@@ -1,0 +1,170 @@
+// Package wire is what gateway and client say to each other over a WebSocket:
+// JSON text frames, one message each, and close codes.
+//
+// The gateway says hello first, and then sends events without being asked. A
+// client need not send anything. Messages of an unknown type, and fields that a
+// client doesn't know, are to be ignored.
+package wire
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"eventstream/event"
+)
+
+// Types of the messages from the gateway.
+const (
+	Hello  = "hello"  // the connection is known: every event produced from now on is matched for it
+	Events = "events" // one or more events, in order of each partition
+	Cursor = "cursor" // all events up to here have been sent
+	Gap    = "gap"    // events are missing, because the service does not hold them any more
+	Error  = "error"  // what the client sent was wrong
+	Pong   = "pong"   // answer to ping
+)
+
+// Close codes beside those of RFC 6455. 1001 is sent when the gateway drains:
+// reconnect, with the last cursor.
+const (
+	CloseDrain      = 1001
+	CloseBadRequest = 4001
+	CloseNotAllowed = 4003
+	CloseExpired    = 4004
+	CloseTooSlow    = 4008 // reconnect with the last cursor to get what is missing
+	CloseTooMany    = 4029
+)
+
+// Reasons of a Gap.
+const (
+	GapTrimmed        = "trimmed"         // the events after the cursor are past retention
+	GapUnknownAddress = "unknown_address" // the cursor's connection ended longer ago than the resume window, or was another subscriber's
+	GapOtherTopic     = "other_topic"     // the cursor is of a topic that was deleted and made again
+)
+
+// Message is a message from the gateway, as a client decodes it.
+type Message struct {
+	Type string `json:"type"`
+
+	SubscriberID string `json:"subscriber_id,omitempty"` // hello
+	Cursor       string `json:"cursor,omitempty"`        // hello, cursor, and now and then events: resume from after this message
+	Resumed      bool   `json:"resumed,omitempty"`       // hello: everything since the client's cursor follows
+	HeartbeatS   int    `json:"heartbeat_s,omitempty"`   // hello: something is sent at least this often, in seconds
+
+	Events []Event `json:"events,omitempty"`
+
+	From   string `json:"from,omitempty"` // gap: the client's cursor
+	To     string `json:"to,omitempty"`   // gap: where it goes on
+	Reason string `json:"reason,omitempty"`
+
+	Code string `json:"code,omitempty"` // error
+	Text string `json:"message,omitempty"`
+}
+
+// Event is an event in an events message.
+type Event struct {
+	ID   string          `json:"id"`   // <partition>-<offset>, the same whenever this event is sent
+	TS   int64           `json:"ts"`   // time of its Kafka record, Unix milliseconds
+	Data json.RawMessage `json:"data"` // as produced
+}
+
+// AppendHello appends a hello message.
+func AppendHello(b []byte, subscriber, cursor string, resumed bool, heartbeatS int) []byte {
+	b = append(b, `{"type":"hello","subscriber_id":`...)
+	b = appendString(b, subscriber)
+	b = append(b, `,"cursor":"`...)
+	b = append(b, cursor...)
+	b = append(b, `","resumed":`...)
+	b = strconv.AppendBool(b, resumed)
+	b = append(b, `,"heartbeat_s":`...)
+	b = strconv.AppendInt(b, int64(heartbeatS), 10)
+	return append(b, '}')
+}
+
+// AppendEvent appends one event as it stands in an events message. It is
+// encoded once and shared by all recipients.
+func AppendEvent(b []byte, id event.ID, tsMs int64, data []byte) []byte {
+	b = append(b, `{"id":"`...)
+	b = id.Append(b)
+	b = append(b, `","ts":`...)
+	b = strconv.AppendInt(b, tsMs, 10)
+	b = append(b, `,"data":`...)
+	b = append(b, data...)
+	return append(b, '}')
+}
+
+// AppendEventsHead begins an events message. Events follow, separated by
+// commas, and then EventsTail.
+func AppendEventsHead(b []byte) []byte { return append(b, `{"type":"events","events":[`...) }
+
+// EventsTail ends an events message.
+const EventsTail = `]}`
+
+// AppendEventsTail ends an events message with a cursor.
+func AppendEventsTail(b []byte, cursor string) []byte {
+	b = append(b, `],"cursor":"`...)
+	b = append(b, cursor...)
+	return append(b, `"}`...)
+}
+
+// AppendCursor appends a cursor message.
+func AppendCursor(b []byte, cursor string) []byte {
+	b = append(b, `{"type":"cursor","cursor":"`...)
+	b = append(b, cursor...)
+	return append(b, `"}`...)
+}
+
+// AppendGap appends a gap message. from and to are cursors, reason is one of
+// the Gap constants.
+func AppendGap(b []byte, from, to, reason string) []byte {
+	b = append(b, `{"type":"gap","from":"`...)
+	b = append(b, from...)
+	b = append(b, `","to":"`...)
+	b = append(b, to...)
+	b = append(b, `","reason":"`...)
+	b = append(b, reason...)
+	return append(b, `"}`...)
+}
+
+// AppendError appends an error message.
+func AppendError(b []byte, code, message string) []byte {
+	b = append(b, `{"type":"error","code":`...)
+	b = appendString(b, code)
+	b = append(b, `,"message":`...)
+	b = appendString(b, message)
+	return append(b, '}')
+}
+
+// PongMessage answers a client's ping.
+const PongMessage = `{"type":"pong"}`
+
+func appendString(b []byte, s string) []byte {
+	quoted, _ := json.Marshal(s) // a string always marshals
+	return append(b, quoted...)
+}
+
+// Request is a message from a client.
+type Request struct {
+	Type string `json:"type"` // "ping"
+}
+
+// Ping is the only Request so far: answered by pong, for clients that can't
+// send WebSocket pings, such as browsers.
+const Ping = "ping"
+
+// ErrRequest reports a client's message that can't be understood.
+var ErrRequest = errors.New("message not understood")
+
+// ParseRequest decodes a client's message. Errors wrap ErrRequest and are meant
+// for the client's eyes.
+func ParseRequest(b []byte) (Request, error) {
+	var r Request
+	if err := json.Unmarshal(b, &r); err != nil {
+		return Request{}, fmt.Errorf(`%w: want a JSON object such as {"type":"ping"}`, ErrRequest)
+	}
+	if r.Type != Ping {
+		return Request{}, fmt.Errorf(`%w: type %.40q; allowed is "ping"`, ErrRequest, r.Type)
+	}
+	return r, nil
+}
