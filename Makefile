@@ -1,0 +1,32 @@
+# The targets are few on purpose; `make` lists them.
+
+FUZZTIME ?= 5s
+
+.PHONY: help check test bench services services-stop run
+
+help: ## list the targets
+	@awk -F ': .*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+check: ## format, vet, staticcheck, shellcheck, docker-compose.yml and Dockerfile
+	@scripts/gofmt.sh
+	go vet ./...
+	go tool -modfile=tools/go.mod staticcheck ./...
+	cd tools && go vet ./... && go test -count=1 ./...
+	@scripts/shellcheck.sh
+
+test: services ## all tests against real servers with the race detector, then short fuzzing
+	set -a && . .services/env && EVENTSTREAM_TEST_SERVICES=required && \
+		go test -race -count=1 -p 2 -timeout 15m ./... && \
+		FUZZTIME=$(FUZZTIME) scripts/fuzz.sh
+
+bench: ## all benchmarks
+	go test -run '^$$' -bench . ./...
+
+services: ## install (Debian) and start Kafka, Redis and PostgreSQL in .services
+	@scripts/services.sh start
+
+services-stop: ## stop them; their data stays
+	@scripts/services.sh stop
+
+run: ## everything in one process, with nothing to install
+	go run . dev
