@@ -11,12 +11,37 @@ start_postgres() {
 	if [ ! -f "$dir/data/PG_VERSION" ]; then
 		create_cluster "$dir" "$bin"
 	fi
+	clear_lock "$(readlink -f "$dir/data")"
 	claim_port postgres
 	# No Unix socket: its path would be too long in a deep folder.
 	# shellcheck disable=SC2046 # as_postgres_command prints words
 	launch postgres $(as_postgres_command) "$bin/postgres" -D "$(readlink -f "$dir/data")" \
 		-c listen_addresses=127.0.0.1 -c port="$(port_of postgres)" \
 		-c unix_socket_directories= -c max_connections=200
+}
+
+# clear_lock removes the lock file of a server that was killed. In a container
+# where nobody collects dead processes it names a zombie, which a new server takes
+# for alive. Children of the killed server may still write: they end first.
+clear_lock() {
+	local data=$1 until=$((SECONDS + 30))
+	while is_worked_in "$data"; do
+		[ $SECONDS -lt $until ] || die "processes of a killed PostgreSQL do not end; they work in $data"
+		sleep 0.2
+	done
+	rm -f "$data/postmaster.pid"
+}
+
+# is_worked_in tells whether $1 is the current folder of any process, as a data
+# folder is for all processes of its server.
+is_worked_in() {
+	local process
+	for process in /proc/[0-9]*; do
+		if [ "$(readlink "$process/cwd")" = "$1" ]; then
+			return 0
+		fi
+	done 2>/dev/null
+	return 1
 }
 
 await_postgres() {
