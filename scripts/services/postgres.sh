@@ -65,6 +65,7 @@ create_cluster() {
 	local dir=$1 bin=$2 data password
 	say "creating a PostgreSQL cluster"
 	data=$(postgres_data)
+	clear_lock "$data" # somebody may have deleted .services under a running server
 	rm -rf "$data"
 	if [ "$data" != "$dir/data" ]; then
 		ln -sfn "$data" "$dir/data"
