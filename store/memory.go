@@ -1,0 +1,251 @@
+package store
+
+import (
+	"context"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"eventstream/filter"
+)
+
+// Memory keeps filters in memory, for development and tests. The zero value is
+// an empty store.
+type Memory struct {
+	mu      sync.Mutex
+	rows    map[filter.ID]*row
+	ids     []filter.ID // of rows, in order
+	changes uint64      // number of the last change
+	purged  uint64      // no purged row was changed later than this
+}
+
+type row struct {
+	Change
+	changed   uint64 // number of its last change
+	deletedAt time.Time
+}
+
+// Close does nothing.
+func (m *Memory) Close() {}
+
+// Ping reports only that ctx has ended.
+func (m *Memory) Ping(ctx context.Context) error { return ctx.Err() }
+
+// Create stores a new filter. The error may be a *filter.Invalid.
+func (m *Memory) Create(ctx context.Context, s filter.Spec) (filter.Filter, error) {
+	if err := s.Validate(); err != nil {
+		return filter.Filter{}, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return filter.Filter{}, err
+	}
+	if m.rows == nil {
+		m.rows = make(map[filter.ID]*row)
+	}
+	r := &row{Change: Change{Filter: filter.Filter{ID: newID(), Spec: clone(s)}}}
+	m.rows[r.ID] = r
+	m.ids = append(m.ids, r.ID)
+	return m.changedLocked(r), nil
+}
+
+// Get returns a filter, or ErrNotFound.
+func (m *Memory) Get(ctx context.Context, id filter.ID) (filter.Filter, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r, err := m.rowLocked(ctx, id)
+	if err != nil {
+		return filter.Filter{}, err
+	}
+	return r.copy().Filter, nil
+}
+
+// List returns at most limit filters after the given ID, in the order of their
+// IDs: those of one subscriber, or all if subscriber is "".
+func (m *Memory) List(ctx context.Context, subscriber string, after filter.ID, limit int) ([]filter.Filter, error) {
+	if after != "" {
+		var err error
+		if after, err = canonical(after); err != nil {
+			return nil, err
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	start, found := slices.BinarySearch(m.ids, after)
+	if found {
+		start++
+	}
+	var list []filter.Filter
+	for _, id := range m.ids[start:] {
+		if len(list) >= limit {
+			break
+		}
+		r := m.rows[id]
+		if !r.Deleted && (subscriber == "" || subscriber == r.SubscriberID) {
+			list = append(list, r.copy().Filter)
+		}
+	}
+	return list, ctx.Err()
+}
+
+// Update replaces what a filter asks for, if it has the given revision or that
+// is 0. Otherwise the error is ErrNotFound, ErrSubscriber, ErrConflict or a
+// *filter.Invalid.
+func (m *Memory) Update(ctx context.Context, id filter.ID, s filter.Spec, ifRevision int64) (filter.Filter, error) {
+	if err := s.Validate(); err != nil {
+		return filter.Filter{}, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r, err := m.rowLocked(ctx, id)
+	switch {
+	case err != nil:
+		return filter.Filter{}, err
+	case r.SubscriberID != s.SubscriberID:
+		return filter.Filter{}, ErrSubscriber
+	case ifRevision != 0 && ifRevision != r.Revision:
+		return filter.Filter{}, ErrConflict
+	}
+	r.Spec = clone(s)
+	return m.changedLocked(r), nil
+}
+
+// Delete deletes a filter, if it has the given revision or that is 0, and
+// returns it with the revision of the deletion. Otherwise the error is
+// ErrNotFound or ErrConflict.
+func (m *Memory) Delete(ctx context.Context, id filter.ID, ifRevision int64) (filter.Filter, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r, err := m.rowLocked(ctx, id)
+	if err != nil {
+		return filter.Filter{}, err
+	}
+	if ifRevision != 0 && ifRevision != r.Revision {
+		return filter.Filter{}, ErrConflict
+	}
+	r.Deleted, r.deletedAt = true, time.Now()
+	return m.changedLocked(r), nil
+}
+
+// Load passes every filter to each, as they are at one moment, and returns the
+// Mark from which ChangesSince goes on. An error of each ends it.
+func (m *Memory) Load(ctx context.Context, each func(filter.Filter) error) (Mark, error) {
+	return m.since(ctx, "", func(c Change) error {
+		if c.Deleted {
+			return nil
+		}
+		return each(c.Filter)
+	})
+}
+
+// ChangesSince passes to each every filter that was changed or deleted after m,
+// in no order, and returns the Mark to go on from. The error is ErrMarkLost if
+// deletions after m have been purged. An error of each ends it.
+func (m *Memory) ChangesSince(ctx context.Context, mark Mark, each func(Change) error) (Mark, error) {
+	return m.since(ctx, mark, each)
+}
+
+func (m *Memory) since(ctx context.Context, mark Mark, each func(Change) error) (Mark, error) {
+	changed, next, err := m.changed(mark)
+	if err != nil {
+		return mark, err
+	}
+	for _, c := range changed {
+		if err := ctx.Err(); err != nil {
+			return mark, err
+		}
+		if err := each(c); err != nil {
+			return mark, err
+		}
+	}
+	return next, ctx.Err()
+}
+
+// changed returns copies, so that their receiver may take its time without the lock.
+func (m *Memory) changed(mark Mark) ([]Change, Mark, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var after uint64
+	if mark != "" {
+		var err error
+		after, err = strconv.ParseUint(string(mark), 10, 64)
+		if err != nil || after < m.purged || after > m.changes {
+			return nil, "", ErrMarkLost
+		}
+	}
+	next := Mark(strconv.FormatUint(m.changes, 10))
+	if after == m.changes {
+		return nil, next, nil
+	}
+	var list []Change
+	for _, r := range m.rows {
+		if r.changed > after {
+			list = append(list, r.copy())
+		}
+	}
+	return list, next, nil
+}
+
+// Purge forgets the filters that were deleted longer ago than olderThan, and
+// returns how many. Readers that have not yet seen their deletion get ErrMarkLost.
+func (m *Memory) Purge(ctx context.Context, olderThan time.Duration) (int64, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	before := len(m.ids)
+	m.ids = slices.DeleteFunc(m.ids, func(id filter.ID) bool {
+		r := m.rows[id]
+		if !r.Deleted || time.Since(r.deletedAt) < olderThan {
+			return false
+		}
+		m.purged = max(m.purged, r.changed)
+		delete(m.rows, id)
+		return true
+	})
+	return int64(before - len(m.ids)), nil
+}
+
+// rowLocked returns the row of a filter that is not deleted.
+func (m *Memory) rowLocked(ctx context.Context, id filter.ID) (*row, error) {
+	id, err := canonical(id)
+	if err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	r := m.rows[id]
+	if r == nil || r.Deleted {
+		return nil, ErrNotFound
+	}
+	return r, nil
+}
+
+// changedLocked counts a change of r, and returns what to tell of it.
+func (m *Memory) changedLocked(r *row) filter.Filter {
+	m.changes++
+	r.Revision++
+	r.changed = m.changes
+	return r.copy().Filter
+}
+
+func (r *row) copy() Change {
+	c := r.Change
+	c.Spec = clone(c.Spec)
+	return c
+}
+
+// clone returns a copy of s that shares no memory with it.
+func clone(s filter.Spec) filter.Spec {
+	s.EventTypes = slices.Clone(s.EventTypes)
+	s.UserTiers = slices.Clone(s.UserTiers)
+	if s.MinAmount != nil {
+		amount := *s.MinAmount
+		s.MinAmount = &amount
+	}
+	return s
+}

@@ -1,0 +1,300 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"eventstream/filter"
+)
+
+// connectTimeout is for one attempt, where the DSN doesn't set connect_timeout.
+const connectTimeout = 3 * time.Second
+
+// Postgres keeps filters in PostgreSQL.
+type Postgres struct {
+	pool *pgxpool.Pool
+}
+
+// NewPostgres returns a store for a connection string or URL, which may set
+// pool_max_conns. It connects when it is first used.
+func NewPostgres(dsn string) (*Postgres, error) {
+	cfg, err := pgxpool.ParseConfig(dsn)
+	if err != nil {
+		return nil, fmt.Errorf("PostgreSQL address: %w", err)
+	}
+	if cfg.ConnConfig.ConnectTimeout == 0 {
+		cfg.ConnConfig.ConnectTimeout = connectTimeout
+	}
+	// Filters are written rarely, so a round trip costs less than a failed
+	// write for each pooled connection after a restart of PostgreSQL.
+	cfg.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return true }
+	pool, err := pgxpool.NewWithConfig(context.Background(), cfg)
+	if err != nil {
+		return nil, fmt.Errorf("PostgreSQL pool: %w", err)
+	}
+	return &Postgres{pool}, nil
+}
+
+// Close waits for the calls under way and closes the connections.
+func (p *Postgres) Close() { p.pool.Close() }
+
+// Ping reports whether filters can be read.
+func (p *Postgres) Ping(ctx context.Context) error {
+	_, err := p.pool.Exec(ctx, `select from filters limit 0`)
+	return fail("ping PostgreSQL", err)
+}
+
+// Create stores a new filter. The error may be a *filter.Invalid.
+func (p *Postgres) Create(ctx context.Context, s filter.Spec) (filter.Filter, error) {
+	spec, err := encode(s)
+	if err != nil {
+		return filter.Filter{}, err
+	}
+	f, err := scan(p.pool.QueryRow(ctx, `
+		insert into filters (id, subscriber_id, spec, revision) values ($1, $2, $3, 1)
+		returning id, revision, spec`, newID(), s.SubscriberID, spec))
+	return f, fail("create filter", err)
+}
+
+// Get returns a filter, or ErrNotFound.
+func (p *Postgres) Get(ctx context.Context, id filter.ID) (filter.Filter, error) {
+	id, err := canonical(id)
+	if err != nil {
+		return filter.Filter{}, err
+	}
+	f, err := scan(p.pool.QueryRow(ctx, `
+		select id, revision, spec from filters where id = $1 and deleted_at is null`, id))
+	if errors.Is(err, pgx.ErrNoRows) {
+		return filter.Filter{}, ErrNotFound
+	}
+	return f, fail("read filter", err)
+}
+
+// List returns at most limit filters after the given ID, in the order of their
+// IDs: those of one subscriber, or all if subscriber is "".
+func (p *Postgres) List(ctx context.Context, subscriber string, after filter.ID, limit int) ([]filter.Filter, error) {
+	if after == "" {
+		after = "00000000-0000-0000-0000-000000000000"
+	}
+	after, err := canonical(after)
+	if err != nil {
+		return nil, err
+	}
+	query, args := `
+		select id, revision, spec from filters
+		where deleted_at is null and id > $1 order by id limit $2`, []any{after, limit}
+	if subscriber != "" {
+		query, args = `
+		select id, revision, spec from filters
+		where deleted_at is null and id > $1 and subscriber_id = $3 order by id limit $2`, append(args, subscriber)
+	}
+	rows, err := p.pool.Query(ctx, query, args...)
+	if err != nil {
+		return nil, fail("list filters", err)
+	}
+	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (filter.Filter, error) { return scan(row) })
+	return list, fail("list filters", err)
+}
+
+// Update replaces what a filter asks for, if it has the given revision or that
+// is 0. Otherwise the error is ErrNotFound, ErrSubscriber, ErrConflict or a
+// *filter.Invalid.
+func (p *Postgres) Update(ctx context.Context, id filter.ID, s filter.Spec, ifRevision int64) (filter.Filter, error) {
+	id, err := canonical(id)
+	if err != nil {
+		return filter.Filter{}, err
+	}
+	spec, err := encode(s)
+	if err != nil {
+		return filter.Filter{}, err
+	}
+	f, err := scan(p.pool.QueryRow(ctx, `
+		update filters
+		set spec = $3, revision = revision + 1, updated_at = now(), changed_in = pg_current_xact_id()
+		where id = $1 and subscriber_id = $2 and deleted_at is null and ($4::bigint = 0 or revision = $4)
+		returning id, revision, spec`, id, s.SubscriberID, spec, ifRevision))
+	if errors.Is(err, pgx.ErrNoRows) {
+		return filter.Filter{}, p.refusal(ctx, id, s.SubscriberID)
+	}
+	return f, fail("update filter", err)
+}
+
+// Delete deletes a filter, if it has the given revision or that is 0, and
+// returns it with the revision of the deletion. Otherwise the error is
+// ErrNotFound or ErrConflict.
+func (p *Postgres) Delete(ctx context.Context, id filter.ID, ifRevision int64) (filter.Filter, error) {
+	id, err := canonical(id)
+	if err != nil {
+		return filter.Filter{}, err
+	}
+	f, err := scan(p.pool.QueryRow(ctx, `
+		update filters
+		set deleted_at = now(), revision = revision + 1, updated_at = now(), changed_in = pg_current_xact_id()
+		where id = $1 and deleted_at is null and ($2::bigint = 0 or revision = $2)
+		returning id, revision, spec`, id, ifRevision))
+	if errors.Is(err, pgx.ErrNoRows) {
+		return filter.Filter{}, p.refusal(ctx, id, "")
+	}
+	return f, fail("delete filter", err)
+}
+
+// refusal tells why a write found no row to change. Filters keep their
+// subscriber and never come back, so it may look after the fact.
+func (p *Postgres) refusal(ctx context.Context, id filter.ID, subscriber string) error {
+	f, err := p.Get(ctx, id)
+	if err != nil {
+		return err
+	}
+	if subscriber != "" && f.SubscriberID != subscriber {
+		return ErrSubscriber
+	}
+	return ErrConflict
+}
+
+// Load passes every filter to each, as they are at one moment, and returns the
+// Mark from which ChangesSince goes on. An error of each ends it.
+func (p *Postgres) Load(ctx context.Context, each func(filter.Filter) error) (Mark, error) {
+	var m Mark
+	err := p.snapshot(ctx, func(tx pgx.Tx, at place) error {
+		m = at.mark()
+		return every(ctx, tx, func(c Change) error { return each(c.Filter) }, `
+			select id, revision, spec, false from filters where deleted_at is null`)
+	})
+	if err != nil {
+		return "", fail("load filters", err)
+	}
+	return m, nil
+}
+
+// ChangesSince passes to each every filter that was changed or deleted after m,
+// at least once and in no order, and returns the Mark to go on from. The error
+// is ErrMarkLost if deletions after m have been purged, or if the database is
+// not the one that m was made in. An error of each ends it.
+func (p *Postgres) ChangesSince(ctx context.Context, m Mark, each func(Change) error) (Mark, error) {
+	next := m
+	err := p.snapshot(ctx, func(tx pgx.Tx, at place) error {
+		since, err := at.since(m)
+		if err != nil {
+			return err
+		}
+		next = at.mark()
+		return every(ctx, tx, each, `
+			select id, revision, spec, deleted_at is not null from filters where changed_in >= $1`, since)
+	})
+	if err != nil {
+		return m, fail("read changed filters", err)
+	}
+	return next, nil
+}
+
+// Purge forgets the filters that were deleted longer ago than olderThan, and
+// returns how many. Readers that have not yet seen their deletion get ErrMarkLost.
+func (p *Postgres) Purge(ctx context.Context, olderThan time.Duration) (int64, error) {
+	var n int64
+	err := p.pool.QueryRow(ctx, `
+		with gone as (
+			delete from filters where deleted_at <= now() - $1::interval returning changed_in
+		), told as (
+			update filter_changes set purged = newest.changed_in
+			from (select changed_in from gone order by changed_in desc limit 1) newest
+			where purged < newest.changed_in
+		)
+		select count(*) from gone`, olderThan).Scan(&n)
+	return n, fail("purge deleted filters", err)
+}
+
+// place is where a snapshot stands among the transactions.
+//
+// Transactions commit in another order than they get their numbers: when the
+// change of 7 can be seen, that of 5 may still be to come. But everything below
+// min, the oldest transaction that was running, was seen or will never be. So a
+// reader goes on from there, and sees what 7 did once more.
+type place struct {
+	database string
+	purged   uint64
+	min, max uint64
+}
+
+func (at place) mark() Mark { return Mark(at.database + "/" + strconv.FormatUint(at.min, 10)) }
+
+// since returns the transaction from which on a reader at m has to look.
+func (at place) since(m Mark) (uint64, error) {
+	if m == "" {
+		return 0, nil
+	}
+	database, number, _ := strings.Cut(string(m), "/")
+	xid, err := strconv.ParseUint(number, 10, 64)
+	// A number from the future: the database was restored from a backup.
+	if err != nil || database != at.database || xid <= at.purged || xid > at.max {
+		return 0, ErrMarkLost
+	}
+	return xid, nil
+}
+
+// snapshot calls f in a transaction that sees the database as it was at one place.
+func (p *Postgres) snapshot(ctx context.Context, f func(pgx.Tx, place) error) error {
+	opts := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
+	return pgx.BeginTxFunc(ctx, p.pool, opts, func(tx pgx.Tx) error {
+		var at place
+		err := tx.QueryRow(ctx, `
+			select database::text, purged, pg_snapshot_xmin(now.snapshot), pg_snapshot_xmax(now.snapshot)
+			from filter_changes, (select pg_current_snapshot() as snapshot) now`).
+			Scan(&at.database, &at.purged, &at.min, &at.max)
+		if err != nil {
+			return err
+		}
+		return f(tx, at)
+	})
+}
+
+// every passes the rows of a query to each, without holding them all in memory.
+func every(ctx context.Context, tx pgx.Tx, each func(Change) error, query string, args ...any) error {
+	rows, err := tx.Query(ctx, query, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var c Change
+		if c.Filter, err = scan(rows, &c.Deleted); err != nil {
+			return err
+		}
+		if err := each(c); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+func encode(s filter.Spec) ([]byte, error) {
+	if err := s.Validate(); err != nil {
+		return nil, err
+	}
+	return json.Marshal(s)
+}
+
+// scan reads id, revision, spec and what else there is. A condition that this
+// version doesn't know is an error: without it the filter would match more than
+// its subscriber may get.
+func scan(row pgx.Row, more ...any) (filter.Filter, error) {
+	var f filter.Filter
+	var spec []byte
+	if err := row.Scan(append([]any{&f.ID, &f.Revision, &spec}, more...)...); err != nil {
+		return filter.Filter{}, err
+	}
+	dec := json.NewDecoder(bytes.NewReader(spec))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&f.Spec); err != nil {
+		return filter.Filter{}, fmt.Errorf("spec of filter %s: %w", f.ID, err)
+	}
+	return f, nil
+}

@@ -1,0 +1,40 @@
+-- The filters of eventstream, for PostgreSQL 13 or newer. Apply it with
+-- `psql -f schema.sql` or let `eventstream api` do it: as often as you like,
+-- and from several places at once.
+
+begin;
+
+set local client_min_messages = warning;
+
+-- "if not exists" alone fails when two sessions create the same table at once.
+do $$ begin perform pg_advisory_xact_lock(hashtextextended('eventstream schema', 0)); end $$;
+
+create table if not exists filters (
+    id            uuid primary key,
+    subscriber_id text not null,
+    spec          jsonb not null check (spec ->> 'subscriber_id' = subscriber_id),
+    revision      bigint not null check (revision > 0),
+    deleted_at    timestamptz,
+    created_at    timestamptz not null default now(),
+    updated_at    timestamptz not null default now(),
+    -- The transaction that changed the row last. It tells a reader which rows
+    -- to look at again, so every update sets it.
+    changed_in    xid8 not null default pg_current_xact_id()
+);
+
+create index if not exists filters_subscriber on filters (subscriber_id, id) where deleted_at is null;
+create index if not exists filters_changed on filters (changed_in);
+create index if not exists filters_deleted on filters (deleted_at) where deleted_at is not null;
+
+-- One row. Rows of filters that were deleted are purged in time; a reader that
+-- has not seen all of them starts again, and so does one that finds itself in
+-- another database than before.
+create table if not exists filter_changes (
+    one_row  boolean primary key default true check (one_row),
+    database uuid not null default gen_random_uuid(),
+    purged   xid8 not null default '0' -- no purged row was changed later than in this
+);
+
+insert into filter_changes default values on conflict do nothing;
+
+commit;
