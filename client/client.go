@@ -1,0 +1,287 @@
+// Package client is a client of the gateway: it connects, resumes where it was
+// after any disconnection, and hands over every event once and in the order of
+// its partition.
+//
+// Nothing is lost in silence: what the gateway can't deliver any more is
+// reported as a Gap. After a restart with a saved Cursor the events behind it
+// are delivered again; within one Client no event is handed over twice.
+package client
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"eventstream/event"
+	"eventstream/wire"
+)
+
+// Config says whom to connect to and as whom. All but URL and SubscriberID may
+// be left zero.
+type Config struct {
+	URL          string // ws, wss, http or https, or only host:port; path /ws if it has none
+	SubscriberID string // may be empty if URL or Header carry a token
+	Cursor       string // where to resume; empty for events from now on
+	Header       http.Header
+
+	MinBackoff time.Duration // bounds the first pause before a reconnect, 100ms if zero; it doubles from there
+	MaxBackoff time.Duration // 10s if zero
+	Timeout    time.Duration // for the handshake, and again for the hello after it; 15s if zero
+
+	HTTPClient *http.Client // does the handshake; one without idle connections if nil
+	OnState    func(State)  // told of every change, between events; must not block for long
+}
+
+// Event is one event, as the gateway sends it. It belongs to who receives it.
+type Event struct {
+	ID   event.ID
+	Time time.Time       // of its Kafka record
+	Data json.RawMessage // as produced
+}
+
+// A Client follows the events of one subscriber.
+type Client struct {
+	cfg   Config
+	url   url.URL
+	log   *slog.Logger
+	ready chan struct{}
+	dups  atomic.Int64
+
+	// seen is the highest offset handed over, by partition. Only Run uses it.
+	seen map[int32]int64
+
+	mu     sync.Mutex
+	cursor string
+}
+
+// New returns a Client. It does no I/O: Run does.
+func New(cfg Config, log *slog.Logger) (*Client, error) {
+	u, err := parseURL(cfg.URL)
+	if err != nil {
+		return nil, err
+	}
+	q := u.Query()
+	if cfg.SubscriberID != "" {
+		q.Set("subscriber_id", cfg.SubscriberID)
+	}
+	if !q.Has("subscriber_id") && !q.Has("token") && cfg.Header.Get("Authorization") == "" {
+		return nil, errors.New("subscriber id required where there is no token")
+	}
+	u.RawQuery = q.Encode()
+	cfg.MinBackoff = cmp.Or(cfg.MinBackoff, 100*time.Millisecond)
+	cfg.MaxBackoff = max(cmp.Or(cfg.MaxBackoff, 10*time.Second), cfg.MinBackoff)
+	cfg.Timeout = cmp.Or(cfg.Timeout, 15*time.Second)
+	cfg.HTTPClient = cmp.Or(cfg.HTTPClient, oneShot)
+	if cfg.MinBackoff < 0 || cfg.Timeout < 0 {
+		return nil, errors.New("negative MinBackoff or Timeout")
+	}
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return &Client{
+		cfg:    cfg,
+		url:    *u,
+		log:    log,
+		ready:  make(chan struct{}),
+		seen:   offsets(cfg.Cursor),
+		cursor: cfg.Cursor,
+	}, nil
+}
+
+// oneShot keeps no idle connections: after a refused handshake nothing may be
+// left behind, and the next attempt should be free to reach another gateway.
+var oneShot = func() *http.Client {
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.DisableKeepAlives = true
+	return &http.Client{Transport: t}
+}()
+
+func parseURL(s string) (*url.URL, error) {
+	if !strings.Contains(s, "://") {
+		s = "ws://" + s
+	}
+	u, err := url.Parse(s)
+	if err != nil {
+		return nil, fmt.Errorf("gateway URL: %w", err)
+	}
+	switch u.Scheme {
+	case "ws", "wss", "http", "https":
+	default:
+		return nil, fmt.Errorf("gateway URL: scheme %q; want ws, wss, http or https", u.Scheme)
+	}
+	if u.Host == "" {
+		return nil, errors.New("gateway URL: no host")
+	}
+	if u.Path == "" || u.Path == "/" {
+		u.Path = "/ws"
+	}
+	return u, nil
+}
+
+// offsets returns what a holder of cursor has seen. A cursor that is not
+// understood is left for the gateway to judge.
+func offsets(cursor string) map[int32]int64 {
+	seen := make(map[int32]int64)
+	c, err := event.ParseCursor(cursor)
+	if err != nil {
+		return seen
+	}
+	for p, next := range c.Next {
+		seen[int32(p)] = next - 1
+	}
+	return seen
+}
+
+// Run connects and passes every event to on, one at a time, until ctx ends,
+// which is not an error. It reconnects for as long as that may help, and fails
+// with a *HandshakeError (HTTP 400, 401, 403) or a *CloseError (4001, 4003,
+// 4004) that would only be repeated, or with the error of on, whose event is
+// delivered again by the next Run.
+//
+// While on runs nothing is read: one that blocks for longer than the gateway's
+// heartbeat is disconnected as too slow, and resumes. Run must not be called
+// again before it has returned.
+func (c *Client) Run(ctx context.Context, on func(Event) error) error {
+	for attempt := 0; ctx.Err() == nil; attempt++ {
+		greeted, err := c.connect(ctx, on)
+		if failed, ok := errors.AsType[*handlerError](err); ok {
+			return handled(ctx, failed.err)
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		if permanent(err) {
+			return err
+		}
+		if greeted {
+			attempt = 0
+		}
+		in := c.pause(attempt, err)
+		c.log.Warn("disconnected from gateway; retrying", "in", in, "err", err)
+		c.tell(State{Status: Disconnected, Err: err, Retry: in})
+		sleep(ctx, in)
+	}
+	return nil
+}
+
+// handled returns what Run returns for an error of on.
+func handled(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return nil
+	}
+	return err
+}
+
+// Cursor returns the last cursor whose events have all been handed over. With
+// it in Config.Cursor another Client goes on from there. It may be called at
+// any time.
+func (c *Client) Cursor() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.cursor
+}
+
+// Ready returns a channel that is closed by the first hello: every event
+// produced from then on is matched for this client.
+func (c *Client) Ready() <-chan struct{} { return c.ready }
+
+// Duplicates returns how many events were dropped because they had been handed
+// over before.
+func (c *Client) Duplicates() int64 { return c.dups.Load() }
+
+// handle acts on one message.
+func (c *Client) handle(ctx context.Context, m *wire.Message, on func(Event) error) error {
+	switch m.Type {
+	case wire.Hello:
+		c.greet(m)
+	case wire.Events:
+		for i := range m.Events {
+			if err := c.deliver(ctx, &m.Events[i], on); err != nil {
+				return err
+			}
+		}
+		c.advance(m.Cursor)
+	case wire.Cursor:
+		c.advance(m.Cursor)
+	case wire.Gap:
+		c.gap(m)
+	case wire.Error:
+		c.log.Warn("gateway reports an error", "code", m.Code, "err", m.Text)
+	}
+	return nil
+}
+
+func (c *Client) greet(m *wire.Message) {
+	// A cursor that can't be resumed is followed by a gap. Until that has
+	// arrived the old cursor stays, or a disconnection in between would make
+	// the gap a silent one.
+	if m.Resumed || c.Cursor() == "" {
+		c.advance(m.Cursor)
+	}
+	select {
+	case <-c.ready:
+	default:
+		close(c.ready)
+	}
+	c.log.Info("connected to gateway", "resumed", m.Resumed)
+	c.tell(State{Status: connected(m.Resumed), SubscriberID: m.SubscriberID})
+}
+
+func connected(resumed bool) Status {
+	if resumed {
+		return Resumed
+	}
+	return Connected
+}
+
+func (c *Client) deliver(ctx context.Context, e *wire.Event, on func(Event) error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	id, err := event.ParseID(e.ID)
+	if err != nil {
+		return err
+	}
+	if last, ok := c.seen[id.Partition]; ok && id.Offset <= last {
+		c.dups.Add(1)
+		return nil
+	}
+	if err := on(Event{ID: id, Time: time.UnixMilli(e.TS), Data: e.Data}); err != nil {
+		return &handlerError{err}
+	}
+	c.seen[id.Partition] = id.Offset
+	return nil
+}
+
+func (c *Client) gap(m *wire.Message) {
+	if m.Reason == wire.GapOtherTopic {
+		clear(c.seen) // offsets begin again
+	}
+	c.log.Warn("events are missing", "reason", m.Reason)
+	c.tell(State{Status: Gap, Reason: m.Reason, From: m.From, To: m.To})
+	c.advance(m.To)
+}
+
+func (c *Client) advance(cursor string) {
+	if cursor == "" {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.cursor = cursor
+}
+
+func (c *Client) tell(s State) {
+	if c.cfg.OnState != nil {
+		c.cfg.OnState(s)
+	}
+}

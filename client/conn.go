@@ -1,0 +1,239 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http/httptrace"
+	"net/url"
+	"sync/atomic"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"eventstream/wire"
+)
+
+const (
+	maxMessage   = 16 << 20        // bytes of one message
+	keepBuffer   = 1 << 20         // a read buffer grown past this is let go
+	heartGrace   = 3 * time.Second // on top of 2.5 heartbeats, before the gateway is probed
+	noHeartbeat  = time.Minute     // silence before a probe, if the gateway promises no heartbeat
+	probeTimeout = 5 * time.Second // for the answer to a probe
+	closeTimeout = time.Second     // for the answer to our close frame
+)
+
+// Why a connection was given up.
+var (
+	errNoHello = errors.New("no hello from the gateway in time")
+	errDead    = errors.New("connection is dead: silence, and no answer to a ping")
+)
+
+// conn is one connection to the gateway. One goroutine reads and calls back,
+// another watches over it.
+type conn struct {
+	ws  *websocket.Conn
+	raw net.Conn // beneath ws; nil if an odd http.RoundTripper hides it
+
+	buf     bytes.Buffer
+	began   time.Time
+	heard   atomic.Int64 // when something was last read, as time since began
+	busy    atomic.Bool  // a callback runs, so nothing is read
+	greeted chan time.Duration
+	hello   bool
+}
+
+// connect connects once and serves the connection to its end. It reports
+// whether there was a hello, and why it ended.
+func (c *Client) connect(ctx context.Context, on func(Event) error) (greeted bool, err error) {
+	n, err := c.dial(ctx)
+	if err != nil {
+		return false, err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		n.watch(ctx, cancel, c.cfg.Timeout)
+	}()
+	err = n.read(func(m *wire.Message) error { return c.handle(ctx, m, on) })
+	cancel(err) // unless it was the watcher that ended it
+	<-watched
+	if _, ok := errors.AsType[*handlerError](err); ok {
+		return n.hello, err
+	}
+	return n.hello, context.Cause(ctx)
+}
+
+func (c *Client) dial(ctx context.Context) (*conn, error) {
+	u := c.url
+	if cursor := c.Cursor(); cursor != "" {
+		q := u.Query()
+		q.Set("cursor", cursor)
+		u.RawQuery = q.Encode()
+	}
+	n := &conn{began: time.Now(), greeted: make(chan time.Duration, 1)}
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
+	defer cancel()
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GotConn: func(info httptrace.GotConnInfo) { n.raw = info.Conn },
+	})
+	ws, resp, err := websocket.Dial(ctx, u.String(), &websocket.DialOptions{
+		HTTPClient:     c.cfg.HTTPClient,
+		HTTPHeader:     c.cfg.Header,
+		OnPingReceived: func(context.Context, []byte) bool { n.touch(); return true },
+		OnPongReceived: func(context.Context, []byte) { n.touch() },
+	})
+	if err != nil && resp != nil {
+		body, _ := io.ReadAll(resp.Body) // already in memory
+		return nil, &HandshakeError{resp.StatusCode, string(body), retryAfter(resp.Header)}
+	}
+	if err != nil {
+		// A *url.Error would put the URL, and with it the token and the
+		// cursor, into logs.
+		if e, ok := errors.AsType[*url.Error](err); ok {
+			err = e.Err
+		}
+		return nil, fmt.Errorf("connect to %s: %w", u.Host, err)
+	}
+	ws.SetReadLimit(maxMessage)
+	n.ws = ws
+	n.touch()
+	return n, nil
+}
+
+// read passes each message to handle until the connection ends or handle fails.
+func (n *conn) read(handle func(*wire.Message) error) error {
+	for {
+		// No context: it would cost two timers a message. The watcher closes.
+		_, r, err := n.ws.Reader(context.Background())
+		if err != nil {
+			return closeError(err)
+		}
+		n.buf.Reset()
+		if _, err := n.buf.ReadFrom(heardReader{n, r}); err != nil {
+			return closeError(err)
+		}
+		var m wire.Message // a fresh one: the receiver keeps its events
+		if err := json.Unmarshal(n.buf.Bytes(), &m); err != nil {
+			return fmt.Errorf("decode message of gateway: %w", err)
+		}
+		if n.buf.Cap() > keepBuffer {
+			n.buf = bytes.Buffer{}
+		}
+		if err := n.serve(&m, handle); err != nil {
+			return err
+		}
+	}
+}
+
+func (n *conn) serve(m *wire.Message, handle func(*wire.Message) error) error {
+	if m.Type == wire.Hello && !n.hello {
+		n.hello = true
+		n.greeted <- patience(m.HeartbeatS)
+	}
+	n.busy.Store(true)
+	defer func() {
+		n.touch()
+		n.busy.Store(false)
+	}()
+	return handle(m)
+}
+
+// patience returns how long the gateway may be silent.
+func patience(heartbeatS int) time.Duration {
+	if heartbeatS <= 0 {
+		return noHeartbeat
+	}
+	return time.Duration(heartbeatS)*time.Second*5/2 + heartGrace
+}
+
+// watch ends the connection when ctx does, when there is no hello in time, or
+// when it is dead; it then says why through cancel.
+func (n *conn) watch(ctx context.Context, cancel context.CancelCauseFunc, timeout time.Duration) {
+	defer n.close()
+	timer := time.NewTimer(timeout)
+	defer timer.Stop()
+	var quiet time.Duration // allowed; zero before the hello
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case quiet = <-n.greeted:
+			timer.Reset(quiet)
+			continue
+		case <-timer.C:
+		}
+		if quiet == 0 {
+			cancel(errNoHello)
+			n.kill()
+			return
+		}
+		if left := quiet - n.silence(); left > 0 {
+			timer.Reset(left)
+			continue
+		}
+		if !n.probe(ctx) {
+			cancel(errDead)
+			n.kill()
+			return
+		}
+		timer.Reset(quiet)
+	}
+}
+
+// probe pings and reports whether the connection is alive.
+func (n *conn) probe(ctx context.Context) bool {
+	before := n.heard.Load()
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	if err := n.ws.Ping(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		return true // or the reader finds out why not
+	}
+	// While a callback runs the pong can't be read, which proves nothing.
+	return n.busy.Load() || n.heard.Load() != before
+}
+
+func (n *conn) touch() { n.heard.Store(int64(time.Since(n.began))) }
+
+// silence returns for how long nothing has been read, zero while a callback
+// keeps us from reading.
+func (n *conn) silence() time.Duration {
+	if n.busy.Load() {
+		return 0
+	}
+	return time.Since(n.began) - time.Duration(n.heard.Load())
+}
+
+// close says goodbye, if anyone is there to hear it, and closes.
+func (n *conn) close() {
+	stop := time.AfterFunc(closeTimeout, n.kill)
+	defer stop.Stop()
+	n.ws.Close(websocket.StatusNormalClosure, "")
+}
+
+// kill closes without a word.
+func (n *conn) kill() {
+	if n.raw != nil {
+		n.raw.Close()
+	}
+}
+
+// heardReader notes when something is read, so that a large message on a slow
+// link doesn't count as silence.
+type heardReader struct {
+	n *conn
+	r io.Reader
+}
+
+func (h heardReader) Read(p []byte) (int, error) {
+	k, err := h.r.Read(p)
+	if k > 0 {
+		h.n.touch()
+	}
+	return k, err
+}
