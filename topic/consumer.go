@@ -1,0 +1,192 @@
+package topic
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// ErrNotRunning reports a question to a Consumer that isn't running.
+var ErrNotRunning = errors.New("the consumer isn't running")
+
+// Consumer is a member of the group that shares the topic's partitions.
+//
+// It has two Kafka clients: one is in the group and fetches nothing, the other
+// fetches and is in no group. So a slow worker never delays a heartbeat or a
+// rebalance, and positions are entirely ours.
+type Consumer struct {
+	cfg Config
+	log *slog.Logger
+	m   *consumerMetrics
+
+	mu     sync.Mutex
+	reader *reader // while Run runs
+	group  *group
+}
+
+// NewConsumer returns a Consumer. It does no I/O: Run does. reg may be nil.
+func NewConsumer(cfg Config, reg prometheus.Registerer, log *slog.Logger) (*Consumer, error) {
+	c := &Consumer{cfg: cfg.withDefaults(), log: log}
+	if err := kgo.ValidateOpts(c.readerOptions()...); err != nil {
+		return nil, fmt.Errorf("kafka options: %w", err)
+	}
+	if err := kgo.ValidateOpts(c.groupOptions(&group{})...); err != nil {
+		return nil, fmt.Errorf("kafka group options: %w", err)
+	}
+	c.m = newConsumerMetrics(reg, c.queued)
+	return c, nil
+}
+
+func (c *Consumer) readerOptions() []kgo.Opt {
+	return c.cfg.clientOptions(c.log,
+		kgo.ConsumeResetOffset(kgo.NoResetOffset()), // we are told, and decide
+		kgo.FetchMaxWait(500*time.Millisecond),
+		kgo.FetchMinBytes(1),
+		kgo.FetchMaxBytes(8<<20),
+		kgo.FetchMaxPartitionBytes(1<<20),
+		kgo.MaxDecompressBatchBytes(64<<20),
+	)
+}
+
+func (c *Consumer) groupOptions(g *group) []kgo.Opt {
+	return c.cfg.clientOptions(c.log,
+		kgo.ConsumerGroup(c.cfg.Group),
+		kgo.ConsumeTopics(c.cfg.Topic),
+		kgo.Balancers(kgo.CooperativeStickyBalancer()),
+		kgo.SessionTimeout(c.cfg.SessionTimeout),
+		kgo.HeartbeatInterval(c.cfg.SessionTimeout/5),
+		kgo.RebalanceTimeout(c.cfg.RebalanceTimeout),
+		kgo.DisableAutoCommit(),
+		kgo.AdjustFetchOffsetsFn(fetchNothing),
+		kgo.OnPartitionsAssigned(g.assigned),
+		kgo.OnPartitionsRevoked(g.revoked),
+		kgo.OnPartitionsLost(g.lost),
+	)
+}
+
+// fetchNothing leaves the group's client without anything to fetch.
+func fetchNothing(context.Context, map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
+	return nil, nil
+}
+
+// Run takes part in the group until ctx ends. It calls work in a goroutine of
+// its own for each partition assigned to us, and ends its context when the
+// partition goes away: work then has to return promptly, since another member
+// may wait for the partition. If work returns while its context is alive, it is
+// called again after a pause, and starts with a SeekTo once more.
+//
+// Run returns when all work has returned and the group is left. While no broker
+// can be reached it goes on trying.
+func (c *Consumer) Run(ctx context.Context, work func(ctx context.Context, p *Partition) error) error {
+	fetching, err := kgo.NewClient(c.readerOptions()...)
+	if err != nil {
+		return fmt.Errorf("kafka client: %w", err)
+	}
+	defer fetching.Close()
+	r := newReader(fetching, c.cfg, c.log, c.m)
+	g := &group{ctx: ctx, cfg: c.cfg, log: c.log, m: c.m, reader: r, work: work, workers: make(map[int32]*worker)}
+	cl, err := kgo.NewClient(c.groupOptions(g)...)
+	if err != nil {
+		return fmt.Errorf("kafka group client: %w", err)
+	}
+	c.set(r, g)
+	defer c.set(nil, nil)
+
+	// The reader outlives the workers: they may want records until they return.
+	reading, stopReading := context.WithCancel(context.WithoutCancel(ctx))
+	var running sync.WaitGroup
+	running.Go(func() { r.run(reading) })
+	running.Go(func() { g.watch(ctx, cl) })
+	running.Go(func() { g.commitLoop(ctx, cl) })
+	<-ctx.Done()
+	g.leave(cl)
+	stopReading()
+	running.Wait()
+	return nil
+}
+
+func (c *Consumer) set(r *reader, g *group) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.reader, c.group = r, g
+}
+
+func (c *Consumer) running() (*reader, *group) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.reader, c.group
+}
+
+// OffsetAt returns the first offset of a partition whose record is of t or
+// later, or the partition's end if there is none. It works while Run runs.
+func (c *Consumer) OffsetAt(ctx context.Context, partition int32, t time.Time) (int64, error) {
+	r, _ := c.running()
+	if r == nil {
+		return 0, ErrNotRunning
+	}
+	offsets, err := r.adm.ListOffsetsAfterMilli(ctx, t.UnixMilli(), c.cfg.Topic)
+	if err != nil {
+		return 0, fmt.Errorf("offset of partition %d at %s: %w", partition, t.Format(time.RFC3339), err)
+	}
+	return listed(offsets, c.cfg.Topic, partition)
+}
+
+// Ping asks a broker whether it is there. It works while Run runs.
+func (c *Consumer) Ping(ctx context.Context) error {
+	r, _ := c.running()
+	if r == nil {
+		return ErrNotRunning
+	}
+	if err := r.cl.Ping(ctx); err != nil {
+		return fmt.Errorf("ping Kafka: %w", err)
+	}
+	return nil
+}
+
+// Assigned returns how many partitions are assigned to us, and whether we are in
+// the group at all: a member may well have none.
+func (c *Consumer) Assigned() (partitions int, member bool) {
+	r, g := c.running()
+	if r == nil {
+		return 0, false
+	}
+	return len(r.partitions()), g.joined.Load()
+}
+
+// Ends returns the end of each partition of the topic: the next offset that a
+// record gets. It works while Run runs.
+func (c *Consumer) Ends(ctx context.Context) (map[int32]int64, error) {
+	r, _ := c.running()
+	if r == nil {
+		return nil, ErrNotRunning
+	}
+	offsets, err := r.adm.ListEndOffsets(ctx, c.cfg.Topic)
+	if err == nil {
+		err = offsets.Error()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("ends of topic %s: %w", c.cfg.Topic, err)
+	}
+	ends := make(map[int32]int64)
+	offsets.Each(func(o kadm.ListedOffset) { ends[o.Partition] = o.Offset })
+	return ends, nil
+}
+
+func (c *Consumer) queued() float64 {
+	r, _ := c.running()
+	if r == nil {
+		return 0
+	}
+	n := 0
+	for _, p := range r.partitions() {
+		n += p.queued()
+	}
+	return float64(n)
+}

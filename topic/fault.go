@@ -1,0 +1,164 @@
+package topic
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// askTimeout bounds the questions that the reader asks between two polls.
+const askTimeout = 5 * time.Second
+
+// outOfRange decides where to go on when the log doesn't hold the wanted offset.
+func (r *reader) outOfRange(ctx context.Context, f *feed, log *slog.Logger) {
+	r.m.outOfRange.Inc()
+	want := f.p.wanted()
+	start, end, err := r.bounds(ctx, f.p.ID)
+	switch {
+	case err != nil:
+		log.Warn("position is out of range, and the range is unknown; retrying", "pos", want, "err", err)
+	case want < start:
+		log.Error("retention has passed our position: events are lost; going on with the oldest",
+			"pos", want, "oldest", start, "lost", start-want)
+		r.goOn(f, start)
+	case want > end:
+		f.p.highWatermark.Store(end)
+		if f.due() {
+			log.Error("the log ends before our position: Kafka lost records, or this is another log; waiting until it has grown to it",
+				"pos", want, "end", end)
+		}
+	}
+}
+
+// bounds returns the first offset of a partition and the one after its last.
+func (r *reader) bounds(ctx context.Context, id int32) (start, end int64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	starts, err := r.adm.ListStartOffsets(ctx, r.cfg.Topic)
+	if err != nil {
+		return 0, 0, fmt.Errorf("list start offsets: %w", err)
+	}
+	ends, err := r.adm.ListEndOffsets(ctx, r.cfg.Topic)
+	if err != nil {
+		return 0, 0, fmt.Errorf("list end offsets: %w", err)
+	}
+	start, err = listed(starts, r.cfg.Topic, id)
+	if err != nil {
+		return 0, 0, err
+	}
+	end, err = listed(ends, r.cfg.Topic, id)
+	return start, end, err
+}
+
+func listed(offsets kadm.ListedOffsets, topic string, id int32) (int64, error) {
+	o, ok := offsets.Lookup(topic, id)
+	switch {
+	case !ok:
+		return 0, fmt.Errorf("offsets of partition %d: %w", id, kerr.UnknownTopicOrPartition)
+	case o.Err != nil:
+		return 0, fmt.Errorf("offsets of partition %d: %w", id, o.Err)
+	}
+	return o.Offset, nil
+}
+
+// undecodableTries is how often a batch is fetched before it counts as corrupt:
+// it may have been damaged on its way.
+const undecodableTries = 3
+
+// undecodable handles a batch that the client can't decode. It would stop the
+// partition for ever: every fetch returns the same.
+func (r *reader) undecodable(ctx context.Context, f *feed, err error, log *slog.Logger) {
+	want := f.p.wanted()
+	if f.failures < undecodableTries {
+		log.Warn("a batch can't be decoded; retrying", "pos", want, "err", err)
+		return
+	}
+	if f.failures == undecodableTries {
+		r.m.corrupt.Inc()
+	}
+	if !r.cfg.SkipCorrupt {
+		if f.failures == undecodableTries || f.due() {
+			f.said = time.Now()
+			log.Error("a corrupt batch stops this partition; retrying. It can be skipped with SkipCorrupt", "pos", want, "err", err)
+		}
+		return
+	}
+	next, endErr := r.batchEnd(ctx, f.p.ID, want, err)
+	if endErr != nil {
+		log.Error("a corrupt batch stops this partition, and its end is unknown; retrying", "pos", want, "err", errors.Join(err, endErr))
+		return
+	}
+	log.Error("skipping a corrupt batch: its events are lost", "pos", want, "next", next, "err", err)
+	r.goOn(f, next)
+}
+
+// goOn ends a failure: the partition is fetched again at once, from offset from.
+func (r *reader) goOn(f *feed, from int64) {
+	f.failures, f.retry = 0, time.Time{}
+	f.p.refetch(from)
+	r.wake()
+}
+
+// batchEnd returns the offset after the batch that holds offset at, from its
+// header.
+func (r *reader) batchEnd(ctx context.Context, id int32, at int64, err error) (int64, error) {
+	if large, ok := errors.AsType[*kgo.ErrDecompressTooLarge](err); ok && large.NextOffset > at {
+		return large.NextOffset, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	raw, err := r.fetchRaw(ctx, id, at)
+	if err != nil {
+		return 0, fmt.Errorf("fetch batch header: %w", err)
+	}
+	for len(raw) >= batchHeader {
+		first := int64(binary.BigEndian.Uint64(raw))
+		length := 12 + int64(binary.BigEndian.Uint32(raw[8:]))
+		next := first + int64(int32(binary.BigEndian.Uint32(raw[23:]))) + 1
+		if next > at && next-at < 1<<31 {
+			return next, nil
+		}
+		raw = raw[min(length, int64(len(raw))):]
+	}
+	return at + 1, nil // not even the header can be trusted
+}
+
+// batchHeader is how much of a batch we look at:
+//
+//	0 first offset | 8 length | 12 leader epoch | 16 magic | 17 CRC | 21 attributes | 23 last offset delta | 27
+const batchHeader = 27
+
+// fetchRaw returns what the broker answers to a fetch at an offset.
+func (r *reader) fetchRaw(ctx context.Context, id int32, at int64) ([]byte, error) {
+	md, err := r.adm.Metadata(ctx, r.cfg.Topic)
+	if err != nil {
+		return nil, err
+	}
+	part := kmsg.NewFetchRequestTopicPartition()
+	part.Partition, part.FetchOffset, part.PartitionMaxBytes = id, at, 1<<20
+	topic := kmsg.NewFetchRequestTopic()
+	topic.Topic, topic.TopicID = r.cfg.Topic, md.Topics[r.cfg.Topic].ID
+	topic.Partitions = append(topic.Partitions, part)
+	req := kmsg.NewPtrFetchRequest()
+	req.MaxWaitMillis, req.MaxBytes, req.Topics = 500, 1<<20, append(req.Topics, topic)
+	resp, err := r.cl.Broker(int(md.Topics[r.cfg.Topic].Partitions[id].Leader)).RetriableRequest(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range resp.(*kmsg.FetchResponse).Topics {
+		for _, p := range t.Partitions {
+			if p.Partition == id {
+				return p.RecordBatches, kerr.ErrorForCode(p.ErrorCode)
+			}
+		}
+	}
+	return nil, kerr.UnknownTopicOrPartition
+}

@@ -1,0 +1,282 @@
+package topic
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// reader fetches the partitions that this member owns, with a client that is in
+// no group: there the position of a partition is exactly what we set. (A group's
+// client ties it to the commits, and ignores positions that are set before the
+// commits are loaded.)
+//
+// Only run polls, and only run changes what is fetched, between two polls: so
+// no record of before a SeekTo is in anybody's hands when the SeekTo is applied, and
+// what the client has buffered goes when the partition is removed from it.
+type reader struct {
+	cl  *kgo.Client
+	adm *kadm.Client
+	cfg Config
+	log *slog.Logger
+	m   *consumerMetrics
+
+	mu       sync.Mutex
+	owned    map[int32]*Partition
+	dirty    bool               // something is to be looked at before the next poll
+	stopPoll context.CancelFunc // ends the poll under way
+
+	feeds map[int32]*feed // only run touches it
+}
+
+// feed is the reader's side of a Partition.
+type feed struct {
+	p        *Partition
+	fetching bool // the client has it
+	failures int  // in a row
+	retry    time.Time
+	said     time.Time // when the current failure was last logged
+}
+
+func newReader(cl *kgo.Client, cfg Config, log *slog.Logger, m *consumerMetrics) *reader {
+	return &reader{
+		cl: cl, adm: kadm.NewClient(cl), cfg: cfg, log: log, m: m,
+		owned: make(map[int32]*Partition),
+		feeds: make(map[int32]*feed),
+	}
+}
+
+// own adds a partition that was assigned to us.
+func (r *reader) own(id int32) *Partition {
+	p := newPartition(id, r.cfg.QueueBytes/4, r.wake)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.owned[id] = p
+	r.m.partitions.Set(float64(len(r.owned)))
+	return p
+}
+
+// disown removes it. Nothing is put into it any more after the next poll.
+func (r *reader) disown(p *Partition) {
+	r.mu.Lock()
+	if r.owned[p.ID] == p {
+		delete(r.owned, p.ID)
+	}
+	r.m.partitions.Set(float64(len(r.owned)))
+	r.mu.Unlock()
+	r.wake()
+}
+
+// wake makes run look at the partitions. It doesn't block.
+func (r *reader) wake() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.dirty = true
+	if r.stopPoll != nil {
+		r.stopPoll()
+	}
+}
+
+func (r *reader) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		poll, stop := r.nextPoll(ctx)
+		r.reconcile(ctx)
+		r.cl.PollFetches(poll).EachPartition(func(fetched kgo.FetchTopicPartition) {
+			r.deliver(ctx, fetched)
+		})
+		stop()
+	}
+}
+
+// nextPoll returns the context of the next poll, which a wake from now on ends.
+func (r *reader) nextPoll(ctx context.Context) (context.Context, context.CancelFunc) {
+	var due time.Time
+	for _, f := range r.feeds {
+		if !f.retry.IsZero() && (due.IsZero() || f.retry.Before(due)) {
+			due = f.retry
+		}
+	}
+	var stop context.CancelFunc
+	if due.IsZero() {
+		ctx, stop = context.WithCancel(ctx)
+	} else {
+		ctx, stop = context.WithDeadline(ctx, due)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.stopPoll = stop
+	return ctx, stop
+}
+
+// reconcile makes the client fetch what is owned, from where it is wanted.
+func (r *reader) reconcile(ctx context.Context) {
+	changed := r.retryFailed()
+	r.mu.Lock()
+	changed = changed || r.dirty
+	r.dirty = false
+	var owned map[int32]*Partition
+	if changed {
+		owned = maps.Clone(r.owned)
+	}
+	r.mu.Unlock()
+	if !changed {
+		return
+	}
+	var remove, resume []int32
+	add := make(map[int32]kgo.Offset)
+	for id, f := range r.feeds {
+		if owned[id] == f.p {
+			continue
+		}
+		if f.fetching {
+			remove = append(remove, id)
+		}
+		resume = append(resume, id)
+		delete(r.feeds, id)
+	}
+	for id, p := range owned {
+		f := r.feeds[id]
+		if f == nil {
+			f = &feed{p: p}
+			r.feeds[id] = f
+		}
+		at, seek, fetch, unpause := p.plan()
+		if f.fetching && (seek || !fetch) {
+			remove = append(remove, id)
+			f.fetching = false
+		}
+		if seek {
+			add[id] = kgo.NewOffset().At(at)
+			f.fetching, f.retry = true, time.Time{}
+			r.m.seeks.Inc()
+		}
+		if unpause {
+			resume = append(resume, id)
+		}
+	}
+	r.apply(remove, add, resume)
+}
+
+func (r *reader) apply(remove []int32, add map[int32]kgo.Offset, resume []int32) {
+	name := r.cfg.Topic
+	if len(remove) > 0 {
+		r.cl.RemoveConsumePartitions(map[string][]int32{name: remove})
+	}
+	if len(add) > 0 {
+		r.cl.AddConsumePartitions(map[string]map[int32]kgo.Offset{name: add})
+	}
+	if len(resume) > 0 {
+		r.cl.ResumeFetchPartitions(map[string][]int32{name: resume})
+	}
+}
+
+// retryFailed makes partitions whose pause after a failure is over be fetched
+// again.
+func (r *reader) retryFailed() (any bool) {
+	now := time.Now()
+	for _, f := range r.feeds {
+		if !f.retry.IsZero() && !now.Before(f.retry) {
+			f.retry = time.Time{}
+			f.p.refetch(0)
+			any = true
+		}
+	}
+	return any
+}
+
+// deliver takes what was fetched of one partition.
+func (r *reader) deliver(ctx context.Context, fetched kgo.FetchTopicPartition) {
+	f := r.feeds[fetched.Partition]
+	if f == nil || fetched.Topic != r.cfg.Topic {
+		if fetched.Err != nil && !isEnd(fetched.Err) {
+			r.log.Error("fetching failed", "err", fetched.Err)
+		}
+		return
+	}
+	if !f.fetching {
+		return
+	}
+	if n := len(fetched.Records); n > 0 {
+		r.m.records.Add(float64(n))
+		r.m.bytes.Add(float64(size(fetched.Records) - n*recordOverhead))
+		f.failures = 0
+	}
+	if fetched.HighWatermark >= 0 && fetched.Err == nil {
+		f.p.highWatermark.Store(fetched.HighWatermark)
+	}
+	if f.p.put(fetched.Records) >= r.cfg.QueueBytes {
+		r.pause(f.p)
+	}
+	if fetched.Err != nil {
+		r.failed(ctx, f, fetched.Err)
+	}
+}
+
+// pause stops fetching a partition whose queue is full. What the client has
+// buffered of it is dropped, and fetched again later.
+func (r *reader) pause(p *Partition) {
+	r.cl.PauseFetchPartitions(map[string][]int32{r.cfg.Topic: {p.ID}})
+	r.m.pauses.Inc()
+	if p.setPaused() {
+		r.wake() // it was emptied meanwhile
+	}
+}
+
+// failed handles an error of one partition: it isn't fetched for a while.
+func (r *reader) failed(ctx context.Context, f *feed, err error) {
+	log := r.log.With("partition", f.p.ID)
+	if isEnd(err) {
+		return
+	}
+	if loss, ok := errors.AsType[*kgo.ErrDataLoss](err); ok {
+		// The client goes on where the logs parted. Of the records there, those
+		// with offsets that the worker already has are dropped.
+		log.Error("Kafka lost records of this partition", "pos", loss.ConsumedTo, "end", loss.ResetTo)
+		return
+	}
+	r.m.errors.Inc()
+	f.failures++
+	f.fetching = false
+	r.cl.RemoveConsumePartitions(map[string][]int32{r.cfg.Topic: {f.p.ID}})
+	f.retry = time.Now().Add(backoff(f.failures))
+	_, answer := errors.AsType[*kerr.Error](err)
+	switch {
+	case errors.Is(err, kerr.OffsetOutOfRange):
+		r.outOfRange(ctx, f, log)
+	case answer:
+		if f.due() {
+			log.Error("Kafka refuses to serve this partition; retrying", "err", err)
+		}
+	default:
+		r.undecodable(ctx, f, err, log)
+	}
+}
+
+// due tells whether a failure that goes on is to be logged: once a minute.
+func (f *feed) due() bool {
+	now := time.Now()
+	if f.failures > 1 && now.Sub(f.said) < time.Minute {
+		return false
+	}
+	f.said = now
+	return true
+}
+
+// isEnd reports errors that only say that polling ended.
+func isEnd(err error) bool {
+	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, kgo.ErrClientClosed)
+}
+
+func (r *reader) partitions() []*Partition {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Collect(maps.Values(r.owned))
+}
