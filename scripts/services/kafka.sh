@@ -55,7 +55,7 @@ fetch_kafka() {
 }
 
 copy_jars() {
-	mvn -q -B -f "$here/services/kafka/pom.xml" -Dkafka.version="$1" \
+	mvn -q -B -Dstyle.color=never -f "$here/services/kafka/pom.xml" -Dkafka.version="$1" \
 		org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies \
 		-DincludeScope=runtime -DoutputDirectory="$state/kafka/lib" </dev/null
 }
