@@ -88,6 +88,7 @@ type Announcement struct {
 	Gateway event.Gateway
 	Seq     uint64        // one more with each announcement of this gateway; kept in its hash
 	TTL     time.Duration // how long the hash outlives its gateway
+	All     bool          // Joined is every seat that counts: it replaces the hash
 	Joined  []Seated      // into the hash, then into the control stream
 	Vacated []event.Seat  // out of the hash: resuming from them is over
 	Forgot  []event.Seat  // into the control stream: events need not be addressed to them any more

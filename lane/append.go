@@ -1,0 +1,175 @@
+package lane
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"eventstream/event"
+	"github.com/redis/rueidis"
+)
+
+// ErrFull reports that the store has no memory left. Nothing was appended; what
+// TrimBefore allows was trimmed, so that a later call may succeed.
+var ErrFull = errors.New("lane store is full")
+
+// ErrBehind reports that a partition has not come as far as the range that was
+// asked for: the store lost writes that were there before, and the filter
+// service has not filled it again yet.
+var ErrBehind = errors.New("lane has lost writes and is not filled again yet")
+
+// claimScript: KEYS lane, pos; ARGV topic, start.
+var claimScript = rueidis.NewLuaScript(`
+local m = redis.call('HMGET', KEYS[2], 'topic', 'next')
+if m[1] == ARGV[1] and m[2] then return m[2] end
+redis.call('UNLINK', KEYS[1], KEYS[2])
+redis.call('HSET', KEYS[2], 'topic', ARGV[1], 'next', ARGV[2], 'first', ARGV[2], 'synced', '0-0')
+return ARGV[2]
+`)
+
+// appendScript: KEYS lane, pos; ARGV topic, expect, next, synced, trim before,
+// last, entry. Offsets are compared as the strings that this package wrote and
+// are never turned into a number on their way. XADD comes first: it is what
+// Redis refuses when its memory is full, and it refuses a script only before
+// its first write.
+//
+// A writer that has applied less of the control stream than the one before it
+// is refused as well. Otherwise a writer that has lost the partition could add
+// events that were matched without a subscriber after readers had been told
+// that from here on all are matched with it.
+var appendScript = rueidis.NewLuaScript(`
+local m = redis.call('HMGET', KEYS[2], 'topic', 'next', 'first', 'synced')
+if not m[2] or m[1] ~= ARGV[1] then return '-1' end
+if m[2] ~= ARGV[2] then return m[2] end
+if m[4] ~= ARGV[4] then
+  local ms, seq = string.match(m[4], '(%d+)-(%d+)')
+  local ams, aseq = string.match(ARGV[4], '(%d+)-(%d+)')
+  ms, seq, ams, aseq = tonumber(ms), tonumber(seq), tonumber(ams), tonumber(aseq)
+  if ams < ms or (ams == ms and aseq < seq) then return m[2] end
+end
+if ARGV[7] ~= '' then redis.call('XADD', KEYS[1], ARGV[6]..'-1', 'b', ARGV[7]) end
+redis.call('HSET', KEYS[2], 'next', ARGV[3], 'synced', ARGV[4])
+if tonumber(ARGV[5]) > tonumber(m[3]) then
+  redis.call('HSET', KEYS[2], 'first', ARGV[5])
+  redis.call('XTRIM', KEYS[1], 'MINID', '~', ARGV[5]..'-0')
+end
+return ARGV[3]
+`)
+
+// trimScript: KEYS lane, pos; ARGV topic, trim before. XTRIM comes first: a full
+// Redis lets it pass, and after it the HSET.
+var trimScript = rueidis.NewLuaScript(`
+local m = redis.call('HMGET', KEYS[2], 'topic', 'first', 'next')
+if m[1] ~= ARGV[1] or tonumber(ARGV[2]) <= tonumber(m[2]) or tonumber(ARGV[2]) > tonumber(m[3]) then return end
+redis.call('XTRIM', KEYS[1], 'MINID', '~', ARGV[2]..'-0')
+redis.call('HSET', KEYS[2], 'first', ARGV[2])
+`)
+
+// Claim returns the position of partition p. If there is none, or it is that of
+// another topic, an empty lane is begun at start.
+func (r *Redis) Claim(ctx context.Context, p int32, id event.TopicID, start int64) (next int64, err error) {
+	next, err = claimScript.Exec(ctx, r.client, r.partitionKeys(p), []string{hexTopic(id), offset(start)}).AsInt64()
+	if err != nil {
+		return 0, fmt.Errorf("redis claim partition %d: %w", p, err)
+	}
+	return next, nil
+}
+
+// Append moves a partition from a.Expect to a.Next and appends a.Entry, both or
+// nothing, if the partition is at a.Expect. It returns where the partition is
+// after that:
+//
+//   - a.Next: it is done, by this call or by an earlier one whose answer was lost;
+//   - -1: the store knows nothing of this partition and topic: Claim;
+//   - anything else, also a.Expect: nothing was appended, because the store lost
+//     writes, or another writer moved on or has applied more of the control
+//     stream. Read the control stream and go on from the returned offset.
+//
+// An error leaves open whether it was done; ErrFull says that it was not.
+func (r *Redis) Append(ctx context.Context, a Append) (next int64, err error) {
+	if err := a.check(); err != nil {
+		return 0, err
+	}
+	topic, keys, trim := hexTopic(a.Topic), r.partitionKeys(a.Partition), offset(min(a.TrimBefore, a.Next))
+	next, err = appendScript.Exec(ctx, r.client, keys, []string{
+		topic, offset(a.Expect), offset(a.Next), a.Synced.String(), trim,
+		offset(a.Last), rueidis.BinaryString(a.Entry),
+	}).AsInt64()
+	if isFull(err) {
+		// Without this a full Redis would stay full: nothing else trims lanes.
+		trimScript.Exec(ctx, r.client, keys, []string{topic, trim})
+		err = fmt.Errorf("%w: %w", ErrFull, err)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("redis append to partition %d: %w", a.Partition, err)
+	}
+	return next, nil
+}
+
+// check finds callers' mistakes, which would make holes in a lane.
+func (a *Append) check() error {
+	if a.Expect < 0 || a.Next < a.Expect || len(a.Entry) > 0 && (a.Last < a.Expect || a.Last >= a.Next) {
+		return fmt.Errorf("append to partition %d: from %d to %d with last event %d", a.Partition, a.Expect, a.Next, a.Last)
+	}
+	return nil
+}
+
+func isFull(err error) bool {
+	_, ok := rueidis.IsRedisErr(err)
+	return ok && strings.Contains(err.Error(), "OOM command not allowed")
+}
+
+// Positions returns the positions of partitions 0 to n-1.
+func (r *Redis) Positions(ctx context.Context, n int32) ([]Position, error) {
+	commands := make(rueidis.Commands, n)
+	for p := range n {
+		commands[p] = r.readPosition(r.client.B(), p)
+	}
+	results, err := r.pipeline(ctx, commands...)
+	if err != nil {
+		return nil, fmt.Errorf("redis positions: %w", err)
+	}
+	out := make([]Position, n)
+	for p := range n {
+		if out[p], err = parsePosition(p, results[p]); err != nil {
+			return nil, fmt.Errorf("redis positions: %w", err)
+		}
+	}
+	return out, nil
+}
+
+func (r *Redis) readPosition(b rueidis.Builder, p int32) rueidis.Completed {
+	return b.Hmget().Key(r.posKey(p)).Field("next", "first", "synced").Build()
+}
+
+func parsePosition(p int32, res rueidis.RedisResult) (Position, error) {
+	pos := Position{Partition: p, Next: -1, First: -1}
+	f, err := arrayOf(3, res)
+	if err != nil {
+		return pos, fmt.Errorf("position of partition %d: %w", p, err)
+	}
+	if f[0].IsNil() {
+		return pos, nil
+	}
+	synced, err := f[2].ToString()
+	if err != nil {
+		return pos, fmt.Errorf("position of partition %d: synced: %w", p, err)
+	}
+	var err1, err2, err3 error
+	pos.Next, err1 = f[0].AsInt64()
+	pos.First, err2 = f[1].AsInt64()
+	pos.Synced, err3 = ParseControlID(synced)
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return pos, fmt.Errorf("position of partition %d: %w", p, err)
+	}
+	return pos, nil
+}
+
+func (r *Redis) partitionKeys(p int32) []string { return []string{r.laneKey(p), r.posKey(p)} }
+
+func offset(n int64) string { return strconv.FormatInt(n, 10) }
+
+func hexTopic(id event.TopicID) string { return hex.EncodeToString(id[:]) }

@@ -1,0 +1,134 @@
+package lane
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+
+	"eventstream/event"
+)
+
+// An entry of the control stream has one field, whose name says what it holds:
+//
+//	f  a FilterChange as JSON
+//	s  seats, all numbers uvarint:
+//
+//	version 1 | gateway 8 bytes
+//	number of joined | for each: seat | length of subscriber | subscriber
+//	number of forgotten | for each: seat
+const (
+	filterField = "f"
+	seatsField  = "s"
+
+	changeVersion = 1
+)
+
+// maxEntrySeats bounds an entry of the control stream to some kilobytes: a
+// reader fetches the last one again each time it asks for more.
+const maxEntrySeats = 500
+
+// errChange reports an entry of the control stream that can't be decoded.
+var errChange = errors.New("malformed control entry")
+
+// seatEntries encodes joined and forgotten seats in as many entries as it takes.
+// A seat that is in both is joined first.
+func seatEntries(g event.Gateway, joined []Seated, forgot []event.Seat) [][]byte {
+	var out [][]byte
+	for len(joined)+len(forgot) > 0 {
+		j := min(len(joined), maxEntrySeats)
+		f := 0
+		if j == len(joined) {
+			f = min(len(forgot), maxEntrySeats-j)
+		}
+		out = append(out, appendSeatEntry(nil, g, joined[:j], forgot[:f]))
+		joined, forgot = joined[j:], forgot[f:]
+	}
+	return out
+}
+
+func appendSeatEntry(b []byte, g event.Gateway, joined []Seated, forgot []event.Seat) []byte {
+	b = append(b, changeVersion)
+	b = binary.BigEndian.AppendUint64(b, uint64(g))
+	b = binary.AppendUvarint(b, uint64(len(joined)))
+	for _, s := range joined {
+		b = binary.AppendUvarint(b, uint64(s.Seat))
+		b = binary.AppendUvarint(b, uint64(len(s.Subscriber)))
+		b = append(b, s.Subscriber...)
+	}
+	b = binary.AppendUvarint(b, uint64(len(forgot)))
+	for _, s := range forgot {
+		b = binary.AppendUvarint(b, uint64(s))
+	}
+	return b
+}
+
+// decodeChange is the inverse of seatEntries and of a FilterChange's JSON.
+func decodeChange(id ControlID, field string, value []byte) (Change, error) {
+	c := Change{ID: id}
+	var err error
+	switch field {
+	case filterField:
+		err = json.Unmarshal(value, &c.Filter)
+		if err == nil && c.Filter == nil {
+			err = errChange
+		}
+	case seatsField:
+		err = c.decodeSeats(value)
+	default:
+		err = fmt.Errorf("%w: field %.20q", errChange, field)
+	}
+	if err != nil {
+		return Change{ID: id}, fmt.Errorf("control entry %s: %w", id, err)
+	}
+	return c, nil
+}
+
+func (c *Change) decodeSeats(b []byte) error {
+	if len(b) < 9 || b[0] != changeVersion {
+		return errChange
+	}
+	c.Gateway = event.Gateway(binary.BigEndian.Uint64(b[1:]))
+	r := changeReader{b: b[9:]}
+	for range r.uvarint(uint64(len(r.b) / 2)) {
+		s := Seated{Seat: event.Seat(r.uvarint(math.MaxUint32))}
+		s.Subscriber = r.text()
+		c.Joined = append(c.Joined, s)
+	}
+	for range r.uvarint(uint64(len(r.b))) {
+		c.Forgot = append(c.Forgot, event.Seat(r.uvarint(math.MaxUint32)))
+	}
+	if r.bad || len(r.b) > 0 {
+		return errChange
+	}
+	return nil
+}
+
+// changeReader takes values off b and remembers whether one was missing or too
+// large.
+type changeReader struct {
+	b   []byte
+	bad bool
+}
+
+func (r *changeReader) uvarint(limit uint64) uint64 {
+	v, n := binary.Uvarint(r.b)
+	if r.bad || n <= 0 || v > limit {
+		r.bad = true
+		return 0
+	}
+	r.b = r.b[n:]
+	return v
+}
+
+func (r *changeReader) text() string {
+	n := r.uvarint(uint64(len(r.b)))
+	if r.bad || n > uint64(len(r.b)) {
+		r.bad = true
+		return ""
+	}
+	s := string(r.b[:n])
+	r.b = r.b[n:]
+	return s
+}

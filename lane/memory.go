@@ -1,0 +1,261 @@
+package lane
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"slices"
+	"sort"
+	"sync"
+	"time"
+
+	"eventstream/event"
+)
+
+// memoryLaneBytes bounds the entries that one lane of a Memory holds.
+const memoryLaneBytes = 32 << 20
+
+// memoryTailCount is how many entries of one lane Tail passes on at a time.
+const memoryTailCount = 64
+
+// Memory keeps lanes, control stream and presence in this process. It keeps the
+// promises of Redis; besides, a lane that has grown past 32 MB is trimmed. All
+// methods may be called concurrently; none waits for anything but Tail.
+type Memory struct {
+	laneBytes int
+	every     time.Duration // how often Tail passes positions
+
+	mu    sync.Mutex // guards all below
+	epoch string
+	topic *Topic
+	lanes map[int32]*memoryLane
+	wake  chan struct{} // closed when an entry is appended
+	memoryControl
+}
+
+// memoryLane is one partition.
+type memoryLane struct {
+	topic       event.TopicID
+	next, first int64
+	synced      ControlID
+	entries     []Entry // by Last
+	bytes       int
+}
+
+// NewMemory returns an empty store.
+func NewMemory() *Memory {
+	m := &Memory{laneBytes: memoryLaneBytes, every: time.Second, wake: make(chan struct{})}
+	m.clearLocked()
+	return m
+}
+
+func (m *Memory) clearLocked() {
+	m.epoch, m.topic = "", nil
+	m.lanes = make(map[int32]*memoryLane)
+	m.memoryControl = memoryControl{used: m.used, gateways: make(map[event.Gateway]*memoryGateway)}
+}
+
+// Wipe empties the store, as losing a Redis does.
+func (m *Memory) Wipe() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.clearLocked()
+}
+
+// Close does nothing.
+func (m *Memory) Close() {}
+
+// Ping returns nil: the store is always there.
+func (m *Memory) Ping(context.Context) error { return nil }
+
+// CheckConfig returns nil: there is nothing to configure.
+func (m *Memory) CheckConfig(context.Context) error { return nil }
+
+// Epoch returns the identity of the store's content. created says that there
+// was none, so that the store was empty, and that this call made it.
+func (m *Memory) Epoch(context.Context) (epoch string, created bool, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.epoch == "" {
+		m.epoch, created = rand.Text(), true
+	}
+	return m.epoch, created, nil
+}
+
+// SetTopic tells the readers what the lanes carry.
+func (m *Memory) SetTopic(_ context.Context, t Topic) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.topic = &t
+	return nil
+}
+
+// Topic returns what the last SetTopic said, or ErrNoTopic.
+func (m *Memory) Topic(context.Context) (Topic, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.topic == nil {
+		return Topic{}, ErrNoTopic
+	}
+	return *m.topic, nil
+}
+
+// Claim is Redis.Claim.
+func (m *Memory) Claim(_ context.Context, p int32, id event.TopicID, start int64) (next int64, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	l := m.lanes[p]
+	if l == nil || l.topic != id {
+		l = &memoryLane{topic: id, next: start, first: start}
+		m.lanes[p] = l
+	}
+	return l.next, nil
+}
+
+// Append is Redis.Append. The entry is copied.
+func (m *Memory) Append(_ context.Context, a Append) (next int64, err error) {
+	if err := a.check(); err != nil {
+		return 0, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	l := m.lanes[a.Partition]
+	if l == nil || l.topic != a.Topic {
+		return -1, nil
+	}
+	if l.next != a.Expect || a.Synced.Compare(l.synced) < 0 {
+		return l.next, nil
+	}
+	l.next, l.synced = a.Next, a.Synced
+	if len(a.Entry) > 0 {
+		l.entries = append(l.entries, Entry{a.Partition, a.Last, slices.Clone(a.Entry)})
+		l.bytes += len(a.Entry)
+		close(m.wake)
+		m.wake = make(chan struct{})
+	}
+	l.trim(min(a.TrimBefore, a.Next), m.laneBytes)
+	return l.next, nil
+}
+
+// trim drops the entries with no offset from before on, and the oldest ones
+// above maxBytes.
+func (l *memoryLane) trim(before int64, maxBytes int) {
+	l.first = max(l.first, before)
+	n := 0
+	for ; n < len(l.entries); n++ {
+		e := l.entries[n]
+		if e.Last >= before && l.bytes <= maxBytes {
+			break
+		}
+		l.first = max(l.first, e.Last+1)
+		l.bytes -= len(e.Blob)
+	}
+	clear(l.entries[:n]) // their blobs are garbage now
+	l.entries = l.entries[n:]
+}
+
+// from returns the entries whose Last is at least o.
+func (l *memoryLane) from(o int64) []Entry {
+	return l.entries[sort.Search(len(l.entries), func(i int) bool { return l.entries[i].Last >= o }):]
+}
+
+// Positions returns the positions of partitions 0 to n-1.
+func (m *Memory) Positions(_ context.Context, n int32) ([]Position, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out := make([]Position, n)
+	for p := range n {
+		out[p] = m.positionLocked(p)
+	}
+	return out, nil
+}
+
+func (m *Memory) positionLocked(p int32) Position {
+	if l := m.lanes[p]; l != nil {
+		return Position{p, l.next, l.first, l.synced}
+	}
+	return Position{Partition: p, Next: -1, First: -1}
+}
+
+// Range is Redis.Range.
+func (m *Memory) Range(_ context.Context, p int32, from, to int64, sink func(Entry) error) (first int64, err error) {
+	entries, pos := m.read(p, from, to)
+	for _, e := range entries {
+		if err := sink(e); err != nil {
+			return 0, err
+		}
+	}
+	if pos.Next >= 0 && pos.Next < to {
+		return pos.First, fmt.Errorf("range of partition %d to %d, is at %d: %w", p, to, pos.Next, ErrBehind)
+	}
+	return pos.First, nil
+}
+
+func (m *Memory) read(p int32, from, to int64) ([]Entry, Position) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	l := m.lanes[p]
+	if l == nil {
+		return nil, m.positionLocked(p)
+	}
+	entries := l.from(from)
+	for i, e := range entries {
+		if e.Last >= to-1 {
+			entries = entries[:i+1]
+			break
+		}
+	}
+	return slices.Clone(entries), m.positionLocked(p)
+}
+
+// Tail is Redis.Tail. It never fails but by sink.
+func (m *Memory) Tail(ctx context.Context, from []int64, sink func(Batch) error) error {
+	next, due := slices.Clone(from), slices.Repeat([]bool{true}, len(from))
+	ticker := time.NewTicker(m.every)
+	defer ticker.Stop()
+	for ctx.Err() == nil {
+		batch, wake := m.news(next, due)
+		if len(batch.Entries) > 0 || len(batch.Positions) > 0 {
+			if err := sink(batch); err != nil && ctx.Err() == nil {
+				return err
+			}
+			wake = ready // there may be more; see only whether positions are due
+		}
+		select {
+		case <-ctx.Done():
+		case <-wake:
+		case <-ticker.C:
+			due = slices.Repeat([]bool{true}, len(from))
+		}
+	}
+	return nil
+}
+
+// ready is a channel that never waits.
+var ready = func() <-chan struct{} { c := make(chan struct{}); close(c); return c }()
+
+// news returns what there is from next on and the positions that are due, both
+// of which it moves, and what to wait for when there is nothing. A position
+// stays due while entries below it are left.
+func (m *Memory) news(next []int64, due []bool) (Batch, <-chan struct{}) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var out Batch
+	for i := range next {
+		var left bool
+		if l := m.lanes[int32(i)]; l != nil {
+			entries := l.from(next[i])
+			left = len(entries) > memoryTailCount
+			entries = entries[:min(len(entries), memoryTailCount)]
+			out.Entries = append(out.Entries, entries...)
+			if len(entries) > 0 {
+				next[i] = entries[len(entries)-1].Last + 1
+			}
+		}
+		if due[i] && !left {
+			out.Positions = append(out.Positions, m.positionLocked(int32(i)))
+			due[i] = false
+		}
+	}
+	return out, m.wake
+}

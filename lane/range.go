@@ -1,0 +1,76 @@
+package lane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// rangePage is how many entries Range asks for at a time.
+const rangePage = 100
+
+// Range passes the entries that may hold offsets in [from, to), in order, and
+// returns from where on the lane was complete after they had been read: if that
+// is above from, entries were trimmed away; -1: the partition is unknown.
+// ErrBehind: the partition is not at to, so that entries may be missing.
+func (r *Redis) Range(ctx context.Context, p int32, from, to int64, sink func(Entry) error) (first int64, err error) {
+	first = -1
+	for start := offset(max(from, 0)) + "-0"; ; {
+		page, err := r.readRange(ctx, p, start)
+		if err != nil {
+			return 0, fmt.Errorf("redis range of partition %d: %w", p, err)
+		}
+		if page.pos.First < 0 {
+			return -1, nil
+		}
+		// The highest of all pages: the lane may have been made anew between two.
+		first = max(first, page.pos.First)
+		for _, e := range page.entries {
+			if err := sink(e); err != nil {
+				return 0, err
+			}
+			if e.Last >= to-1 {
+				return first, nil
+			}
+		}
+		if len(page.entries) < rangePage {
+			if page.next < to {
+				return first, fmt.Errorf("redis range of partition %d to %d, is at %d: %w", p, to, page.next, ErrBehind)
+			}
+			return first, nil
+		}
+		start = offset(page.entries[len(page.entries)-1].Last+1) + "-0"
+	}
+}
+
+// page is a part of a lane: the position before the entries were read, the
+// entries, the position afterwards.
+type page struct {
+	next    int64
+	entries []Entry
+	pos     Position
+}
+
+func (r *Redis) readRange(ctx context.Context, p int32, start string) (page, error) {
+	b := r.client.B()
+	res, err := r.pipeline(ctx,
+		r.readPosition(b, p),
+		b.Xrange().Key(r.laneKey(p)).Start(start).End("+").Count(rangePage).Build(),
+		r.readPosition(b, p))
+	if err != nil {
+		return page{}, err
+	}
+	before, err1 := parsePosition(p, res[0])
+	after, err2 := parsePosition(p, res[2])
+	msgs, err3 := res[1].ToArray()
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return page{}, err
+	}
+	out := page{next: before.Next, pos: after, entries: make([]Entry, len(msgs))}
+	for i := range msgs {
+		if out.entries[i], _, err = parseEntry(p, &msgs[i]); err != nil {
+			return page{}, err
+		}
+	}
+	return out, nil
+}

@@ -1,0 +1,60 @@
+package lane
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"strconv"
+
+	"eventstream/event"
+	"github.com/redis/rueidis"
+)
+
+// Epoch returns the identity of the store's content. created says that there
+// was none, so that the store was empty, and that this call made it.
+func (r *Redis) Epoch(ctx context.Context) (epoch string, created bool, err error) {
+	key, b := r.key("epoch"), r.client.B()
+	res, err := r.pipeline(ctx,
+		b.Set().Key(key).Value(rand.Text()).Nx().Build(),
+		b.Get().Key(key).Build())
+	if err != nil {
+		return "", false, fmt.Errorf("redis epoch: %w", err)
+	}
+	epoch, err = res[1].ToString()
+	if err != nil {
+		return "", false, fmt.Errorf("redis epoch: %w", err)
+	}
+	return epoch, !rueidis.IsRedisNil(res[0].Error()), nil
+}
+
+// SetTopic tells the readers what the lanes carry.
+func (r *Redis) SetTopic(ctx context.Context, t Topic) error {
+	cmd := r.client.B().Hset().Key(r.key("topic")).FieldValue().
+		FieldValue("id", hexTopic(t.ID)).
+		FieldValue("partitions", strconv.Itoa(int(t.Partitions))).Build()
+	if err := r.client.Do(ctx, cmd).Error(); err != nil {
+		return fmt.Errorf("redis set topic: %w", err)
+	}
+	return nil
+}
+
+// Topic returns what the last SetTopic said, or ErrNoTopic.
+func (r *Redis) Topic(ctx context.Context) (Topic, error) {
+	h, err := r.client.Do(ctx, r.client.B().Hgetall().Key(r.key("topic")).Build()).AsStrMap()
+	if err != nil {
+		return Topic{}, fmt.Errorf("redis topic: %w", err)
+	}
+	if len(h) == 0 {
+		return Topic{}, ErrNoTopic
+	}
+	var t Topic
+	id, err1 := hex.DecodeString(h["id"])
+	n, err2 := strconv.ParseInt(h["partitions"], 10, 32)
+	if err1 != nil || err2 != nil || len(id) != len(t.ID) || n < 0 || n > event.MaxPartitions {
+		return Topic{}, fmt.Errorf("redis topic: id %.40q with %.20q partitions", h["id"], h["partitions"])
+	}
+	copy(t.ID[:], id)
+	t.Partitions = int32(n)
+	return t, nil
+}
