@@ -36,6 +36,9 @@ start() {
 		compose_up
 		return
 	fi
+	if [ -f "$state/docker" ]; then
+		compose_stop # one way at a time
+	fi
 	lock
 	install_missing redis postgres java maven cc
 	local server
