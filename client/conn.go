@@ -23,7 +23,7 @@ const (
 	keepBuffer   = 1 << 20         // a read buffer grown past this is let go
 	heartGrace   = 3 * time.Second // on top of 2.5 heartbeats, before the gateway is probed
 	noHeartbeat  = time.Minute     // silence before a probe, if the gateway promises no heartbeat
-	probeTimeout = 5 * time.Second // for the answer to a probe
+	probeTimeout = 4 * time.Second // for the answer to a probe; websocket itself closes after 5s
 	closeTimeout = time.Second     // for the answer to our close frame
 )
 
@@ -155,7 +155,7 @@ func patience(heartbeatS int) time.Duration {
 // watch ends the connection when ctx does, when there is no hello in time, or
 // when it is dead; it then says why through cancel.
 func (n *conn) watch(ctx context.Context, cancel context.CancelCauseFunc, timeout time.Duration) {
-	defer n.close()
+	defer n.close(ctx)
 	timer := time.NewTimer(timeout)
 	defer timer.Stop()
 	var quiet time.Duration // allowed; zero before the hello
@@ -170,32 +170,33 @@ func (n *conn) watch(ctx context.Context, cancel context.CancelCauseFunc, timeou
 		}
 		if quiet == 0 {
 			cancel(errNoHello)
-			n.kill()
 			return
 		}
-		if left := quiet - n.silence(); left > 0 {
-			timer.Reset(left)
-			continue
+		left := quiet - n.silence()
+		if left <= 0 {
+			n.probe(ctx, cancel)
+			left = quiet
 		}
-		if !n.probe(ctx) {
-			cancel(errDead)
-			n.kill()
-			return
-		}
-		timer.Reset(quiet)
+		timer.Reset(left)
 	}
 }
 
-// probe pings and reports whether the connection is alive.
-func (n *conn) probe(ctx context.Context) bool {
+// probe pings and, if nothing is heard after that, calls cancel.
+func (n *conn) probe(ctx context.Context, cancel context.CancelCauseFunc) {
 	before := n.heard.Load()
-	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
-	defer cancel()
-	if err := n.ws.Ping(ctx); !errors.Is(err, context.DeadlineExceeded) {
-		return true // or the reader finds out why not
-	}
-	// While a callback runs the pong can't be read, which proves nothing.
-	return n.busy.Load() || n.heard.Load() != before
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	// Not a deadline of ctx: on that, Ping may close the connection before we
+	// have said why.
+	timer := time.AfterFunc(probeTimeout, func() {
+		// While a callback runs the pong can't be read, which proves nothing.
+		if !n.busy.Load() && n.heard.Load() == before {
+			cancel(errDead)
+		}
+		stop()
+	})
+	defer timer.Stop()
+	n.ws.Ping(ctx) // a failure that matters is the reader's too
 }
 
 func (n *conn) touch() { n.heard.Store(int64(time.Since(n.began))) }
@@ -210,7 +211,10 @@ func (n *conn) silence() time.Duration {
 }
 
 // close says goodbye, if anyone is there to hear it, and closes.
-func (n *conn) close() {
+func (n *conn) close(ctx context.Context) {
+	if context.Cause(ctx) == errDead {
+		n.kill()
+	}
 	stop := time.AfterFunc(closeTimeout, n.kill)
 	defer stop.Stop()
 	n.ws.Close(websocket.StatusNormalClosure, "")
