@@ -2,54 +2,259 @@ package topic
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
 	"testing"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"eventstream/internal/testenv"
 )
 
-func TestReadsFromSeek(t *testing.T) {
-	_, cfg := embedded(t, 3)
-	for p := range int32(3) {
-		fill(t, cfg, p, 0, 1000)
-	}
-	type got struct {
-		partition int32
-		first     int64
-		n         int
-	}
-	results := make(chan got)
-	start(t, cfg, func(ctx context.Context, p *Partition) error {
-		from := int64(p.ID) * 100
-		p.SeekTo(from)
-		g := got{partition: p.ID, first: -1}
-		for from < 1000 {
-			recs, err := p.Next(ctx, time.Second)
+func TestReadsFromWhereItSeeks(t *testing.T) {
+	onBoth(t, 3, func(t *testing.T, cfg Config) {
+		const n = 1000
+		for p := range int32(3) {
+			fill(t, cfg, p, 0, n)
+		}
+		type result struct {
+			partition int32
+			offsets   []int64
+			hwm       int64
+		}
+		results := make(chan result)
+		c, _ := start(t, cfg, func(ctx context.Context, p *Partition) error {
+			p.SeekTo(int64(p.ID) * 100)
+			res := result{partition: p.ID}
+			for next := int64(0); next < n; {
+				recs, err := p.Next(ctx, time.Second)
+				if err != nil {
+					return err
+				}
+				for _, r := range recs {
+					res.offsets = append(res.offsets, r.Offset)
+					next = r.Offset + 1
+				}
+			}
+			res.hwm = p.HighWatermark()
+			results <- res
+			<-ctx.Done()
+			return nil
+		})
+		for range 3 {
+			res := within(t, results, "partition")
+			if res.hwm != n {
+				t.Errorf("partition %d: HighWatermark: got %d, want %d", res.partition, res.hwm, n)
+			}
+			for i, got := range res.offsets {
+				if want := int64(res.partition)*100 + int64(i); got != want {
+					t.Fatalf("partition %d, record %d: got offset %d, want %d", res.partition, i, got, want)
+				}
+			}
+		}
+		if err := c.Ping(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if n, member := c.Assigned(); n != 3 || !member {
+			t.Errorf("Assigned: got %d, %t, want 3, true", n, member)
+		}
+		ends, err := c.Ends(t.Context())
+		if err != nil || len(ends) != 3 || ends[1] != n {
+			t.Errorf("Ends: got %v, %v, want %d for each of 3", ends, err, n)
+		}
+	})
+}
+
+// After SeekTo(n) the next record is n, whatever was queued, fetched or in
+// flight, and the ones after it follow without a gap.
+func TestNoRecordFromBeforeASeek(t *testing.T) {
+	onBoth(t, 2, func(t *testing.T, cfg Config) {
+		const n, seeks = 10_000, 40
+		cfg.QueueBytes = 100_000 // some partitions are paused when they seek
+		for p := range int32(2) {
+			fill(t, cfg, p, 0, n)
+		}
+		results := make(chan error)
+		start(t, cfg, func(ctx context.Context, p *Partition) error {
+			results <- seekAround(ctx, p, n, seeks)
+			<-ctx.Done()
+			return nil
+		})
+		for range 2 {
+			if err := within(t, results, "partition"); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+func seekAround(ctx context.Context, p *Partition, n int64, seeks int) error {
+	rng := rand.New(rand.NewPCG(uint64(p.ID), 1))
+	for i := range seeks {
+		want := rng.Int64N(n)
+		p.SeekTo(want)
+		if rng.IntN(3) == 0 {
+			want = rng.Int64N(n)
+			p.SeekTo(want) // before the first is applied
+		}
+		for range rng.IntN(12) {
+			recs, err := p.Next(ctx, 10*time.Second)
 			if err != nil {
 				return err
 			}
+			if len(recs) == 0 && want < n {
+				return fmt.Errorf("partition %d, seek %d: no record, want offset %d", p.ID, i, want)
+			}
 			for _, r := range recs {
-				if g.first < 0 {
-					g.first = r.Offset
+				if r.Offset != want || string(r.Value) != fmt.Sprint(want) {
+					return fmt.Errorf("partition %d, seek %d: got offset %d, %q, want %d", p.ID, i, r.Offset, r.Value, want)
 				}
-				if r.Offset != from {
-					t.Errorf("partition %d: got offset %d, want %d", p.ID, r.Offset, from)
-				}
-				from = r.Offset + 1
-				g.n++
+				want++
+			}
+			if want == n {
+				break
 			}
 		}
-		p.Done(from)
-		results <- g
+	}
+	return nil
+}
+
+func TestNothingBeforeTheFirstSeek(t *testing.T) {
+	_, cfg := embedded(t, 1)
+	fill(t, cfg, 0, 0, 10)
+	type result struct {
+		recs []*kgo.Record
+		err  error
+	}
+	results := make(chan result)
+	runs := 0
+	start(t, cfg, func(ctx context.Context, p *Partition) error {
+		runs++
+		recs, err := p.Next(ctx, 300*time.Millisecond)
+		results <- result{recs, err}
+		p.SeekTo(5)
+		recs, err = p.Next(ctx, patience)
+		results <- result{recs, err}
+		if runs == 1 {
+			return errors.New("on purpose")
+		}
+		<-ctx.Done()
+		_, err = p.Next(ctx, time.Second)
+		results <- result{nil, err}
+		return nil
+	})
+	for range 2 { // a worker that is started again has to seek again
+		if res := within(t, results, "result"); res.recs != nil || res.err != nil {
+			t.Errorf("before SeekTo: got %d records, %v, want none", len(res.recs), res.err)
+		}
+		if res := within(t, results, "result"); res.err != nil || len(res.recs) == 0 || res.recs[0].Offset != 5 {
+			t.Errorf("after SeekTo(5): got %v, %v", res.recs, res.err)
+		}
+	}
+	go func() { // the end of the test ends ctx
+		if res := <-results; !errors.Is(res.err, context.Canceled) {
+			t.Errorf("Next after the end: got %v, want %v", res.err, context.Canceled)
+		}
+	}()
+}
+
+func TestNextWaits(t *testing.T) {
+	_, cfg := embedded(t, 1)
+	idle, got := make(chan time.Duration, 1), make(chan int64, 1)
+	start(t, cfg, func(ctx context.Context, p *Partition) error {
+		p.SeekTo(0)
+		began := time.Now()
+		if recs, err := p.Next(ctx, 200*time.Millisecond); recs != nil || err != nil {
+			t.Errorf("Next: got %v, %v, want nothing", recs, err)
+		}
+		idle <- time.Since(began)
+		if recs, err := p.Next(ctx, patience); err == nil && len(recs) > 0 {
+			got <- recs[0].Offset
+		}
 		<-ctx.Done()
 		return nil
 	})
-	for range 3 {
-		select {
-		case g := <-results:
-			if want := int64(g.partition) * 100; g.first != want || g.n != 1000-int(want) {
-				t.Errorf("partition %d: got %d records from %d, want from %d", g.partition, g.n, g.first, want)
-			}
-		case <-time.After(patience):
-			t.Fatal("timeout")
+	if d := within(t, idle, "idle"); d < 200*time.Millisecond {
+		t.Errorf("Next returned nothing after %v, want it to wait 200ms", d)
+	}
+	fill(t, cfg, 0, 0, 1)
+	if o := within(t, got, "record"); o != 0 {
+		t.Errorf("got offset %d, want 0", o)
+	}
+}
+
+func TestOffsetAt(t *testing.T) {
+	onBoth(t, 2, func(t *testing.T, cfg Config) {
+		base := time.Now().Add(-time.Hour).Truncate(time.Millisecond)
+		var recs []*kgo.Record
+		for i := range 10 {
+			recs = append(recs, &kgo.Record{Partition: 1, Timestamp: base.Add(time.Duration(i) * time.Minute), Value: []byte("x")})
 		}
+		write(t, cfg, recs...)
+		c, _ := start(t, cfg, func(ctx context.Context, p *Partition) error { <-ctx.Done(); return nil })
+		testenv.Eventually(t, patience, func() error { return c.Ping(t.Context()) })
+		for _, tt := range []struct {
+			partition int32
+			at        time.Time
+			want      int64
+		}{
+			{1, base.Add(-time.Hour), 0},
+			{1, base, 0},
+			{1, base.Add(time.Second), 1},
+			{1, base.Add(9 * time.Minute), 9},
+			{1, base.Add(10 * time.Minute), 10},
+			{0, base, 0},
+		} {
+			got, err := c.OffsetAt(t.Context(), tt.partition, tt.at)
+			if err != nil || got != tt.want {
+				t.Errorf("OffsetAt(%d, base%+v): got %d, %v, want %d", tt.partition, tt.at.Sub(base), got, err, tt.want)
+			}
+		}
+	})
+}
+
+// What is done is committed, so that tools see the lag.
+func TestShadowCommit(t *testing.T) {
+	onBoth(t, 2, func(t *testing.T, cfg Config) {
+		fill(t, cfg, 0, 0, 10)
+		_, stop := start(t, cfg, func(ctx context.Context, p *Partition) error {
+			p.Done(int64(p.ID) + 5)
+			<-ctx.Done()
+			p.Done(int64(p.ID) + 7) // committed while leaving
+			return nil
+		})
+		adm := admin(t, cfg)
+		committed := func(want int64) error {
+			offsets, err := adm.FetchOffsets(t.Context(), cfg.Group)
+			if err != nil {
+				return err
+			}
+			for p := range int32(2) {
+				if got, ok := offsets.Lookup(cfg.Topic, p); !ok || got.At != want+int64(p) {
+					return fmt.Errorf("partition %d: got commit %d, want %d", p, got.At, want+int64(p))
+				}
+			}
+			return nil
+		}
+		testenv.Eventually(t, patience, func() error { return committed(5) })
+		stop()
+		if err := committed(7); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestQuestionsNeedARunningConsumer(t *testing.T) {
+	c, err := NewConsumer(Config{}, nil, testLog(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.OffsetAt(t.Context(), 0, time.Now()); !errors.Is(err, ErrNotRunning) {
+		t.Errorf("OffsetAt: got %v, want %v", err, ErrNotRunning)
+	}
+	if err := c.Ping(t.Context()); !errors.Is(err, ErrNotRunning) {
+		t.Errorf("Ping: got %v, want %v", err, ErrNotRunning)
 	}
 }

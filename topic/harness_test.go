@@ -5,11 +5,15 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"eventstream/internal/testenv"
 )
 
 // patience is how long a test waits for something that has to happen.
@@ -43,6 +47,21 @@ func (w *testWriter) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
+// onBoth runs a test against the embedded broker and against Kafka itself, each
+// with a fresh topic.
+func onBoth(t *testing.T, partitions int32, test func(t *testing.T, cfg Config)) {
+	t.Helper()
+	t.Run("embedded", func(t *testing.T) {
+		t.Parallel()
+		_, cfg := embedded(t, partitions)
+		test(t, cfg)
+	})
+	t.Run("kafka", func(t *testing.T) {
+		t.Parallel()
+		test(t, kafka(t, partitions))
+	})
+}
+
 // embedded starts a broker with a topic.
 func embedded(t *testing.T, partitions int32) (*Broker, Config) {
 	t.Helper()
@@ -51,24 +70,81 @@ func embedded(t *testing.T, partitions int32) (*Broker, Config) {
 		t.Fatal(err)
 	}
 	t.Cleanup(b.Close)
-	return b, Config{Brokers: []string{b.Addr()}, Topic: "events", Partitions: partitions, SessionTimeout: 6 * time.Second}
+	return b, testConfig([]string{b.Addr()}, "events", partitions)
 }
 
-// fill writes n records to a partition, with their offset as value if it was
-// empty before.
+// kafka makes a topic on the shared Kafka.
+func kafka(t *testing.T, partitions int32) Config {
+	t.Helper()
+	cfg := testConfig(testenv.Kafka(t), testenv.Topic(t), partitions)
+	if _, err := Ensure(t.Context(), cfg, testLog(t)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if _, err := admin(t, cfg).DeleteTopic(ctx, cfg.DLQ()); err != nil {
+			t.Error(err)
+		}
+	})
+	return cfg
+}
+
+func testConfig(brokers []string, topic string, partitions int32) Config {
+	return Config{
+		Brokers:        brokers,
+		Topic:          topic,
+		Group:          topic,
+		Partitions:     partitions,
+		SessionTimeout: 6 * time.Second, // the least that brokers allow
+	}
+}
+
+func admin(t *testing.T, cfg Config) *kadm.Client {
+	t.Helper()
+	adm, err := kadm.NewOptClient(kgo.SeedBrokers(cfg.Brokers...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(adm.Close)
+	return adm
+}
+
+// fill writes n records to a partition, with from, from+1, ... as values.
 func fill(t *testing.T, cfg Config, partition int32, from, n int) {
+	t.Helper()
+	recs := make([]*kgo.Record, n)
+	for i := range recs {
+		recs[i] = &kgo.Record{Partition: partition, Value: fmt.Appendf(nil, "%d", from+i)}
+	}
+	write(t, cfg, recs...)
+}
+
+// write writes records to the partitions that they name.
+func write(t *testing.T, cfg Config, recs ...*kgo.Record) {
 	t.Helper()
 	cl, err := kgo.NewClient(kgo.SeedBrokers(cfg.Brokers...), kgo.DefaultProduceTopic(cfg.Topic), kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer cl.Close()
-	recs := make([]*kgo.Record, n)
-	for i := range recs {
-		recs[i] = &kgo.Record{Partition: partition, Value: fmt.Appendf(nil, "%d", from+i)}
+	// Not all in one batch: a fetch has to decode a whole one.
+	for batch := range slices.Chunk(recs, 500) {
+		if err := cl.ProduceSync(t.Context(), batch...).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if err := cl.ProduceSync(t.Context(), recs...).FirstErr(); err != nil {
-		t.Fatal(err)
+}
+
+// within receives from ch, or fails the test.
+func within[T any](t *testing.T, ch <-chan T, what string) T {
+	t.Helper()
+	select {
+	case v := <-ch:
+		return v
+	case <-time.After(patience):
+		t.Fatalf("no %s after %v", what, patience)
+		panic("unreachable")
 	}
 }
 

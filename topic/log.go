@@ -2,6 +2,7 @@ package topic
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"sync"
@@ -56,6 +57,9 @@ var _ kgo.HookBrokerConnect = (*reachability)(nil)
 
 // OnBrokerConnect is called after every attempt to connect.
 func (r *reachability) OnBrokerConnect(_ kgo.BrokerMetadata, _ time.Duration, _ net.Conn, err error) {
+	if errors.Is(err, context.Canceled) {
+		return // we ended it
+	}
 	now := time.Now()
 	since, say := r.note(now, err)
 	switch {

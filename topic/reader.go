@@ -37,12 +37,18 @@ type reader struct {
 	feeds map[int32]*feed // only run touches it
 }
 
+// resumePatience is how long a partition that is no longer paused waits for a
+// fetch. If the only other partitions of its broker are idle, the fetch under
+// way waits for them, without it: then we send it to its position anew, which
+// ends that fetch.
+const resumePatience = 25 * time.Millisecond
+
 // feed is the reader's side of a Partition.
 type feed struct {
 	p        *Partition
-	fetching bool // the client has it
-	failures int  // in a row
-	retry    time.Time
+	fetching bool      // the client has it
+	failures int       // in a row
+	retry    time.Time // when to send the client to its position anew; zero for never
 	said     time.Time // when the current failure was last logged
 }
 
@@ -87,38 +93,45 @@ func (r *reader) wake() {
 
 func (r *reader) run(ctx context.Context) {
 	for ctx.Err() == nil {
-		poll, stop := r.nextPoll(ctx)
-		r.reconcile(ctx)
-		r.cl.PollFetches(poll).EachPartition(func(fetched kgo.FetchTopicPartition) {
-			r.deliver(ctx, fetched)
-		})
+		// From here on a wake ends the poll, so that none is missed.
+		poll, stop := context.WithCancel(ctx)
+		r.setStop(stop)
+		r.reconcile()
+		r.poll(ctx, poll)
 		stop()
 	}
 }
 
-// nextPoll returns the context of the next poll, which a wake from now on ends.
-func (r *reader) nextPoll(ctx context.Context) (context.Context, context.CancelFunc) {
-	var due time.Time
+func (r *reader) setStop(stop context.CancelFunc) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.stopPoll = stop
+}
+
+// poll waits for records until its context ends, or a partition's time has come.
+func (r *reader) poll(ctx, poll context.Context) {
+	if due := r.nextDue(); !due.IsZero() {
+		var stop context.CancelFunc
+		poll, stop = context.WithDeadline(poll, due)
+		defer stop()
+	}
+	r.cl.PollFetches(poll).EachPartition(func(fetched kgo.FetchTopicPartition) {
+		r.deliver(ctx, fetched)
+	})
+}
+
+func (r *reader) nextDue() (due time.Time) {
 	for _, f := range r.feeds {
 		if !f.retry.IsZero() && (due.IsZero() || f.retry.Before(due)) {
 			due = f.retry
 		}
 	}
-	var stop context.CancelFunc
-	if due.IsZero() {
-		ctx, stop = context.WithCancel(ctx)
-	} else {
-		ctx, stop = context.WithDeadline(ctx, due)
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.stopPoll = stop
-	return ctx, stop
+	return due
 }
 
 // reconcile makes the client fetch what is owned, from where it is wanted.
-func (r *reader) reconcile(ctx context.Context) {
-	changed := r.retryFailed()
+func (r *reader) reconcile() {
+	changed := r.retryDue()
 	r.mu.Lock()
 	changed = changed || r.dirty
 	r.dirty = false
@@ -160,6 +173,7 @@ func (r *reader) reconcile(ctx context.Context) {
 		}
 		if unpause {
 			resume = append(resume, id)
+			f.retry = time.Now().Add(resumePatience)
 		}
 	}
 	r.apply(remove, add, resume)
@@ -178,9 +192,9 @@ func (r *reader) apply(remove []int32, add map[int32]kgo.Offset, resume []int32)
 	}
 }
 
-// retryFailed makes partitions whose pause after a failure is over be fetched
-// again.
-func (r *reader) retryFailed() (any bool) {
+// retryDue sends partitions to their position anew whose time has come. It
+// reports whether there were any.
+func (r *reader) retryDue() (any bool) {
 	now := time.Now()
 	for _, f := range r.feeds {
 		if !f.retry.IsZero() && !now.Before(f.retry) {
@@ -207,7 +221,7 @@ func (r *reader) deliver(ctx context.Context, fetched kgo.FetchTopicPartition) {
 	if n := len(fetched.Records); n > 0 {
 		r.m.records.Add(float64(n))
 		r.m.bytes.Add(float64(size(fetched.Records) - n*recordOverhead))
-		f.failures = 0
+		f.failures, f.retry = 0, time.Time{}
 	}
 	if fetched.HighWatermark >= 0 && fetched.Err == nil {
 		f.p.highWatermark.Store(fetched.HighWatermark)
