@@ -1,0 +1,41 @@
+package ops
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/lmittmann/tint"
+	"golang.org/x/term"
+)
+
+// NewLog returns a logger to w: text on a terminal, JSON otherwise; format
+// "text" or "json" decides it. level is debug, info, warn or error.
+func NewLog(w io.Writer, level, format string) (*slog.Logger, error) {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(level)); err != nil {
+		return nil, fmt.Errorf("log level %q: want debug, info, warn or error", level)
+	}
+	tty := IsTerminal(w)
+	switch strings.ToLower(format) {
+	case "text":
+	case "json":
+		return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: l})), nil
+	case "", "auto":
+		if !tty {
+			return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: l})), nil
+		}
+	default:
+		return nil, fmt.Errorf("log format %q: want auto, text or json", format)
+	}
+	return slog.New(tint.NewHandler(w, &tint.Options{Level: l, TimeFormat: time.TimeOnly, NoColor: !tty || os.Getenv("NO_COLOR") != ""})), nil
+}
+
+// IsTerminal reports whether w is a terminal.
+func IsTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}

@@ -1,0 +1,130 @@
+package ops
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+func TestPages(t *testing.T) {
+	fails := errors.New("redis is down")
+	down := true
+	mux := http.NewServeMux()
+	Handle(mux, prometheus.NewRegistry(),
+		Check{"always", func(context.Context) error { return nil }},
+		Check{"lanes", func(context.Context) error {
+			if down {
+				return fails
+			}
+			return nil
+		}})
+	for _, tt := range []struct {
+		down   bool
+		page   string
+		status int
+		body   string
+	}{
+		{true, "/livez", 200, `"ok"`},
+		{true, "/readyz", 503, `"lanes":"redis is down"`},
+		{true, "/health", 503, `"always":"ok"`},
+		{false, "/readyz", 200, `"status":"ok"`},
+		{false, "/metrics", 200, ""},
+	} {
+		down = tt.down
+		rec := httptest.NewRecorder()
+		mux.ServeHTTP(rec, httptest.NewRequest("GET", tt.page, nil))
+		if rec.Code != tt.status || !strings.Contains(rec.Body.String(), tt.body) {
+			t.Errorf("%s with down=%t: %d %s, want %d with %s", tt.page, tt.down, rec.Code, rec.Body, tt.status, tt.body)
+		}
+	}
+}
+
+func TestCheckExposure(t *testing.T) {
+	for _, tt := range []struct {
+		addr     string
+		insecure bool
+		ok       bool
+	}{
+		{"127.0.0.1:8003", false, true},
+		{"127.0.0.2:8003", false, true},
+		{"[::1]:8003", false, true},
+		{"localhost:8003", false, true},
+		{":8003", false, false},
+		{"0.0.0.0:8003", false, false},
+		{"example.org:8003", false, false},
+		{":8003", true, true},
+		{"8003", true, false},
+	} {
+		if err := CheckExposure(tt.addr, tt.insecure); (err == nil) != tt.ok {
+			t.Errorf("CheckExposure(%q, %t) = %v, want ok %t", tt.addr, tt.insecure, err, tt.ok)
+		}
+	}
+}
+
+func TestExplainListen(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	addr := ln.Addr().String()
+	_, err = net.Listen("tcp", addr)
+	want := addr + " is in use by another process: stop it, or choose another address with --listen"
+	if got := fmt.Sprint(ExplainListen(addr, err)); got != want {
+		t.Errorf("ExplainListen = %q, want %q", got, want)
+	}
+}
+
+func TestNewLog(t *testing.T) {
+	for _, tt := range []struct{ level, format, want string }{
+		{"info", "auto", `"msg":"hello"`}, // a buffer is no terminal
+		{"info", "json", `"lane":3`},
+		{"info", "text", "hello lane=3"},
+		{"warn", "text", ""},
+	} {
+		var b bytes.Buffer
+		log, err := NewLog(&b, tt.level, tt.format)
+		if err != nil {
+			t.Fatal(err)
+		}
+		log.Info("hello", "lane", 3)
+		if got := b.String(); !strings.Contains(got, tt.want) || tt.want == "" && got != "" {
+			t.Errorf("NewLog(%s, %s) wrote %q, want %q", tt.level, tt.format, got, tt.want)
+		}
+	}
+	for _, bad := range [][2]string{{"loud", "json"}, {"info", "xml"}} {
+		if _, err := NewLog(&bytes.Buffer{}, bad[0], bad[1]); err == nil {
+			t.Errorf("NewLog(%v) works, want an error", bad)
+		}
+	}
+}
+
+func TestServe(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- Serve(ctx, ln, Admin()) }()
+	resp, err := http.Get("http://" + ln.Addr().String() + "/debug/pprof/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != 200 {
+		t.Errorf("status %d, want 200", resp.StatusCode)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Errorf("Serve = %v, want nil", err)
+	}
+}
