@@ -1,0 +1,78 @@
+package pipeline
+
+import (
+	"strconv"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+// metrics of the filter service. The first five bear the predecessor's names.
+type metrics struct {
+	read, matched, routed prometheus.Counter
+	redisFailures         prometheus.Counter
+	deadLetters           prometheus.Counter
+	tombstones            prometheus.Counter
+	appendSeconds         prometheus.Histogram
+	lagEvents             *prometheus.GaugeVec
+
+	mu   sync.Mutex
+	lags map[int32]int64
+}
+
+func newMetrics(reg prometheus.Registerer, r *routes) *metrics {
+	f := promauto.With(reg)
+	counter := func(name, help string) prometheus.Counter {
+		return f.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+	}
+	gauge := func(name, help string, value func() int) {
+		f.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return float64(value()) })
+	}
+	gauge("active_streams_count", "Subscribers with at least one seat.", func() int { n, _, _ := r.counts(); return n })
+	gauge("filters_count", "Filters known.", func() int { _, n, _ := r.counts(); return n })
+	gauge("filters_indexed_count", "Filters of active subscribers.", func() int { _, _, n := r.counts(); return n })
+	return &metrics{
+		read:          counter("events_read_total", "Records taken off Kafka."),
+		matched:       counter("events_matched_total", "Events that matched an active subscriber's filter."),
+		routed:        counter("events_routed_total", "Recipients that matched events were addressed to."),
+		redisFailures: counter("redis_failures_total", "Calls to Redis that failed."),
+		deadLetters:   counter("events_dead_lettered_total", "Records that are no events and went to the dead-letter topic."),
+		tombstones:    counter("events_tombstones_total", "Records without a value, which are skipped."),
+		appendSeconds: f.NewHistogram(prometheus.HistogramOpts{
+			Name: "lane_append_seconds", Help: "Time of an append to a lane.",
+			Buckets: prometheus.ExponentialBuckets(0.0001, 2, 16),
+		}),
+		lagEvents: f.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "kafka_lag_events", Help: "Events in the partition that are not done yet.",
+		}, []string{"partition"}),
+		lags: make(map[int32]int64),
+	}
+}
+
+// lag notes how many events of a partition wait.
+func (m *metrics) lag(partition int32, n int64) {
+	n = max(n, 0)
+	m.lagEvents.WithLabelValues(strconv.Itoa(int(partition))).Set(float64(n))
+	m.mu.Lock()
+	m.lags[partition] = n
+	m.mu.Unlock()
+}
+
+// unassigned forgets a partition that another process works on now.
+func (m *metrics) unassigned(partition int32) {
+	m.lagEvents.DeleteLabelValues(strconv.Itoa(int(partition)))
+	m.mu.Lock()
+	delete(m.lags, partition)
+	m.mu.Unlock()
+}
+
+// behind is the number of events that wait in all partitions.
+func (m *metrics) behind() (n int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, l := range m.lags {
+		n += l
+	}
+	return n
+}

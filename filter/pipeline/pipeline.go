@@ -1,0 +1,232 @@
+// Package pipeline is the filter service: it takes events off Kafka, finds the
+// active subscribers whose filters match, and appends each matched event once,
+// with the addresses of its recipients, to the lane of its partition.
+//
+// Every change of a filter or of presence that was acknowledged before an event
+// was produced is applied before that event is matched. Each offset is appended
+// exactly once, whatever dies in between.
+package pipeline
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"golang.org/x/sync/errgroup"
+
+	"eventstream/event"
+	"eventstream/filter"
+	"eventstream/lane"
+	"eventstream/topic"
+)
+
+// Lanes is where matched events go.
+type Lanes interface {
+	SetTopic(ctx context.Context, t lane.Topic) error
+	Claim(ctx context.Context, p int32, id event.TopicID, start int64) (int64, error)
+	Append(ctx context.Context, a lane.Append) (int64, error)
+}
+
+// Store is Lanes and Control: Redis, or memory.
+type Store interface {
+	Lanes
+	Control
+}
+
+// Filters is where the filters of all subscribers are kept.
+type Filters interface {
+	// Load passes on every filter of one snapshot. Mark is where ChangesSince goes on.
+	Load(ctx context.Context, each func(filter.Filter) error) (filter.Mark, error)
+	// ChangesSince passes on what changed since, at least once and skipping nothing.
+	ChangesSince(ctx context.Context, m filter.Mark, each func(filter.Change) error) (filter.Mark, error)
+}
+
+// Kafka is where events come from.
+type Kafka interface {
+	Run(ctx context.Context, work func(context.Context, *topic.Partition) error) error
+	OffsetAt(ctx context.Context, partition int32, t time.Time) (int64, error)
+}
+
+// DeadLetters takes what is no event.
+type DeadLetters interface {
+	DeadLetter(ctx context.Context, r *kgo.Record, stage string, err error) error
+}
+
+// Config holds what an operator may set. The zero value works, but for Topic.
+type Config struct {
+	Topic         lane.Topic
+	Retention     time.Duration // how long lanes hold events; 10 min if zero
+	MaxLaneBytes  int64         // cap of one lane; 256 MiB if zero
+	Interval      time.Duration // between two appends of a busy partition; 5 ms if zero
+	MaxEntry      int           // bytes of one lane entry, about; 64 KiB if zero
+	VerifyEvery   time.Duration // an idle partition looks whether the store lost writes; 1 s if zero
+	Reconcile     time.Duration // between two looks for changes in the filter store; 2 s if zero
+	AnnounceGrace time.Duration // for gateways to announce their seats to a store found empty; 2.5 s if zero
+}
+
+// refreshTimeout bounds a look for changes in the filter store.
+const refreshTimeout = 5 * time.Second
+
+// Service is the filter service.
+type Service struct {
+	cfg      Config
+	lanes    Store
+	filters  Filters
+	kafka    Kafka
+	dead     DeadLetters
+	routes   *routes
+	follower *follower
+	metrics  *metrics
+	log      *slog.Logger
+
+	refreshMu sync.Mutex // one refresh at a time
+	mark      filter.Mark
+
+	loaded   atomic.Bool
+	lastBeat atomic.Int64 // Unix nanoseconds of the last step that reached the store
+}
+
+// New returns a Service. It does no I/O: Run does.
+func New(cfg Config, s Store, f Filters, k Kafka, d DeadLetters, reg prometheus.Registerer, log *slog.Logger) *Service {
+	cfg.Retention = cmp.Or(cfg.Retention, 10*time.Minute)
+	cfg.MaxLaneBytes = cmp.Or(cfg.MaxLaneBytes, 256<<20)
+	cfg.Interval = cmp.Or(cfg.Interval, 5*time.Millisecond)
+	cfg.MaxEntry = cmp.Or(cfg.MaxEntry, 64<<10)
+	cfg.VerifyEvery = cmp.Or(cfg.VerifyEvery, time.Second)
+	cfg.Reconcile = cmp.Or(cfg.Reconcile, 2*time.Second)
+	cfg.AnnounceGrace = cmp.Or(cfg.AnnounceGrace, 2500*time.Millisecond)
+	svc := &Service{cfg: cfg, lanes: s, filters: f, kafka: k, dead: d, routes: newRoutes(), log: log}
+	svc.follower = newFollower(s, svc.routes, svc.refresh, cfg.AnnounceGrace, log)
+	svc.metrics = newMetrics(reg, svc.routes)
+	return svc
+}
+
+// Run serves until ctx ends. What it depends on may be down at the start and
+// may go away later: it waits and says so.
+func (s *Service) Run(ctx context.Context) error {
+	if err := s.load(ctx); err != nil {
+		return nil // ctx ended
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.follower.run(ctx) })
+	g.Go(func() error { return s.kafka.Run(ctx, s.work) })
+	g.Go(func() error { return s.reconcile(ctx) })
+	g.Go(func() error { return s.watchGateways(ctx) })
+	return g.Wait()
+}
+
+// load reads all filters and tells the gateways which topic this is, however
+// long it takes.
+func (s *Service) load(ctx context.Context) error {
+	s.retry(ctx, "announce the topic", func() error { return s.lanes.SetTopic(ctx, s.cfg.Topic) })
+	began := time.Now()
+	s.retry(ctx, "load filters", func() error { return s.loadFilters(ctx) })
+	if ctx.Err() == nil {
+		_, n, _ := s.routes.counts()
+		s.log.Info("filters loaded", "filters", n, "took", time.Since(began).Round(time.Millisecond))
+		s.loaded.Store(true)
+	}
+	return ctx.Err()
+}
+
+// retry tries until it works or ctx ends.
+func (s *Service) retry(ctx context.Context, what string, try func() error) {
+	for wait := 250 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
+		err := try()
+		if err == nil || ctx.Err() != nil {
+			return
+		}
+		s.log.Warn("can't "+what+"; retrying", "in", wait, "err", err)
+		if sleep(ctx, wait) != nil {
+			return
+		}
+	}
+}
+
+func (s *Service) loadFilters(ctx context.Context) error {
+	mark, err := s.filters.Load(ctx, func(f filter.Filter) error {
+		s.routes.setFilter(filter.Change{Filter: f})
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	s.mark = mark
+	return nil
+}
+
+// refresh brings in the filters that changed in the store.
+func (s *Service) refresh(ctx context.Context) error {
+	s.refreshMu.Lock()
+	defer s.refreshMu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, refreshTimeout)
+	defer cancel()
+	mark, err := s.filters.ChangesSince(ctx, s.mark, func(c filter.Change) error {
+		s.routes.setFilter(c)
+		return nil
+	})
+	if errors.Is(err, filter.ErrMarkLost) {
+		s.log.Warn("filter store has forgotten what changed; loading all filters again")
+		return s.loadFilters(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	s.mark = mark
+	return nil
+}
+
+// reconcile heals what an API process that died between its commit and its
+// word on the control stream left behind.
+func (s *Service) reconcile(ctx context.Context) error {
+	down := false
+	for sleep(ctx, s.cfg.Reconcile) == nil {
+		err := s.refresh(ctx)
+		if ctx.Err() != nil {
+			break
+		}
+		if err != nil && !down {
+			s.log.Warn("filter store can't be read; matching goes on with the filters known", "err", err)
+		} else if err == nil && down {
+			s.log.Info("filter store is back")
+		}
+		down = err != nil
+		s.routes.prune(time.Now().Add(-time.Hour))
+	}
+	return nil
+}
+
+// watchGateways drops gateways that are gone for good.
+func (s *Service) watchGateways(ctx context.Context) error {
+	var suspects map[event.Gateway]bool
+	for sleep(ctx, 30*time.Second) == nil {
+		suspects, _ = s.follower.expire(ctx, suspects) // the workers report a store that is down
+	}
+	return nil
+}
+
+func (s *Service) beat() { s.lastBeat.Store(time.Now().UnixNano()) }
+
+// Ready tells why the service does not do its work, or nil.
+func (s *Service) Ready(ctx context.Context) error {
+	if !s.loaded.Load() {
+		return errors.New("filters are not loaded yet")
+	}
+	if _, err := s.follower.sync(ctx); err != nil {
+		return err
+	}
+	if n := s.metrics.behind(); n > 0 {
+		last := time.Unix(0, s.lastBeat.Load())
+		if idle := time.Since(last); idle > 5*time.Second {
+			return fmt.Errorf("%d events wait, and none was appended for %s", n, idle.Round(time.Second))
+		}
+	}
+	return nil
+}

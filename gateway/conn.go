@@ -1,0 +1,145 @@
+package gateway
+
+import (
+	"sync/atomic"
+	"time"
+
+	"eventstream/event"
+	"eventstream/lane"
+	"eventstream/wire"
+)
+
+// conn is one client's connection. Only its shard's worker touches the fields
+// below worker; the poller touches those below poller.
+type conn struct {
+	seat       event.Seat
+	subscriber string
+	shard      *shard
+	sock       socket // set before the conn is opened, never after
+
+	unsent  atomic.Int64 // bytes accepted by the socket and not taken by the kernel yet
+	stalled atomic.Bool  // the worker waits for unsent to become 0
+	heard   atomic.Int64 // when something last came from the client, Unix seconds
+
+	// worker
+	state        state
+	dirty        bool       // is in the shard's dirty list
+	pending      []*message // events to be sent, in order
+	pendingBytes int
+	last         event.ID      // of the event that was queued last
+	resume       *resume       // nil if it did not resume, or that is settled
+	opening      *opening      // until hello
+	replayDone   chan struct{} // closed when the batch being replayed has left
+	lastPing     int64         // when a ping was last sent, Unix seconds
+	lastCursor   int64         // when a cursor was last written, Unix seconds
+	closeBy      int64         // when it is to be cut off, Unix seconds; 0 if it is not closing
+
+	// poller
+	in *inbound
+}
+
+type state uint8
+
+const (
+	joining   state = iota // known to the shard; events wait
+	replaying              // hello is sent, earlier events are being sent; live ones wait
+	live
+	closing // a close frame is sent
+	gone
+)
+
+// opening is what a conn needs only until its hello.
+type opening struct {
+	from []int64 // positions when the conn became known to the shard
+}
+
+// resume is what a conn keeps of the connection that it goes on from, until
+// everything is surely addressed to its own seat.
+type resume struct {
+	old  event.Address
+	from []int64        // events below are not wanted: the client has them
+	join lane.ControlID // when our own seat was announced
+}
+
+// message is one event, encoded once for all its recipients.
+type message struct {
+	id   event.ID
+	json []byte
+}
+
+// write hands a frame to the socket and counts what the kernel has not taken.
+func (c *conn) write(frame []byte) {
+	c.unsent.Add(int64(len(frame)))
+	if _, err := c.sock.Write(frame); err != nil {
+		c.sock.Close() // the shard hears of it as of any other end
+	}
+}
+
+// written is called when the kernel took n bytes.
+func (c *conn) written(n int) {
+	if c.stalled.Load() {
+		c.heard.Store(time.Now().Unix()) // slow, but alive
+	}
+	if c.unsent.Add(int64(-n)) == 0 && c.stalled.CompareAndSwap(true, false) {
+		c.shard.drained(c)
+	}
+}
+
+// stall reports whether the kernel has not taken everything yet. If so, the
+// shard will hear when it has.
+func (c *conn) stall() bool {
+	if c.unsent.Load() == 0 {
+		return false
+	}
+	c.stalled.Store(true)
+	if c.unsent.Load() == 0 && c.stalled.CompareAndSwap(true, false) {
+		return false
+	}
+	return true
+}
+
+// maxControlUnsent is how much a client may leave unread and still have its
+// pings answered.
+const maxControlUnsent = 64 << 10
+
+// answer writes a small frame from the poller's side.
+func (c *conn) answer(frame []byte) {
+	if c.unsent.Load() > maxControlUnsent {
+		c.sock.Close() // it asks and does not read
+		return
+	}
+	c.write(frame)
+}
+
+// received handles bytes from the client. It runs on a poller.
+func (c *conn) received(b []byte, limit int) {
+	c.heard.Store(time.Now().Unix())
+	var err *protocolError
+	if c.in, err = c.in.feed(b, limit, c.message); err != nil {
+		c.in = nil
+		c.write(closeFrame(err.code, err.reason))
+		c.sock.Close()
+	}
+}
+
+func (c *conn) message(op byte, payload []byte) *protocolError {
+	switch op {
+	case opPing:
+		c.answer(newFrame(opPong, payload))
+	case opClose:
+		code, err := closeStatus(payload)
+		if err != nil {
+			return err
+		}
+		return &protocolError{code, ""} // the close is answered with the same code
+	case opBinary:
+		return &protocolError{closeUnsupported, "binary messages are not understood"}
+	case opText:
+		if _, err := wire.ParseRequest(payload); err != nil {
+			c.answer(newFrame(opText, wire.AppendError(nil, "bad_message", err.Error())))
+			return nil
+		}
+		c.answer(newFrame(opText, []byte(wire.PongMessage)))
+	}
+	return nil
+}

@@ -1,0 +1,234 @@
+package gateway
+
+import (
+	"encoding/binary"
+	"unicode/utf8"
+)
+
+// WebSocket framing, RFC 6455 section 5, for the server's side.
+
+const (
+	opContinuation = 0x0
+	opText         = 0x1
+	opBinary       = 0x2
+	opClose        = 0x8
+	opPing         = 0x9
+	opPong         = 0xA
+
+	finBit  = 0x80
+	maskBit = 0x80
+
+	maxControl = 125
+	headRoom   = 10 // longest header of a server's frame
+)
+
+// Close codes of RFC 6455 section 7.4.1 that framing needs.
+const (
+	closeNormal      = 1000
+	closeProtocol    = 1002
+	closeUnsupported = 1003
+	closeNoStatus    = 1005
+	closeInvalidData = 1007
+	closeTooBig      = 1009
+)
+
+// protocolError says why a connection is failed.
+type protocolError struct {
+	code   int
+	reason string
+}
+
+func (e *protocolError) Error() string { return e.reason }
+
+// frame is a client's frame with its payload unmasked.
+type frame struct {
+	op      byte
+	fin     bool
+	payload []byte
+}
+
+// parseFrame takes the first frame off b and unmasks it in place. n is its
+// length, 0 if b holds only a part of it. limit bounds the payload.
+func parseFrame(b []byte, limit int) (f frame, n int, err *protocolError) {
+	if len(b) < 2 {
+		return f, 0, nil
+	}
+	f = frame{op: b[0] & 0x0F, fin: b[0]&finBit != 0}
+	size, head := uint64(b[1]&^maskBit), 2
+	if err := checkHeader(b, f, size); err != nil {
+		return f, 0, err
+	}
+	switch size {
+	case 126:
+		if head = 4; len(b) < head {
+			return f, 0, nil
+		}
+		size = uint64(binary.BigEndian.Uint16(b[2:]))
+	case 127:
+		if head = 10; len(b) < head {
+			return f, 0, nil
+		}
+		size = binary.BigEndian.Uint64(b[2:])
+	}
+	if size > uint64(limit) {
+		return f, 0, &protocolError{closeTooBig, "message too big"}
+	}
+	n = head + 4 + int(size)
+	if len(b) < n {
+		return f, 0, nil
+	}
+	f.payload = b[head+4 : n]
+	unmask(f.payload, b[head:head+4])
+	return f, n, nil
+}
+
+func checkHeader(b []byte, f frame, size uint64) *protocolError {
+	control := f.op&0x8 != 0
+	switch {
+	case b[0]&0x70 != 0:
+		return &protocolError{closeProtocol, "reserved bit set"}
+	case f.op > opBinary && f.op < opClose || f.op > opPong:
+		return &protocolError{closeProtocol, "unknown opcode"}
+	case b[1]&maskBit == 0:
+		return &protocolError{closeProtocol, "frame is not masked"}
+	case control && (!f.fin || size > maxControl):
+		return &protocolError{closeProtocol, "control frame fragmented or too long"}
+	}
+	return nil
+}
+
+func unmask(b, key []byte) {
+	k := binary.LittleEndian.Uint32(key)
+	kk := uint64(k)<<32 | uint64(k)
+	for ; len(b) >= 8; b = b[8:] {
+		binary.LittleEndian.PutUint64(b, binary.LittleEndian.Uint64(b)^kk)
+	}
+	for i := range b {
+		b[i] ^= key[i&3]
+	}
+}
+
+// inbound puts a client's messages together. A connection needs one only while
+// a frame or a fragmented message is incomplete.
+type inbound struct {
+	bytes   []byte // of an incomplete frame
+	op      byte   // of a fragmented message; 0 if there is none
+	message []byte // its fragments so far
+}
+
+// feed parses b, in which it unmasks payloads, and calls on with each control
+// frame and each complete message; payloads are valid during the call. It
+// returns what has to be kept for the next call, or nil.
+func (in *inbound) feed(b []byte, limit int, on func(op byte, payload []byte) *protocolError) (*inbound, *protocolError) {
+	if in == nil {
+		in = &inbound{} // stays on the stack's cost unless something is left
+	}
+	if len(in.bytes) > 0 {
+		in.bytes = append(in.bytes, b...)
+		b = in.bytes
+	}
+	for {
+		f, n, err := parseFrame(b, limit-len(in.message))
+		if err != nil {
+			return in, err
+		}
+		if n == 0 {
+			break
+		}
+		b = b[n:]
+		if err := in.frame(f, on); err != nil {
+			return in, err
+		}
+	}
+	if len(b) == 0 && in.op == 0 {
+		return nil, nil
+	}
+	in.bytes = append([]byte(nil), b...)
+	return in, nil
+}
+
+func (in *inbound) frame(f frame, on func(op byte, payload []byte) *protocolError) *protocolError {
+	switch {
+	case f.op >= opClose:
+		return on(f.op, f.payload)
+	case f.op == opContinuation && in.op == 0:
+		return &protocolError{closeProtocol, "continuation of nothing"}
+	case f.op != opContinuation && in.op != 0:
+		return &protocolError{closeProtocol, "new message inside a fragmented one"}
+	case f.fin && in.op == 0:
+		return data(f.op, f.payload, on)
+	}
+	if in.op == 0 {
+		in.op = f.op
+	}
+	in.message = append(in.message, f.payload...)
+	if !f.fin {
+		return nil
+	}
+	op, message := in.op, in.message
+	in.op, in.message = 0, nil
+	return data(op, message, on)
+}
+
+func data(op byte, payload []byte, on func(op byte, payload []byte) *protocolError) *protocolError {
+	if op == opText && !utf8.Valid(payload) {
+		return &protocolError{closeInvalidData, "text is not valid UTF-8"}
+	}
+	return on(op, payload)
+}
+
+// closeStatus reads a close frame's payload: the code to answer with, or what
+// is wrong with it.
+func closeStatus(payload []byte) (code int, err *protocolError) {
+	if len(payload) == 0 {
+		return closeNoStatus, nil
+	}
+	if len(payload) == 1 {
+		return 0, &protocolError{closeProtocol, "close frame of one byte"}
+	}
+	code = int(binary.BigEndian.Uint16(payload))
+	switch {
+	case code < 1000, code >= 1004 && code <= 1006, code >= 1015 && code < 3000, code >= 5000:
+		return 0, &protocolError{closeProtocol, "close code not allowed"}
+	case !utf8.Valid(payload[2:]):
+		return 0, &protocolError{closeInvalidData, "close reason is not valid UTF-8"}
+	}
+	return code, nil
+}
+
+// sealFrame turns buf, whose first headRoom bytes are free and whose rest is a
+// payload, into a frame. It returns the part of buf that is the frame.
+func sealFrame(buf []byte, op byte) []byte {
+	size := len(buf) - headRoom
+	start := headRoom - 2
+	switch {
+	case size < 126:
+		buf[start+1] = byte(size)
+	case size <= 0xFFFF:
+		start = headRoom - 4
+		buf[start+1] = 126
+		binary.BigEndian.PutUint16(buf[start+2:], uint16(size))
+	default:
+		start = headRoom - 10
+		buf[start+1] = 127
+		binary.BigEndian.PutUint64(buf[start+2:], uint64(size))
+	}
+	buf[start] = finBit | op
+	return buf[start:]
+}
+
+// newFrame returns a frame with a copy of payload.
+func newFrame(op byte, payload []byte) []byte {
+	buf := make([]byte, headRoom, headRoom+len(payload))
+	return sealFrame(append(buf, payload...), op)
+}
+
+// closeFrame returns a close frame. code closeNoStatus makes an empty one.
+func closeFrame(code int, reason string) []byte {
+	if code == closeNoStatus {
+		return newFrame(opClose, nil)
+	}
+	payload := binary.BigEndian.AppendUint16(nil, uint16(code))
+	payload = append(payload, reason[:min(len(reason), maxControl-2)]...)
+	return newFrame(opClose, payload)
+}

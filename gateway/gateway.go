@@ -1,0 +1,263 @@
+// Package gateway holds the clients' WebSockets and delivers to them what the
+// lanes address to their seats.
+//
+// A client that was told hello gets every event, produced from then on, that
+// matches its filters. Within one connection each event comes once, in order of
+// its partition. A slow client harms only itself: what waits for it is bounded,
+// and past that it is disconnected and resumes from its cursor.
+package gateway
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"eventstream/event"
+	"eventstream/lane"
+	"eventstream/wire"
+)
+
+// Lanes is what the gateway needs of the store: Redis, or memory.
+type Lanes interface {
+	Topic(ctx context.Context) (lane.Topic, error)
+	Positions(ctx context.Context, partitions int32) ([]lane.Position, error)
+	Tail(ctx context.Context, from []int64, sink func(lane.Batch) error) error
+	Range(ctx context.Context, p int32, from, to int64, sink func(lane.Entry) error) (first int64, err error)
+	Announce(ctx context.Context, a lane.Announcement) (lane.ControlID, error)
+	Heartbeat(ctx context.Context, g event.Gateway, ttl time.Duration) (lane.Beat, error)
+	Occupant(ctx context.Context, a event.Address) (subscriber string, ok bool, err error)
+}
+
+// Config holds what an operator may set. The zero value works.
+type Config struct {
+	MaxConns     int           // open connections; 19,000 if zero
+	MaxPending   int           // bytes of events that may wait for one client; 1 MiB if zero
+	ResumeWindow time.Duration // how long after its end a connection can be resumed; 5 min if zero
+	Heartbeat    time.Duration // a quiet connection gets a message this often; 25 s if zero
+	Drain        time.Duration // for closing connections at the end; 10 s if zero
+	Origins      []string      // web origins allowed beside the gateway's own; "*" for all
+}
+
+// storeTimeout bounds calls to the store on behalf of one client.
+const storeTimeout = 5 * time.Second
+
+// maxReplays bounds the replays that read lanes at the same time.
+const maxReplays = 16
+
+// Gateway is one gateway process.
+type Gateway struct {
+	cfg      Config
+	id       event.Gateway
+	lanes    Lanes
+	log      *slog.Logger
+	metrics  *metrics
+	shards   []*shard
+	reader   *reader
+	presence *presence
+	sockets  *sockets
+	open     atomic.Int64 // connections, joining ones included
+	topic    atomic.Pointer[lane.Topic]
+
+	admitMu  sync.Mutex
+	draining bool
+	admitted sync.WaitGroup // handshakes under way
+
+	replays   chan struct{}
+	resuming  sync.WaitGroup
+	replayCtx context.Context
+	endReplay context.CancelFunc
+}
+
+// New returns a Gateway. It does no I/O: Run does.
+func New(cfg Config, l Lanes, reg prometheus.Registerer, log *slog.Logger) *Gateway {
+	cfg.MaxConns = cmp.Or(cfg.MaxConns, 19_000)
+	cfg.MaxPending = cmp.Or(cfg.MaxPending, 1<<20)
+	cfg.ResumeWindow = cmp.Or(cfg.ResumeWindow, 5*time.Minute)
+	cfg.Heartbeat = cmp.Or(cfg.Heartbeat, 25*time.Second)
+	cfg.Drain = cmp.Or(cfg.Drain, 10*time.Second)
+	g := &Gateway{
+		cfg: cfg, id: event.Gateway(rand.Uint64()), lanes: l, log: log, metrics: newMetrics(reg),
+		replays: make(chan struct{}, maxReplays),
+	}
+	g.replayCtx, g.endReplay = context.WithCancel(context.Background())
+	g.reader = newReader(g)
+	g.presence = newPresence(g)
+	g.sockets = newSockets(g)
+	for range runtime.GOMAXPROCS(0) {
+		g.shards = append(g.shards, newShard(g))
+	}
+	return g
+}
+
+// Run serves until ctx ends: it waits for the filter service to have started,
+// holds connections, and in the end says goodbye to them.
+func (g *Gateway) Run(ctx context.Context) error {
+	topic, next := g.begin(ctx)
+	if ctx.Err() != nil {
+		return nil
+	}
+	if err := g.sockets.start(); err != nil {
+		return fmt.Errorf("start pollers: %w", err)
+	}
+	defer g.sockets.stop()
+	for _, s := range g.shards {
+		s.next = next
+	}
+	g.reader.start(next)
+	g.topic.Store(&topic)
+	g.log.Info("gateway is ready", "gateway", g.id, "partitions", topic.Partitions)
+
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	group, work := errgroup.WithContext(work)
+	for _, s := range g.shards {
+		group.Go(func() error { return s.run(work) })
+	}
+	group.Go(func() error { return g.presence.run(work) })
+	group.Go(func() error { return g.reader.run(work) })
+	group.Go(func() error { return g.watchTopic(work) })
+	group.Go(func() error {
+		select {
+		case <-ctx.Done():
+			g.drain()
+		case <-work.Done():
+		}
+		stop()
+		return nil
+	})
+	return group.Wait()
+}
+
+// begin waits until it is known which topic the lanes carry and how far each
+// partition is.
+func (g *Gateway) begin(ctx context.Context) (lane.Topic, []int64) {
+	said := ""
+	for ; ctx.Err() == nil; sleep(ctx, 250*time.Millisecond) {
+		topic, next, err := g.positions(ctx)
+		if err == nil {
+			return topic, next
+		}
+		if err.Error() != said && ctx.Err() == nil {
+			said = err.Error()
+			g.log.Warn("not ready yet; waiting", "err", err)
+		}
+	}
+	return lane.Topic{}, nil
+}
+
+func (g *Gateway) positions(ctx context.Context) (lane.Topic, []int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	topic, err := g.lanes.Topic(ctx)
+	if err != nil {
+		return topic, nil, err
+	}
+	positions, err := g.lanes.Positions(ctx, topic.Partitions)
+	if err != nil {
+		return topic, nil, err
+	}
+	next := make([]int64, topic.Partitions)
+	for _, p := range positions {
+		if p.Next < 0 {
+			return topic, nil, errors.New("a filter service has yet to take up every partition")
+		}
+		next[p.Partition] = p.Next
+	}
+	return topic, next, nil
+}
+
+// errTopicChanged ends the gateway when the topic was made anew or has more
+// partitions: every position it holds has become meaningless.
+var errTopicChanged = errors.New("the topic was made anew or its partitions changed; the gateway has to start again")
+
+func (g *Gateway) watchTopic(ctx context.Context) error {
+	for sleep(ctx, 5*time.Second) == nil {
+		if t, err := g.lanes.Topic(ctx); err == nil && t != *g.topic.Load() {
+			g.closeAll(wire.CloseDrain, "the topic changed; reconnect")
+			return errTopicChanged
+		}
+	}
+	return nil
+}
+
+// drain says goodbye to all connections and waits, for a bounded time, until
+// they are closed.
+func (g *Gateway) drain() {
+	g.admitMu.Lock()
+	g.draining = true
+	g.admitMu.Unlock()
+	g.endReplay()
+	g.admitted.Wait()
+	g.resuming.Wait()
+	g.log.Info("closing connections", "open", g.open.Load())
+	g.closeAll(wire.CloseDrain, "the gateway is stopping; reconnect")
+	deadline := time.Now().Add(g.cfg.Drain)
+	for g.open.Load() > 0 && time.Now().Before(deadline) {
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+func (g *Gateway) closeAll(code int, reason string) {
+	for _, s := range g.shards {
+		s.post(post{what: verbCloseAll, code: code, reason: reason})
+	}
+}
+
+// unready tells why no connection can be taken, or "".
+func (g *Gateway) unready() string {
+	if g.topic.Load() == nil {
+		return "waiting for the filter service"
+	}
+	if age := g.reader.age(); age > 5*time.Second {
+		return fmt.Sprintf("the lanes have not answered for %s", age.Round(time.Second))
+	}
+	return ""
+}
+
+// Ready tells why the gateway takes no connections, or nil.
+func (g *Gateway) Ready(context.Context) error {
+	g.admitMu.Lock()
+	draining := g.draining
+	g.admitMu.Unlock()
+	if draining {
+		return errors.New("stopping")
+	}
+	if reason := g.unready(); reason != "" {
+		return errors.New(reason)
+	}
+	return nil
+}
+
+// Handler serves /ws.
+func (g *Gateway) Handler() http.Handler { return http.HandlerFunc(g.serveWS) }
+
+func (g *Gateway) heartbeatSeconds() int { return int(g.cfg.Heartbeat / time.Second) }
+
+// data, written and closed are called by the pollers.
+
+func (g *Gateway) data(c *conn, b []byte) { c.received(b, maxRequest) }
+func (g *Gateway) written(c *conn, n int) { c.written(n) }
+func (g *Gateway) closed(c *conn)         { c.shard.post(post{conn: c, what: verbClosed}) }
+
+// maxRequest bounds a client's message, in bytes.
+const maxRequest = 4 << 10
+
+// Listen opens the gateway's listener. Its small socket buffers, which accepted
+// sockets inherit, let a client that does not read be noticed after some KB, and
+// not after the 4 MB that the kernel would take for it.
+func Listen(ctx context.Context, addr string) (net.Listener, error) {
+	lc := net.ListenConfig{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: time.Minute}, Control: smallBuffers}
+	return lc.Listen(ctx, "tcp", addr)
+}

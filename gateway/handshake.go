@@ -1,0 +1,277 @@
+package gateway
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha1"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"eventstream/event"
+	"eventstream/filter"
+	"eventstream/lane"
+)
+
+// refusal is an HTTP answer instead of an upgrade.
+type refusal struct {
+	status     int
+	code       string // stable, for programs
+	detail     string // for people
+	header     string // of an extra response header, with value
+	value      string
+	retryAfter int // seconds; 0 for none
+}
+
+func (r *refusal) Error() string { return r.detail }
+
+func badRequest(code, format string, args ...any) *refusal {
+	return &refusal{status: http.StatusBadRequest, code: code, detail: fmt.Sprintf(format, args...)}
+}
+
+func unavailable(format string, args ...any) *refusal {
+	return &refusal{status: http.StatusServiceUnavailable, code: "unavailable", detail: fmt.Sprintf(format, args...), retryAfter: 1}
+}
+
+// serveWS upgrades a request to a WebSocket, or says why not.
+func (g *Gateway) serveWS(w http.ResponseWriter, r *http.Request) {
+	if refused := g.upgrade(w, r); refused != nil {
+		g.metrics.refused.WithLabelValues(strconv.Itoa(refused.status)).Inc()
+		refused.write(w)
+	}
+}
+
+func (r *refusal) write(w http.ResponseWriter) {
+	h := w.Header()
+	if r.header != "" {
+		h.Set(r.header, r.value)
+	}
+	if r.retryAfter > 0 {
+		h.Set("Retry-After", strconv.Itoa(r.retryAfter))
+	}
+	h.Set("Content-Type", "application/problem+json")
+	h.Set("Connection", "close")
+	w.WriteHeader(r.status)
+	json.NewEncoder(w).Encode(map[string]any{
+		"type":   "urn:eventstream:problem:" + strings.ReplaceAll(r.code, "_", "-"),
+		"title":  http.StatusText(r.status),
+		"status": r.status,
+		"detail": r.detail,
+	})
+}
+
+// upgrade does everything that can fail with a clear answer before it hijacks
+// the connection: a client that is upgraded is announced already.
+func (g *Gateway) upgrade(w http.ResponseWriter, r *http.Request) *refusal {
+	key, refused := checkUpgrade(r)
+	if refused != nil {
+		return refused
+	}
+	if refused := g.checkOrigin(r); refused != nil {
+		return refused
+	}
+	ask, refused := parseAsk(r.URL.Query())
+	if refused != nil {
+		return refused
+	}
+	if refused := g.admit(); refused != nil {
+		return refused
+	}
+	defer g.admitted.Done()
+	ctx, cancel := context.WithTimeout(r.Context(), storeTimeout)
+	defer cancel()
+	j, err := g.join(ctx, ask)
+	if err != nil {
+		return unavailable("the connection can't be announced now: %v", err)
+	}
+	if err := g.takeOver(w, j.conn, key); err != nil {
+		j.conn.shard.post(post{conn: j.conn, what: verbClosed})
+		g.log.Debug("upgrade failed", "err", err)
+		return nil // nobody is there to be told
+	}
+	g.welcome(j)
+	return nil
+}
+
+// ask is what a client wants.
+type ask struct {
+	subscriber string
+	cursor     *event.Cursor // nil: from now on
+	text       string        // cursor as it came
+}
+
+func parseAsk(q url.Values) (ask, *refusal) {
+	a := ask{subscriber: q.Get("subscriber_id"), text: q.Get("cursor")}
+	if err := filter.CheckSubscriberID(a.subscriber); err != nil {
+		return a, badRequest("bad_subscriber", "query parameter subscriber_id: %v; connect to /ws?subscriber_id=<id>", err)
+	}
+	if a.text == "" {
+		return a, nil
+	}
+	c, err := event.ParseCursor(a.text)
+	if err != nil {
+		return a, badRequest("bad_cursor", "query parameter cursor: %v; pass one that the gateway sent, unchanged, or none", err)
+	}
+	a.cursor = c
+	return a, nil
+}
+
+// checkUpgrade checks the opening handshake (RFC 6455 section 4.2.1) and returns
+// the client's key.
+func checkUpgrade(r *http.Request) (key string, refused *refusal) {
+	upgradeNeeded := func(detail string) *refusal {
+		return &refusal{
+			status: http.StatusUpgradeRequired, code: "upgrade_required", header: "Upgrade", value: "websocket",
+			detail: detail + "; this is a WebSocket endpoint: try websocat or wscat with ws://…/ws?subscriber_id=<id>",
+		}
+	}
+	switch {
+	case r.Method != http.MethodGet:
+		return "", &refusal{status: http.StatusMethodNotAllowed, code: "method_not_allowed", header: "Allow", value: "GET", detail: r.Method + " is not allowed; use GET"}
+	case !r.ProtoAtLeast(1, 1):
+		return "", badRequest("bad_handshake", "HTTP/1.1 is needed, not %s", r.Proto)
+	case !headerHas(r.Header, "Upgrade", "websocket"):
+		return "", upgradeNeeded("header Upgrade: websocket is missing")
+	case !headerHas(r.Header, "Connection", "upgrade"):
+		return "", upgradeNeeded("header Connection: Upgrade is missing")
+	case r.Header.Get("Sec-WebSocket-Version") != "13":
+		return "", &refusal{
+			status: http.StatusUpgradeRequired, code: "bad_version", header: "Sec-WebSocket-Version", value: "13",
+			detail: fmt.Sprintf("Sec-WebSocket-Version %.20q is not supported; 13 is", r.Header.Get("Sec-WebSocket-Version")),
+		}
+	}
+	key = r.Header.Get("Sec-WebSocket-Key")
+	if raw, err := base64.StdEncoding.DecodeString(key); err != nil || len(raw) != 16 {
+		return "", badRequest("bad_handshake", "Sec-WebSocket-Key: want 16 bytes in base64")
+	}
+	if r.ContentLength != 0 || len(r.TransferEncoding) > 0 {
+		return "", badRequest("bad_handshake", "a body is not allowed")
+	}
+	return key, nil
+}
+
+// headerHas reports whether a comma-separated header has the token, in any case.
+func headerHas(h http.Header, name, token string) bool {
+	for _, line := range h.Values(name) {
+		for v := range strings.SplitSeq(line, ",") {
+			if strings.EqualFold(strings.TrimSpace(v), token) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// checkOrigin keeps web pages of other sites from using a visitor's access.
+// Clients that are no browsers send no Origin.
+func (g *Gateway) checkOrigin(r *http.Request) *refusal {
+	origin := r.Header.Get("Origin")
+	if origin == "" {
+		return nil
+	}
+	u, err := url.Parse(origin)
+	if err == nil && strings.EqualFold(u.Host, r.Host) {
+		return nil
+	}
+	for _, allowed := range g.cfg.Origins {
+		if allowed == "*" || strings.EqualFold(allowed, origin) {
+			return nil
+		}
+	}
+	return &refusal{status: http.StatusForbidden, code: "origin_not_allowed", detail: fmt.Sprintf("origin %.100q is not allowed here; the operator can allow it", origin)}
+}
+
+// admit counts a handshake in, if the gateway can take the connection. The
+// caller calls admitted.Done.
+func (g *Gateway) admit() *refusal {
+	if reason := g.unready(); reason != "" {
+		return unavailable("%s", reason)
+	}
+	if g.open.Load() >= int64(g.cfg.MaxConns) {
+		return unavailable("this gateway has its limit of %d connections", g.cfg.MaxConns)
+	}
+	g.admitMu.Lock()
+	defer g.admitMu.Unlock()
+	if g.draining {
+		return unavailable("this gateway is stopping")
+	}
+	g.admitted.Add(1)
+	return nil
+}
+
+// entrance is a connection that is announced and not open yet.
+type entrance struct {
+	conn   *conn
+	ask    ask
+	at     lane.ControlID
+	gap    string        // reason, if the cursor can't be resumed in full
+	old    event.Address // resumed from
+	from   []int64       // where it goes on, by partition; nil if it does not resume
+	replay []span        // to be sent before what is live
+}
+
+// join announces a seat for the client.
+func (g *Gateway) join(ctx context.Context, a ask) (*entrance, error) {
+	e := &entrance{ask: a}
+	c := &conn{subscriber: a.subscriber, last: event.ID{Partition: -1}}
+	e.conn = c
+	if a.cursor != nil {
+		var err error
+		if c.resume, e.gap, err = g.resumable(ctx, a); err != nil {
+			return nil, err
+		}
+	}
+	if c.resume != nil {
+		e.old = c.resume.old
+	}
+	g.open.Add(1) // until the shard removes it
+	c.heard.Store(time.Now().Unix())
+	c.seat = g.presence.reserve(a.subscriber)
+	c.shard = g.shards[int(c.seat)%len(g.shards)]
+	live := g.reader.join(c)
+	at, err := g.presence.announce(ctx, lane.Seated{Seat: c.seat, Subscriber: a.subscriber})
+	if err == nil && c.resume != nil {
+		err = g.plan(ctx, e, live)
+	}
+	if err != nil {
+		c.shard.post(post{conn: c, what: verbClosed})
+		return nil, err
+	}
+	e.at = at
+	return e, nil
+}
+
+// takeOver answers the handshake and hands the socket to the pollers.
+func (g *Gateway) takeOver(w http.ResponseWriter, c *conn, key string) error {
+	nc, buf, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return fmt.Errorf("hijack: %w", err)
+	}
+	if err := answer(nc, buf, key); err != nil {
+		nc.Close()
+		return err
+	}
+	return g.sockets.add(nc, c)
+}
+
+func answer(nc net.Conn, buf *bufio.ReadWriter, key string) error {
+	if buf.Reader.Buffered() > 0 {
+		return errors.New("client sent frames before the handshake was answered")
+	}
+	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11")) // RFC 6455 section 4.2.2
+	nc.SetDeadline(time.Now().Add(storeTimeout))
+	_, err := nc.Write([]byte("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: " +
+		base64.StdEncoding.EncodeToString(sum[:]) + "\r\n\r\n"))
+	nc.SetDeadline(time.Time{})
+	if err != nil {
+		return fmt.Errorf("answer the handshake: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,294 @@
+package gateway
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"eventstream/event"
+	"eventstream/lane"
+	"eventstream/wire"
+)
+
+// presence hands out seats and keeps the filter services informed of them.
+//
+// One goroutine does all the talking, one announcement at a time: whoever comes
+// while one is under way shares the next. A seat stays announced for the resume
+// window after its connection ended, so that events go on being addressed to
+// it. What the store has is checked with every heartbeat; if it lost writes,
+// everything is announced again.
+type presence struct {
+	gw *Gateway
+
+	mu      sync.Mutex
+	seated  map[event.Seat]string // all seats that can be resumed from, connected or not
+	lastID  event.Seat
+	joining []joinRequest
+	ended   []ended // by time
+
+	kick chan struct{} // somebody is joining; capacity 1
+
+	// Only run touches these.
+	seq       uint64    // of the last announcement
+	epoch     string    // of the store when everything was announced
+	forgotten bool      // the store has lost seats: announce all
+	vacating  []ended   // to be taken out of the hash
+	vacated   []ended   // out of the hash, but still addressed; by time
+	beaten    time.Time // last heartbeat that the store answered
+}
+
+type joinRequest struct {
+	lane.Seated
+	done chan<- joined
+}
+
+// joined tells where in the control stream a seat was announced.
+type joined struct {
+	at  lane.ControlID
+	err error
+}
+
+// ended is a seat whose connection ended, and when.
+type ended struct {
+	seat event.Seat
+	at   time.Time
+}
+
+const (
+	heartbeatEvery = time.Second
+	// forgetMargin is how long after a seat can't be resumed from any more
+	// events go on being addressed to it, for those who just did.
+	forgetMargin = time.Minute
+	announceSize = 1000 // seats at a time
+)
+
+func newPresence(gw *Gateway) *presence {
+	return &presence{gw: gw, seated: make(map[event.Seat]string), kick: make(chan struct{}, 1)}
+}
+
+// reserve returns a seat for the subscriber. It has to be announced, or left.
+func (p *presence) reserve(subscriber string) event.Seat {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.lastID++
+	p.seated[p.lastID] = subscriber
+	return p.lastID
+}
+
+// announce makes the seat known to the filter services and returns where in the
+// control stream: every event produced from then on is matched for it.
+func (p *presence) announce(ctx context.Context, s lane.Seated) (lane.ControlID, error) {
+	done := make(chan joined, 1)
+	p.mu.Lock()
+	p.joining = append(p.joining, joinRequest{s, done})
+	p.mu.Unlock()
+	select {
+	case p.kick <- struct{}{}:
+	default:
+	}
+	select {
+	case j := <-done:
+		return j.at, j.err
+	case <-ctx.Done():
+		return lane.ControlID{}, ctx.Err()
+	}
+}
+
+// left tells that the seat's connection ended.
+func (p *presence) left(seat event.Seat) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ended = append(p.ended, ended{seat, time.Now()})
+}
+
+// occupant returns whose seat this is or was within the resume window.
+func (p *presence) occupant(seat event.Seat) (string, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s, ok := p.seated[seat]
+	return s, ok
+}
+
+// run talks to the store until ctx ends. The hash then outlives this gateway by
+// the resume window.
+func (p *presence) run(ctx context.Context) error {
+	beat := time.NewTicker(heartbeatEvery)
+	defer beat.Stop()
+	failing := false
+	p.beaten = time.Now()
+	for {
+		var err error
+		select {
+		case <-ctx.Done():
+			p.refuse(errors.New("gateway is stopping"))
+			return nil
+		case <-p.kick:
+			err = p.welcome(ctx)
+		case <-beat.C:
+			err = cmp.Or(p.heartbeat(ctx), p.retire(ctx))
+		}
+		if p.forgotten {
+			err = cmp.Or(err, p.announceAll(ctx))
+		}
+		if err != nil && ctx.Err() == nil {
+			p.gw.metrics.redisFailures.Inc()
+			if !failing {
+				p.gw.log.Warn("announcing seats failed; retrying", "err", err)
+			}
+		} else if failing {
+			p.gw.log.Info("announcing seats works again")
+		}
+		failing = err != nil
+	}
+}
+
+// welcome announces those who are waiting to join.
+func (p *presence) welcome(ctx context.Context) error {
+	p.mu.Lock()
+	waiting := p.joining
+	p.joining = nil
+	p.mu.Unlock()
+	var err error
+	for batch := range slices.Chunk(waiting, announceSize) {
+		seats := make([]lane.Seated, len(batch))
+		for i, r := range batch {
+			seats[i] = r.Seated
+		}
+		var at lane.ControlID
+		if err == nil {
+			at, err = p.say(ctx, lane.Announcement{Joined: seats})
+		}
+		for _, r := range batch {
+			r.done <- joined{at, err}
+		}
+	}
+	return err
+}
+
+// refuse answers all who are waiting with err.
+func (p *presence) refuse(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, r := range p.joining {
+		r.done <- joined{err: err}
+	}
+	p.joining = nil
+}
+
+// say makes one announcement. After a failure it is unknown whether the store
+// has it: the next one, or the next heartbeat, will tell.
+func (p *presence) say(ctx context.Context, a lane.Announcement) (lane.ControlID, error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	p.seq++
+	a.Gateway, a.Seq, a.TTL = p.gw.id, p.seq, p.gw.cfg.ResumeWindow
+	at, err := p.gw.lanes.Announce(ctx, a)
+	if errors.Is(err, lane.ErrForgotten) {
+		p.forgotten, err = true, nil
+	}
+	if err != nil {
+		return at, fmt.Errorf("announce: %w", err)
+	}
+	return at, nil
+}
+
+// heartbeat shows that this gateway is alive, and checks that the store has
+// what was announced.
+func (p *presence) heartbeat(ctx context.Context) error {
+	ctx2, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	b, err := p.gw.lanes.Heartbeat(ctx2, p.gw.id, p.gw.cfg.ResumeWindow)
+	if err != nil {
+		return fmt.Errorf("heartbeat: %w", err)
+	}
+	lapsed := time.Since(p.beaten) > p.gw.cfg.ResumeWindow
+	p.beaten = time.Now()
+	if b.Seq == p.seq && b.Epoch == p.epoch {
+		return nil
+	}
+	if lapsed {
+		p.restart()
+	}
+	if err := p.announceAll(ctx); err != nil {
+		return err
+	}
+	p.epoch = b.Epoch
+	return nil
+}
+
+// restart gives up all seats after the store has not heard of this gateway for
+// the whole resume window: filter services may have stopped addressing them.
+// The clients come back, and are told that there is a gap.
+func (p *presence) restart() {
+	p.gw.log.Error("store had not heard of this gateway for the resume window; closing all connections")
+	p.mu.Lock()
+	clear(p.seated)
+	p.mu.Unlock()
+	p.gw.closeAll(wire.CloseDrain, "the gateway was cut off; reconnect")
+}
+
+// announceAll announces every seat that can be resumed from.
+func (p *presence) announceAll(ctx context.Context) error {
+	p.mu.Lock()
+	all := make([]lane.Seated, 0, len(p.seated))
+	for seat, subscriber := range p.seated {
+		all = append(all, lane.Seated{Seat: seat, Subscriber: subscriber})
+	}
+	p.mu.Unlock()
+	slices.SortFunc(all, func(a, b lane.Seated) int { return cmp.Compare(a.Seat, b.Seat) })
+	p.gw.log.Info("announcing all seats", "seats", len(all))
+	if _, err := p.say(ctx, lane.Announcement{All: true, Joined: all}); err != nil {
+		return err
+	}
+	p.forgotten = false
+	p.vacated = append(p.vacated, p.vacating...) // the hash holds nothing else now
+	p.vacating = nil
+	return nil
+}
+
+// retire ends the seats whose resume window is over: first they can't be
+// resumed from, and a while later nothing is addressed to them any more.
+func (p *presence) retire(ctx context.Context) error {
+	now := time.Now()
+	p.mu.Lock()
+	over := slices.Clone(older(p.ended, now.Add(-p.gw.cfg.ResumeWindow)))
+	p.ended = slices.Delete(p.ended, 0, len(over))
+	for _, e := range over {
+		delete(p.seated, e.seat)
+	}
+	p.mu.Unlock()
+	p.vacating = append(p.vacating, over...)
+	if len(p.vacating) > 0 {
+		if _, err := p.say(ctx, lane.Announcement{Vacated: seatsOf(p.vacating)}); err != nil {
+			return err
+		}
+		p.vacated = append(p.vacated, p.vacating...)
+		p.vacating = nil
+	}
+	forgot := older(p.vacated, now.Add(-p.gw.cfg.ResumeWindow-forgetMargin))
+	if len(forgot) > 0 {
+		if _, err := p.say(ctx, lane.Announcement{Forgot: seatsOf(forgot)}); err != nil {
+			return err
+		}
+		p.vacated = slices.Delete(p.vacated, 0, len(forgot))
+	}
+	return nil
+}
+
+// older returns the front of list, which is in order of time, that ended before t.
+func older(list []ended, t time.Time) []ended {
+	n, _ := slices.BinarySearchFunc(list, t, func(e ended, t time.Time) int { return e.at.Compare(t) })
+	return list[:n]
+}
+
+func seatsOf(list []ended) []event.Seat {
+	seats := make([]event.Seat, len(list))
+	for i, e := range list {
+		seats[i] = e.seat
+	}
+	return seats
+}

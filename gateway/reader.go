@@ -1,0 +1,268 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"eventstream/event"
+	"eventstream/lane"
+	"eventstream/wire"
+)
+
+// reader reads the lanes, finds what is for this gateway's seats, and posts it
+// to their shards.
+type reader struct {
+	gw *Gateway
+
+	mu     sync.Mutex // held from batch to batch: a join falls between two
+	next   []int64    // positions: every event below has been posted; replaced, never changed
+	heard  time.Time  // when the lanes last answered
+	synced []lane.ControlID
+
+	followMu sync.Mutex
+	follow   map[event.Gateway]map[event.Seat][]event.Seat // old seats, and ours that resumed from them
+
+	// Only run touches these.
+	unpacker lane.Unpacker
+	seats    []event.Seat
+	posts    []post // by shard
+}
+
+func newReader(gw *Gateway) *reader {
+	return &reader{gw: gw, follow: make(map[event.Gateway]map[event.Seat][]event.Seat)}
+}
+
+// start begins at the given positions.
+func (r *reader) start(next []int64) {
+	r.mu.Lock()
+	r.next, r.heard = next, time.Now()
+	r.synced = make([]lane.ControlID, len(next))
+	r.mu.Unlock()
+	r.posts = make([]post, len(r.gw.shards))
+}
+
+// run reads until ctx ends. A store that fails is asked again.
+func (r *reader) run(ctx context.Context) error {
+	for wait := 100 * time.Millisecond; ctx.Err() == nil; wait = min(2*wait, 2*time.Second) {
+		began := time.Now()
+		err := r.gw.lanes.Tail(ctx, r.positions(), r.batch)
+		if ctx.Err() != nil {
+			break
+		}
+		if time.Since(began) > 10*time.Second {
+			wait = 100 * time.Millisecond
+		}
+		r.gw.metrics.redisFailures.Inc()
+		r.gw.log.Warn("reading lanes failed; retrying", "in", wait, "err", err)
+		sleep(ctx, wait)
+	}
+	return nil
+}
+
+// positions returns how far the reader has come. The slice must not be changed.
+func (r *reader) positions() []int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.next
+}
+
+// age is how long ago the lanes last answered.
+func (r *reader) age() time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return time.Since(r.heard)
+}
+
+// join makes c known to its shard, following the seat it resumed from, at one
+// point between two batches: from the returned positions on, c gets every event
+// that is addressed to it.
+func (r *reader) join(c *conn) []int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if c.resume != nil {
+		r.followOld(c.resume.old, c.seat)
+	}
+	c.shard.post(post{conn: c, what: verbJoin})
+	return r.next
+}
+
+func (r *reader) followOld(old event.Address, seat event.Seat) {
+	r.followMu.Lock()
+	defer r.followMu.Unlock()
+	if r.follow[old.Gateway] == nil {
+		r.follow[old.Gateway] = make(map[event.Seat][]event.Seat)
+	}
+	r.follow[old.Gateway][old.Seat] = append(r.follow[old.Gateway][old.Seat], seat)
+}
+
+// unfollow ends that seat gets what is addressed to old.
+func (r *reader) unfollow(old event.Address, seat event.Seat) {
+	r.followMu.Lock()
+	defer r.followMu.Unlock()
+	seats := r.follow[old.Gateway]
+	rest := slices.DeleteFunc(seats[old.Seat], func(s event.Seat) bool { return s == seat })
+	if len(rest) > 0 {
+		seats[old.Seat] = rest
+		return
+	}
+	delete(seats, old.Seat)
+	if len(seats) == 0 {
+		delete(r.follow, old.Gateway)
+	}
+}
+
+// batch posts what a batch holds for this gateway.
+func (r *reader) batch(b lane.Batch) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.heard = time.Now()
+	next := slices.Clone(r.next)
+	for _, e := range b.Entries {
+		if err := r.entry(e, next); err != nil {
+			// To skip it would lose events without a word: all there is is to
+			// try again, and to call for help.
+			r.gw.log.Error("lane entry can't be read", "lane", e.Partition, "pos", e.Last, "err", err)
+			clear(r.posts)
+			return err
+		}
+	}
+	for _, p := range b.Positions {
+		if int(p.Partition) < len(next) {
+			next[p.Partition] = max(next[p.Partition], p.Next)
+			r.synced[p.Partition] = p.Synced
+		}
+	}
+	r.next = next
+	p := post{next: next}
+	if len(b.Positions) > 0 {
+		p.settled = slices.MinFunc(r.synced, lane.ControlID.Compare)
+	}
+	for i := range r.posts {
+		p.deliveries, r.posts[i].deliveries = r.posts[i].deliveries, nil
+		r.gw.shards[i].post(p)
+	}
+	return nil
+}
+
+// entry collects the deliveries of one entry.
+func (r *reader) entry(e lane.Entry, next []int64) error {
+	if int(e.Partition) >= len(next) {
+		return fmt.Errorf("partition %d of a topic that has %d", e.Partition, len(next))
+	}
+	r.followMu.Lock()
+	defer r.followMu.Unlock()
+	u := &r.unpacker
+	u.Open(e.Blob)
+	wanted := r.wanted(u.Gateways)
+	for u.Next() {
+		if u.Offset < next[e.Partition] {
+			continue // the store lost writes and was filled again: we had this
+		}
+		if !wanted {
+			continue
+		}
+		r.seats = r.seats[:0]
+		for g, seats := range u.Groups() {
+			r.collect(u.Gateways[g], seats)
+		}
+		if len(r.seats) > 0 {
+			id := event.ID{Partition: e.Partition, Offset: u.Offset}
+			r.deliver(id, u)
+		}
+	}
+	if u.Err() != nil {
+		return u.Err()
+	}
+	next[e.Partition] = max(next[e.Partition], e.Last+1)
+	return nil
+}
+
+// wanted reports whether an entry can have recipients here.
+func (r *reader) wanted(gateways []event.Gateway) bool {
+	return slices.ContainsFunc(gateways, func(g event.Gateway) bool { return g == r.gw.id || r.follow[g] != nil })
+}
+
+// collect adds our seats among those of one gateway's group.
+func (r *reader) collect(g event.Gateway, encoded lane.Seats) {
+	follow := r.follow[g]
+	if g != r.gw.id && follow == nil {
+		return
+	}
+	first := len(r.seats)
+	r.seats = encoded.Append(r.seats)
+	all := r.seats[first:]
+	if follow == nil {
+		return
+	}
+	var more []event.Seat
+	for _, seat := range all {
+		more = append(more, follow[seat]...)
+	}
+	if g != r.gw.id {
+		r.seats = r.seats[:first] // their numbers mean nothing here
+	}
+	r.seats = append(r.seats, more...)
+}
+
+// deliver adds one event to the posts of its recipients' shards.
+func (r *reader) deliver(id event.ID, u *lane.Unpacker) {
+	msg := &message{id: id, json: wire.AppendEvent(make([]byte, 0, len(u.Data)+64), id, u.TimeMs, u.Data)}
+	n := event.Seat(len(r.posts))
+	for i := range r.posts {
+		r.posts[i].deliveries = append(r.posts[i].deliveries, delivery{msg: msg})
+	}
+	for _, seat := range r.seats {
+		d := r.posts[seat%n].deliveries
+		d[len(d)-1].seats = append(d[len(d)-1].seats, seat)
+	}
+	for i := range r.posts {
+		if d := r.posts[i].deliveries; len(d[len(d)-1].seats) == 0 {
+			r.posts[i].deliveries = d[:len(d)-1]
+		}
+	}
+	r.gw.metrics.latency.Observe(time.Since(time.UnixMilli(u.TimeMs)).Seconds())
+}
+
+// replay passes on the events of partition p in [from, to) that are addressed
+// to old, as they stand in the lane, and the offset from which on the lane is
+// complete.
+func (r *reader) replay(ctx context.Context, p int32, from, to int64, old event.Address, sink func(*message) error) (first int64, err error) {
+	var u lane.Unpacker
+	var seats []event.Seat
+	return r.gw.lanes.Range(ctx, p, from, to, func(e lane.Entry) error {
+		u.Open(e.Blob)
+		if !slices.Contains(u.Gateways, old.Gateway) {
+			return nil
+		}
+		for u.Next() {
+			if u.Offset < from || u.Offset >= to {
+				continue
+			}
+			for g, encoded := range u.Groups() {
+				if u.Gateways[g] != old.Gateway {
+					continue
+				}
+				seats = encoded.Append(seats[:0])
+				if _, ok := slices.BinarySearch(seats, old.Seat); ok {
+					id := event.ID{Partition: p, Offset: u.Offset}
+					if err := sink(&message{id: id, json: wire.AppendEvent(nil, id, u.TimeMs, u.Data)}); err != nil {
+						return err
+					}
+				}
+			}
+		}
+		return u.Err()
+	})
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

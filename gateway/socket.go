@@ -1,0 +1,69 @@
+package gateway
+
+import (
+	"fmt"
+	"net"
+	"runtime"
+
+	"github.com/lesismal/nbio"
+	"github.com/lesismal/nbio/logging"
+)
+
+// socket is an open client connection, as much as the gateway needs of one.
+// Write never blocks: what the kernel does not take is queued, and Written
+// tells when it has gone. Writes of several goroutines don't mix.
+type socket interface {
+	Write(frame []byte) (int, error)
+	Close() error
+}
+
+// socketEvents is told what happens on sockets. The calls come from pollers:
+// they must not block. Data may be changed, and is valid during the call.
+type socketEvents interface {
+	data(c *conn, b []byte)
+	written(c *conn, n int) // under the socket's lock: no call on the socket
+	closed(c *conn)
+}
+
+// sockets holds open sockets on a few pollers: no goroutine, timer or buffer
+// for one that is idle.
+type sockets struct {
+	engine *nbio.Engine
+}
+
+// maxQueued bounds what may wait inside one socket: a frame is written only when
+// the one before has gone, and the largest frame is one event.
+const maxQueued = 8 << 20
+
+func newSockets(on socketEvents) *sockets {
+	logging.SetLevel(logging.LevelNone) // it prints to stdout; what matters comes back as errors
+	e := nbio.NewEngine(nbio.Config{
+		Name:               "gateway",
+		NPoller:            max(1, runtime.GOMAXPROCS(0)/4), // little comes in
+		ReadBufferSize:     32 << 10,
+		MaxWriteBufferSize: maxQueued,
+	})
+	e.OnData(func(c *nbio.Conn, b []byte) { on.data(c.Session().(*conn), b) })
+	e.OnWrittenSize(func(c *nbio.Conn, _ []byte, n int) { on.written(c.Session().(*conn), n) })
+	e.OnClose(func(c *nbio.Conn, _ error) { on.closed(c.Session().(*conn)) })
+	return &sockets{engine: e}
+}
+
+func (s *sockets) start() error { return s.engine.Start() }
+func (s *sockets) stop()        { s.engine.Stop() }
+
+// add hands an upgraded connection to the pollers. From then on it belongs to
+// them, also when there is an error.
+func (s *sockets) add(nc net.Conn, c *conn) error {
+	sock, err := nbio.NBConn(nc)
+	if err != nil {
+		nc.Close()
+		return fmt.Errorf("hand the socket to the poller: %w", err)
+	}
+	sock.SetSession(c)
+	c.sock = sock
+	if _, err := s.engine.AddConn(sock); err != nil {
+		return fmt.Errorf("hand the socket to the poller: %w", err)
+	}
+	return nil
+}
