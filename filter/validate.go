@@ -101,21 +101,28 @@ func object(body []byte) ([]field, error) {
 	for dec.More() {
 		key, err := dec.Token()
 		if err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrSyntax, err)
+			return nil, malformed(err)
 		}
 		f := field{name: key.(string)} // Token yields only strings as keys
 		if err := dec.Decode(&f.value); err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrSyntax, err)
+			return nil, malformed(err)
 		}
 		fields = append(fields, f)
 	}
 	if _, err := dec.Token(); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrSyntax, err)
+		return nil, malformed(err)
 	}
 	if _, err := dec.Token(); err != io.EOF {
 		return nil, fmt.Errorf("%w: more after the object", ErrSyntax)
 	}
 	return fields, nil
+}
+
+func malformed(err error) error {
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF // the end is wrong wherever an object may not end
+	}
+	return fmt.Errorf("%w: %w", ErrSyntax, err)
 }
 
 func decodeField(f field, target any, bad *Invalid) {

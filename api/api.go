@@ -1,0 +1,232 @@
+// Package api is the HTTP interface to filters: create, read, list, replace and
+// delete.
+//
+// A write is answered when it is stored and the filter service was told of it,
+// so that the filter applies to every event produced after the answer. If the
+// filter service can't be told, the write stands and the answer is 202: the
+// service then finds the change in the store by itself. Every error is an
+// RFC 9457 problem.
+package api
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"runtime/debug"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/fasthttp/router"
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/valyala/fasthttp"
+	"github.com/valyala/fasthttp/fasthttpadaptor"
+
+	"eventstream/filter"
+	"eventstream/lane"
+)
+
+// Store keeps filters. Its errors wrap those of package filter.
+type Store interface {
+	Create(context.Context, filter.Spec) (filter.Filter, error)
+	Get(context.Context, filter.ID) (filter.Filter, error)
+	List(ctx context.Context, subscriber string, after filter.ID, limit int) ([]filter.Filter, error)
+	Update(ctx context.Context, id filter.ID, s filter.Spec, ifRevision int64) (filter.Filter, error)
+	Delete(ctx context.Context, id filter.ID, ifRevision int64) (filter.Filter, error)
+	Ping(context.Context) error
+}
+
+// Publisher tells the filter service of a change. One that has a
+// Ping(context.Context) error is asked for its health, too.
+type Publisher interface {
+	PublishFilter(context.Context, lane.FilterChange) (lane.ControlID, error)
+}
+
+// Registry takes our metrics, and gives everybody's at /metrics.
+type Registry interface {
+	prometheus.Registerer
+	prometheus.Gatherer
+}
+
+// Config holds what an operator may set. The zero value works.
+type Config struct {
+	StoreTimeout   time.Duration // for what one request asks of the store; 5 s if zero
+	PublishTimeout time.Duration // for telling the filter service; 2 s if zero
+	StopTimeout    time.Duration // for requests under way when Run is to end; 10 s if zero
+	MaxBodyBytes   int           // of a request; 64 KiB if zero
+}
+
+// Server serves the API.
+type Server struct {
+	cfg       Config
+	store     Store
+	publisher Publisher
+	metrics   *metrics
+	health    *health
+	router    *router.Router
+	http      *fasthttp.Server
+	stopping  atomic.Bool
+	log       *slog.Logger
+}
+
+// New returns a Server. It does no I/O: Run does.
+func New(cfg Config, s Store, p Publisher, reg Registry, log *slog.Logger) *Server {
+	cfg.StoreTimeout = cmp.Or(cfg.StoreTimeout, 5*time.Second)
+	cfg.PublishTimeout = cmp.Or(cfg.PublishTimeout, 2*time.Second)
+	cfg.StopTimeout = cmp.Or(cfg.StopTimeout, 10*time.Second)
+	cfg.MaxBodyBytes = cmp.Or(cfg.MaxBodyBytes, 64<<10)
+	srv := &Server{
+		cfg: cfg, store: s, publisher: p, log: log,
+		metrics: newMetrics(reg), health: newHealth(s, p, log),
+	}
+	srv.router = srv.routes(fasthttpadaptor.NewFastHTTPHandler(promhttp.HandlerFor(reg, promhttp.HandlerOpts{})))
+	srv.http = &fasthttp.Server{
+		Handler:      srv.serve,
+		ErrorHandler: srv.refuse,
+		Logger:       connectionLog{log},
+
+		ReadTimeout:     5 * time.Second,
+		WriteTimeout:    15 * time.Second,
+		IdleTimeout:     time.Minute,
+		CloseOnShutdown: true,
+		TCPKeepalive:    true,
+		ReadBufferSize:  16 << 10, // the most that headers may take
+
+		// The server closes the connection on a body past its limit, often
+		// before the client could read why. Bodies up to some more than our own
+		// limit get a proper answer from the handler.
+		MaxRequestBodySize:           max(1<<20, cfg.MaxBodyBytes),
+		DisablePreParseMultipartForm: true,
+		NoDefaultServerHeader:        true,
+		NoDefaultContentType:         true,
+		SecureErrorLogMessage:        true,
+	}
+	return srv
+}
+
+// Run serves on ln, which it closes, until ctx ends. Requests under way are
+// finished; those that take longer than StopTimeout are an error.
+func (s *Server) Run(ctx context.Context, ln net.Listener) error {
+	served := make(chan error, 1)
+	go func() { served <- s.http.Serve(ln) }()
+	select {
+	case err := <-served:
+		err = cmp.Or(err, errListenerClosed) // for fasthttp that is no error
+		return fmt.Errorf("serve the API on %s: %w", ln.Addr(), err)
+	case <-ctx.Done():
+	}
+	s.stopping.Store(true)
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.StopTimeout)
+	defer cancel()
+	err := s.http.ShutdownWithContext(grace)
+	ln.Close() // where Serve had not yet begun, Shutdown didn't know of ln
+	<-served
+	if grace.Err() != nil {
+		return fmt.Errorf("stop the API: requests still under way after %v", s.cfg.StopTimeout)
+	}
+	if err != nil {
+		return fmt.Errorf("stop the API: %w", err)
+	}
+	return nil
+}
+
+var errListenerClosed = errors.New("listener was closed")
+
+// handler answers a request, or returns an error for which problemOf knows the answer.
+type handler func(*fasthttp.RequestCtx) error
+
+func (s *Server) routes(metrics fasthttp.RequestHandler) *router.Router {
+	r := router.New()
+	r.SaveMatchedRoutePath = true
+	r.RedirectTrailingSlash = false
+	r.RedirectFixedPath = false
+	handle := func(path string, h handler, methods ...string) {
+		for _, m := range methods {
+			r.Handle(m, path, s.answer(h))
+		}
+	}
+	handle("/filters", s.createFilter, "POST")
+	handle("/filters", s.listFilters, "GET", "HEAD")
+	handle("/filters/{id}", s.readFilter, "GET", "HEAD")
+	handle("/filters/{id}", s.replaceFilter, "PUT")
+	handle("/filters/{id}", s.deleteFilter, "DELETE")
+	handle("/health", s.tellHealth, "GET", "HEAD")
+	handle("/livez", s.tellLive, "GET", "HEAD")
+	handle("/readyz", s.tellHealth, "GET", "HEAD")
+	handle("/metrics", func(ctx *fasthttp.RequestCtx) error { metrics(ctx); return nil }, "GET", "HEAD")
+
+	exist := routeList(r)
+	r.NotFound = s.answer(func(*fasthttp.RequestCtx) error {
+		return &problem{kind: noRoute, detail: "this exists: " + strings.Join(exist, ", "), routes: exist}
+	})
+	r.MethodNotAllowed = s.answer(func(ctx *fasthttp.RequestCtx) error { // Allow is set
+		return &problem{kind: noMethod, detail: "allowed are " + string(ctx.Response.Header.Peek("Allow"))}
+	})
+	r.GlobalOPTIONS = func(ctx *fasthttp.RequestCtx) { ctx.SetStatusCode(fasthttp.StatusNoContent) }
+	return r
+}
+
+// answer makes a fasthttp handler of h.
+func (s *Server) answer(h handler) fasthttp.RequestHandler {
+	return func(ctx *fasthttp.RequestCtx) {
+		if err := h(ctx); err != nil {
+			s.tellProblem(ctx, problemOf(err))
+		}
+	}
+}
+
+// serve is the root of all handlers. fasthttp has no recover of its own: a
+// panic would end the process.
+func (s *Server) serve(ctx *fasthttp.RequestCtx) {
+	start := time.Now()
+	identify(ctx)
+	defer func() {
+		if p := recover(); p != nil {
+			s.log.Error("handler panicked", "route", route(ctx), "panic", p, "stack", string(debug.Stack()))
+			ctx.Response.Reset()
+			identify(ctx)
+			writeProblem(ctx, &problem{kind: internal})
+		}
+		s.metrics.count(route(ctx), ctx.Response.StatusCode())
+		s.metrics.seconds.WithLabelValues(route(ctx)).Observe(time.Since(start).Seconds())
+	}()
+	s.router.Handler(ctx)
+}
+
+// refuse answers what is no HTTP request, or too large to be one.
+func (s *Server) refuse(ctx *fasthttp.RequestCtx, err error) {
+	identify(ctx)
+	writeProblem(ctx, malformed(err))
+	s.metrics.count("malformed", ctx.Response.StatusCode())
+}
+
+// route names the route of a request, as "GET /filters/{id}".
+func route(ctx *fasthttp.RequestCtx) string {
+	path, ok := ctx.UserValue(router.MatchedRoutePathParam).(string)
+	if !ok {
+		return "other"
+	}
+	return string(ctx.Method()) + " " + path
+}
+
+// identify gives the response the request's X-Request-Id, or a new one.
+func identify(ctx *fasthttp.RequestCtx) {
+	id := string(ctx.Request.Header.Peek("X-Request-Id"))
+	if len(id) == 0 || len(id) > 128 || strings.ContainsFunc(id, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		id = uuid.NewString()
+	}
+	ctx.Response.Header.Set("X-Request-Id", id)
+}
+
+// connectionLog takes fasthttp's words about connections that went wrong. Any
+// client can cause them at any rate.
+type connectionLog struct{ log *slog.Logger }
+
+func (l connectionLog) Printf(format string, args ...any) {
+	l.log.Debug("connection", "err", fmt.Sprintf(format, args...))
+}

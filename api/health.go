@@ -1,0 +1,161 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"eventstream/filter"
+)
+
+const (
+	pingTimeout = 2 * time.Second
+	// A failed publish counts for so long. Then somebody has to try again, and
+	// if we stayed not ready, nobody would.
+	publishFailureAge = 10 * time.Second
+)
+
+// health knows whether what we depend on works.
+type health struct {
+	store     Store
+	publisher Publisher
+	postgres  *dependency
+	publish   *dependency // as the writes see it
+	redis     *dependency // as a Publisher with Ping sees it
+}
+
+func newHealth(s Store, p Publisher, log *slog.Logger) *health {
+	return &health{
+		store: s, publisher: p,
+		postgres: &dependency{
+			log: log, down: "filter store unavailable; requests are answered with 503", up: "filter store is back",
+			isDown: func(err error) bool { return problemOf(err).kind == unavailable },
+		},
+		publish: &dependency{
+			log: log, down: "filter service can't be told of changes; writes are answered with 202",
+			up: "filter service can be told of changes again", isDown: always,
+		},
+		redis: &dependency{log: log, down: "Redis doesn't answer", up: "Redis answers again", isDown: always},
+	}
+}
+
+func always(error) bool { return true }
+
+// check asks both for their state.
+func (h *health) check() (postgres, redis state) {
+	ctx, cancel := context.WithTimeout(context.Background(), pingTimeout)
+	defer cancel()
+	var both sync.WaitGroup
+	both.Go(func() { postgres = h.postgres.saw(asUnavailable(h.store.Ping(ctx))) })
+	both.Go(func() { redis = h.checkRedis(ctx) })
+	both.Wait()
+	return postgres, redis
+}
+
+func (h *health) checkRedis(ctx context.Context) state {
+	if s := h.publish.state(); time.Since(s.last) < publishFailureAge {
+		return s
+	}
+	if p, ok := h.publisher.(interface{ Ping(context.Context) error }); ok {
+		return h.redis.saw(p.Ping(ctx))
+	}
+	return state{}
+}
+
+// asUnavailable: a store that can't even be pinged can't be used, whatever the reason.
+func asUnavailable(err error) error {
+	if err == nil {
+		return nil
+	}
+	return errors.Join(filter.ErrUnavailable, err)
+}
+
+// dependency remembers how its last use went, and logs when that changes.
+type dependency struct {
+	log      *slog.Logger
+	down, up string           // what to log
+	isDown   func(error) bool // whether an error tells that it is down
+
+	mu sync.Mutex
+	s  state
+}
+
+// state is since when a dependency fails, zero if it doesn't, and when it did last.
+type state struct{ since, last time.Time }
+
+// saw takes in how a use of the dependency went.
+func (d *dependency) saw(err error) state {
+	d.mu.Lock()
+	before := d.s
+	if err == nil || !d.isDown(err) {
+		d.s = state{}
+	} else {
+		d.s.last = time.Now()
+		if d.s.since.IsZero() {
+			d.s.since = d.s.last
+		}
+	}
+	after := d.s
+	d.mu.Unlock()
+	switch {
+	case before.since.IsZero() && !after.since.IsZero():
+		d.log.Warn(d.down, "err", err)
+	case !before.since.IsZero() && after.since.IsZero():
+		d.log.Info(d.up)
+	}
+	return after
+}
+
+func (d *dependency) state() state {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.s
+}
+
+// healthJSON is the answer of /health and /readyz.
+type healthJSON struct {
+	Status string               `json:"status"`
+	Checks map[string]checkJSON `json:"checks,omitempty"`
+}
+
+type checkJSON struct {
+	Status string     `json:"status"`
+	Reason string     `json:"reason,omitempty"`
+	Since  *time.Time `json:"since,omitempty"`
+}
+
+func (s *Server) tellHealth(ctx *fasthttp.RequestCtx) error {
+	postgres, redis := s.health.check()
+	answer := healthJSON{Status: "up", Checks: map[string]checkJSON{
+		// Why exactly is in the log: errors name hosts and users.
+		"postgres": check(postgres, "filters can't be read or written; our log tells why"),
+		"redis":    check(redis, "the filter service can't be told of changes; our log tells why"),
+	}}
+	if s.stopping.Load() {
+		answer.Checks["api"] = checkJSON{Status: "down", Reason: "stopping"}
+	}
+	status := fasthttp.StatusOK
+	for _, c := range answer.Checks {
+		if c.Status != "up" {
+			answer.Status, status = "down", fasthttp.StatusServiceUnavailable
+		}
+	}
+	return writeJSON(ctx, status, answer)
+}
+
+func check(s state, reason string) checkJSON {
+	if s.since.IsZero() {
+		return checkJSON{Status: "up"}
+	}
+	since := s.since.UTC().Truncate(time.Second)
+	return checkJSON{Status: "down", Reason: reason, Since: &since}
+}
+
+// tellLive says that the process answers, whatever the state of others.
+func (s *Server) tellLive(ctx *fasthttp.RequestCtx) error {
+	return writeJSON(ctx, fasthttp.StatusOK, healthJSON{Status: "up"})
+}

@@ -1,0 +1,37 @@
+package api
+
+import (
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+type metrics struct {
+	requests        *prometheus.CounterVec
+	seconds         *prometheus.HistogramVec
+	publishFailures prometheus.Counter
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	const namespace, subsystem = "eventstream", "api"
+	f := promauto.With(reg)
+	return &metrics{
+		requests: f.NewCounterVec(prometheus.CounterOpts{
+			Namespace: namespace, Subsystem: subsystem, Name: "requests_total",
+			Help: "Requests answered, by route and status.",
+		}, []string{"route", "status"}),
+		seconds: f.NewHistogramVec(prometheus.HistogramOpts{
+			Namespace: namespace, Subsystem: subsystem, Name: "request_seconds",
+			Help: "Time from a request's arrival to its answer, by route.",
+		}, []string{"route"}),
+		publishFailures: f.NewCounter(prometheus.CounterOpts{
+			Namespace: namespace, Subsystem: subsystem, Name: "publish_failures_total",
+			Help: "Stored changes of which the filter service could not be told (answered with 202).",
+		}),
+	}
+}
+
+func (m *metrics) count(route string, status int) {
+	m.requests.WithLabelValues(route, strconv.Itoa(status)).Inc()
+}

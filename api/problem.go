@@ -1,0 +1,142 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+
+	"github.com/fasthttp/router"
+	"github.com/valyala/fasthttp"
+
+	"eventstream/filter"
+)
+
+// kind is a kind of problem. Its name and status stay as they are: clients rely on them.
+type kind struct {
+	status      int
+	name, title string
+}
+
+var (
+	badRequest  = kind{400, "bad-request", "This is not an HTTP request"}
+	badHeader   = kind{400, "bad-header", "A header can't be understood"}
+	badQuery    = kind{400, "bad-query", "The query parameters are wrong"}
+	badJSON     = kind{400, "malformed-json", "The body is not a JSON object"}
+	noRoute     = kind{404, "no-such-route", "Nothing has this path"}
+	notFound    = kind{404, "filter-not-found", "There is no such filter"}
+	noMethod    = kind{405, "method-not-allowed", "This path doesn't have this method"}
+	slowRequest = kind{408, "request-timeout", "The request took too long to arrive"}
+	subscriber  = kind{409, "other-subscriber", "The filter belongs to another subscriber"}
+	changed     = kind{412, "revision-mismatch", "The filter has another revision"}
+	tooLarge    = kind{413, "body-too-large", "The body is too large"}
+	mediaType   = kind{415, "unsupported-media-type", "The body is of an unsupported type"}
+	invalid     = kind{422, "invalid-filter", "The filter is not valid"}
+	bigHeader   = kind{431, "headers-too-large", "The headers are too large"}
+	internal    = kind{500, "internal", "We made a mistake"}
+	unavailable = kind{503, "store-unavailable", "The filter store is unavailable"}
+)
+
+// retryAfter is what we tell clients with a 503, in seconds.
+const retryAfter = "2"
+
+// problem is an error with its answer.
+type problem struct {
+	kind
+	detail string
+	errors []filter.Problem
+	routes []string
+	cause  error // for the log
+}
+
+func (p *problem) Error() string { return p.title + ": " + p.detail }
+
+// problemOf chooses the answer to an error.
+func problemOf(err error) *problem {
+	if p, ok := errors.AsType[*problem](err); ok {
+		return p
+	}
+	if bad, ok := errors.AsType[*filter.Invalid](err); ok {
+		return &problem{kind: invalid, detail: bad.Error(), errors: bad.Problems}
+	}
+	switch {
+	case errors.Is(err, filter.ErrSyntax):
+		return &problem{kind: badJSON, detail: err.Error()}
+	case errors.Is(err, filter.ErrNotFound):
+		return &problem{kind: notFound, detail: "it was deleted, or never existed"}
+	case errors.Is(err, filter.ErrSubscriber):
+		return &problem{
+			kind: subscriber, detail: "a filter stays with its subscriber; delete it, and create another",
+			errors: []filter.Problem{{Field: "/subscriber_id", Detail: "differs from that of the stored filter"}},
+		}
+	case errors.Is(err, filter.ErrConflict):
+		return &problem{kind: changed, detail: "it changed since you read it; read it again, and decide anew"}
+	case errors.Is(err, filter.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
+		return &problem{kind: unavailable, detail: "a write may have been stored or not; try again in " + retryAfter + " seconds"}
+	}
+	return &problem{kind: internal, cause: err}
+}
+
+// malformed chooses the answer to an error of reading a request.
+func malformed(err error) *problem {
+	timeout, ok := errors.AsType[net.Error](err)
+	switch {
+	case errors.Is(err, fasthttp.ErrBodyTooLarge):
+		return &problem{kind: tooLarge, detail: "the body is far larger than a filter can be"}
+	case errors.As(err, new(*fasthttp.ErrSmallBuffer)):
+		return &problem{kind: bigHeader, detail: "path and headers together are too large"}
+	case ok && timeout.Timeout():
+		return &problem{kind: slowRequest}
+	}
+	return &problem{kind: badRequest, detail: "it can't be parsed"}
+}
+
+// problemJSON is RFC 9457's form of a problem.
+type problemJSON struct {
+	Type     string           `json:"type"`
+	Title    string           `json:"title"`
+	Status   int              `json:"status"`
+	Detail   string           `json:"detail,omitempty"`
+	Instance string           `json:"instance"`
+	Errors   []filter.Problem `json:"errors,omitempty"`
+	Routes   []string         `json:"routes,omitempty"`
+}
+
+// tellProblem answers with p, and logs it if it is our fault.
+func (s *Server) tellProblem(ctx *fasthttp.RequestCtx, p *problem) {
+	if p.cause != nil {
+		s.log.Error("request failed", "route", route(ctx), "request", string(ctx.Response.Header.Peek("X-Request-Id")), "err", p.cause)
+	}
+	writeProblem(ctx, p)
+}
+
+func writeProblem(ctx *fasthttp.RequestCtx, p *problem) {
+	err := writeJSON(ctx, p.status, problemJSON{
+		Type: "urn:eventstream:problem:" + p.name, Title: p.title, Status: p.status,
+		Detail: p.detail, Errors: p.errors, Routes: p.routes,
+		Instance: fmt.Sprintf("%.200s", ctx.Request.URI().PathOriginal()),
+	})
+	if err != nil {
+		panic(err) // strings and numbers can be encoded
+	}
+	ctx.Response.Header.SetContentType("application/problem+json")
+	if p.status == fasthttp.StatusServiceUnavailable {
+		ctx.Response.Header.Set("Retry-After", retryAfter)
+	}
+}
+
+// routeList lists what exists, as "GET /filters".
+func routeList(r *router.Router) []string {
+	var list []string
+	for method, paths := range r.List() {
+		if method == fasthttp.MethodHead {
+			continue // goes without saying
+		}
+		for _, path := range paths {
+			list = append(list, method+" "+path)
+		}
+	}
+	slices.Sort(list)
+	return list
+}
