@@ -94,6 +94,11 @@ func ParseCursor(s string) (*Cursor, error) {
 	if r.bad || len(r.b) > 0 {
 		return nil, fmt.Errorf("%w: wrong length or a number out of range", ErrCursor)
 	}
+	// base64 skips line breaks, and a varint can be written at length. A cursor
+	// is sent back to its client inside JSON, so only the exact text will do.
+	if c.String() != s {
+		return nil, fmt.Errorf("%w: not as it was issued", ErrCursor)
+	}
 	return c, nil
 }
 

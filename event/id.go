@@ -23,15 +23,18 @@ func (id ID) Append(b []byte) []byte {
 	return strconv.AppendInt(b, id.Offset, 10)
 }
 
-// ParseID is the inverse of ID.String.
+// ParseID is the inverse of ID.String. It accepts no other spelling, so that
+// IDs can be compared as text.
 func ParseID(s string) (ID, error) {
 	part, off, ok := strings.Cut(s, "-")
 	p, err1 := strconv.ParseUint(part, 10, 31)
 	o, err2 := strconv.ParseUint(off, 10, 63)
-	if !ok || err1 != nil || err2 != nil {
+	id := ID{int32(p), int64(o)}
+	var buf [32]byte
+	if !ok || err1 != nil || err2 != nil || string(id.Append(buf[:0])) != s {
 		return ID{}, fmt.Errorf("event id %.40q: want <partition>-<offset>", s)
 	}
-	return ID{int32(p), int64(o)}, nil
+	return id, nil
 }
 
 // Gateway identifies one run of a gateway process: a random number drawn at its
@@ -44,8 +47,8 @@ func (g Gateway) String() string { return fmt.Sprintf("%016x", uint64(g)) }
 // ParseGateway is the inverse of Gateway.String.
 func ParseGateway(s string) (Gateway, error) {
 	n, err := strconv.ParseUint(s, 16, 64)
-	if err != nil || len(s) != 16 {
-		return 0, fmt.Errorf("gateway %.40q: want 16 hex digits", s)
+	if err != nil || Gateway(n).String() != s {
+		return 0, fmt.Errorf("gateway %.40q: want 16 lower-case hex digits", s)
 	}
 	return Gateway(n), nil
 }
