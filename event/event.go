@@ -7,6 +7,7 @@
 package event
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -26,10 +27,15 @@ type Event struct {
 	HasAmount bool    // amount is present and a number
 }
 
+// MaxDepth bounds how deep an event may be nested; the event itself is one level
+// and a value in it another.
+const MaxDepth = fastjson.MaxDepth
+
 // Reasons why a record is no event.
 var (
 	ErrNotUTF8   = errors.New("not valid UTF-8")
 	ErrNotJSON   = errors.New("not valid JSON")
+	ErrTooDeep   = fmt.Errorf("JSON nested deeper than %d levels", MaxDepth)
 	ErrNotObject = errors.New("not a JSON object")
 	ErrNoType    = errors.New("event_type: a non-empty string is required")
 )
@@ -39,6 +45,7 @@ var (
 type Decoder struct {
 	parser fastjson.Parser
 	ev     Event
+	raw    []byte // scratch: one value as it is written
 }
 
 // Decode checks that raw is a complete JSON object in UTF-8 with an event_type,
@@ -55,7 +62,7 @@ func (d *Decoder) Decode(raw []byte) (*Event, error) {
 	}
 	v, err := d.parser.ParseBytes(raw)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrNotJSON, err)
+		return nil, ErrTooDeep // json.Valid has refused all else
 	}
 	obj, err := v.Object()
 	if err != nil {
@@ -72,30 +79,40 @@ func (d *Decoder) Decode(raw []byte) (*Event, error) {
 func (d *Decoder) visit(key []byte, v *fastjson.Value) {
 	switch string(key) {
 	case "event_type":
-		d.ev.Type = stringBytes(v)
+		d.ev.Type = d.text(v)
 	case "user_tier":
-		d.ev.UserTier = stringBytes(v)
+		d.ev.UserTier = d.text(v)
 	case "amount":
-		d.ev.Amount, d.ev.HasAmount = number(v)
+		d.ev.Amount, d.ev.HasAmount = d.number(v)
 	}
 }
 
-func stringBytes(v *fastjson.Value) []byte {
-	b, err := v.StringBytes()
-	if err != nil {
+// text returns a string's value, nil if v is none. fastjson unescapes lone
+// surrogates differently from encoding/json, so that a filter would not match
+// what its author sees in the decoded event: strings with \u take the slow way.
+func (d *Decoder) text(v *fastjson.Value) []byte {
+	// First, because to ask for the type unescapes in place.
+	d.raw = v.MarshalTo(d.raw[:0])
+	if v.Type() != fastjson.TypeString {
 		return nil
 	}
+	if bytes.Contains(d.raw, []byte(`\u`)) {
+		var s string
+		_ = json.Unmarshal(d.raw, &s) // it has been validated
+		return []byte(s)
+	}
+	b, _ := v.StringBytes() // its type has been checked
 	return b
 }
 
 // number parses exactly: fastjson's own conversion is off by one unit in the
 // last place for some values, which a filter's min_amount would notice.
-func number(v *fastjson.Value) (float64, bool) {
+func (d *Decoder) number(v *fastjson.Value) (float64, bool) {
 	if v.Type() != fastjson.TypeNumber {
 		return 0, false
 	}
-	var buf [32]byte
-	f, err := strconv.ParseFloat(string(v.MarshalTo(buf[:0])), 64)
+	d.raw = v.MarshalTo(d.raw[:0])
+	f, err := strconv.ParseFloat(string(d.raw), 64)
 	if math.IsInf(f, 0) {
 		return f, true // 1e999 is a number, larger than any limit
 	}
