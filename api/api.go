@@ -41,10 +41,10 @@ type Store interface {
 	Ping(context.Context) error
 }
 
-// Publisher tells the filter service of a change. One that has a
-// Ping(context.Context) error is asked for its health, too.
+// Publisher tells the filter service of a change.
 type Publisher interface {
 	PublishFilter(context.Context, lane.FilterChange) (lane.ControlID, error)
+	Ping(context.Context) error
 }
 
 // Registry takes our metrics, and gives everybody's at /metrics.

@@ -23,10 +23,18 @@ import (
 	"eventstream/store"
 )
 
+var (
+	_ api.Store     = (*store.Postgres)(nil)
+	_ api.Store     = (*store.Memory)(nil)
+	_ api.Publisher = (*lane.Redis)(nil)
+	_ api.Publisher = (*lane.Memory)(nil)
+)
+
 // publisher is a Publisher that remembers, and fails when told to.
 type publisher struct {
 	mu      sync.Mutex
 	err     error
+	pingErr error
 	changes []lane.FilterChange
 	hook    func(context.Context, lane.FilterChange) // called with each
 }
@@ -50,6 +58,18 @@ func (p *publisher) fail(err error) {
 	p.err = err
 }
 
+func (p *publisher) Ping(context.Context) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.pingErr
+}
+
+func (p *publisher) failPing(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.pingErr = err
+}
+
 // service is a running Server and its surroundings.
 type service struct {
 	t         *testing.T
@@ -66,14 +86,13 @@ func start(t *testing.T, cfg api.Config, s api.Store) *service {
 	return startWith(t, cfg, s, &publisher{})
 }
 
-func startWith(t *testing.T, cfg api.Config, s api.Store, p api.Publisher) *service {
+func startWith(t *testing.T, cfg api.Config, s api.Store, p *publisher) *service {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	svc := &service{t: t, addr: ln.Addr().String(), url: "http://" + ln.Addr().String(), log: &logBuffer{}, stopped: make(chan error, 1)}
-	svc.publisher, _ = p.(*publisher)
+	svc := &service{t: t, addr: ln.Addr().String(), url: "http://" + ln.Addr().String(), publisher: p, log: &logBuffer{}, stopped: make(chan error, 1)}
 	server := api.New(cfg, s, p, prometheus.NewRegistry(), slog.New(slog.NewTextHandler(svc.log, nil)))
 	ctx, cancel := context.WithCancel(context.Background())
 	svc.stop = cancel

@@ -25,7 +25,7 @@ type health struct {
 	publisher Publisher
 	postgres  *dependency
 	publish   *dependency // as the writes see it
-	redis     *dependency // as a Publisher with Ping sees it
+	redis     *dependency // as Ping sees it
 }
 
 func newHealth(s Store, p Publisher, log *slog.Logger) *health {
@@ -60,10 +60,7 @@ func (h *health) checkRedis(ctx context.Context) state {
 	if s := h.publish.state(); time.Since(s.last) < publishFailureAge {
 		return s
 	}
-	if p, ok := h.publisher.(interface{ Ping(context.Context) error }); ok {
-		return h.redis.saw(p.Ping(ctx))
-	}
-	return state{}
+	return h.redis.saw(h.publisher.Ping(ctx))
 }
 
 // asUnavailable: a store that can't even be pinged can't be used, whatever the reason.
@@ -116,46 +113,47 @@ func (d *dependency) state() state {
 	return d.s
 }
 
-// healthJSON is the answer of /health and /readyz.
+// healthJSON is the answer of the probes, in the form that all our services use.
 type healthJSON struct {
-	Status string               `json:"status"`
-	Checks map[string]checkJSON `json:"checks,omitempty"`
+	Status string            `json:"status"`
+	Checks map[string]string `json:"checks,omitempty"`
 }
 
-type checkJSON struct {
-	Status string     `json:"status"`
-	Reason string     `json:"reason,omitempty"`
-	Since  *time.Time `json:"since,omitempty"`
-}
-
+// tellHealth says whether requests can be served in full, and if not, why.
 func (s *Server) tellHealth(ctx *fasthttp.RequestCtx) error {
 	postgres, redis := s.health.check()
-	answer := healthJSON{Status: "up", Checks: map[string]checkJSON{
-		// Why exactly is in the log: errors name hosts and users.
-		"postgres": check(postgres, "filters can't be read or written; our log tells why"),
-		"redis":    check(redis, "the filter service can't be told of changes; our log tells why"),
+	answer := healthJSON{Status: healthy, Checks: map[string]string{
+		"postgres": postgres.reason("filters can't be read or written"),
+		"redis":    redis.reason("the filter service can't be told of changes"),
 	}}
 	if s.stopping.Load() {
-		answer.Checks["api"] = checkJSON{Status: "down", Reason: "stopping"}
+		answer.Checks["api"] = "stopping"
 	}
 	status := fasthttp.StatusOK
-	for _, c := range answer.Checks {
-		if c.Status != "up" {
-			answer.Status, status = "down", fasthttp.StatusServiceUnavailable
+	for _, reason := range answer.Checks {
+		if reason != healthy {
+			answer.Status, status = "unavailable", fasthttp.StatusServiceUnavailable
 		}
 	}
-	return writeJSON(ctx, status, answer)
-}
-
-func check(s state, reason string) checkJSON {
-	if s.since.IsZero() {
-		return checkJSON{Status: "up"}
-	}
-	since := s.since.UTC().Truncate(time.Second)
-	return checkJSON{Status: "down", Reason: reason, Since: &since}
+	return writeHealth(ctx, status, answer)
 }
 
 // tellLive says that the process answers, whatever the state of others.
 func (s *Server) tellLive(ctx *fasthttp.RequestCtx) error {
-	return writeJSON(ctx, fasthttp.StatusOK, healthJSON{Status: "up"})
+	return writeHealth(ctx, fasthttp.StatusOK, healthJSON{Status: healthy})
+}
+
+const healthy = "ok"
+
+// reason leaves it to the log to tell the error, which names hosts and users.
+func (s state) reason(what string) string {
+	if s.since.IsZero() {
+		return healthy
+	}
+	return what + " since " + s.since.UTC().Format(time.RFC3339) + "; the log tells why"
+}
+
+func writeHealth(ctx *fasthttp.RequestCtx, status int, h healthJSON) error {
+	ctx.Response.Header.Set("Cache-Control", "no-store")
+	return writeJSON(ctx, status, h)
 }
