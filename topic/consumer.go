@@ -26,6 +26,8 @@ type Consumer struct {
 	log *slog.Logger
 	m   *consumerMetrics
 
+	reach *reachability
+
 	mu     sync.Mutex
 	reader *reader // while Run runs
 	group  *group
@@ -33,7 +35,8 @@ type Consumer struct {
 
 // NewConsumer returns a Consumer. It does no I/O: Run does. reg may be nil.
 func NewConsumer(cfg Config, reg prometheus.Registerer, log *slog.Logger) (*Consumer, error) {
-	c := &Consumer{cfg: cfg.withDefaults(), log: log}
+	cfg = cfg.withDefaults()
+	c := &Consumer{cfg: cfg, log: log, reach: &reachability{log: log, brokers: cfg.Brokers}}
 	if err := kgo.ValidateOpts(c.readerOptions()...); err != nil {
 		return nil, fmt.Errorf("kafka options: %w", err)
 	}
@@ -45,7 +48,7 @@ func NewConsumer(cfg Config, reg prometheus.Registerer, log *slog.Logger) (*Cons
 }
 
 func (c *Consumer) readerOptions() []kgo.Opt {
-	return c.cfg.clientOptions(c.log,
+	return c.cfg.clientOptions(c.reach,
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()), // we are told, and decide
 		kgo.FetchMaxWait(500*time.Millisecond),
 		kgo.FetchMinBytes(1),
@@ -56,7 +59,7 @@ func (c *Consumer) readerOptions() []kgo.Opt {
 }
 
 func (c *Consumer) groupOptions(g *group) []kgo.Opt {
-	return c.cfg.clientOptions(c.log,
+	return c.cfg.clientOptions(c.reach,
 		kgo.ConsumerGroup(c.cfg.Group),
 		kgo.ConsumeTopics(c.cfg.Topic),
 		kgo.Balancers(kgo.CooperativeStickyBalancer()),

@@ -122,6 +122,7 @@ func seekAround(ctx context.Context, p *Partition, n int64, seeks int) error {
 }
 
 func TestNothingBeforeTheFirstSeek(t *testing.T) {
+	t.Parallel()
 	_, cfg := embedded(t, 1)
 	fill(t, cfg, 0, 0, 10)
 	type result struct {
@@ -161,6 +162,7 @@ func TestNothingBeforeTheFirstSeek(t *testing.T) {
 }
 
 func TestNextWaits(t *testing.T) {
+	t.Parallel()
 	_, cfg := embedded(t, 1)
 	idle, got := make(chan time.Duration, 1), make(chan int64, 1)
 	start(t, cfg, func(ctx context.Context, p *Partition) error {

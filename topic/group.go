@@ -2,8 +2,10 @@ package topic
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -126,16 +128,24 @@ func (g *group) supervise(ctx context.Context, p *Partition) {
 	}
 }
 
-// watch logs what is wrong with our membership: the client reports that to
-// whoever polls it, though it has no records for us.
+// watch logs what is wrong with our membership, not more than once a minute:
+// the client reports that to whoever polls it, though it has no records for us.
 func (g *group) watch(ctx context.Context, cl *kgo.Client) {
+	var said time.Time
 	for ctx.Err() == nil {
 		for _, e := range cl.PollFetches(ctx).Errors() {
-			if !isEnd(e.Err) {
-				g.log.Warn("trouble with the consumer group; retrying", "group", g.cfg.Group, "err", e.Err)
+			if isEnd(e.Err) || isDial(e.Err) || time.Since(said) < time.Minute {
+				continue // that no broker is there is said elsewhere
 			}
+			g.log.Warn("trouble with the consumer group; retrying", "group", g.cfg.Group, "err", e.Err)
+			said = time.Now()
 		}
 	}
+}
+
+func isDial(err error) bool {
+	op, ok := errors.AsType[*net.OpError](err)
+	return ok && op.Op == "dial"
 }
 
 // leave ends all workers and leaves the group.

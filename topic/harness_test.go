@@ -2,6 +2,7 @@ package topic
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -10,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -18,6 +21,13 @@ import (
 
 // patience is how long a test waits for something that has to happen.
 const patience = 20 * time.Second
+
+// TestMain lets more tests run at once than there are CPUs: they mostly wait.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	flag.Set("test.parallel", "12")
+	m.Run()
+}
 
 func testLog(t *testing.T) *slog.Logger {
 	w := &testWriter{t: t}
@@ -51,6 +61,7 @@ func (w *testWriter) Write(b []byte) (int, error) {
 // with a fresh topic.
 func onBoth(t *testing.T, partitions int32, test func(t *testing.T, cfg Config)) {
 	t.Helper()
+	t.Parallel()
 	t.Run("embedded", func(t *testing.T) {
 		t.Parallel()
 		_, cfg := embedded(t, partitions)
@@ -169,4 +180,13 @@ func start(t *testing.T, cfg Config, work func(context.Context, *Partition) erro
 	})
 	t.Cleanup(stop)
 	return c, stop
+}
+
+func value(t *testing.T, m prometheus.Metric) float64 {
+	t.Helper()
+	var out dto.Metric
+	if err := m.Write(&out); err != nil {
+		t.Fatal(err)
+	}
+	return out.GetCounter().GetValue() + out.GetGauge().GetValue()
 }

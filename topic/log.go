@@ -12,9 +12,9 @@ import (
 	"github.com/twmb/franz-go/plugin/kslog"
 )
 
-// clientLog passes on what the Kafka client logs, each level one or two lower:
-// it reports single requests and its own retries, and what an operator has to
-// know of those we say ourselves.
+// clientLog passes on what the Kafka client logs, for debugging only: single
+// requests, retries, and errors that it also returns. What an operator has to
+// know of those we say ourselves, once.
 func clientLog(log *slog.Logger) kgo.Logger { return kslog.New(slog.New(quiet{log.Handler()})) }
 
 type quiet struct{ slog.Handler }
@@ -32,14 +32,10 @@ func (q quiet) WithAttrs(as []slog.Attr) slog.Handler { return quiet{q.Handler.W
 func (q quiet) WithGroup(name string) slog.Handler    { return quiet{q.Handler.WithGroup(name)} }
 
 func quieter(l slog.Level) slog.Level {
-	switch {
-	case l >= slog.LevelError:
-		return slog.LevelWarn
-	case l >= slog.LevelInfo:
+	if l >= slog.LevelInfo {
 		return slog.LevelDebug
-	default:
-		return slog.LevelDebug - 4
 	}
+	return slog.LevelDebug - 4
 }
 
 // reachability is a hook that tells when no broker can be reached any more, and

@@ -75,12 +75,12 @@ func (cfg Config) withDefaults() Config {
 func (cfg Config) DLQ() string { return cmp.Or(cfg.Topic, "events") + ".dlq" }
 
 // clientOptions returns the options of every client that we make.
-func (cfg Config) clientOptions(log *slog.Logger, more ...kgo.Opt) []kgo.Opt {
+func (cfg Config) clientOptions(reach *reachability, more ...kgo.Opt) []kgo.Opt {
 	opts := []kgo.Opt{
 		kgo.SeedBrokers(cfg.Brokers...),
 		kgo.ClientID(cfg.ClientID),
-		kgo.WithLogger(clientLog(log)),
-		kgo.WithHooks(&reachability{log: log, brokers: cfg.Brokers}),
+		kgo.WithLogger(clientLog(reach.log)),
+		kgo.WithHooks(reach),
 		kgo.DialTimeout(5 * time.Second),
 		kgo.RetryBackoffFn(backoff),
 	}
@@ -101,7 +101,7 @@ func Ensure(ctx context.Context, cfg Config, log *slog.Logger) (Info, error) {
 	if cfg.Partitions > event.MaxPartitions {
 		return Info{}, fmt.Errorf("topic %s: %d partitions are more than %d", cfg.Topic, cfg.Partitions, event.MaxPartitions)
 	}
-	cl, err := kgo.NewClient(cfg.clientOptions(log,
+	cl, err := kgo.NewClient(cfg.clientOptions(&reachability{log: log, brokers: cfg.Brokers},
 		kgo.RetryTimeout(3*time.Second), // we try again ourselves, and say so
 	)...)
 	if err != nil {
@@ -117,7 +117,11 @@ func Ensure(ctx context.Context, cfg Config, log *slog.Logger) (Info, error) {
 			return Info{}, fmt.Errorf("topic %s: %w (%w)", cfg.Topic, context.Cause(ctx), err)
 		}
 		wait := backoff(try)
-		log.Warn("can't set up the topic yet; retrying", "topic", cfg.Topic, "brokers", cfg.Brokers, "in", wait, "err", err)
+		level := slog.LevelWarn
+		if errors.Is(err, kerr.UnknownTopicOrPartition) && try == 1 {
+			level = slog.LevelDebug // it is new, and the brokers don't all know it yet
+		}
+		log.Log(ctx, level, "can't set up the topic yet; retrying", "topic", cfg.Topic, "brokers", cfg.Brokers, "in", wait, "err", err)
 		pause(ctx, wait)
 	}
 }
@@ -130,14 +134,14 @@ func ensure(ctx context.Context, adm *kadm.Client, cfg Config, log *slog.Logger)
 	if err := create(ctx, adm, cfg, cfg.DLQ(), 1, max(cfg.Retention, 7*24*time.Hour), log); err != nil {
 		return Info{}, err
 	}
-	md, err := adm.Metadata(ctx, cfg.Topic)
+	md, err := adm.Metadata(ctx, cfg.Topic, cfg.DLQ())
+	if err == nil {
+		err = errors.Join(md.Topics[cfg.Topic].Err, md.Topics[cfg.DLQ()].Err)
+	}
 	if err != nil {
 		return Info{}, fmt.Errorf("metadata of topic %s: %w", cfg.Topic, err)
 	}
 	t := md.Topics[cfg.Topic]
-	if t.Err != nil {
-		return Info{}, fmt.Errorf("metadata of topic %s: %w", cfg.Topic, t.Err)
-	}
 	n := len(t.Partitions)
 	if n > event.MaxPartitions {
 		return Info{}, fmt.Errorf("topic %s: %w: has %d, at most %d work", cfg.Topic, errPartitions, n, event.MaxPartitions)
