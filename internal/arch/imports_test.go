@@ -1,0 +1,223 @@
+package arch
+
+import (
+	"fmt"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "eventstream"
+
+// Sets of packages, for the table.
+var (
+	words    = []string{"event", "filter"}
+	edges    = []string{"topic", "lane", "wire"} // store is one too, but not for services
+	services = []string{"producer", "filter/pipeline", "gateway", "api", "client"}
+	support  = []string{"internal/ops", "internal/run"}
+)
+
+// table says which of our packages each may import outside of its tests. An
+// entry that ends in /... stands for a folder and all below it.
+var table = map[string][]string{
+	"event":  nil,
+	"filter": {"event"},
+
+	"topic": words,
+	"lane":  words,
+	"wire":  words,
+	"store": {"filter"},
+
+	// Services never import each other, nor store: they declare the small
+	// interface that they need of it, and cmd fills it in.
+	"producer":        slices.Concat(words, edges, support),
+	"filter/pipeline": slices.Concat(words, edges, support),
+	"gateway":         slices.Concat(words, edges, support),
+	"api":             slices.Concat(words, edges, support),
+	"client":          slices.Concat(words, edges, support),
+
+	"internal/arch":    nil,
+	"internal/ops":     nil,
+	"internal/run":     nil,
+	"internal/testenv": nil, // for tests, so that they can use it without a cycle
+
+	"":         {"cmd"}, // main.go
+	"cmd":      slices.Concat(words, edges, services, support, []string{"store"}),
+	"perf/...": {"..."},
+	"k6/...":   {"..."},
+}
+
+func TestImports(t *testing.T) {
+	packages := list(t)
+	if !slices.ContainsFunc(packages, func(p pkg) bool { return p.path == "filter" && len(p.imports) > 0 }) {
+		t.Fatalf("filter is missing or imports nothing of ours: %v", packages)
+	}
+	for _, p := range packages {
+		for _, problem := range check(p) {
+			t.Error(problem)
+		}
+	}
+}
+
+// pkg is a package of ours; paths are relative to the module.
+type pkg struct {
+	path    string
+	imports []string // ours only
+}
+
+// check returns what is wrong with p's imports.
+func check(p pkg) []string {
+	allowed, ok := row(p.path)
+	if !ok {
+		return []string{fmt.Sprintf("package %q is not in the table of internal/arch: add it, with what it may import", p.path)}
+	}
+	var problems []string
+	for _, imported := range p.imports {
+		if !slices.ContainsFunc(allowed, func(a string) bool { return covers(a, imported) }) {
+			problems = append(problems, fmt.Sprintf("package %q imports %q; allowed are %q", p.path, imported, allowed))
+		}
+	}
+	return problems
+}
+
+// row returns the table's entry for a package.
+func row(path string) ([]string, bool) {
+	if allowed, ok := table[path]; ok {
+		return allowed, true
+	}
+	for pattern, allowed := range table {
+		if covers(pattern, path) {
+			return allowed, true
+		}
+	}
+	return nil, false
+}
+
+func covers(pattern, path string) bool {
+	folder, ok := strings.CutSuffix(pattern, "...")
+	if !ok {
+		return pattern == path
+	}
+	return strings.HasPrefix(path+"/", folder)
+}
+
+// list returns all packages of the module, from the files themselves: with what
+// other systems build, without waiting for all of it to compile, and so that
+// go test knows when its cached result is out of date.
+func list(t *testing.T) []pkg {
+	t.Helper()
+	const root = "../.."
+	var packages []pkg
+	err := filepath.WalkDir(root, func(dir string, entry fs.DirEntry, err error) error {
+		if err != nil || !entry.IsDir() {
+			return err
+		}
+		if dir != root && skipped(dir) {
+			return filepath.SkipDir
+		}
+		imports, found, err := importsOf(dir)
+		if found {
+			path, _ := filepath.Rel(root, dir)
+			packages = append(packages, pkg{strings.TrimPrefix(filepath.ToSlash(path), "."), imports})
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return packages
+}
+
+// skipped reports whether a folder is none of ours to go by: hidden, data of
+// tests, or a module of its own.
+func skipped(dir string) bool {
+	name := filepath.Base(dir)
+	_, err := os.Stat(filepath.Join(dir, "go.mod"))
+	return strings.HasPrefix(name, ".") || strings.HasPrefix(name, "_") || name == "testdata" || err == nil
+}
+
+// importsOf returns which of our packages the Go files in dir import, tests
+// aside, and whether there are any files.
+func importsOf(dir string) (imports []string, found bool, err error) {
+	files, err := filepath.Glob(filepath.Join(dir, "*.go"))
+	if err != nil {
+		return nil, false, err
+	}
+	for _, name := range files {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		found = true
+		f, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ImportsOnly)
+		if err != nil {
+			return nil, true, err
+		}
+		for _, spec := range f.Imports {
+			importPath, _ := strconv.Unquote(spec.Path.Value) // the parser has checked it
+			if path, ok := ours(importPath); ok && !slices.Contains(imports, path) {
+				imports = append(imports, path)
+			}
+		}
+	}
+	return imports, found, nil
+}
+
+// ours returns an import path relative to the module, if it is within it.
+func ours(importPath string) (string, bool) {
+	if importPath == module {
+		return "", true
+	}
+	return strings.CutPrefix(importPath, module+"/")
+}
+
+// The rules themselves: what they are to refuse is refused.
+func TestCheck(t *testing.T) {
+	for _, tt := range []struct {
+		path, imported string
+		ok             bool
+	}{
+		{"event", "filter", false},
+		{"filter", "event", true},
+		{"filter", "wire", false},
+		{"lane", "filter", true},
+		{"lane", "topic", false},
+		{"lane", "internal/ops", false},
+		{"store", "filter", true},
+		{"store", "event", false},
+		{"gateway", "wire", true},
+		{"gateway", "internal/ops", true},
+		{"gateway", "api", false},
+		{"gateway", "filter/pipeline", false},
+		{"api", "store", false},
+		{"client", "wire", true},
+		{"client", "gateway", false},
+		{"client", "internal/testenv", false},
+		{"filter/pipeline", "filter", true},
+		{"filter/pipeline", "producer", false},
+		{"internal/run", "event", false},
+		{"internal/testenv", "lane", false},
+		{"", "cmd", true},
+		{"", "gateway", false},
+		{"cmd", "store", true},
+		{"cmd", "filter/pipeline", true},
+		{"cmd", "internal/testenv", false},
+		{"perf", "internal/testenv", true},
+		{"perf/soak", "gateway", true},
+		{"performance", "event", false},
+		{"newcomer", "event", false},
+	} {
+		problems := check(pkg{tt.path, []string{tt.imported}})
+		if (len(problems) == 0) != tt.ok {
+			t.Errorf("%q imports %q: got %q, want ok %t", tt.path, tt.imported, problems, tt.ok)
+		}
+	}
+	if got := check(pkg{"newcomer", nil}); len(got) != 1 || !strings.Contains(got[0], "add it") {
+		t.Errorf("a package that is not in the table: got %q, want to be told to add it", got)
+	}
+}
