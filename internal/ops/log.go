@@ -23,15 +23,26 @@ func NewLog(w io.Writer, level, format string) (*slog.Logger, error) {
 	switch strings.ToLower(format) {
 	case "text":
 	case "json":
-		return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: l})), nil
+		return newJSON(w, l), nil
 	case "", "auto":
 		if !tty {
-			return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: l})), nil
+			return newJSON(w, l), nil
 		}
 	default:
 		return nil, fmt.Errorf("log format %q: want auto, text or json", format)
 	}
 	return slog.New(tint.NewHandler(w, &tint.Options{Level: l, TimeFormat: time.TimeOnly, NoColor: !tty || os.Getenv("NO_COLOR") != ""})), nil
+}
+
+// newJSON writes durations as text, "1.5s": a bare number would have no unit.
+func newJSON(w io.Writer, level slog.Level) *slog.Logger {
+	readable := func(_ []string, a slog.Attr) slog.Attr {
+		if a.Value.Kind() == slog.KindDuration {
+			a.Value = slog.StringValue(a.Value.Duration().String())
+		}
+		return a
+	}
+	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level, ReplaceAttr: readable}))
 }
 
 // IsTerminal reports whether w is a terminal.

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -86,7 +87,7 @@ func TestExplainListen(t *testing.T) {
 func TestNewLog(t *testing.T) {
 	for _, tt := range []struct{ level, format, want string }{
 		{"info", "auto", `"msg":"hello"`}, // a buffer is no terminal
-		{"info", "json", `"lane":3`},
+		{"info", "json", `"lane":3,"in":"1.5s"`},
 		{"info", "text", "hello lane=3"},
 		{"warn", "text", ""},
 	} {
@@ -95,7 +96,7 @@ func TestNewLog(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		log.Info("hello", "lane", 3)
+		log.Info("hello", "lane", 3, "in", 1500*time.Millisecond)
 		if got := b.String(); !strings.Contains(got, tt.want) || tt.want == "" && got != "" {
 			t.Errorf("NewLog(%s, %s) wrote %q, want %q", tt.level, tt.format, got, tt.want)
 		}
