@@ -117,7 +117,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	}
 	g.reader.start(next)
 	g.topic.Store(&topic)
-	g.log.Info("gateway is ready", "gateway", g.id, "partitions", topic.Partitions)
+	g.log.Info("gateway is ready", "gateway", g.id.String(), "partitions", topic.Partitions)
 
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()

@@ -182,7 +182,7 @@ func (f *follower) expire(ctx context.Context, suspects map[event.Gateway]bool) 
 		switch {
 		case present[g]:
 		case suspects[g]:
-			f.log.Info("gateway is gone", "gateway", g)
+			f.log.Info("gateway is gone", "gateway", g.String())
 			f.routes.dropGateway(g)
 		default:
 			missing[g] = true

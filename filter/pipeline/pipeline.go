@@ -50,6 +50,8 @@ type Filters interface {
 
 // Kafka is where events come from.
 type Kafka interface {
+	// Ensure makes the topic if it is missing, and waits until Kafka is there.
+	Ensure(ctx context.Context) (topic.Info, error)
 	Run(ctx context.Context, work func(context.Context, *topic.Partition) error) error
 	OffsetAt(ctx context.Context, partition int32, t time.Time) (int64, error)
 }
@@ -59,9 +61,8 @@ type DeadLetters interface {
 	DeadLetter(ctx context.Context, r *kgo.Record, stage string, err error) error
 }
 
-// Config holds what an operator may set. The zero value works, but for Topic.
+// Config holds what an operator may set. The zero value works.
 type Config struct {
-	Topic         lane.Topic
 	Retention     time.Duration // how long lanes hold events; 10 min if zero
 	MaxLaneBytes  int64         // cap of one lane; 256 MiB if zero
 	Interval      time.Duration // between two appends of a busy partition; 5 ms if zero
@@ -85,6 +86,7 @@ type Service struct {
 	follower *follower
 	metrics  *metrics
 	log      *slog.Logger
+	topic    lane.Topic // set by load
 
 	refreshMu sync.Mutex // one refresh at a time
 	mark      filter.Mark
@@ -112,7 +114,10 @@ func New(cfg Config, s Store, f Filters, k Kafka, d DeadLetters, reg prometheus.
 // may go away later: it waits and says so.
 func (s *Service) Run(ctx context.Context) error {
 	if err := s.load(ctx); err != nil {
-		return nil // ctx ended
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.follower.run(ctx) })
@@ -122,10 +127,15 @@ func (s *Service) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// load reads all filters and tells the gateways which topic this is, however
+// load finds the topic, tells the gateways of it, and reads all filters, however
 // long it takes.
 func (s *Service) load(ctx context.Context) error {
-	s.retry(ctx, "announce the topic", func() error { return s.lanes.SetTopic(ctx, s.cfg.Topic) })
+	info, err := s.kafka.Ensure(ctx)
+	if err != nil {
+		return err
+	}
+	s.topic = lane.Topic{ID: info.ID, Partitions: info.Partitions}
+	s.retry(ctx, "announce the topic", func() error { return s.lanes.SetTopic(ctx, s.topic) })
 	began := time.Now()
 	s.retry(ctx, "load filters", func() error { return s.loadFilters(ctx) })
 	if ctx.Err() == nil {
@@ -150,14 +160,19 @@ func (s *Service) retry(ctx context.Context, what string, try func() error) {
 	}
 }
 
+// loadFilters reads all filters. Those known before that the store does not have
+// any more are dropped.
 func (s *Service) loadFilters(ctx context.Context) error {
+	stale := s.routes.filterIDs()
 	mark, err := s.filters.Load(ctx, func(f filter.Filter) error {
 		s.routes.setFilter(filter.Change{Filter: f})
+		delete(stale, f.ID)
 		return nil
 	})
 	if err != nil {
 		return err
 	}
+	s.routes.dropFilters(stale)
 	s.mark = mark
 	return nil
 }
@@ -217,7 +232,7 @@ func (s *Service) beat() { s.lastBeat.Store(time.Now().UnixNano()) }
 // Ready tells why the service does not do its work, or nil.
 func (s *Service) Ready(ctx context.Context) error {
 	if !s.loaded.Load() {
-		return errors.New("filters are not loaded yet")
+		return errors.New("waiting for Kafka, Redis and the filter store; filters are not loaded yet")
 	}
 	if _, err := s.follower.sync(ctx); err != nil {
 		return err

@@ -87,6 +87,31 @@ func (r *routes) disownLocked(f *filter.Filter) {
 	r.owned[f.SubscriberID] = rest
 }
 
+// filterIDs returns the IDs of all filters that are not deleted.
+func (r *routes) filterIDs() map[filter.ID]bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	ids := make(map[filter.ID]bool, len(r.filters))
+	for id, f := range r.filters {
+		if !f.deleted {
+			ids[id] = true
+		}
+	}
+	return ids
+}
+
+// dropFilters drops the filters with these IDs.
+func (r *routes) dropFilters(ids map[filter.ID]bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for id := range ids {
+		if f := r.filters[id]; f != nil && !f.deleted {
+			r.disownLocked(&f.Filter)
+			delete(r.filters, id)
+		}
+	}
+}
+
 // prune drops tombstones from before the given time.
 func (r *routes) prune(before time.Time) {
 	r.mu.Lock()

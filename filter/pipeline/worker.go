@@ -44,7 +44,7 @@ func (s *Service) work(ctx context.Context, p *topic.Partition) error {
 		return err
 	}
 	defer s.metrics.unassigned(p.ID)
-	w.log.Info("partition assigned", "pos", w.next)
+	w.log.Debug("partition assigned", "pos", w.next)
 	for ctx.Err() == nil {
 		records, err := p.Next(ctx, s.cfg.VerifyEvery)
 		if err != nil {
@@ -73,7 +73,7 @@ func (w *worker) claim(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("find the offset of the retention window: %w", err)
 	}
-	next, err := w.lanes.Claim(ctx, w.part.ID, w.cfg.Topic.ID, start)
+	next, err := w.lanes.Claim(ctx, w.part.ID, w.topic.ID, start)
 	if err != nil {
 		w.metrics.redisFailures.Inc()
 		return fmt.Errorf("claim lane: %w", err)
@@ -156,7 +156,7 @@ func (w *worker) add(ctx context.Context, r *kgo.Record) error {
 // where the store is.
 func (w *worker) append(ctx context.Context, next int64, at lane.ControlID) (ok bool, err error) {
 	a := lane.Append{
-		Partition: w.part.ID, Topic: w.cfg.Topic.ID,
+		Partition: w.part.ID, Topic: w.topic.ID,
 		Expect: w.next, Next: next, TrimBefore: w.trimBefore(), Synced: at,
 	}
 	if w.packer.Count() > 0 {
