@@ -1,0 +1,219 @@
+// Package producer writes events to the topic: made up by a Generator, or read
+// by a Reader from a file or a pipe.
+//
+// Of every event that it takes from its source it can tell what became of it:
+// the broker acknowledged it, or it counts as failed.
+package producer
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// Event is one event on its way to Kafka. It belongs to whoever gets it.
+type Event struct {
+	Key   []byte // the user, whose events keep their order; nil if there is none
+	Value []byte // a JSON object
+}
+
+// Source gives one event after another, io.EOF after the last, and a *LineError
+// for something that is no event, after which it goes on.
+type Source interface {
+	Next() (Event, error)
+}
+
+// Sink takes events; topic.Producer is one. Produce blocks while its buffer is
+// full, and calls done exactly once.
+type Sink interface {
+	Produce(ctx context.Context, key, value []byte, headers []kgo.RecordHeader, done func(*kgo.Record, error))
+	Flush(ctx context.Context) error
+}
+
+// Config says how much is produced, and how fast. The zero value produces all of
+// the source as fast as possible.
+type Config struct {
+	Rate     float64       // events a second; as fast as possible if zero
+	Count    int64         // stop after so many; no limit if zero
+	Duration time.Duration // stop after so long; no limit if zero
+	Grace    time.Duration // how long the sink may take for the rest in the end; 15s if zero
+	Terminal io.Writer     // shows the progress on one line; it is logged if nil
+}
+
+// Report says what became of the events.
+type Report struct {
+	Read    int64 // taken from the source, with the bad ones
+	Bad     int64 // no events
+	Sent    int64 // handed to the sink: Acked and Failed
+	Acked   int64
+	Failed  int64
+	Elapsed time.Duration
+	Errors  []error // the first few, of bad lines and failed events
+}
+
+// Rate returns the acknowledged events a second.
+func (r Report) Rate() float64 {
+	return float64(r.Acked) / max(r.Elapsed, time.Millisecond).Seconds()
+}
+
+// maxErrors is how many errors a Report keeps.
+const maxErrors = 10
+
+// ErrUnknown reports events of which the sink hasn't told in time what became of
+// them. They count as failed, but may have been written.
+var ErrUnknown = errors.New("not acknowledged in time")
+
+// Run produces until the source ends, the limits of cfg are reached or ctx ends,
+// none of which is an error, and waits until the sink is done with all of it.
+// It fails if the source does.
+//
+// A source that blocks in a read may be left reading when ctx ends.
+func Run(ctx context.Context, cfg Config, src Source, sink Sink, log *slog.Logger) (Report, error) {
+	r := &run{cfg: cfg, sink: sink, log: log, began: time.Now()}
+	r.cfg.Grace = cmp.Or(cfg.Grace, 15*time.Second)
+	stopProgress := r.startProgress()
+	// What the sink has taken is not withdrawn when ctx ends, only when the grace
+	// period after that is over.
+	writing, withdraw := context.WithCancel(context.WithoutCancel(ctx))
+	defer withdraw()
+	err := r.produce(ctx, writing, withdraw, src)
+	r.flush()
+	stopProgress()
+	return r.report(), err
+}
+
+type run struct {
+	cfg   Config
+	sink  Sink
+	log   *slog.Logger
+	began time.Time
+
+	read, bad, sent, acked, failed atomic.Int64
+
+	mu     sync.Mutex
+	errors []error
+}
+
+// item is what the source returned.
+type item struct {
+	event Event
+	err   error
+}
+
+// produce hands the events to the sink, each when its time has come.
+func (r *run) produce(ctx, writing context.Context, withdraw func(), src Source) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if r.cfg.Duration > 0 {
+		ctx, cancel = context.WithTimeout(ctx, r.cfg.Duration)
+		defer cancel()
+	}
+	// Produce may be blocked when ctx ends.
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(r.cfg.Grace, withdraw) })()
+
+	items := readAhead(ctx, src)
+	pace := newPacer(r.cfg.Rate)
+	for n := int64(0); r.cfg.Count == 0 || n < r.cfg.Count; {
+		var it item
+		select {
+		case <-ctx.Done():
+			return nil
+		case it = <-items:
+		}
+		if it.err == io.EOF {
+			return nil
+		}
+		r.read.Add(1)
+		if bad, ok := errors.AsType[*LineError](it.err); ok {
+			r.noteBad(bad)
+			continue
+		}
+		if it.err != nil {
+			return fmt.Errorf("read events: %w", it.err)
+		}
+		if !pace.wait(ctx) {
+			r.read.Add(-1) // it was never ours
+			return nil
+		}
+		r.sent.Add(1)
+		n++
+		r.sink.Produce(writing, it.event.Key, it.event.Value, nil, r.done)
+	}
+	return nil
+}
+
+// readAhead reads the source in a goroutine, since a read may block for ever.
+func readAhead(ctx context.Context, src Source) <-chan item {
+	items := make(chan item, 1024)
+	go func() {
+		for {
+			ev, err := src.Next()
+			select {
+			case <-ctx.Done():
+				return
+			case items <- item{ev, err}:
+			}
+			if _, bad := errors.AsType[*LineError](err); err != nil && !bad {
+				return
+			}
+		}
+	}()
+	return items
+}
+
+// done is called by the sink for each event.
+func (r *run) done(_ *kgo.Record, err error) {
+	if err == nil {
+		r.acked.Add(1)
+		return
+	}
+	r.keep(fmt.Errorf("produce: %w", err))
+	r.failed.Add(1)
+}
+
+func (r *run) noteBad(err *LineError) {
+	if n := r.bad.Add(1); n <= maxErrors {
+		r.log.Warn("no event; going on with the next line", "line", err.Line, "err", err.Err)
+	}
+	r.keep(err)
+}
+
+func (r *run) keep(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.errors) < maxErrors {
+		r.errors = append(r.errors, err)
+	}
+}
+
+// flush waits until the sink is done with all events, or the grace period is over.
+func (r *run) flush() {
+	ctx, cancel := context.WithTimeout(context.Background(), r.cfg.Grace)
+	defer cancel()
+	if err := r.sink.Flush(ctx); err != nil {
+		r.keep(err)
+	}
+}
+
+func (r *run) report() Report {
+	rep := Report{
+		Read: r.read.Load(), Bad: r.bad.Load(), Sent: r.sent.Load(),
+		Acked: r.acked.Load(), Failed: r.failed.Load(), Elapsed: time.Since(r.began),
+	}
+	if unknown := rep.Sent - rep.Acked - rep.Failed; unknown > 0 {
+		r.keep(fmt.Errorf("%d events: %w", unknown, ErrUnknown))
+		rep.Failed += unknown
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	rep.Errors = append(rep.Errors, r.errors...)
+	return rep
+}
