@@ -151,7 +151,7 @@ func (g *Gateway) begin(ctx context.Context) (lane.Topic, []int64) {
 		}
 		if err.Error() != said && ctx.Err() == nil {
 			said = err.Error()
-			g.log.Warn("not ready yet; waiting", "err", err)
+			g.log.Info("not ready yet; waiting", "err", err)
 		}
 	}
 	return lane.Topic{}, nil

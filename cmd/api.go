@@ -1,0 +1,83 @@
+package cmd
+
+import (
+	"context"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"eventstream/internal/run"
+	"eventstream/store"
+)
+
+func (a *app) apiCommand() (*cobra.Command, error) {
+	var listen listenFlags
+	var redis redisFlags
+	var postgres postgresFlags
+	if err := fromEnvAll(&listen, &redis, &postgres); err != nil {
+		return nil, err
+	}
+	c := &cobra.Command{
+		Use:   "api",
+		Short: "Serve the filter API",
+		Long:  "Serves the filter API: subscribers' filters, kept in PostgreSQL. It makes the schema itself.",
+		Example: "  eventstream api --postgres postgres://user:secret@db/eventstream --redis redis:6379\n" +
+			`  curl -d '{"subscriber_id":"user_1","event_types":["purchase"],"min_amount":100}' localhost:8001/filters`,
+		Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			ctx := c.Context()
+			s, err := postgres.open()
+			if err != nil {
+				return err
+			}
+			defer s.Close()
+			lanes, err := redis.open(a.log)
+			if err != nil {
+				return err
+			}
+			defer lanes.Close()
+			ln, err := listen.open(ctx, nil)
+			if err != nil {
+				return err
+			}
+			g := run.Group{Log: a.log}
+			addAPI(&g, ln, newRegistry(a.version), s, lanes, a.log)
+			g.Add("schema", func(ctx context.Context) error { return migrate(ctx, s, a.log) })
+			g.Add("purge", func(ctx context.Context) error { return purge(ctx, s) })
+			if err := listen.addAdmin(ctx, &g); err != nil {
+				return err
+			}
+			a.log.Info("filter API listens", "addr", ln.Addr().String())
+			return g.Run(ctx)
+		},
+	}
+	listen.add(c.Flags(), "127.0.0.1:8001")
+	redis.add(c.Flags())
+	postgres.add(c.Flags())
+	return c, nil
+}
+
+// purge drops what was deleted longer ago than any filter service takes to
+// notice.
+func purge(ctx context.Context, s *store.Postgres) error {
+	every := time.NewTicker(time.Hour)
+	defer every.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-every.C:
+			s.Purge(ctx, 24*time.Hour) // if it fails, the next one does it
+		}
+	}
+}
+
+// fromEnvAll is fromEnv for several.
+func fromEnvAll(targets ...any) error {
+	for _, t := range targets {
+		if err := fromEnv(t); err != nil {
+			return err
+		}
+	}
+	return nil
+}

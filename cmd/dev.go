@@ -1,0 +1,206 @@
+package cmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"eventstream/filter"
+	"eventstream/filter/pipeline"
+	"eventstream/gateway"
+	"eventstream/internal/ops"
+	"eventstream/internal/run"
+	"eventstream/lane"
+	"eventstream/producer"
+	"eventstream/store"
+	"eventstream/topic"
+)
+
+// devFlags set up the pipeline in one process.
+type devFlags struct {
+	Host                         string
+	API, Filter, Gateway, Kafka  int
+	Rate                         float64
+	Data                         string
+	Insecure                     bool
+	listenAPI, listenFilter, lgw net.Listener
+}
+
+func (a *app) devCommand() (*cobra.Command, error) {
+	d := devFlags{}
+	c := &cobra.Command{
+		Use:   "dev",
+		Short: "Run the whole pipeline in this process",
+		Long: "Runs the whole pipeline in one process, with nothing installed and nothing configured: a\n" +
+			"Kafka broker inside the process, lanes and filters in memory, and above these edges the\n" +
+			"code that runs in production. A demo subscriber and a gentle producer show it at work.\n" +
+			"Filters and lanes are gone when it ends; so are events, unless --data says where to keep them.",
+		Example: "  eventstream dev\n  eventstream dev --rate 1000 --gateway-port 9003\n  eventstream dev --rate 0   # no synthetic events: bring your own with eventstream producer",
+		Args:    noArgs,
+		RunE:    func(c *cobra.Command, _ []string) error { return a.dev(c.Context(), &d, c.OutOrStdout()) },
+	}
+	fs := c.Flags()
+	fs.StringVar(&d.Host, "addr-host", "127.0.0.1", "address to listen on")
+	fs.IntVar(&d.API, "api-port", 8001, "port of the filter API")
+	fs.IntVar(&d.Filter, "filter-port", 8002, "port of the filter service's pages")
+	fs.IntVar(&d.Gateway, "gateway-port", 8003, "port of the gateway")
+	fs.IntVar(&d.Kafka, "kafka-port", 0, "port of the embedded Kafka; any free one if 0")
+	fs.Float64Var(&d.Rate, "rate", 5, "synthetic events a second; 0 for none")
+	fs.StringVar(&d.Data, "data", "", "folder for the embedded Kafka; a temporary one, removed at the end, if empty")
+	fs.BoolVar(&d.Insecure, "insecure", false, "allow an address other than loopback although nobody is asked who they are")
+	return c, nil
+}
+
+func (a *app) dev(ctx context.Context, d *devFlags, out io.Writer) error {
+	if d.Rate < 0 {
+		return usageError{fmt.Errorf("--rate %v: want 0 or more", d.Rate)}
+	}
+	if err := d.listen(ctx); err != nil {
+		return err
+	}
+	cleanup, err := d.openData()
+	if err != nil {
+		return err
+	}
+	defer cleanup()
+	broker, err := topic.StartBroker(topic.EmbeddedConfig{
+		Dir: d.Data, Host: d.Host, Port: d.Kafka, Topic: "events", Retention: time.Hour, RetentionBytes: 64 << 20,
+	})
+	if err != nil {
+		return err
+	}
+	defer broker.Close()
+	lanes, filters := lane.NewMemory(), &store.Memory{}
+	if err := demoFilter(ctx, filters); err != nil {
+		return err
+	}
+	g := run.Group{Log: a.log}
+	kcfg := topic.Config{Brokers: []string{broker.Addr()}, Topic: "events"}
+	if d.Rate > 0 {
+		if err := a.addDemoProducer(&g, kcfg, d.Rate); err != nil {
+			return err
+		}
+	}
+	addAPI(&g, d.listenAPI, newRegistry(a.version), filters, lanes, a.log)
+	if err := addFilter(&g, d.listenFilter, newRegistry(a.version), pipeline.Config{}, kcfg, lanes, filters, a.log); err != nil {
+		return err
+	}
+	addGateway(&g, d.lgw, newRegistry(a.version), gateway.Config{Drain: time.Second}, lanes, a.log)
+	g.Add("greeting", func(ctx context.Context) error { return d.greet(ctx, out, broker.Addr()) })
+	return g.Run(ctx)
+}
+
+// listen opens all listeners first: a port in use is better known at once.
+func (d *devFlags) listen(ctx context.Context) error {
+	for _, l := range []struct {
+		ln   *net.Listener
+		flag string
+		port int
+		open func(context.Context, string) (net.Listener, error)
+	}{
+		{&d.listenAPI, "--api-port", d.API, plainListen},
+		{&d.listenFilter, "--filter-port", d.Filter, plainListen},
+		{&d.lgw, "--gateway-port", d.Gateway, gateway.Listen},
+	} {
+		addr := net.JoinHostPort(d.Host, strconv.Itoa(l.port))
+		if err := ops.CheckExposure(addr, d.Insecure); err != nil {
+			return usageError{err}
+		}
+		ln, err := l.open(ctx, addr)
+		if errors.Is(err, syscall.EADDRINUSE) {
+			return fmt.Errorf("%s is in use by another process: stop it, or choose another port with %s", addr, l.flag)
+		}
+		if err != nil {
+			return usageError{err}
+		}
+		*l.ln = ln
+	}
+	return nil
+}
+
+// openData finds a folder for the embedded Kafka.
+func (d *devFlags) openData() (cleanup func(), err error) {
+	if d.Data != "" {
+		return func() {}, os.MkdirAll(d.Data, 0o700)
+	}
+	d.Data, err = os.MkdirTemp("", "eventstream-dev-")
+	if err != nil {
+		return nil, fmt.Errorf("folder for the embedded Kafka: %w", err)
+	}
+	return func() { os.RemoveAll(d.Data) }, nil
+}
+
+// demoSubscriber gets the larger purchases.
+const demoSubscriber = "demo"
+
+func demoFilter(ctx context.Context, s *store.Memory) error {
+	amount := 50.0
+	_, err := s.Create(ctx, filter.Spec{SubscriberID: demoSubscriber, EventTypes: []string{"purchase"}, MinAmount: &amount})
+	return err
+}
+
+func (a *app) addDemoProducer(g *run.Group, kcfg topic.Config, rate float64) error {
+	p, err := topic.NewProducer(kcfg, newRegistry(a.version), a.log)
+	if err != nil {
+		return err
+	}
+	g.Add("producer", func(ctx context.Context) error {
+		defer p.Close()
+		_, err := producer.Run(ctx, producer.Config{Rate: rate}, producer.NewGenerator(rand.Uint64(), 1000), p, a.log)
+		return err
+	})
+	return nil
+}
+
+// greet waits until everything is ready and says how to use it.
+func (d *devFlags) greet(ctx context.Context, out io.Writer, kafka string) error {
+	s := seeder{api: "http://" + d.lgw.Addr().String(), http: http.DefaultClient}
+	if err := s.do(ctx, "GET", "/readyz", nil, nil); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	command := "eventstream"
+	if exe, err := os.Executable(); err == nil && strings.Contains(exe, string(filepath.Separator)+"go-build") {
+		command = "go run ."
+	}
+	api, gw := d.listenAPI.Addr().String(), d.lgw.Addr().String()
+	listen := command + " listen demo"
+	if d.Gateway != 8003 || d.Host != "127.0.0.1" {
+		listen = command + " listen --url ws://" + gw + "/ws demo"
+	}
+	fmt.Fprintf(out, `eventstream is running in this process. Ctrl-C stops it.
+
+  filter API   http://%s
+  filter       http://%s/metrics
+  gateway      ws://%s/ws
+  Kafka        %s, topic events
+
+Watch the demo subscriber's events (purchases from 50 up):
+
+  %s
+
+The same with a common tool:
+
+  npx -y wscat -c 'ws://%s/ws?subscriber_id=demo'
+
+Give demo another filter, while you watch:
+
+  curl -d '{"subscriber_id":"demo","event_types":["login"],"user_tiers":["premium"]}' http://%s/filters
+
+`, api, d.listenFilter.Addr(), gw, kafka, listen, gw, api)
+	return nil
+}

@@ -1,0 +1,110 @@
+package cmd
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"eventstream/filter"
+	"eventstream/lane"
+	"eventstream/store"
+	"eventstream/topic"
+)
+
+// kafkaFlags say where Kafka is.
+type kafkaFlags struct {
+	Kafka      []string      `env:"KAFKA" envDefault:"127.0.0.1:9092"`
+	Topic      string        `env:"TOPIC" envDefault:"events"`
+	Partitions int32         `env:"TOPIC_PARTITIONS" envDefault:"12"`
+	Retention  time.Duration `env:"TOPIC_RETENTION" envDefault:"24h"`
+}
+
+func (k *kafkaFlags) add(fs *pflag.FlagSet) {
+	fs.StringSliceVar(&k.Kafka, "kafka", k.Kafka, "Kafka brokers, host:port, separated by commas")
+	fs.StringVar(&k.Topic, "topic", k.Topic, "topic of the events; made if it is missing")
+	fs.Int32Var(&k.Partitions, "topic-partitions", k.Partitions, "partitions, if the topic is made")
+	fs.DurationVar(&k.Retention, "topic-retention", k.Retention, "retention, if the topic is made")
+}
+
+func (k *kafkaFlags) config() topic.Config {
+	return topic.Config{Brokers: k.Kafka, Topic: k.Topic, Partitions: k.Partitions, Retention: k.Retention}
+}
+
+// redisFlags say where Redis is.
+type redisFlags struct {
+	Redis    string `env:"REDIS" envDefault:"127.0.0.1:6379"`
+	Password string `env:"REDIS_PASSWORD"` // not a flag: other users of the machine can read those
+	Prefix   string `env:"REDIS_PREFIX" envDefault:"es:"`
+}
+
+func (r *redisFlags) add(fs *pflag.FlagSet) {
+	fs.StringVar(&r.Redis, "redis", r.Redis, "Redis, host:port or redis:// URL (password: EVENTSTREAM_REDIS_PASSWORD)")
+	fs.StringVar(&r.Prefix, "redis-prefix", r.Prefix, "prefix of all keys: one Redis can serve several pipelines")
+}
+
+func (r *redisFlags) open(log *slog.Logger) (*lane.Redis, error) {
+	l, err := lane.NewRedis(lane.RedisConfig{Addr: r.Redis, Password: r.Password, Prefix: r.Prefix}, log)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	return l, nil
+}
+
+// checkRedis warns of settings with which Redis may lose what it holds.
+func checkRedis(ctx context.Context, l *lane.Redis, log *slog.Logger) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if err := l.CheckConfig(ctx); err != nil && ctx.Err() == nil {
+		log.Warn("redis is not set up as it should be", "err", err)
+	}
+	return nil
+}
+
+// postgresFlags say where PostgreSQL is.
+type postgresFlags struct {
+	Postgres string `env:"POSTGRES" envDefault:"postgres://eventstream:eventstream@127.0.0.1:5432/eventstream"`
+}
+
+func (p *postgresFlags) add(fs *pflag.FlagSet) {
+	fs.StringVar(&p.Postgres, "postgres", p.Postgres, "PostgreSQL DSN or URL; better given as EVENTSTREAM_POSTGRES")
+	if f := fs.Lookup("postgres"); strings.Contains(f.DefValue, "@") {
+		f.DefValue = "$EVENTSTREAM_POSTGRES" // help must not show a password
+	}
+}
+
+func (p *postgresFlags) open() (*store.Postgres, error) {
+	s, err := store.NewPostgres(p.Postgres)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	return s, nil
+}
+
+// migrate applies the schema as soon as PostgreSQL is there.
+func migrate(ctx context.Context, s *store.Postgres, log *slog.Logger) error {
+	for wait := 250 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
+		err := s.Migrate(ctx)
+		if err == nil || ctx.Err() != nil {
+			return nil
+		}
+		log.Warn("can't apply the schema; retrying", "in", wait, "err", err)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wait):
+		}
+	}
+}
+
+// migrated makes the schema before it loads: a filter service may be first.
+type migrated struct{ *store.Postgres }
+
+func (m migrated) Load(ctx context.Context, each func(filter.Filter) error) (filter.Mark, error) {
+	if err := m.Migrate(ctx); err != nil {
+		return "", err
+	}
+	return m.Postgres.Load(ctx, each)
+}

@@ -1,0 +1,76 @@
+package cmd
+
+import (
+	"context"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"eventstream/filter/pipeline"
+	"eventstream/internal/run"
+)
+
+func (a *app) filterCommand() (*cobra.Command, error) {
+	var listen listenFlags
+	var kafka kafkaFlags
+	var redis redisFlags
+	var postgres postgresFlags
+	own := struct {
+		Group     string        `env:"GROUP" envDefault:"eventstream-filter"`
+		Retention time.Duration `env:"LANE_RETENTION" envDefault:"10m"`
+		Interval  time.Duration `env:"APPEND_INTERVAL" envDefault:"5ms"`
+		Skip      bool          `env:"KAFKA_SKIP_CORRUPT"`
+	}{}
+	if err := fromEnvAll(&listen, &kafka, &redis, &postgres, &own); err != nil {
+		return nil, err
+	}
+	c := &cobra.Command{
+		Use:   "filter",
+		Short: "Match events against filters",
+		Long: "Takes events off Kafka, finds the subscribers whose filters match, and appends the\n" +
+			"matches to Redis for the gateways. Start several: they share the partitions.\n" +
+			"It makes the topic and the schema itself, and waits for servers that are down.",
+		Example: "  eventstream filter --kafka kafka:9092 --redis redis:6379 --postgres postgres://user:secret@db/eventstream",
+		Args:    noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			ctx := c.Context()
+			s, err := postgres.open()
+			if err != nil {
+				return err
+			}
+			defer s.Close()
+			lanes, err := redis.open(a.log)
+			if err != nil {
+				return err
+			}
+			defer lanes.Close()
+			ln, err := listen.open(ctx, nil)
+			if err != nil {
+				return err
+			}
+			g := run.Group{Log: a.log}
+			kcfg := kafka.config()
+			kcfg.Group, kcfg.SkipCorrupt = own.Group, own.Skip
+			cfg := pipeline.Config{Retention: own.Retention, Interval: own.Interval}
+			if err := addFilter(&g, ln, newRegistry(a.version), cfg, kcfg, lanes, migrated{s}, a.log); err != nil {
+				return err
+			}
+			g.Add("redis check", func(ctx context.Context) error { return checkRedis(ctx, lanes, a.log) })
+			if err := listen.addAdmin(ctx, &g); err != nil {
+				return err
+			}
+			a.log.Info("filter service listens", "addr", ln.Addr().String())
+			return g.Run(ctx)
+		},
+	}
+	fs := c.Flags()
+	listen.add(fs, "127.0.0.1:8002")
+	kafka.add(fs)
+	redis.add(fs)
+	postgres.add(fs)
+	fs.StringVar(&own.Group, "group", own.Group, "consumer group")
+	fs.DurationVar(&own.Retention, "lane-retention", own.Retention, "how long matched events stay in Redis for clients that come back")
+	fs.DurationVar(&own.Interval, "append-interval", own.Interval, "least time between two appends of a busy partition: more costs latency and spares Redis")
+	fs.BoolVar(&own.Skip, "kafka-skip-corrupt", own.Skip, "skip batches that can't be decoded, instead of trying for ever")
+	return c, nil
+}

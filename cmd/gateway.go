@@ -1,0 +1,66 @@
+package cmd
+
+import (
+	"errors"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"eventstream/gateway"
+	"eventstream/internal/run"
+)
+
+var errGatewayFlags = errors.New("--max-conns must be at least 1, --resume-window at least 1s")
+
+func (a *app) gatewayCommand() (*cobra.Command, error) {
+	var listen listenFlags
+	var redis redisFlags
+	own := struct {
+		MaxConns int           `env:"MAX_CONNS" envDefault:"19000"`
+		Origins  []string      `env:"ORIGINS"`
+		Resume   time.Duration `env:"RESUME_WINDOW" envDefault:"5m"`
+		Drain    time.Duration `env:"DRAIN" envDefault:"10s"`
+	}{}
+	if err := fromEnvAll(&listen, &redis, &own); err != nil {
+		return nil, err
+	}
+	c := &cobra.Command{
+		Use:   "gateway",
+		Short: "Hold clients' WebSockets",
+		Long:  "Holds clients' WebSockets and sends them their events. Start several behind a load balancer.",
+		Example: "  eventstream gateway --redis redis:6379\n" +
+			"  websocat 'ws://127.0.0.1:8003/ws?subscriber_id=user_1'",
+		Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			ctx := c.Context()
+			if own.MaxConns < 1 || own.Resume < time.Second {
+				return usageError{errGatewayFlags}
+			}
+			lanes, err := redis.open(a.log)
+			if err != nil {
+				return err
+			}
+			defer lanes.Close()
+			ln, err := listen.open(ctx, gateway.Listen)
+			if err != nil {
+				return err
+			}
+			g := run.Group{Log: a.log, Patience: own.Drain + 30*time.Second}
+			cfg := gateway.Config{MaxConns: own.MaxConns, Origins: own.Origins, ResumeWindow: own.Resume, Drain: own.Drain}
+			addGateway(&g, ln, newRegistry(a.version), cfg, lanes, a.log)
+			if err := listen.addAdmin(ctx, &g); err != nil {
+				return err
+			}
+			a.log.Info("gateway listens", "addr", ln.Addr().String())
+			return g.Run(ctx)
+		},
+	}
+	fs := c.Flags()
+	listen.add(fs, "127.0.0.1:8003")
+	redis.add(fs)
+	fs.IntVar(&own.MaxConns, "max-conns", own.MaxConns, "open connections; more are answered 503")
+	fs.StringSliceVar(&own.Origins, "origins", own.Origins, "web origins whose pages may connect, such as https://app.example.org; * for all")
+	fs.DurationVar(&own.Resume, "resume-window", own.Resume, "how long after its end a connection can be resumed without a gap")
+	fs.DurationVar(&own.Drain, "drain", own.Drain, "time for closing connections at the end")
+	return c, nil
+}

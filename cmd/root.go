@@ -1,0 +1,149 @@
+// Package cmd is the command line: one file for each subcommand, and the wiring
+// of services and edges. It alone reads flags and the environment.
+package cmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/caarlos0/env/v11"
+	"github.com/spf13/cobra"
+
+	"eventstream/internal/ops"
+)
+
+// Exit codes.
+const (
+	exitOK      = 0
+	exitFailed  = 1
+	exitUsage   = 2 // wrong flags, arguments or environment
+	exitUnacked = 3 // producer: some events were not acknowledged
+)
+
+// usageError is an error in what the user typed.
+type usageError struct{ error }
+
+// app is what all subcommands share.
+type app struct {
+	version   string
+	logLevel  string
+	logFormat string
+	log       *slog.Logger
+}
+
+// Execute runs the command line and returns the exit code.
+func Execute(version string, args []string) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+
+	a := &app{version: version}
+	root, err := a.root()
+	if err == nil {
+		root.SetArgs(args)
+		err = root.ExecuteContext(ctx)
+	}
+	return exitCode(err)
+}
+
+func exitCode(err error) int {
+	var usage usageError
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &usage):
+		fmt.Fprintln(os.Stderr, "eventstream:", err)
+		return exitUsage
+	case errors.Is(err, errUnacked):
+		return exitUnacked // it has been reported
+	}
+	fmt.Fprintln(os.Stderr, "eventstream:", err)
+	return exitFailed
+}
+
+const about = `eventstream delivers the events of a Kafka topic that match each client's
+filters, over WebSockets, the moment they happen, and loses none.
+
+Every flag can also be given in the environment: --log-level is
+EVENTSTREAM_LOG_LEVEL. Flags go before the environment.
+
+Exit codes: 0 done or stopped by a signal, 1 failed, 2 wrong usage,
+3 producer only: some events were not acknowledged.`
+
+func (a *app) root() (*cobra.Command, error) {
+	root := &cobra.Command{
+		Use:           "eventstream",
+		Short:         "Real-time event streaming gateway",
+		Long:          about,
+		Example:       "  eventstream dev            # everything in one process, nothing to install\n  eventstream listen demo    # print the demo subscriber's events",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	common := struct {
+		Level  string `env:"LOG_LEVEL"`
+		Format string `env:"LOG_FORMAT" envDefault:"auto"`
+	}{}
+	if err := fromEnv(&common); err != nil {
+		return nil, err
+	}
+	root.PersistentFlags().StringVar(&a.logLevel, "log-level", common.Level, "debug, info, warn or error (default info; dev: warn)")
+	root.PersistentFlags().StringVar(&a.logFormat, "log-format", common.Format, "text, json, or auto: text on a terminal")
+	root.PersistentPreRunE = func(c *cobra.Command, _ []string) error {
+		level := a.logLevel
+		if level == "" {
+			level = "info"
+			if c.Name() == "dev" {
+				level = "warn"
+			}
+		}
+		log, err := ops.NewLog(os.Stderr, level, a.logFormat)
+		if err != nil {
+			return usageError{err}
+		}
+		a.log = log
+		return nil
+	}
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return usageError{fmt.Errorf("%w; see %s --help", err, c.CommandPath())}
+	})
+	for _, add := range []func() (*cobra.Command, error){
+		a.devCommand, a.apiCommand, a.filterCommand, a.gatewayCommand, a.producerCommand,
+		a.listenCommand, a.seedCommand, a.healthcheckCommand, a.versionCommand,
+	} {
+		c, err := add()
+		if err != nil {
+			return nil, err
+		}
+		root.AddCommand(c)
+	}
+	return root, nil
+}
+
+// fromEnv fills target, whose fields name variables without their prefix. The
+// values become the defaults of flags.
+func fromEnv(target any) error {
+	if err := env.ParseWithOptions(target, env.Options{Prefix: "EVENTSTREAM_"}); err != nil {
+		return usageError{fmt.Errorf("environment: %w", err)}
+	}
+	return nil
+}
+
+// noArgs refuses arguments.
+func noArgs(c *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usageError{fmt.Errorf("%s takes no arguments, got %q; see %s --help", c.Name(), args, c.CommandPath())}
+	}
+	return nil
+}
+
+func (a *app) versionCommand() (*cobra.Command, error) {
+	return &cobra.Command{
+		Use: "version", Short: "Print the version", Args: noArgs,
+		Run: func(c *cobra.Command, _ []string) { fmt.Fprintln(c.OutOrStdout(), "eventstream", a.version) },
+	}, nil
+}

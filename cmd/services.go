@@ -1,0 +1,147 @@
+package cmd
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/http"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/spf13/pflag"
+
+	"eventstream/api"
+	"eventstream/filter/pipeline"
+	"eventstream/gateway"
+	"eventstream/internal/ops"
+	"eventstream/internal/run"
+	"eventstream/topic"
+)
+
+// laneStore is the store between filter service and gateways: Redis, or memory.
+type laneStore interface {
+	pipeline.Store
+	gateway.Lanes
+	api.Publisher
+	Ping(ctx context.Context) error
+}
+
+// filterStore is where filters are kept: PostgreSQL, or memory.
+type filterStore interface {
+	api.Store
+	pipeline.Filters
+}
+
+func newRegistry(version string) *prometheus.Registry {
+	reg := prometheus.NewRegistry()
+	info := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "eventstream_build_info", Help: "1, with the version as a label.",
+		ConstLabels: prometheus.Labels{"version": version},
+	})
+	info.Set(1)
+	reg.MustRegister(info, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return reg
+}
+
+// addAPI adds the filter API to g.
+func addAPI(g *run.Group, ln net.Listener, reg *prometheus.Registry, s api.Store, p api.Publisher, log *slog.Logger) {
+	srv := api.New(api.Config{}, s, p, reg, log)
+	g.Add("api", func(ctx context.Context) error { return srv.Run(ctx, ln) })
+}
+
+// kafka is topic.Consumer with the topic made if it is missing.
+type kafka struct {
+	*topic.Consumer
+	cfg topic.Config
+	log *slog.Logger
+}
+
+func (k kafka) Ensure(ctx context.Context) (topic.Info, error) {
+	return topic.Ensure(ctx, k.cfg, k.log)
+}
+
+// addFilter adds the filter service and its pages to g.
+func addFilter(g *run.Group, ln net.Listener, reg *prometheus.Registry, cfg pipeline.Config, kcfg topic.Config, l laneStore, f pipeline.Filters, log *slog.Logger) error {
+	consumer, err := topic.NewConsumer(kcfg, reg, log)
+	if err != nil {
+		return usageError{err}
+	}
+	dead, err := topic.NewProducer(kcfg, reg, log)
+	if err != nil {
+		return usageError{err}
+	}
+	svc := pipeline.New(cfg, l, f, kafka{consumer, kcfg, log}, dead, reg, log)
+	g.Add("filter", func(ctx context.Context) error {
+		defer dead.Close()
+		return svc.Run(ctx)
+	})
+	mux := http.NewServeMux()
+	ops.Handle(mux, reg, ops.Check{Name: "filter", Do: svc.Ready}, ops.Check{Name: "kafka", Do: consumer.Ping}, ops.Check{Name: "lanes", Do: l.Ping})
+	g.Add("filter pages", func(ctx context.Context) error { return ops.Serve(ctx, ln, mux) })
+	return nil
+}
+
+// addGateway adds a gateway and its pages to g.
+func addGateway(g *run.Group, ln net.Listener, reg *prometheus.Registry, cfg gateway.Config, l laneStore, log *slog.Logger) {
+	gw := gateway.New(cfg, l, reg, log)
+	g.Add("gateway", gw.Run)
+	mux := http.NewServeMux()
+	mux.Handle("/ws", gw.Handler())
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		http.Error(w, "there is /ws?subscriber_id=<id> for WebSockets, and /health, /livez, /readyz, /metrics", http.StatusNotFound)
+	})
+	ops.Handle(mux, reg, ops.Check{Name: "gateway", Do: gw.Ready}, ops.Check{Name: "lanes", Do: l.Ping})
+	g.Add("gateway pages", func(ctx context.Context) error { return ops.Serve(ctx, ln, mux) })
+}
+
+// listenFlags say where a service listens.
+type listenFlags struct {
+	Listen   string `env:"LISTEN"`
+	Insecure bool   `env:"INSECURE"`
+	Admin    string `env:"ADMIN"`
+}
+
+func (l *listenFlags) add(fs *pflag.FlagSet, addr string) {
+	if l.Listen == "" {
+		l.Listen = addr
+	}
+	fs.StringVar(&l.Listen, "listen", l.Listen, "address to listen on, host:port")
+	fs.BoolVar(&l.Insecure, "insecure", l.Insecure, "allow addresses other than loopback although nobody is asked who they are")
+	fs.StringVar(&l.Admin, "admin", l.Admin, "loopback address for profiles (/debug/pprof); none if empty")
+}
+
+// open opens the listener with lc, net.Listen if nil.
+func (l *listenFlags) open(ctx context.Context, listen func(context.Context, string) (net.Listener, error)) (net.Listener, error) {
+	if err := ops.CheckExposure(l.Listen, l.Insecure); err != nil {
+		return nil, usageError{err}
+	}
+	if listen == nil {
+		listen = plainListen
+	}
+	ln, err := listen(ctx, l.Listen)
+	if err != nil {
+		return nil, ops.ExplainListen(l.Listen, err)
+	}
+	return ln, nil
+}
+
+func plainListen(ctx context.Context, addr string) (net.Listener, error) {
+	var lc net.ListenConfig
+	return lc.Listen(ctx, "tcp", addr)
+}
+
+// addAdmin adds the admin listener to g, if one is asked for.
+func (l *listenFlags) addAdmin(ctx context.Context, g *run.Group) error {
+	if l.Admin == "" {
+		return nil
+	}
+	if err := ops.CheckExposure(l.Admin, false); err != nil {
+		return usageError{err}
+	}
+	ln, err := plainListen(ctx, l.Admin)
+	if err != nil {
+		return ops.ExplainListen(l.Admin, err)
+	}
+	g.Add("admin", func(ctx context.Context) error { return ops.Serve(ctx, ln, ops.Admin()) })
+	return nil
+}
