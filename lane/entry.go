@@ -239,7 +239,7 @@ func (u *Unpacker) take(n uint64) []byte {
 		u.fail()
 		return make([]byte, min(n, 8))
 	}
-	b := u.rest[:n]
+	b := u.rest[:n:n]
 	u.rest = u.rest[n:]
 	return b
 }

@@ -1,0 +1,229 @@
+package lane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"eventstream/internal/testenv"
+)
+
+func testClaim(t *testing.T, s subject) {
+	ctx := t.Context()
+	for _, tt := range []struct {
+		topic       [16]byte
+		start, want int64
+	}{
+		{topicA, 7, 7},
+		{topicA, 99, 7}, // known: start doesn't matter
+		{topicB, 3, 3},  // another topic: a new lane
+		{topicA, 1 << 60, 1 << 60},
+	} {
+		check(t, "Claim", must[int64](t)(s.Claim(ctx, 0, tt.topic, tt.start)), tt.want)
+		got := must[[]Position](t)(s.Positions(ctx, 1))
+		check(t, "position", got[0], Position{Next: tt.want, First: tt.want})
+	}
+	must[int64](t)(s.Claim(ctx, 1, topicA, 0))
+	put(t, s, 1, 0, 5, 10)
+	must[int64](t)(s.Claim(ctx, 1, topicB, 5))
+	if got, first, err := lasts(t, s, 1, 5, 5); got != nil || first != 5 || err != nil {
+		t.Errorf("Range after another topic's Claim = %d, %d, %v; want an empty lane from 5", got, first, err)
+	}
+}
+
+func testAppend(t *testing.T, s subject) {
+	ctx := t.Context()
+	must[int64](t)(s.Claim(ctx, 0, topicA, 100))
+	id := func(ms, seq uint64) ControlID { return ControlID{ms, seq} }
+	entry := []byte("x")
+	for _, tt := range []struct {
+		what string
+		a    Append
+		want int64
+		pos  Position
+	}{
+		{"one", Append{Topic: topicA, Expect: 100, Next: 110, Entry: entry, Last: 105, Synced: id(5, 1)}, 110, Position{0, 110, 100, id(5, 1)}},
+		{"again: lost answer", Append{Topic: topicA, Expect: 100, Next: 110, Entry: entry, Last: 105, Synced: id(5, 1)}, 110, Position{0, 110, 100, id(5, 1)}},
+		{"too low", Append{Topic: topicA, Expect: 100, Next: 111, Entry: entry, Last: 110, Synced: id(9, 0)}, 110, Position{0, 110, 100, id(5, 1)}},
+		{"too high: the store lost writes", Append{Topic: topicA, Expect: 120, Next: 130, Entry: entry, Last: 125}, 110, Position{0, 110, 100, id(5, 1)}},
+		{"other topic", Append{Topic: topicB, Expect: 110, Next: 120, Entry: entry, Last: 115}, -1, Position{0, 110, 100, id(5, 1)}},
+		{"unknown partition", Append{Partition: 9, Topic: topicA, Expect: 0, Next: 1, Entry: entry}, -1, Position{0, 110, 100, id(5, 1)}},
+		{"nothing matched", Append{Topic: topicA, Expect: 110, Next: 120, Synced: id(5, 10)}, 120, Position{0, 120, 100, id(5, 10)}},
+		{"verify", Append{Topic: topicA, Expect: 120, Next: 120, Synced: id(6, 0)}, 120, Position{0, 120, 100, id(6, 0)}},
+		{"verify with less applied", Append{Topic: topicA, Expect: 120, Next: 120, Synced: id(5, 99)}, 120, Position{0, 120, 100, id(6, 0)}},
+		{"less applied", Append{Topic: topicA, Expect: 120, Next: 130, Entry: entry, Last: 129, Synced: id(5, 99)}, 120, Position{0, 120, 100, id(6, 0)}},
+		{"trim", Append{Topic: topicA, Expect: 120, Next: 130, TrimBefore: 106, Synced: id(6, 0)}, 130, Position{0, 130, 106, id(6, 0)}},
+		{"trim less", Append{Topic: topicA, Expect: 130, Next: 140, TrimBefore: 50, Synced: id(6, 0)}, 140, Position{0, 140, 106, id(6, 0)}},
+		{"trim all", Append{Topic: topicA, Expect: 140, Next: 150, TrimBefore: 999, Synced: id(6, 0)}, 150, Position{0, 150, 150, id(6, 0)}},
+		{"past 2^53", Append{Topic: topicA, Expect: 150, Next: 1<<60 + 1, Entry: entry, Last: 1 << 60, Synced: id(6, 0)}, 1<<60 + 1, Position{0, 1<<60 + 1, 150, id(6, 0)}},
+	} {
+		check(t, tt.what+": Append", must[int64](t)(s.Append(ctx, tt.a)), tt.want)
+		check(t, tt.what+": position", must[[]Position](t)(s.Positions(ctx, 1))[0], tt.pos)
+	}
+	check(t, "Claim", must[int64](t)(s.Claim(ctx, 0, topicA, 0)), 1<<60+1)
+	check(t, "position after Claim", must[[]Position](t)(s.Positions(ctx, 1))[0].Synced, id(6, 0))
+}
+
+func testAppendMistakes(t *testing.T, s subject) {
+	must[int64](t)(s.Claim(t.Context(), 0, topicA, 10))
+	for _, a := range []Append{
+		{Expect: 10, Next: 9},
+		{Expect: -1, Next: 9},
+		{Expect: 10, Next: 20, Last: 20, Entry: []byte("x")},
+		{Expect: 10, Next: 20, Last: 9, Entry: []byte("x")},
+		{Expect: 10, Next: 10, Last: 10, Entry: []byte("x")},
+	} {
+		a.Topic = topicA
+		if got, err := s.Append(t.Context(), a); err == nil {
+			t.Errorf("Append(%+v) = %d, want an error", a, got)
+		}
+	}
+}
+
+// The writer packs the next entry into the same memory.
+func testAppendCopies(t *testing.T, s subject) {
+	must[int64](t)(s.Claim(t.Context(), 0, topicA, 0))
+	b := []byte("0")
+	must[int64](t)(s.Append(t.Context(), Append{Topic: topicA, Next: 1, Entry: b}))
+	b[0] = 'x'
+	if got, _, err := lasts(t, s, 0, 0, 1); !slices.Equal(got, []int64{0}) || err != nil {
+		t.Errorf("Range = %d, %v", got, err)
+	}
+}
+
+func testWipedLane(t *testing.T, s subject) {
+	ctx := t.Context()
+	must[int64](t)(s.Claim(ctx, 0, topicA, 0))
+	put(t, s, 0, 0, 5, 10)
+	s.wipe()
+	check(t, "Append", must[int64](t)(s.Append(ctx, Append{Topic: topicA, Expect: 10, Next: 20})), -1)
+	check(t, "position", must[[]Position](t)(s.Positions(ctx, 2))[1], Position{Partition: 1, Next: -1, First: -1})
+	if got, first, err := lasts(t, s, 0, 0, 10); got != nil || first != -1 || err != nil {
+		t.Errorf("Range = %d, %d, %v; want -1", got, first, err)
+	}
+	check(t, "Claim", must[int64](t)(s.Claim(ctx, 0, topicA, 3)), 3)
+	put(t, s, 0, 3, 5, 10)
+}
+
+// Two writers take each other for dead. Each step must be made by one of them,
+// with no hole and nothing twice.
+func testZombieWriter(t *testing.T, s subject) {
+	const end = 600
+	must[int64](t)(s.Claim(t.Context(), 0, topicA, 0))
+	var won atomic.Int64
+	var wg sync.WaitGroup
+	for w := range int64(3) {
+		wg.Go(func() {
+			for next := int64(0); next < end; {
+				a := Append{Topic: topicA, Expect: next, Next: next + 1 + (next+w)%3}
+				a.Last = a.Next - 1
+				a.Entry = fmt.Append(nil, a.Expect, a.Next, w)
+				got, err := s.Append(context.Background(), a)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if got == a.Next {
+					won.Add(1) // or another made the same step
+				}
+				next = got
+			}
+		})
+	}
+	wg.Wait()
+	at, entries := int64(0), int64(0)
+	next := must[[]Position](t)(s.Positions(t.Context(), 1))[0].Next
+	must[int64](t)(s.Range(t.Context(), 0, 0, next, func(e Entry) error {
+		var from, to, w int64
+		fmt.Sscan(string(e.Blob), &from, &to, &w)
+		if from != at || e.Last != to-1 {
+			t.Errorf("entry %q with last %d comes at %d", e.Blob, e.Last, at)
+		}
+		at = to
+		entries++
+		return nil
+	}))
+	if at != next || next < end || entries > won.Load() {
+		t.Errorf("lane ends at %d, position is %d; %d entries, %d successes", at, next, entries, won.Load())
+	}
+}
+
+func TestRedisAfterScriptFlush(t *testing.T) {
+	r := newRedis(t, RedisConfig{Addr: testenv.Redis(t).Addr})
+	for i := range int64(3) {
+		do(t, r, "SCRIPT", "FLUSH")
+		check(t, "Claim", must[int64](t)(r.Claim(t.Context(), 0, topicA, 0)), i)
+		do(t, r, "SCRIPT", "FLUSH")
+		put(t, r, 0, i, i, i+1)
+	}
+}
+
+// A full Redis must refuse the entry and the position together, and yet get rid
+// of what is old, or it would stay full.
+func TestRedisFull(t *testing.T) {
+	r := newRedis(t, RedisConfig{Addr: testenv.Redis(t).Addr})
+	ctx := t.Context()
+	must[int64](t)(r.Claim(ctx, 0, topicA, 0))
+	big := make([]byte, 8<<10) // alone in its node, so that trimming is exact
+	for i := range int64(10) {
+		must[int64](t)(r.Append(ctx, Append{Topic: topicA, Expect: i, Next: i + 1, Last: i, Entry: big}))
+	}
+	do(t, r, "CONFIG", "SET", "maxmemory", "1")
+	a := Append{Topic: topicA, Expect: 10, Next: 11, Last: 10, Entry: big}
+	for _, entry := range [][]byte{big, nil} {
+		a.Entry = entry
+		if got, err := r.Append(ctx, a); !errors.Is(err, ErrFull) {
+			t.Fatalf("Append = %d, %v; want ErrFull", got, err)
+		}
+	}
+	check(t, "position", must[[]Position](t)(r.Positions(ctx, 1))[0], Position{Next: 10})
+
+	a.TrimBefore, a.Entry = 5, big
+	if got, err := r.Append(ctx, a); !errors.Is(err, ErrFull) {
+		t.Fatalf("Append with trim = %d, %v; want ErrFull", got, err)
+	}
+	check(t, "position", must[[]Position](t)(r.Positions(ctx, 1))[0], Position{Next: 10, First: 5})
+	var got []int64
+	must[int64](t)(r.Range(ctx, 0, 0, 10, func(e Entry) error { got = append(got, e.Last); return nil }))
+	if want := []int64{5, 6, 7, 8, 9}; !slices.Equal(got, want) {
+		t.Errorf("lane = %d, want %d", got, want)
+	}
+	do(t, r, "CONFIG", "SET", "maxmemory", "0")
+	check(t, "Append", must[int64](t)(r.Append(ctx, a)), 11)
+}
+
+func TestMemoryTrimsBySize(t *testing.T) {
+	m := NewMemory()
+	m.laneBytes = 1000
+	must[int64](t)(m.Claim(t.Context(), 0, topicA, 0))
+	for i := range int64(100) {
+		must[int64](t)(m.Append(t.Context(), Append{Topic: topicA, Expect: i, Next: i + 1, Last: i, Entry: make([]byte, 100)}))
+	}
+	check(t, "position", must[[]Position](t)(m.Positions(t.Context(), 1))[0], Position{Next: 100, First: 90})
+	check(t, "bytes", m.lanes[0].bytes, 1000)
+}
+
+func BenchmarkAppend(b *testing.B) {
+	r := newRedis(b, RedisConfig{Addr: testenv.Redis(b).Addr})
+	for _, s := range []struct {
+		name string
+		store
+	}{{"memory", NewMemory()}, {"redis", r}} {
+		for _, size := range []int{1 << 10, 16 << 10} {
+			b.Run(fmt.Sprintf("%s/bytes=%d", s.name, size), func(b *testing.B) {
+				b.ReportAllocs()
+				b.SetBytes(int64(size))
+				ctx, entry := context.Background(), make([]byte, size)
+				next := must[int64](b)(s.Claim(ctx, 0, topicA, 0))
+				for b.Loop() {
+					a := Append{Topic: topicA, Expect: next, Next: next + 10, Last: next, Entry: entry, TrimBefore: next - 10_000}
+					next = must[int64](b)(s.Append(ctx, a))
+				}
+			})
+		}
+	}
+}

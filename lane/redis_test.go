@@ -1,0 +1,72 @@
+package lane
+
+import (
+	"errors"
+	"log/slog"
+	"testing"
+	"time"
+
+	"eventstream/internal/testenv"
+)
+
+func TestRedisAddr(t *testing.T) {
+	addr := testenv.Redis(t).Addr
+	for _, a := range []string{addr, "redis://" + addr, "redis://" + addr + "/3"} {
+		r := newRedis(t, RedisConfig{Addr: a})
+		if err := r.Ping(t.Context()); err != nil {
+			t.Errorf("%s: %v", a, err)
+		}
+	}
+	for _, a := range []string{"http://" + addr, "redis://" + addr + "/x", "redis://%"} {
+		if _, err := NewRedis(RedisConfig{Addr: a}, slog.New(slog.DiscardHandler)); err == nil {
+			t.Errorf("%s: want an error", a)
+		}
+	}
+}
+
+func TestRedisPassword(t *testing.T) {
+	addr := testenv.Redis(t).Addr
+	do(t, newRedis(t, RedisConfig{Addr: addr}), "CONFIG", "SET", "requirepass", "secret")
+	for _, tt := range []struct {
+		cfg RedisConfig
+		ok  bool
+	}{
+		{RedisConfig{Addr: addr}, false},
+		{RedisConfig{Addr: addr, Password: "wrong"}, false},
+		{RedisConfig{Addr: addr, Password: "secret"}, true},
+		{RedisConfig{Addr: "redis://:secret@" + addr}, true},
+		{RedisConfig{Addr: "redis://:wrong@" + addr, Password: "secret"}, true},
+	} {
+		if err := newRedis(t, tt.cfg).Ping(t.Context()); (err == nil) != tt.ok {
+			t.Errorf("%+v: Ping = %v", tt.cfg, err)
+		}
+	}
+}
+
+// Two prefixes in one Redis don't see each other.
+func TestRedisPrefix(t *testing.T) {
+	addr := testenv.Redis(t).Addr
+	a, b := newRedis(t, RedisConfig{Addr: addr, Prefix: "a:"}), newRedis(t, RedisConfig{Addr: addr, Prefix: "b:"})
+	must[int64](t)(a.Claim(t.Context(), 0, topicA, 5))
+	must[ControlID](t)(a.Announce(t.Context(), Announcement{Gateway: 1, Seq: 1, TTL: time.Minute, Joined: []Seated{{1, "x"}}}))
+	check(t, "position", must[[]Position](t)(b.Positions(t.Context(), 1))[0].Next, -1)
+	check(t, "control end", must[ControlID](t)(b.ControlEnd(t.Context())), ControlID{})
+}
+
+func TestRedisCheckConfig(t *testing.T) {
+	r := newRedis(t, RedisConfig{Addr: testenv.Redis(t).Addr})
+	for _, tt := range []struct {
+		command []string
+		want    error
+	}{
+		{[]string{"CONFIG", "SET", "maxmemory-policy", "noeviction"}, nil},
+		{[]string{"CONFIG", "SET", "maxmemory-policy", "allkeys-lru"}, ErrEviction},
+		{[]string{"CONFIG", "SET", "maxmemory-policy", "volatile-ttl"}, ErrEviction},
+		{[]string{"ACL", "SETUSER", "default", "-config"}, nil}, // as managed servers do
+	} {
+		do(t, r, tt.command...)
+		if err := r.CheckConfig(t.Context()); !errors.Is(err, tt.want) {
+			t.Errorf("after %s: CheckConfig = %v, want %v", tt.command, err, tt.want)
+		}
+	}
+}
