@@ -1,0 +1,431 @@
+package cmd_test
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"eventstream/client"
+	"eventstream/event"
+	"eventstream/filter"
+	"eventstream/internal/testenv"
+	"eventstream/topic"
+)
+
+// pipeline is our own binary running as separate processes on the real servers:
+// a topic, a database and a Redis of its own.
+type pipeline struct {
+	t     *testing.T
+	env   []string
+	topic topic.Config
+	redis *testenv.RedisServer
+	api   string // host:port
+}
+
+func newPipeline(t *testing.T) *pipeline {
+	p := &pipeline{t: t, redis: testenv.Redis(t, testenv.RedisOptions{AppendOnly: true})}
+	p.topic = topic.Config{Brokers: testenv.Kafka(t), Topic: testenv.Topic(t)}
+	p.env = append(os.Environ(),
+		"EVENTSTREAM_KAFKA="+strings.Join(p.topic.Brokers, ","),
+		"EVENTSTREAM_TOPIC="+p.topic.Topic,
+		"EVENTSTREAM_TOPIC_PARTITIONS=4",
+		"EVENTSTREAM_GROUP="+p.topic.Topic,
+		"EVENTSTREAM_REDIS="+p.redis.Addr,
+		"EVENTSTREAM_POSTGRES="+testenv.Postgres(t),
+		"EVENTSTREAM_LOG_LEVEL=debug",
+		"EVENTSTREAM_LOG_FORMAT=text",
+		"NO_COLOR=1",
+	)
+	return p
+}
+
+// process is one run of our binary.
+type process struct {
+	t    *testing.T
+	name string
+	addr string // of a service
+	cmd  *exec.Cmd
+	args []string
+	env  []string
+	out  syncBuffer
+	done chan struct{}
+	err  error
+}
+
+// start starts the binary. What it printed is shown if the test fails.
+func (p *pipeline) start(args ...string) *process {
+	p.t.Helper()
+	pr := &process{t: p.t, name: args[0], args: args, env: p.env}
+	pr.run()
+	p.t.Cleanup(func() {
+		pr.kill()
+		if p.t.Failed() {
+			p.t.Logf("%s printed:\n%s", strings.Join(args, " "), pr.out.tail(60))
+		}
+	})
+	return pr
+}
+
+// service starts one of the services and waits until it is ready.
+func (p *pipeline) service(name string, flags ...string) *process {
+	p.t.Helper()
+	addr := testenv.Addr(p.t)
+	pr := p.start(append([]string{name, "--listen", addr}, flags...)...)
+	pr.addr = addr
+	pr.ready()
+	if name == "api" {
+		p.api = addr
+	}
+	return pr
+}
+
+func (pr *process) run() {
+	pr.t.Helper()
+	pr.cmd = exec.Command(testenv.Binary(pr.t), pr.args...)
+	pr.cmd.Env, pr.cmd.Stdout, pr.cmd.Stderr = pr.env, &pr.out, &pr.out
+	if err := pr.cmd.Start(); err != nil {
+		pr.t.Fatal(err)
+	}
+	done := make(chan struct{})
+	pr.done = done
+	go func(cmd *exec.Cmd) {
+		pr.err = cmd.Wait()
+		close(done)
+	}(pr.cmd)
+}
+
+// restart runs it again after it has ended.
+func (pr *process) restart() {
+	pr.t.Helper()
+	pr.run()
+	pr.ready()
+}
+
+func (pr *process) ready() {
+	pr.t.Helper()
+	testenv.Eventually(pr.t, 60*time.Second, func() error {
+		select {
+		case <-pr.done:
+			return fmt.Errorf("%s ended: %v\n%s", pr.name, pr.err, pr.out.tail(20))
+		default:
+			return get("http://" + pr.addr + "/readyz")
+		}
+	})
+}
+
+// kill ends it as a crash would.
+func (pr *process) kill() {
+	pr.cmd.Process.Kill()
+	<-pr.done
+}
+
+// stop ends it as an operator would, and returns its exit code.
+func (pr *process) stop() int {
+	pr.t.Helper()
+	pr.cmd.Process.Signal(syscall.SIGTERM)
+	return pr.wait(60 * time.Second)
+}
+
+// wait waits until it ends and returns its exit code.
+func (pr *process) wait(limit time.Duration) int {
+	pr.t.Helper()
+	select {
+	case <-pr.done:
+	case <-time.After(limit):
+		pr.t.Fatalf("%s has not ended after %s", pr.name, limit)
+	}
+	return pr.cmd.ProcessState.ExitCode()
+}
+
+func get(url string) error {
+	resp, err := http.Get(url)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	body, _ := io.ReadAll(resp.Body)
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %s: %s", url, resp.Status, body)
+	}
+	return nil
+}
+
+// addFilter creates a filter over the API.
+func (p *pipeline) addFilter(s filter.Spec) {
+	p.t.Helper()
+	body, err := json.Marshal(s)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	resp, err := http.Post("http://"+p.api+"/filters", "application/json", bytes.NewReader(body))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if answer, _ := io.ReadAll(resp.Body); resp.StatusCode != http.StatusCreated {
+		p.t.Fatalf("POST /filters %s: %s: %s", body, resp.Status, answer)
+	}
+}
+
+// listener is a client that keeps what it gets.
+type listener struct {
+	t      *testing.T
+	client *client.Client
+	cancel context.CancelFunc
+	done   chan struct{}
+
+	mu     sync.Mutex
+	events []client.Event
+	gaps   []client.State
+}
+
+// listen connects a subscriber and waits for hello.
+func (p *pipeline) listen(gateway *process, subscriber string) *listener {
+	p.t.Helper()
+	l := &listener{t: p.t, done: make(chan struct{})}
+	c, err := client.New(client.Config{
+		URL: gateway.addr, SubscriberID: subscriber, MaxBackoff: time.Second,
+		OnState: func(s client.State) {
+			if s.Status == client.Gap {
+				l.mu.Lock()
+				l.gaps = append(l.gaps, s)
+				l.mu.Unlock()
+			}
+		},
+	}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	l.client = c
+	ctx, cancel := context.WithCancel(p.t.Context())
+	l.cancel = cancel
+	go func() {
+		defer close(l.done)
+		if err := c.Run(ctx, l.got); err != nil {
+			p.t.Errorf("listener %s: %v", subscriber, err)
+		}
+	}()
+	p.t.Cleanup(func() { cancel(); <-l.done })
+	select {
+	case <-c.Ready():
+	case <-time.After(20 * time.Second):
+		p.t.Fatalf("%s: no hello after 20s", subscriber)
+	}
+	return l
+}
+
+func (l *listener) got(e client.Event) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.events = append(l.events, e)
+	return nil
+}
+
+// names returns the event_id of each event, in order of arrival.
+func (l *listener) names() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	names := make([]string, len(l.events))
+	for i, e := range l.events {
+		var ev struct {
+			ID string `json:"event_id"`
+		}
+		if err := json.Unmarshal(e.Data, &ev); err != nil {
+			l.t.Errorf("event %s: %v", e.ID, err)
+		}
+		names[i] = ev.ID
+	}
+	return names
+}
+
+// wait waits until n events have come.
+func (l *listener) wait(n int, limit time.Duration) {
+	l.t.Helper()
+	testenv.Eventually(l.t, limit, func() error {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if len(l.events) < n {
+			return fmt.Errorf("%d events, want %d", len(l.events), n)
+		}
+		return nil
+	})
+}
+
+// expect checks that exactly the wanted events came, each once, and in the given
+// order per user.
+func (l *listener) expect(name string, want []source) {
+	l.t.Helper()
+	l.mu.Lock()
+	gaps := l.gaps
+	l.mu.Unlock()
+	if len(gaps) > 0 {
+		l.t.Errorf("%s: was told of gaps: %v", name, gaps)
+	}
+	got := l.names()
+	users := make(map[string]string, len(want))
+	order := make(map[string][]string)
+	for _, s := range want {
+		users[s.id] = s.user
+		order[s.user] = append(order[s.user], s.id)
+	}
+	seen := make(map[string]bool, len(got))
+	var extra, twice, disorder int
+	for _, id := range got {
+		user, wanted := users[id]
+		switch {
+		case !wanted:
+			extra++
+			continue
+		case seen[id]:
+			twice++
+			continue
+		case order[user][0] != id:
+			disorder++
+		default:
+			order[user] = order[user][1:]
+		}
+		seen[id] = true
+	}
+	missing := len(want) - len(seen)
+	if missing+extra+twice+disorder > 0 {
+		l.t.Errorf("%s: got %d events, want %d: %d missing, %d extra, %d twice, %d out of order",
+			name, len(got), len(want), missing, extra, twice, disorder)
+	}
+}
+
+// source is an event as it was produced.
+type source struct {
+	id, user string
+	data     []byte
+}
+
+// selected is the plain loop that the pipeline is compared with.
+func selected(t *testing.T, events []source, specs ...filter.Spec) []source {
+	t.Helper()
+	var d event.Decoder
+	var out []source
+	for _, s := range events {
+		ev, err := d.Decode(s.data)
+		if err != nil {
+			t.Fatalf("%s: %v", s.data, err)
+		}
+		for i := range specs {
+			if specs[i].Match(ev) {
+				out = append(out, s)
+				break
+			}
+		}
+	}
+	return out
+}
+
+// readSources reads an NDJSON file.
+func readSources(t *testing.T, path string) []source {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var in io.Reader = f
+	if filepath.Ext(path) == ".gz" {
+		if in, err = gzip.NewReader(f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var all []source
+	lines := bufio.NewScanner(in)
+	for lines.Scan() {
+		all = append(all, parseSource(t, bytes.Clone(lines.Bytes())))
+	}
+	if err := lines.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+func parseSource(t *testing.T, line []byte) source {
+	t.Helper()
+	var ev struct {
+		ID   string `json:"event_id"`
+		User string `json:"user_id"`
+	}
+	if err := json.Unmarshal(line, &ev); err != nil {
+		t.Fatalf("%s: %v", line, err)
+	}
+	return source{ev.ID, ev.User, line}
+}
+
+// produce writes events from this process and waits for their acknowledgement.
+func (p *pipeline) producer() *topic.Producer {
+	p.t.Helper()
+	prod, err := topic.NewProducer(p.topic, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.t.Cleanup(prod.Close)
+	return prod
+}
+
+// send produces one event and waits for its acknowledgement.
+func (p *pipeline) send(prod *topic.Producer, s source) {
+	p.t.Helper()
+	acked := make(chan error, 1)
+	prod.Produce(p.t.Context(), []byte(s.user), s.data, nil, func(_ *kgo.Record, err error) { acked <- err })
+	if err := <-acked; err != nil {
+		p.t.Fatalf("produce: %v", err)
+	}
+}
+
+// syncBuffer is a buffer that a process writes while the test reads.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *syncBuffer) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(b)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
+// tail returns the last n lines.
+func (s *syncBuffer) tail(n int) string {
+	lines := strings.Split(strings.TrimRight(s.String(), "\n"), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+}
+
+// says waits until the process has printed the text.
+func (pr *process) says(text string, limit time.Duration) {
+	pr.t.Helper()
+	testenv.Eventually(pr.t, limit, func() error {
+		if !strings.Contains(pr.out.String(), text) {
+			return errors.New("has not said: " + text)
+		}
+		return nil
+	})
+}

@@ -1,0 +1,188 @@
+package cmd_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"eventstream/filter"
+	"eventstream/internal/testenv"
+	"eventstream/producer"
+)
+
+func amount(f float64) *float64 { return &f }
+
+// specs are a dozen subscribers: by type, by tier, by amount, and by all three.
+var specs = []filter.Spec{
+	{SubscriberID: "purchases", EventTypes: []string{"purchase"}},
+	{SubscriberID: "refunds", EventTypes: []string{"refund"}},
+	{SubscriberID: "not-purchases", EventTypes: []string{"refund", "stock_adjustment", "login", "page_view"}},
+	{SubscriberID: "nothing", EventTypes: []string{"no_such_type"}},
+	{SubscriberID: "enterprise", UserTiers: []string{"enterprise"}},
+	{SubscriberID: "guests-and-premium", UserTiers: []string{"guest", "premium"}},
+	{SubscriberID: "from-100", MinAmount: amount(100)},
+	{SubscriberID: "from-15.3", MinAmount: amount(15.3)},
+	{SubscriberID: "from-0", MinAmount: amount(0)},
+	{SubscriberID: "premium-purchases-from-50", EventTypes: []string{"purchase"}, UserTiers: []string{"premium"}, MinAmount: amount(50)},
+	{SubscriberID: "free-refunds-from-20", EventTypes: []string{"refund"}, UserTiers: []string{"free"}, MinAmount: amount(20)},
+	{SubscriberID: "all", MatchAll: true},
+}
+
+// TestRealEvents sends real events through the real servers, two filter services
+// and two gateways, and compares what each socket received with a plain loop.
+func TestRealEvents(t *testing.T) {
+	p := newPipeline(t)
+	file := eventFile(t)
+	events := readSources(t, file)
+	p.service("api")
+	for _, s := range specs {
+		p.addFilter(s)
+	}
+	p.service("filter")
+	p.service("filter")
+	gateways := []*process{p.service("gateway"), p.service("gateway")}
+	listeners := make([]*listener, len(specs))
+	for i, s := range specs {
+		listeners[i] = p.listen(gateways[i%2], s.SubscriberID)
+	}
+
+	prod := p.start("producer", "--file", file)
+	if code := prod.wait(2 * time.Minute); code != 0 {
+		t.Fatalf("producer exited with %d:\n%s", code, prod.out.tail(20))
+	}
+	prod.says(fmt.Sprintf("%d acknowledged, 0 failed, 0 bad lines", len(events)), time.Second)
+	for i, s := range specs {
+		want := selected(t, events, s)
+		listeners[i].wait(len(want), time.Minute)
+		listeners[i].expect(s.SubscriberID, want)
+	}
+}
+
+// eventFile returns the real events, or as many synthetic ones.
+func eventFile(t *testing.T) string {
+	if path, ok := testenv.Data(t); ok {
+		return path
+	}
+	t.Log("no real events beside the repository: using synthetic ones")
+	path := filepath.Join(t.TempDir(), "events.ndjson")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	gen := producer.NewGenerator(1, 1000)
+	for range 42_481 {
+		ev, err := gen.Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := fmt.Fprintf(f, "%s\n", ev.Value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return path
+}
+
+// TestReadYourWrites connects, or creates a filter, and then produces at once:
+// nothing in between, no second try.
+func TestReadYourWrites(t *testing.T) {
+	p := newPipeline(t)
+	p.service("api")
+	p.service("filter")
+	gateway := p.service("gateway")
+	prod := p.producer()
+	var wg sync.WaitGroup
+	for i := range 16 {
+		wg.Go(func() {
+			name := fmt.Sprint("s", i)
+			mine := func(kind string) source {
+				return parseSource(t, fmt.Appendf(nil, `{"event_id":"%s-%s","event_type":"%s-%s","user_id":"%s"}`, name, kind, kind, name, name))
+			}
+			p.addFilter(filter.Spec{SubscriberID: name, EventTypes: []string{"connected-" + name}})
+			l := p.listen(gateway, name)
+			connected := mine("connected")
+			p.send(prod, connected)
+			p.addFilter(filter.Spec{SubscriberID: name, EventTypes: []string{"filtered-" + name}})
+			filtered := mine("filtered")
+			p.send(prod, filtered)
+			l.wait(2, 20*time.Second)
+			l.expect(name, []source{connected, filtered})
+		})
+	}
+	wg.Wait()
+}
+
+// TestKills kills each process, and Redis, while events flow. Nothing may be
+// lost, and no client may see an event twice.
+func TestKills(t *testing.T) {
+	p := newPipeline(t)
+	api := p.service("api")
+	specs := specs[:6]
+	specs = append(specs, filter.Spec{SubscriberID: "all", MatchAll: true})
+	for _, s := range specs {
+		p.addFilter(s)
+	}
+	filters := []*process{p.service("filter"), p.service("filter")}
+	gateways := []*process{p.service("gateway"), p.service("gateway")}
+	listeners := make([]*listener, len(specs))
+	for i, s := range specs {
+		listeners[i] = p.listen(gateways[i%2], s.SubscriberID)
+	}
+	stop := make(chan struct{})
+	var sent []source
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		prod, gen := p.producer(), producer.NewGenerator(7, 100)
+		tick := time.NewTicker(2 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-stop:
+				return
+			case <-tick.C:
+			}
+			ev, err := gen.Next()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			s := parseSource(t, ev.Value)
+			p.send(prod, s)
+			sent = append(sent, s)
+		}
+	})
+	all := listeners[len(listeners)-1]
+	flow := func(what string) { // waits until events arrive again
+		t.Log("after", what)
+		all.mu.Lock()
+		n := len(all.events)
+		all.mu.Unlock()
+		all.wait(n+50, 60*time.Second)
+	}
+	flow("start")
+	for _, pr := range append(filters, append(gateways, api)...) {
+		pr.kill()
+		pr.restart()
+		flow("kill -9 of " + pr.name)
+	}
+	p.redis.Kill()
+	p.redis.Restart()
+	flow("kill -9 of redis")
+	filters[0].kill()
+	gateways[0].kill()
+	filters[1].kill()
+	filters[0].restart()
+	gateways[0].restart()
+	flow("kill -9 of both filter services and a gateway")
+	close(stop)
+	wg.Wait()
+	for i, s := range specs {
+		want := selected(t, sent, s)
+		listeners[i].wait(len(want), 30*time.Second)
+		listeners[i].expect(s.SubscriberID, want)
+	}
+	t.Logf("%d events, %d duplicates dropped by the client at seams", len(sent), all.client.Duplicates())
+}
