@@ -16,6 +16,10 @@ import (
 // ErrNotRunning reports a question to a Consumer that isn't running.
 var ErrNotRunning = errors.New("the consumer isn't running")
 
+// ErrTopicGone reports that the topic was deleted. If there is one of its name
+// again, it is another log: its offsets mean other events.
+var ErrTopicGone = errors.New("the topic was deleted")
+
 // Consumer is a member of the group that shares the topic's partitions.
 //
 // It has two Kafka clients: one is in the group and fetches nothing, the other
@@ -86,14 +90,16 @@ func fetchNothing(context.Context, map[string]map[int32]kgo.Offset) (map[string]
 // called again after a pause, and starts with a SeekTo once more.
 //
 // Run returns when all work has returned and the group is left. While no broker
-// can be reached it goes on trying.
+// can be reached it goes on trying. It fails with ErrTopicGone.
 func (c *Consumer) Run(ctx context.Context, work func(ctx context.Context, p *Partition) error) error {
 	fetching, err := kgo.NewClient(c.readerOptions()...)
 	if err != nil {
 		return fmt.Errorf("kafka client: %w", err)
 	}
 	defer fetching.Close()
-	r := newReader(fetching, c.cfg, c.log, c.m)
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	r := newReader(fetching, c.cfg, c.log, c.m, fail)
 	g := &group{ctx: ctx, cfg: c.cfg, log: c.log, m: c.m, reader: r, work: work, workers: make(map[int32]*worker)}
 	cl, err := kgo.NewClient(c.groupOptions(g)...)
 	if err != nil {
@@ -112,6 +118,9 @@ func (c *Consumer) Run(ctx context.Context, work func(ctx context.Context, p *Pa
 	g.leave(cl)
 	stopReading()
 	running.Wait()
+	if err := context.Cause(ctx); errors.Is(err, ErrTopicGone) {
+		return err
+	}
 	return nil
 }
 

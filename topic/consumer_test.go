@@ -161,6 +161,20 @@ func TestNothingBeforeTheFirstSeek(t *testing.T) {
 	}()
 }
 
+// A retry that comes due after the worker has ended must not fetch for nobody.
+func TestNoFetchForAWorkerThatEnded(t *testing.T) {
+	p := newPartition(0, 0, func() {})
+	p.SeekTo(7)
+	if at, seek, fetch, _ := p.plan(); at != 7 || !seek || !fetch {
+		t.Errorf("after SeekTo(7): got %d, %t, %t, want 7, true, true", at, seek, fetch)
+	}
+	p.reset()
+	p.refetch(0)
+	if _, seek, fetch, _ := p.plan(); seek || fetch {
+		t.Errorf("after the worker ended: got %t, %t, want false, false", seek, fetch)
+	}
+}
+
 func TestNextWaits(t *testing.T) {
 	t.Parallel()
 	_, cfg := embedded(t, 1)

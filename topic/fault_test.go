@@ -336,6 +336,33 @@ func TestLogEndsBeforeThePosition(t *testing.T) {
 	})
 }
 
+func TestTopicGone(t *testing.T) {
+	onBoth(t, 2, func(t *testing.T, cfg Config) {
+		c, err := NewConsumer(cfg, nil, testLog(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, ended := newSink(), make(chan error, 1)
+		go func() { ended <- c.Run(t.Context(), s.worker("a")) }()
+		fill(t, cfg, 0, 0, 10)
+		fill(t, cfg, 1, 0, 10)
+		s.await(t, 2, 10, "a")
+		if _, err := admin(t, cfg).DeleteTopic(t.Context(), cfg.Topic); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Ensure(t.Context(), cfg, testLog(t)); err != nil {
+			t.Fatal(err)
+		}
+		fill(t, cfg, 0, 0, 100)
+		if err := within(t, ended, "end of Run"); !errors.Is(err, ErrTopicGone) {
+			t.Errorf("Run: got %v, want %v", err, ErrTopicGone)
+		}
+		if got := s.position(0); got != 10 {
+			t.Errorf("got records up to %d, want none of the other topic", got)
+		}
+	})
+}
+
 func TestCorruptBatch(t *testing.T) {
 	t.Parallel()
 	for _, skip := range []bool{false, true} {

@@ -40,11 +40,10 @@ type worker struct {
 // assigned is called by the Kafka client with partitions that are new to us.
 func (g *group) assigned(_ context.Context, _ *kgo.Client, added map[string][]int32) {
 	g.joined.Store(true)
-	ids := added[g.cfg.Topic]
+	ids := slices.Sorted(slices.Values(added[g.cfg.Topic]))
 	if len(ids) == 0 || g.ctx.Err() != nil {
 		return
 	}
-	slices.Sort(ids)
 	g.log.Info("partitions assigned", "partitions", ids)
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -90,8 +89,7 @@ func (g *group) stop(ids []int32, why string, log func(string, ...any)) []*worke
 	if len(stopped) == 0 {
 		return nil
 	}
-	slices.Sort(ids)
-	log(why, "partitions", ids)
+	log(why, "partitions", slices.Sorted(slices.Values(ids)))
 	patience := time.NewTimer(g.cfg.RebalanceTimeout * 2 / 3)
 	defer patience.Stop()
 	for _, w := range stopped {

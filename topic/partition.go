@@ -143,7 +143,9 @@ func (p *Partition) put(recs []*kgo.Record) int {
 func (p *Partition) refetch(from int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.want, p.seek = max(p.want, from), true
+	if p.want >= 0 {
+		p.want, p.seek = max(p.want, from), true
+	}
 }
 
 // reset forgets everything: the next worker starts with a SeekTo.

@@ -3,12 +3,13 @@ package topic
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -82,31 +83,48 @@ const deadLetterVersion = "1"
 // DeadLetter writes a record that can't be processed to the dead letter topic,
 // with headers that say where it was, which stage refused it and why. It returns
 // when the record is written, and doesn't keep rec.
+//
+// A record that is too large with those headers is cut, since it would stop its
+// partition for ever, and has the header dlq.truncated.
 func (p *Producer) DeadLetter(ctx context.Context, rec *kgo.Record, stage string, cause error) error {
+	facts := []kgo.RecordHeader{
+		{Key: "dlq.topic", Value: []byte(rec.Topic)},
+		{Key: "dlq.partition", Value: strconv.AppendInt(nil, int64(rec.Partition), 10)},
+		{Key: "dlq.offset", Value: strconv.AppendInt(nil, rec.Offset, 10)},
+		{Key: "dlq.timestamp", Value: strconv.AppendInt(nil, rec.Timestamp.UnixMilli(), 10)},
+		{Key: "dlq.error", Value: []byte(cause.Error())},
+		{Key: "dlq.stage", Value: []byte(stage)},
+		{Key: "dlq.version", Value: []byte(deadLetterVersion)},
+	}
 	letter := &kgo.Record{
 		Topic:   p.cfg.DLQ(),
 		Key:     bytes.Clone(rec.Key),
 		Value:   bytes.Clone(rec.Value),
-		Headers: slices.Grow([]kgo.RecordHeader(nil), len(rec.Headers)+7),
+		Headers: append(cloneHeaders(rec.Headers), facts...),
 	}
-	for _, h := range rec.Headers {
-		letter.Headers = append(letter.Headers, kgo.RecordHeader{Key: h.Key, Value: bytes.Clone(h.Value)})
+	err := p.cl.ProduceSync(ctx, letter).FirstErr()
+	if errors.Is(err, kerr.MessageTooLarge) {
+		err = p.cl.ProduceSync(ctx, &kgo.Record{
+			Topic:   letter.Topic,
+			Value:   letter.Value[:min(len(letter.Value), truncatedValue)],
+			Headers: append(facts, kgo.RecordHeader{Key: "dlq.truncated", Value: []byte("true")}),
+		}).FirstErr()
 	}
-	for _, h := range [][2]string{
-		{"dlq.topic", rec.Topic},
-		{"dlq.partition", strconv.Itoa(int(rec.Partition))},
-		{"dlq.offset", strconv.FormatInt(rec.Offset, 10)},
-		{"dlq.timestamp", strconv.FormatInt(rec.Timestamp.UnixMilli(), 10)},
-		{"dlq.error", cause.Error()},
-		{"dlq.stage", stage},
-		{"dlq.version", deadLetterVersion},
-	} {
-		letter.Headers = append(letter.Headers, kgo.RecordHeader{Key: h[0], Value: []byte(h[1])})
-	}
-	if err := p.cl.ProduceSync(ctx, letter).FirstErr(); err != nil {
+	if err != nil {
 		p.m.failures.Inc()
 		return fmt.Errorf("write record %d-%d to %s: %w", rec.Partition, rec.Offset, letter.Topic, err)
 	}
 	p.m.deadLetters.Inc()
 	return nil
+}
+
+// truncatedValue is what is kept of the value of a record that is too large.
+const truncatedValue = 256 << 10
+
+func cloneHeaders(headers []kgo.RecordHeader) []kgo.RecordHeader {
+	clones := make([]kgo.RecordHeader, len(headers), len(headers)+7)
+	for i, h := range headers {
+		clones[i] = kgo.RecordHeader{Key: h.Key, Value: bytes.Clone(h.Value)}
+	}
+	return clones
 }

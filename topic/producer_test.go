@@ -1,6 +1,7 @@
 package topic
 
 import (
+	"bytes"
 	"errors"
 	"strconv"
 	"testing"
@@ -115,6 +116,21 @@ func TestDeadLetter(t *testing.T) {
 			if h.Key != want[i].Key || string(h.Value) != string(want[i].Value) {
 				t.Errorf("header %d: got %s: %s, want %s: %s", i, h.Key, h.Value, want[i].Key, want[i].Value)
 			}
+		}
+	})
+}
+
+// A record may be as large as Kafka allows, and then has no room for headers.
+func TestDeadLetterOfALargeRecord(t *testing.T) {
+	onBoth(t, 1, func(t *testing.T, cfg Config) {
+		p := producer(t, cfg)
+		rec := &kgo.Record{Topic: cfg.Topic, Key: []byte("user_1"), Value: bytes.Repeat([]byte("x"), 1<<20)}
+		if err := p.DeadLetter(t.Context(), rec, "decode", errors.New("not valid JSON")); err != nil {
+			t.Fatal(err)
+		}
+		got := readAll(t, cfg, cfg.DLQ(), 1)[0]
+		if last := got.Headers[len(got.Headers)-1]; len(got.Value) != truncatedValue || last.Key != "dlq.truncated" {
+			t.Errorf("got %d bytes, last header %s, want %d, dlq.truncated", len(got.Value), last.Key, truncatedValue)
 		}
 	})
 }

@@ -3,6 +3,7 @@ package topic
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
@@ -29,6 +30,8 @@ type reader struct {
 	log *slog.Logger
 	m   *consumerMetrics
 
+	fail context.CancelCauseFunc // ends the Consumer
+
 	mu       sync.Mutex
 	owned    map[int32]*Partition
 	dirty    bool               // something is to be looked at before the next poll
@@ -52,9 +55,9 @@ type feed struct {
 	said     time.Time // when the current failure was last logged
 }
 
-func newReader(cl *kgo.Client, cfg Config, log *slog.Logger, m *consumerMetrics) *reader {
+func newReader(cl *kgo.Client, cfg Config, log *slog.Logger, m *consumerMetrics, fail context.CancelCauseFunc) *reader {
 	return &reader{
-		cl: cl, adm: kadm.NewClient(cl), cfg: cfg, log: log, m: m,
+		cl: cl, adm: kadm.NewClient(cl), cfg: cfg, log: log, m: m, fail: fail,
 		owned: make(map[int32]*Partition),
 		feeds: make(map[int32]*feed),
 	}
@@ -265,6 +268,8 @@ func (r *reader) failed(ctx context.Context, f *feed, err error) {
 	switch {
 	case errors.Is(err, kerr.OffsetOutOfRange):
 		r.outOfRange(ctx, f, log)
+	case errors.Is(err, kerr.UnknownTopicID): // the client has tried for some seconds
+		r.fail(fmt.Errorf("read topic %s: %w: %w", r.cfg.Topic, ErrTopicGone, err))
 	case answer:
 		if f.due() {
 			log.Error("Kafka refuses to serve this partition; retrying", "err", err)
