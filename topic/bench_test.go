@@ -13,9 +13,14 @@ import (
 // BenchmarkConsume reads the same records again and again, from the embedded
 // broker in the same process, with all that a worker does but the work.
 func BenchmarkConsume(b *testing.B) {
-	const partitions, perPartition = 4, 50_000
+	b.Run("partitions=4", func(b *testing.B) { benchmarkConsume(b, 4, 4) })
+	b.Run("partitions=4/busy=1", func(b *testing.B) { benchmarkConsume(b, 4, 1) })
+}
+
+func benchmarkConsume(b *testing.B, partitions, busy int) {
+	const perPartition = 50_000
 	log := slog.New(slog.DiscardHandler)
-	broker, err := StartBroker(EmbeddedConfig{Dir: b.TempDir(), Topic: "events", Partitions: partitions, RetentionBytes: 1 << 30})
+	broker, err := StartBroker(EmbeddedConfig{Dir: b.TempDir(), Topic: "events", Partitions: int32(partitions), RetentionBytes: 1 << 30})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -25,7 +30,7 @@ func BenchmarkConsume(b *testing.B) {
 		b.Fatal(err)
 	}
 	value := bytes.Repeat([]byte("0123456789"), 24)
-	for p := range int32(partitions) {
+	for p := range int32(busy) {
 		for range perPartition {
 			cl.Produce(b.Context(), &kgo.Record{Partition: p, Value: value}, nil)
 		}
@@ -42,6 +47,11 @@ func BenchmarkConsume(b *testing.B) {
 	rounds, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		ended <- c.Run(ctx, func(ctx context.Context, p *Partition) error {
+			if int(p.ID) >= busy {
+				p.SeekTo(0)
+				p.Next(ctx, time.Hour)
+				return nil
+			}
 			for {
 				select {
 				case <-ctx.Done():
@@ -65,13 +75,13 @@ func BenchmarkConsume(b *testing.B) {
 	b.ReportAllocs()
 	n := 0
 	for b.Loop() {
-		for range partitions {
+		for range busy {
 			rounds <- struct{}{}
 		}
-		for range partitions {
+		for range busy {
 			<-done
 		}
-		n += partitions * perPartition
+		n += busy * perPartition
 	}
 	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "records/s")
 	cancel()

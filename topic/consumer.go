@@ -51,10 +51,13 @@ func NewConsumer(cfg Config, reg prometheus.Registerer, log *slog.Logger) (*Cons
 	return c, nil
 }
 
+// fetchMaxWait is how long a broker waits for records before it answers a fetch.
+const fetchMaxWait = 500 * time.Millisecond
+
 func (c *Consumer) readerOptions() []kgo.Opt {
 	return c.cfg.clientOptions(c.reach,
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()), // we are told, and decide
-		kgo.FetchMaxWait(500*time.Millisecond),
+		kgo.FetchMaxWait(fetchMaxWait),
 		kgo.FetchMinBytes(1),
 		kgo.FetchMaxBytes(8<<20),
 		kgo.FetchMaxPartitionBytes(1<<20),

@@ -15,6 +15,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/goleak"
 
 	"eventstream/internal/testenv"
 )
@@ -26,7 +27,7 @@ const patience = 20 * time.Second
 func TestMain(m *testing.M) {
 	flag.Parse()
 	flag.Set("test.parallel", "12")
-	m.Run()
+	goleak.VerifyTestMain(m)
 }
 
 func testLog(t *testing.T) *slog.Logger {

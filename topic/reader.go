@@ -22,7 +22,7 @@ import (
 //
 // Only run polls, and only run changes what is fetched, between two polls: so
 // no record of before a SeekTo is in anybody's hands when the SeekTo is applied, and
-// what the client has buffered goes when the partition is removed from it.
+// what the client has buffered goes when it is given another position.
 type reader struct {
 	cl  *kgo.Client
 	adm *kadm.Client
@@ -38,21 +38,6 @@ type reader struct {
 	stopPoll context.CancelFunc // ends the poll under way
 
 	feeds map[int32]*feed // only run touches it
-}
-
-// resumePatience is how long a partition that is no longer paused waits for a
-// fetch. If the only other partitions of its broker are idle, the fetch under
-// way waits for them, without it: then we send it to its position anew, which
-// ends that fetch.
-const resumePatience = 25 * time.Millisecond
-
-// feed is the reader's side of a Partition.
-type feed struct {
-	p        *Partition
-	fetching bool      // the client has it
-	failures int       // in a row
-	retry    time.Time // when to send the client to its position anew; zero for never
-	said     time.Time // when the current failure was last logged
 }
 
 func newReader(cl *kgo.Client, cfg Config, log *slog.Logger, m *consumerMetrics, fail context.CancelCauseFunc) *reader {
@@ -123,92 +108,6 @@ func (r *reader) poll(ctx, poll context.Context) {
 	})
 }
 
-func (r *reader) nextDue() (due time.Time) {
-	for _, f := range r.feeds {
-		if !f.retry.IsZero() && (due.IsZero() || f.retry.Before(due)) {
-			due = f.retry
-		}
-	}
-	return due
-}
-
-// reconcile makes the client fetch what is owned, from where it is wanted.
-func (r *reader) reconcile() {
-	changed := r.retryDue()
-	r.mu.Lock()
-	changed = changed || r.dirty
-	r.dirty = false
-	var owned map[int32]*Partition
-	if changed {
-		owned = maps.Clone(r.owned)
-	}
-	r.mu.Unlock()
-	if !changed {
-		return
-	}
-	var remove, resume []int32
-	add := make(map[int32]kgo.Offset)
-	for id, f := range r.feeds {
-		if owned[id] == f.p {
-			continue
-		}
-		if f.fetching {
-			remove = append(remove, id)
-		}
-		resume = append(resume, id)
-		delete(r.feeds, id)
-	}
-	for id, p := range owned {
-		f := r.feeds[id]
-		if f == nil {
-			f = &feed{p: p}
-			r.feeds[id] = f
-		}
-		at, seek, fetch, unpause := p.plan()
-		if f.fetching && (seek || !fetch) {
-			remove = append(remove, id)
-			f.fetching = false
-		}
-		if seek {
-			add[id] = kgo.NewOffset().At(at)
-			f.fetching, f.retry = true, time.Time{}
-			r.m.seeks.Inc()
-		}
-		if unpause {
-			resume = append(resume, id)
-			f.retry = time.Now().Add(resumePatience)
-		}
-	}
-	r.apply(remove, add, resume)
-}
-
-func (r *reader) apply(remove []int32, add map[int32]kgo.Offset, resume []int32) {
-	name := r.cfg.Topic
-	if len(remove) > 0 {
-		r.cl.RemoveConsumePartitions(map[string][]int32{name: remove})
-	}
-	if len(add) > 0 {
-		r.cl.AddConsumePartitions(map[string]map[int32]kgo.Offset{name: add})
-	}
-	if len(resume) > 0 {
-		r.cl.ResumeFetchPartitions(map[string][]int32{name: resume})
-	}
-}
-
-// retryDue sends partitions to their position anew whose time has come. It
-// reports whether there were any.
-func (r *reader) retryDue() (any bool) {
-	now := time.Now()
-	for _, f := range r.feeds {
-		if !f.retry.IsZero() && !now.Before(f.retry) {
-			f.retry = time.Time{}
-			f.p.refetch(0)
-			any = true
-		}
-	}
-	return any
-}
-
 // deliver takes what was fetched of one partition.
 func (r *reader) deliver(ctx context.Context, fetched kgo.FetchTopicPartition) {
 	f := r.feeds[fetched.Partition]
@@ -224,26 +123,16 @@ func (r *reader) deliver(ctx context.Context, fetched kgo.FetchTopicPartition) {
 	if n := len(fetched.Records); n > 0 {
 		r.m.records.Add(float64(n))
 		r.m.bytes.Add(float64(size(fetched.Records) - n*recordOverhead))
-		f.failures, f.retry = 0, time.Time{}
+		f.arrived(time.Now())
 	}
 	if fetched.HighWatermark >= 0 && fetched.Err == nil {
 		f.p.highWatermark.Store(fetched.HighWatermark)
 	}
 	if f.p.put(fetched.Records) >= r.cfg.QueueBytes {
-		r.pause(f.p)
+		r.pause(f)
 	}
 	if fetched.Err != nil {
 		r.failed(ctx, f, fetched.Err)
-	}
-}
-
-// pause stops fetching a partition whose queue is full. What the client has
-// buffered of it is dropped, and fetched again later.
-func (r *reader) pause(p *Partition) {
-	r.cl.PauseFetchPartitions(map[string][]int32{r.cfg.Topic: {p.ID}})
-	r.m.pauses.Inc()
-	if p.setPaused() {
-		r.wake() // it was emptied meanwhile
 	}
 }
 
@@ -261,7 +150,7 @@ func (r *reader) failed(ctx context.Context, f *feed, err error) {
 	}
 	r.m.errors.Inc()
 	f.failures++
-	f.fetching = false
+	f.removed()
 	r.cl.RemoveConsumePartitions(map[string][]int32{r.cfg.Topic: {f.p.ID}})
 	f.retry = time.Now().Add(backoff(f.failures))
 	_, answer := errors.AsType[*kerr.Error](err)
@@ -277,16 +166,6 @@ func (r *reader) failed(ctx context.Context, f *feed, err error) {
 	default:
 		r.undecodable(ctx, f, err, log)
 	}
-}
-
-// due tells whether a failure that goes on is to be logged: once a minute.
-func (f *feed) due() bool {
-	now := time.Now()
-	if f.failures > 1 && now.Sub(f.said) < time.Minute {
-		return false
-	}
-	f.said = now
-	return true
 }
 
 // isEnd reports errors that only say that polling ended.
