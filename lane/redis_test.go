@@ -70,3 +70,17 @@ func TestRedisCheckConfig(t *testing.T) {
 		}
 	}
 }
+
+// What the hashes don't hold must not be told on the control stream: a reader
+// that starts after that entry would never learn of it.
+func TestRedisAnnounceHashFirst(t *testing.T) {
+	r := newRedis(t, RedisConfig{Addr: testenv.Redis(t).Addr})
+	do(t, r, "SET", r.gatewaysKey(), "not a set")
+	for _, all := range []bool{false, true} {
+		a := Announcement{Gateway: 1, Seq: 1, All: all, TTL: time.Minute, Joined: []Seated{{1, "x"}}}
+		if id, err := r.Announce(t.Context(), a); err == nil {
+			t.Errorf("Announce = %s, want an error", id)
+		}
+	}
+	check(t, "ControlEnd", must[ControlID](t)(r.ControlEnd(t.Context())), ControlID{})
+}
