@@ -1,0 +1,531 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
+
+	"eventstream/event"
+	"eventstream/internal/testenv"
+	"eventstream/lane"
+	"eventstream/wire"
+)
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m,
+		// nbio starts these with its first engine and package, and has no way to end them.
+		goleak.IgnoreAnyFunction("github.com/lesismal/nbio/timer.(*Timer).Async.func1"),
+		goleak.IgnoreAnyFunction("github.com/lesismal/nbio/taskpool.(*TaskPool).fork.func1"),
+	)
+}
+
+var testTopic = event.TopicID{1, 2, 3}
+
+// world is a store and a filter service of the test's own: each event is for
+// the subscribers that the test names, at the seats that the control stream
+// shows at that moment.
+type world struct {
+	t     testing.TB
+	store *lane.Memory
+
+	mu      sync.Mutex
+	routes  map[string]map[event.Address]bool
+	at      lane.ControlID
+	next    []int64
+	trimmed []int64
+	packer  lane.Packer
+}
+
+func newWorld(t testing.TB, partitions int) *world {
+	w := &world{
+		t: t, store: lane.NewMemory(), routes: make(map[string]map[event.Address]bool),
+		next: make([]int64, partitions), trimmed: make([]int64, partitions),
+	}
+	w.claim()
+	return w
+}
+
+// claim does what a filter service does at its start.
+func (w *world) claim() {
+	ctx := context.Background()
+	w.store.Epoch(ctx)
+	w.store.SetTopic(ctx, lane.Topic{ID: testTopic, Partitions: int32(len(w.next))})
+	for p, next := range w.next {
+		if _, err := w.store.Claim(ctx, int32(p), testTopic, next); err != nil {
+			w.t.Error(err)
+		}
+	}
+}
+
+// syncLocked applies what is new in the control stream.
+func (w *world) syncLocked() {
+	changes, at, err := w.store.ControlSince(context.Background(), w.at)
+	if errors.Is(err, lane.ErrControlLost) {
+		w.at = lane.ControlID{} // a Memory's stream holds everything since it was wiped
+		changes, at, err = w.store.ControlSince(context.Background(), w.at)
+	}
+	if err != nil {
+		w.t.Error(err)
+		return
+	}
+	w.at = at
+	for _, c := range changes {
+		for _, s := range c.Joined {
+			if w.routes[s.Subscriber] == nil {
+				w.routes[s.Subscriber] = make(map[event.Address]bool)
+			}
+			w.routes[s.Subscriber][event.Address{Gateway: c.Gateway, Seat: s.Seat}] = true
+		}
+		for _, s := range c.Forgot {
+			for _, seats := range w.routes {
+				delete(seats, event.Address{Gateway: c.Gateway, Seat: s})
+			}
+		}
+	}
+}
+
+// addresses returns the seats of a subscriber that events are addressed to.
+func (w *world) addresses(subscriber string) []event.Address {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.syncLocked()
+	var out []event.Address
+	for a := range w.routes[subscriber] {
+		out = append(out, a)
+	}
+	return out
+}
+
+func (w *world) groupsLocked(subscribers []string) []lane.Group {
+	seats := make(map[event.Gateway][]event.Seat)
+	for _, s := range subscribers {
+		for a := range w.routes[s] {
+			seats[a.Gateway] = append(seats[a.Gateway], a.Seat)
+		}
+	}
+	var out []lane.Group
+	for g, list := range seats {
+		slices.Sort(list)
+		out = append(out, lane.Group{Gateway: g, Seats: slices.Compact(list)})
+	}
+	return out
+}
+
+// publish makes one event in partition p for the subscribers and returns its id.
+func (w *world) publish(p int, subscribers ...string) string {
+	return w.publishSized(p, 0, subscribers...)
+}
+
+func (w *world) publishSized(p, size int, subscribers ...string) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.syncLocked()
+	offset := w.next[p]
+	id := event.ID{Partition: int32(p), Offset: offset}.String()
+	w.packer.Reset()
+	a := lane.Append{
+		Partition: int32(p), Topic: testTopic, Expect: offset, Next: offset + 1,
+		TrimBefore: w.trimmed[p], Synced: w.at,
+	}
+	if groups := w.groupsLocked(subscribers); len(groups) > 0 {
+		data := fmt.Sprintf(`{"n":%q,"to":%q,"pad":%q}`, id, strings.Join(subscribers, " "), strings.Repeat("x", size))
+		w.packer.Add(offset, time.Now().UnixMilli(), []byte(data), groups)
+		a.Entry, a.Last = w.packer.Bytes(), offset
+	}
+	got, err := w.store.Append(context.Background(), a)
+	if err != nil || got != a.Next {
+		w.t.Errorf("append %s: at %d, %v", id, got, err)
+	}
+	w.next[p] = offset + 1
+	return id
+}
+
+// beat moves no position, but tells how much of the control stream is applied.
+func (w *world) beat() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.syncLocked()
+	for p, next := range w.next {
+		w.store.Append(context.Background(), lane.Append{
+			Partition: int32(p), Topic: testTopic, Expect: next, Next: next, TrimBefore: w.trimmed[p], Synced: w.at,
+		})
+	}
+}
+
+// trim drops all events of a partition so far from its lane.
+func (w *world) trim(p int) {
+	w.mu.Lock()
+	w.trimmed[p] = w.next[p]
+	w.mu.Unlock()
+	w.beat()
+}
+
+// instance is a running gateway.
+type instance struct {
+	*Gateway
+	t      testing.TB
+	addr   string
+	logs   *logBuffer
+	cancel context.CancelFunc
+	server *http.Server
+	done   chan error
+	stop   func() error
+}
+
+// gateway starts a gateway and waits until it is ready.
+func (w *world) gateway(cfg Config) *instance { return startGateway(w.t, cfg, w.store) }
+
+func startGateway(t testing.TB, cfg Config, l Lanes) *instance {
+	t.Helper()
+	i := launchGateway(t, cfg, l)
+	testenv.Eventually(t, 5*time.Second, func() error { return i.Ready(context.Background()) })
+	return i
+}
+
+func launchGateway(t testing.TB, cfg Config, l Lanes) *instance {
+	t.Helper()
+	if cfg.Drain == 0 {
+		cfg.Drain = time.Second
+	}
+	logs := &logBuffer{}
+	g := New(cfg, l, prometheus.NewRegistry(), slog.New(slog.NewTextHandler(logs, nil)))
+	ctx, cancel := context.WithCancel(context.Background())
+	ln, err := Listen(ctx, "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/ws", g.Handler())
+	i := &instance{Gateway: g, t: t, addr: ln.Addr().String(), logs: logs, cancel: cancel, done: make(chan error, 1)}
+	i.server = &http.Server{Handler: mux, ReadHeaderTimeout: 2 * time.Second, ErrorLog: log.New(logs, "", 0)}
+	served := make(chan struct{})
+	go func() { defer close(served); i.server.Serve(ln) }()
+	go func() { i.done <- g.Run(ctx) }()
+	i.stop = sync.OnceValue(func() error {
+		cancel()
+		err := <-i.done
+		i.server.Close()
+		<-served
+		return err
+	})
+	t.Cleanup(func() {
+		if err := i.stop(); err != nil {
+			t.Errorf("Run: %v", err)
+		}
+		if t.Failed() {
+			t.Logf("gateway %s:\n%s", g.id, logs)
+		}
+	})
+	return i
+}
+
+// logBuffer collects a log.
+type logBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *logBuffer) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(b)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
+
+func (i *instance) url(subscriber, cursor string) string {
+	q := url.Values{"subscriber_id": {subscriber}}
+	if cursor != "" {
+		q.Set("cursor", cursor)
+	}
+	return "http://" + i.addr + "/ws?" + q.Encode()
+}
+
+// wsClient is a client that reads when it is told to.
+type wsClient struct {
+	t      testing.TB
+	ws     *websocket.Conn
+	hello  wire.Message
+	cursor string // last one
+	seen   map[string]int
+	order  []string
+	msgs   []wire.Message
+	gaps   []wire.Message
+}
+
+var oneShot = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+
+func dial(i *instance, subscriber, cursor string) (*websocket.Conn, *http.Response, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	ws, resp, err := websocket.Dial(ctx, i.url(subscriber, cursor), &websocket.DialOptions{HTTPClient: oneShot})
+	if err == nil {
+		ws.SetReadLimit(16 << 20)
+	}
+	return ws, resp, err
+}
+
+// connect connects and reads the hello.
+func connect(t testing.TB, i *instance, subscriber, cursor string) *wsClient {
+	t.Helper()
+	ws, _, err := dial(i, subscriber, cursor)
+	if err != nil {
+		t.Fatalf("dial: %v", err)
+	}
+	t.Cleanup(func() { ws.CloseNow() })
+	c := &wsClient{t: t, ws: ws, seen: make(map[string]int)}
+	m, err := c.read(5 * time.Second)
+	if err != nil {
+		t.Fatalf("read hello: %v", err)
+	}
+	if m.Type != wire.Hello || m.SubscriberID != subscriber {
+		t.Fatalf("first message: got %+v, want hello to %s", m, subscriber)
+	}
+	c.hello = m
+	return c
+}
+
+// read reads one message and takes note of it.
+func (c *wsClient) read(timeout time.Duration) (wire.Message, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	_, b, err := c.ws.Read(ctx)
+	if err != nil {
+		return wire.Message{}, err
+	}
+	var m wire.Message
+	if err := json.Unmarshal(b, &m); err != nil {
+		c.t.Errorf("message %.200q: %v", b, err)
+	}
+	c.note(m)
+	return m, nil
+}
+
+func (c *wsClient) note(m wire.Message) {
+	c.msgs = append(c.msgs, m)
+	for _, e := range m.Events {
+		c.seen[e.ID]++
+		c.order = append(c.order, e.ID)
+	}
+	if m.Type == wire.Gap {
+		c.gaps = append(c.gaps, m)
+		c.cursor = m.To
+	}
+	if m.Cursor != "" {
+		c.cursor = m.Cursor
+	}
+}
+
+// until reads until done says so.
+func (c *wsClient) until(what string, done func(wire.Message) bool) wire.Message {
+	c.t.Helper()
+	end := time.Now().Add(10 * time.Second)
+	for time.Now().Before(end) {
+		m, err := c.read(time.Until(end))
+		if err != nil {
+			c.t.Fatalf("waiting for %s: %v; got so far %v", what, err, c.order)
+		}
+		if done(m) {
+			return m
+		}
+	}
+	c.t.Fatalf("waiting for %s: time is over", what)
+	return wire.Message{}
+}
+
+// untilEvent reads until it has the event.
+func (c *wsClient) untilEvent(id string) {
+	c.t.Helper()
+	if c.seen[id] > 0 {
+		return
+	}
+	c.until("event "+id, func(wire.Message) bool { return c.seen[id] > 0 })
+}
+
+func (c *wsClient) untilType(kind string) wire.Message {
+	c.t.Helper()
+	return c.until("message "+kind, func(m wire.Message) bool { return m.Type == kind })
+}
+
+// untilClose reads until the connection ends, and returns the close code.
+func (c *wsClient) untilClose(timeout time.Duration) websocket.StatusCode {
+	c.t.Helper()
+	end := time.Now().Add(timeout)
+	for {
+		_, err := c.read(time.Until(end))
+		if err != nil {
+			if errors.Is(err, context.DeadlineExceeded) {
+				c.t.Fatalf("not closed after %v", timeout)
+			}
+			return websocket.CloseStatus(err)
+		}
+	}
+}
+
+func (c *wsClient) send(text string) {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if err := c.ws.Write(ctx, websocket.MessageText, []byte(text)); err != nil {
+		c.t.Fatalf("send: %v", err)
+	}
+}
+
+// check reports duplicates and wrong order in what came over this connection.
+func (c *wsClient) check() {
+	c.t.Helper()
+	for id, n := range c.seen {
+		if n > 1 {
+			c.t.Errorf("event %s came %d times over one connection", id, n)
+		}
+	}
+	last := make(map[int32]int64)
+	for _, text := range c.order {
+		id, err := event.ParseID(text)
+		if err != nil {
+			c.t.Error(err)
+		}
+		if before, ok := last[id.Partition]; ok && id.Offset <= before {
+			c.t.Errorf("event %s came after %d-%d", text, id.Partition, before)
+		}
+		last[id.Partition] = id.Offset
+	}
+}
+
+func wantIDs(t testing.TB, c *wsClient, want ...string) {
+	t.Helper()
+	got := slices.Sorted(slices.Values(c.order))
+	want = slices.Sorted(slices.Values(want))
+	if !slices.Equal(got, want) {
+		t.Errorf("events: got %v, want %v", got, want)
+	}
+}
+
+// flaky is a store whose calls fail or hang on demand.
+type flaky struct {
+	*lane.Memory
+	announce, tail, heartbeat atomic.Int32 // a trouble
+	tailing                   atomic.Pointer[context.CancelFunc]
+}
+
+const (
+	works = iota
+	fails
+	hangs
+)
+
+var errFlaky = errors.New("connection refused")
+
+func trouble(ctx context.Context, kind *atomic.Int32) error {
+	switch kind.Load() {
+	case fails:
+		return errFlaky
+	case hangs:
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return nil
+}
+
+func (f *flaky) Announce(ctx context.Context, a lane.Announcement) (lane.ControlID, error) {
+	if err := trouble(ctx, &f.announce); err != nil {
+		return lane.ControlID{}, err
+	}
+	return f.Memory.Announce(ctx, a)
+}
+
+func (f *flaky) Heartbeat(ctx context.Context, g event.Gateway, ttl time.Duration) (lane.Beat, error) {
+	if err := trouble(ctx, &f.heartbeat); err != nil {
+		return lane.Beat{}, err
+	}
+	return f.Memory.Heartbeat(ctx, g, ttl)
+}
+
+func (f *flaky) Tail(ctx context.Context, from []int64, sink func(lane.Batch) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	f.tailing.Store(&cancel)
+	if err := trouble(ctx, &f.tail); err != nil {
+		return err
+	}
+	if err := f.Memory.Tail(ctx, from, sink); err != nil {
+		return err
+	}
+	return errFlaky
+}
+
+// cut ends the Tail under way.
+func (f *flaky) cut() {
+	if cancel := f.tailing.Load(); cancel != nil {
+		(*cancel)()
+	}
+}
+
+// fakeSocket takes frames without a network. While it is stuck it queues them,
+// as a socket does whose peer does not read.
+type fakeSocket struct {
+	c      *conn
+	mu     sync.Mutex
+	stuck  bool
+	queued int
+	frames [][]byte
+	writes int
+	closed bool
+	keep   bool // the frames
+}
+
+func (f *fakeSocket) Write(b []byte) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return -1, net.ErrClosed
+	}
+	f.writes++
+	if f.keep {
+		f.frames = append(f.frames, slices.Clone(b))
+	}
+	if f.stuck {
+		f.queued += len(b)
+		return len(b), nil
+	}
+	f.c.written(len(b))
+	return len(b), nil
+}
+
+func (f *fakeSocket) Close() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.closed = true
+	return nil
+}
+
+// release lets the socket take what is queued.
+func (f *fakeSocket) release() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.stuck = false
+	n := f.queued
+	f.queued = 0
+	f.c.written(n)
+}
