@@ -284,3 +284,27 @@ func TestSeatEntriesSplit(t *testing.T) {
 		}
 	}
 }
+
+// What a filter worker pays for each batch when nothing has changed.
+func BenchmarkControlSince(b *testing.B) {
+	for _, s := range []struct {
+		name string
+		store
+	}{{"memory", NewMemory()}, {"redis", newRedis(b, RedisConfig{Addr: testenv.Redis(b).Addr})}} {
+		for _, n := range []int{1, maxEntrySeats} {
+			b.Run(fmt.Sprintf("%s/last-entry-seats=%d", s.name, n), func(b *testing.B) {
+				b.ReportAllocs()
+				a := Announcement{Gateway: 1, All: true, TTL: time.Hour}
+				for i := range event.Seat(n) {
+					a.Joined = append(a.Joined, Seated{i, "user_12345"})
+				}
+				last := must[ControlID](b)(s.Announce(context.Background(), a))
+				for b.Loop() {
+					if changes, _, err := s.ControlSince(context.Background(), last); err != nil || len(changes) > 0 {
+						b.Fatal(changes, err)
+					}
+				}
+			})
+		}
+	}
+}
