@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"eventstream/event"
 	"eventstream/lane"
 )
@@ -21,21 +23,28 @@ type Control interface {
 	Seats(ctx context.Context, g event.Gateway, sink func([]lane.Seated) error) error
 }
 
+// expireEvery is how often a follower looks for gateways that are gone.
+const expireEvery = 30 * time.Second
+
 // follower keeps routes up to date with the control stream. One goroutine, run,
 // reads for all workers.
 type follower struct {
-	control Control
-	routes  *routes
-	refresh func(ctx context.Context) error // brings in what changed in the filter store
-	grace   time.Duration                   // see Config.AnnounceGrace
-	log     *slog.Logger
+	control  Control
+	routes   *routes
+	refresh  func(ctx context.Context) error // brings in what changed in the filter store
+	grace    time.Duration                   // see Config.AnnounceGrace
+	failures prometheus.Counter
+	log      *slog.Logger
+
 	asks    chan chan<- synced
-	doubted atomic.Bool
+	doubts  atomic.Uint64 // how often there was reason to think that the store lost writes
+	waiting atomic.Bool   // for gateways to announce themselves
 
 	// Only run touches these.
-	at    lane.ControlID
-	epoch string
-	lost  bool // at is worth nothing: start again from the hashes
+	at       lane.ControlID
+	lost     bool                   // at is worth nothing
+	settled  uint64                 // doubts that presence was read after; 0 before the first time
+	suspects map[event.Gateway]bool // had no hash when we last looked
 }
 
 // synced is the answer to one ask.
@@ -44,12 +53,20 @@ type synced struct {
 	err error
 }
 
-func newFollower(c Control, r *routes, refresh func(context.Context) error, grace time.Duration, log *slog.Logger) *follower {
-	return &follower{
-		control: c, routes: r, refresh: refresh, grace: grace, log: log, lost: true,
+func newFollower(c Control, r *routes, refresh func(context.Context) error, grace time.Duration, failures prometheus.Counter, log *slog.Logger) *follower {
+	f := &follower{
+		control: c, routes: r, refresh: refresh, grace: grace, failures: failures, log: log,
 		asks: make(chan chan<- synced, 256), // more partitions than that wait a moment longer
+		lost: true,
 	}
+	f.doubt() // presence has yet to be read
+	return f
 }
+
+// doubt says that the store may have lost writes: a call to it failed, or it is
+// behind what was appended. What gateways announced last, and nobody has read
+// yet, may be among them.
+func (f *follower) doubt() { f.doubts.Add(1) }
 
 // sync applies all that stands in the control stream at the time of the call,
 // and returns how far that is.
@@ -58,26 +75,43 @@ func (f *follower) sync(ctx context.Context) (lane.ControlID, error) {
 	select {
 	case f.asks <- answer:
 	case <-ctx.Done():
-		return lane.ControlID{}, ctx.Err()
+		return lane.ControlID{}, f.late(ctx)
 	}
 	select {
 	case s := <-answer:
 		return s.at, s.err
 	case <-ctx.Done():
-		return lane.ControlID{}, ctx.Err()
+		return lane.ControlID{}, f.late(ctx)
 	}
 }
 
-// run answers asks until ctx ends. Those that came while a read was under way
-// share the next one, which begins after all of them.
+func (f *follower) late(ctx context.Context) error {
+	if f.waiting.Load() {
+		return fmt.Errorf("waiting for gateways to announce their seats: %w", ctx.Err())
+	}
+	return fmt.Errorf("read control stream: %w", ctx.Err())
+}
+
+// run reads once, so that the wait for gateways goes by while the partitions are
+// being assigned, and then answers asks until ctx ends. Those that came while a
+// read was under way share the next one, which begins after all of them.
 func (f *follower) run(ctx context.Context) error {
+	expire := time.NewTicker(expireEvery)
+	defer expire.Stop()
 	var waiting []chan<- synced
 	for {
+		err := f.read(ctx)
+		for _, a := range waiting {
+			a <- synced{f.at, err}
+		}
+		waiting = waiting[:0]
 		select {
 		case <-ctx.Done():
 			return nil
 		case a := <-f.asks:
-			waiting = append(waiting[:0], a)
+			waiting = append(waiting, a)
+		case <-expire.C:
+			f.expire(ctx)
 		}
 		for more := true; more; {
 			select {
@@ -87,27 +121,32 @@ func (f *follower) run(ctx context.Context) error {
 				more = false
 			}
 		}
-		err := f.read(ctx)
-		for _, a := range waiting {
-			a <- synced{f.at, err}
-		}
 	}
 }
 
 // read applies the changes since the last read.
 func (f *follower) read(ctx context.Context) error {
-	if f.lost || f.doubted.Load() {
-		if err := f.restart(ctx); err != nil {
-			return fmt.Errorf("read presence: %w", err)
-		}
-		f.lost = false
-	}
-	changes, at, err := f.control.ControlSince(ctx, f.at)
+	err := f.catchUp(ctx)
 	if errors.Is(err, lane.ErrControlLost) {
 		f.log.Warn("control stream lost its position; reading presence again", "pos", f.at)
 		f.lost = true
-		return f.read(ctx)
+		f.doubt()
+		err = f.catchUp(ctx)
 	}
+	if err != nil && ctx.Err() == nil {
+		f.failures.Inc()
+		f.doubt()
+	}
+	return err
+}
+
+func (f *follower) catchUp(ctx context.Context) error {
+	if f.doubts.Load() != f.settled {
+		if err := f.restart(ctx); err != nil {
+			return fmt.Errorf("read presence: %w", err)
+		}
+	}
+	changes, at, err := f.control.ControlSince(ctx, f.at)
 	if err != nil {
 		return fmt.Errorf("read control stream: %w", err)
 	}
@@ -116,25 +155,52 @@ func (f *follower) read(ctx context.Context) error {
 	return nil
 }
 
-// restart reads presence from the hashes. The end of the stream is read before
-// them, so whatever they don't hold yet comes after it. Seats known already are
-// kept: numbers are never reused, so at worst an event is addressed to nobody.
+// restart reads presence from the hashes, after gateways had time to see that
+// the store lost their announcements: they look every second. If the control
+// stream can't be followed from where we were, it is followed from its end, which
+// is read before the hashes: whatever those don't hold yet comes after it. Seats
+// known already are kept: numbers are never reused, so at worst an event is
+// addressed to nobody.
 func (f *follower) restart(ctx context.Context) error {
+	doubts, at := f.doubts.Load(), f.at
 	epoch, created, err := f.control.Epoch(ctx)
 	if err != nil {
 		return err
 	}
-	first, wiped := f.epoch == "", f.epoch != epoch
-	if created || !first && (wiped || f.doubted.Swap(false)) {
-		f.log.Info("store lost writes or is new; waiting for gateways to announce their seats", "epoch", epoch, "for", f.grace)
-		if err := sleep(ctx, f.grace); err != nil {
+	f.log.Info("reading presence", "epoch", epoch, "store_was_empty", created, "wait_for_gateways", f.grace)
+	if err := f.wait(ctx); err != nil {
+		return err
+	}
+	if f.lost {
+		if at, err = f.control.ControlEnd(ctx); err != nil {
 			return err
 		}
 	}
-	end, err := f.control.ControlEnd(ctx)
-	if err != nil {
+	if err := f.readSeats(ctx); err != nil {
 		return err
 	}
+	if f.lost {
+		// Changes of filters before the end are not read from the stream. While
+		// the filter store is down, matching goes on with what is known, but it
+		// doesn't begin.
+		if err := f.refresh(ctx); err != nil {
+			if f.settled == 0 || ctx.Err() != nil {
+				return fmt.Errorf("read filters: %w", err)
+			}
+			f.log.Warn("filter store can't be read; going on with the filters known", "err", err)
+		}
+	}
+	f.at, f.lost, f.settled = at, false, doubts
+	return nil
+}
+
+func (f *follower) wait(ctx context.Context) error {
+	f.waiting.Store(true)
+	defer f.waiting.Store(false)
+	return sleep(ctx, f.grace)
+}
+
+func (f *follower) readSeats(ctx context.Context) error {
 	gateways, err := f.control.Gateways(ctx)
 	if err != nil {
 		return err
@@ -148,30 +214,17 @@ func (f *follower) restart(ctx context.Context) error {
 			return err
 		}
 	}
-	// Changes of filters before end are not read from the stream. While the
-	// filter store is down, matching goes on with what is known.
-	if err := f.refresh(ctx); err != nil {
-		if first {
-			return fmt.Errorf("read filters: %w", err)
-		}
-		f.log.Warn("filter store can't be read; filters as last known", "err", err)
-	}
-	f.at, f.epoch = end, epoch
-	f.doubted.Store(false)
 	return nil
 }
 
-// doubt is called when a lane is behind what was appended: the store has lost
-// writes, and what gateways announced last may be among them.
-func (f *follower) doubt() { f.doubted.Store(true) }
-
 // expire drops gateways whose presence hash is gone, twice in a row: the hash
 // outlives its gateway by the resume window, and a gateway that lost it to a
-// wiped store announces itself within a heartbeat.
-func (f *follower) expire(ctx context.Context, suspects map[event.Gateway]bool) (map[event.Gateway]bool, error) {
+// wiped store announces itself within a heartbeat. One that announces itself
+// meanwhile is read after this, as only run does both.
+func (f *follower) expire(ctx context.Context) {
 	alive, err := f.control.Gateways(ctx)
 	if err != nil {
-		return suspects, err
+		return // the read that comes next tells
 	}
 	present := make(map[event.Gateway]bool, len(alive))
 	for _, g := range alive {
@@ -181,14 +234,14 @@ func (f *follower) expire(ctx context.Context, suspects map[event.Gateway]bool) 
 	for _, g := range f.routes.knownGateways() {
 		switch {
 		case present[g]:
-		case suspects[g]:
+		case f.suspects[g]:
 			f.log.Info("gateway is gone", "gateway", g.String())
 			f.routes.dropGateway(g)
 		default:
 			missing[g] = true
 		}
 	}
-	return missing, nil
+	f.suspects = missing
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

@@ -2,7 +2,6 @@ package pipeline
 
 import (
 	"strconv"
-	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
@@ -16,9 +15,6 @@ type metrics struct {
 	tombstones            prometheus.Counter
 	appendSeconds         prometheus.Histogram
 	lagEvents             *prometheus.GaugeVec
-
-	mu   sync.Mutex
-	lags map[int32]int64
 }
 
 func newMetrics(reg prometheus.Registerer, r *routes) *metrics {
@@ -46,33 +42,15 @@ func newMetrics(reg prometheus.Registerer, r *routes) *metrics {
 		lagEvents: f.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "kafka_lag_events", Help: "Events in the partition that are not done yet.",
 		}, []string{"partition"}),
-		lags: make(map[int32]int64),
 	}
 }
 
 // lag notes how many events of a partition wait.
 func (m *metrics) lag(partition int32, n int64) {
-	n = max(n, 0)
-	m.lagEvents.WithLabelValues(strconv.Itoa(int(partition))).Set(float64(n))
-	m.mu.Lock()
-	m.lags[partition] = n
-	m.mu.Unlock()
+	m.lagEvents.WithLabelValues(strconv.Itoa(int(partition))).Set(float64(max(n, 0)))
 }
 
 // unassigned forgets a partition that another process works on now.
 func (m *metrics) unassigned(partition int32) {
 	m.lagEvents.DeleteLabelValues(strconv.Itoa(int(partition)))
-	m.mu.Lock()
-	delete(m.lags, partition)
-	m.mu.Unlock()
-}
-
-// behind is the number of events that wait in all partitions.
-func (m *metrics) behind() (n int64) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, l := range m.lags {
-		n += l
-	}
-	return n
 }

@@ -13,6 +13,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,6 +31,7 @@ import (
 
 // Lanes is where matched events go.
 type Lanes interface {
+	Topic(ctx context.Context) (lane.Topic, error)
 	SetTopic(ctx context.Context, t lane.Topic) error
 	Claim(ctx context.Context, p int32, id event.TopicID, start int64) (int64, error)
 	Append(ctx context.Context, a lane.Append) (int64, error)
@@ -54,6 +57,7 @@ type Kafka interface {
 	Ensure(ctx context.Context) (topic.Info, error)
 	Run(ctx context.Context, work func(context.Context, *topic.Partition) error) error
 	OffsetAt(ctx context.Context, partition int32, t time.Time) (int64, error)
+	Ends(ctx context.Context) (map[int32]int64, error)
 }
 
 // DeadLetters takes what is no event.
@@ -69,7 +73,7 @@ type Config struct {
 	MaxEntry      int           // bytes of one lane entry, about; 64 KiB if zero
 	VerifyEvery   time.Duration // an idle partition looks whether the store lost writes; 1 s if zero
 	Reconcile     time.Duration // between two looks for changes in the filter store; 2 s if zero
-	AnnounceGrace time.Duration // for gateways to announce their seats to a store found empty; 2.5 s if zero
+	AnnounceGrace time.Duration // for gateways to see that the store lost their seats; 2.5 s if zero
 }
 
 // refreshTimeout bounds a look for changes in the filter store.
@@ -86,13 +90,13 @@ type Service struct {
 	follower *follower
 	metrics  *metrics
 	log      *slog.Logger
-	topic    lane.Topic // set by load
 
-	refreshMu sync.Mutex // one refresh at a time
-	mark      filter.Mark
+	topic  atomic.Pointer[lane.Topic] // set by load
+	loaded atomic.Bool
 
-	loaded   atomic.Bool
-	lastBeat atomic.Int64 // Unix nanoseconds of the last step that reached the store
+	mu          sync.Mutex
+	mark        filter.Mark
+	assignments map[int32]*assignment
 }
 
 // New returns a Service. It does no I/O: Run does.
@@ -104,9 +108,12 @@ func New(cfg Config, s Store, f Filters, k Kafka, d DeadLetters, reg prometheus.
 	cfg.VerifyEvery = cmp.Or(cfg.VerifyEvery, time.Second)
 	cfg.Reconcile = cmp.Or(cfg.Reconcile, 2*time.Second)
 	cfg.AnnounceGrace = cmp.Or(cfg.AnnounceGrace, 2500*time.Millisecond)
-	svc := &Service{cfg: cfg, lanes: s, filters: f, kafka: k, dead: d, routes: newRoutes(), log: log}
-	svc.follower = newFollower(s, svc.routes, svc.refresh, cfg.AnnounceGrace, log)
+	svc := &Service{
+		cfg: cfg, lanes: s, filters: f, kafka: k, dead: d, routes: newRoutes(), log: log,
+		assignments: make(map[int32]*assignment),
+	}
 	svc.metrics = newMetrics(reg, svc.routes)
+	svc.follower = newFollower(s, svc.routes, svc.refresh, cfg.AnnounceGrace, svc.metrics.redisFailures, log)
 	return svc
 }
 
@@ -123,7 +130,6 @@ func (s *Service) Run(ctx context.Context) error {
 	g.Go(func() error { return s.follower.run(ctx) })
 	g.Go(func() error { return s.kafka.Run(ctx, s.work) })
 	g.Go(func() error { return s.reconcile(ctx) })
-	g.Go(func() error { return s.watchGateways(ctx) })
 	return g.Wait()
 }
 
@@ -134,8 +140,8 @@ func (s *Service) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.topic = lane.Topic{ID: info.ID, Partitions: info.Partitions}
-	s.retry(ctx, "announce the topic", func() error { return s.lanes.SetTopic(ctx, s.topic) })
+	s.topic.Store(&lane.Topic{ID: info.ID, Partitions: info.Partitions})
+	s.retry(ctx, "announce the topic", func() error { return s.announce(ctx, 0) })
 	began := time.Now()
 	s.retry(ctx, "load filters", func() error { return s.loadFilters(ctx) })
 	if ctx.Err() == nil {
@@ -144,6 +150,35 @@ func (s *Service) load(ctx context.Context) error {
 		s.loaded.Store(true)
 	}
 	return ctx.Err()
+}
+
+// announce tells the gateways of the topic, unless they know. It is called for
+// each partition that is taken up, since a store that was wiped has to be told
+// again, and partitions may have been added.
+func (s *Service) announce(ctx context.Context, partition int32) error {
+	ours := s.topic.Load()
+	if partition >= ours.Partitions {
+		info, err := s.kafka.Ensure(ctx)
+		if err != nil {
+			return err
+		}
+		if info.ID != ours.ID || partition >= info.Partitions {
+			return fmt.Errorf("partition %d is not one of the topic that this process started with", partition)
+		}
+		ours = &lane.Topic{ID: info.ID, Partitions: info.Partitions}
+		s.log.Warn("topic has more partitions than before", "partitions", ours.Partitions)
+		s.topic.Store(ours)
+	}
+	// Another process may know of more partitions: only the first word and more
+	// of them count.
+	known, err := s.lanes.Topic(ctx)
+	if err == nil && known.ID == ours.ID && known.Partitions >= ours.Partitions {
+		return nil
+	}
+	if err != nil && !errors.Is(err, lane.ErrNoTopic) {
+		return err
+	}
+	return s.lanes.SetTopic(ctx, *ours)
 }
 
 // retry tries until it works or ctx ends.
@@ -160,8 +195,8 @@ func (s *Service) retry(ctx context.Context, what string, try func() error) {
 	}
 }
 
-// loadFilters reads all filters. Those known before that the store does not have
-// any more are dropped.
+// loadFilters reads all filters, however long it takes. Those known before that
+// the store does not have any more are dropped.
 func (s *Service) loadFilters(ctx context.Context) error {
 	stale := s.routes.filterIDs()
 	mark, err := s.filters.Load(ctx, func(f filter.Filter) error {
@@ -173,29 +208,33 @@ func (s *Service) loadFilters(ctx context.Context) error {
 		return err
 	}
 	s.routes.dropFilters(stale)
-	s.mark = mark
+	s.setMark(mark)
 	return nil
 }
 
-// refresh brings in the filters that changed in the store.
+// refresh brings in the filters that changed in the store. Of two at the same
+// time, both do no more than repeat what the other did.
 func (s *Service) refresh(ctx context.Context) error {
-	s.refreshMu.Lock()
-	defer s.refreshMu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, refreshTimeout)
 	defer cancel()
-	mark, err := s.filters.ChangesSince(ctx, s.mark, func(c filter.Change) error {
+	s.mu.Lock()
+	mark := s.mark
+	s.mu.Unlock()
+	mark, err := s.filters.ChangesSince(ctx, mark, func(c filter.Change) error {
 		s.routes.setFilter(c)
 		return nil
 	})
-	if errors.Is(err, filter.ErrMarkLost) {
-		s.log.Warn("filter store has forgotten what changed; loading all filters again")
-		return s.loadFilters(ctx)
-	}
 	if err != nil {
 		return err
 	}
-	s.mark = mark
+	s.setMark(mark)
 	return nil
+}
+
+func (s *Service) setMark(m filter.Mark) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mark = m
 }
 
 // reconcile heals what an API process that died between its commit and its
@@ -204,6 +243,10 @@ func (s *Service) reconcile(ctx context.Context) error {
 	down := false
 	for sleep(ctx, s.cfg.Reconcile) == nil {
 		err := s.refresh(ctx)
+		if errors.Is(err, filter.ErrMarkLost) {
+			s.log.Warn("filter store has forgotten what changed; loading all filters again")
+			err = s.loadFilters(ctx)
+		}
 		if ctx.Err() != nil {
 			break
 		}
@@ -218,17 +261,6 @@ func (s *Service) reconcile(ctx context.Context) error {
 	return nil
 }
 
-// watchGateways drops gateways that are gone for good.
-func (s *Service) watchGateways(ctx context.Context) error {
-	var suspects map[event.Gateway]bool
-	for sleep(ctx, 30*time.Second) == nil {
-		suspects, _ = s.follower.expire(ctx, suspects) // the workers report a store that is down
-	}
-	return nil
-}
-
-func (s *Service) beat() { s.lastBeat.Store(time.Now().UnixNano()) }
-
 // Ready tells why the service does not do its work, or nil.
 func (s *Service) Ready(ctx context.Context) error {
 	if !s.loaded.Load() {
@@ -237,10 +269,20 @@ func (s *Service) Ready(ctx context.Context) error {
 	if _, err := s.follower.sync(ctx); err != nil {
 		return err
 	}
-	if n := s.metrics.behind(); n > 0 {
-		last := time.Unix(0, s.lastBeat.Load())
-		if idle := time.Since(last); idle > 5*time.Second {
-			return fmt.Errorf("%d events wait, and none was appended for %s", n, idle.Round(time.Second))
+	s.mu.Lock()
+	all := slices.SortedFunc(maps.Values(s.assignments), func(a, b *assignment) int { return cmp.Compare(a.part.ID, b.part.ID) })
+	s.mu.Unlock()
+	before := make([]int64, len(all))
+	for i, a := range all {
+		before[i] = a.position()
+	}
+	ends, err := s.kafka.Ends(ctx)
+	if err != nil {
+		return err
+	}
+	for i, a := range all {
+		if err := a.check(before[i], ends[a.part.ID], time.Now()); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -18,6 +18,8 @@ type routes struct {
 	index   *filter.Index
 	filters map[filter.ID]*known
 	owned   map[string][]filter.ID // by subscriber: the filters that are not deleted
+	live    int                    // filters that are not deleted
+	tombs   []tomb                 // of deleted filters, by time
 
 	slots    map[string]filter.Slot
 	active   []subscriber // by slot
@@ -29,8 +31,12 @@ type routes struct {
 // that arrives late from bringing the filter back.
 type known struct {
 	filter.Filter
-	deleted   bool
-	deletedAt time.Time
+	deleted bool
+}
+
+type tomb struct {
+	id filter.ID
+	at time.Time
 }
 
 type subscriber struct {
@@ -65,12 +71,14 @@ func (r *routes) setFilterLocked(c filter.Change) {
 	if old != nil && !old.deleted {
 		r.disownLocked(&old.Filter)
 	}
-	now := &known{Filter: c.Filter, deleted: c.Deleted}
-	r.filters[c.ID] = now
 	if c.Deleted {
-		now.deletedAt = time.Now()
+		r.filters[c.ID] = &known{Filter: filter.Filter{ID: c.ID, Revision: c.Revision}, deleted: true}
+		r.tombs = append(r.tombs, tomb{c.ID, time.Now()})
 		return
 	}
+	now := &known{Filter: c.Filter}
+	r.filters[c.ID] = now
+	r.live++
 	r.owned[c.SubscriberID] = append(r.owned[c.SubscriberID], c.ID)
 	if slot, ok := r.slots[c.SubscriberID]; ok {
 		r.index.Add(&now.Filter, slot)
@@ -79,6 +87,7 @@ func (r *routes) setFilterLocked(c filter.Change) {
 
 func (r *routes) disownLocked(f *filter.Filter) {
 	r.index.Remove(f.ID)
+	r.live--
 	rest := slices.DeleteFunc(r.owned[f.SubscriberID], func(id filter.ID) bool { return id == f.ID })
 	if len(rest) == 0 {
 		delete(r.owned, f.SubscriberID)
@@ -116,11 +125,13 @@ func (r *routes) dropFilters(ids map[filter.ID]bool) {
 func (r *routes) prune(before time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for id, f := range r.filters {
-		if f.deleted && f.deletedAt.Before(before) {
-			delete(r.filters, id)
+	n := 0
+	for ; n < len(r.tombs) && r.tombs[n].at.Before(before); n++ {
+		if f := r.filters[r.tombs[n].id]; f != nil && f.deleted {
+			delete(r.filters, f.ID)
 		}
 	}
+	r.tombs = slices.Delete(r.tombs, 0, n)
 }
 
 // apply applies changes of the control stream, in order.
@@ -234,10 +245,7 @@ func (r *routes) knownGateways() []event.Gateway {
 func (r *routes) counts() (active, filters, indexed int) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	for _, ids := range r.owned {
-		filters += len(ids)
-	}
-	return len(r.slots), filters, r.index.Len()
+	return len(r.slots), r.live, r.index.Len()
 }
 
 // resolver finds the recipients of events and owns the memory of the result.

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -18,70 +19,119 @@ import (
 // partition is done; an error ends the worker, and the next one asks again.
 type worker struct {
 	*Service
-	part     *topic.Partition
+	*assignment
 	log      *slog.Logger
 	next     int64 // every offset below is done
+	claimed  bool  // next is known
 	decoder  event.Decoder
 	resolver *resolver
 	packer   lane.Packer
-	marks    []mark // ascending
-	bytes    int64  // appended so far
 }
 
-// mark remembers how far a partition was at a time, for trimming.
-type mark struct {
-	at    time.Time
-	next  int64
-	bytes int64
-}
+// errRefused reports that the lane is where we left it, but was written with more
+// of the control stream applied than we had: whoever did that has the partition
+// now, or the control stream has lost its end.
+var errRefused = errors.New("lane refuses us: it was written with later changes of routing applied")
 
-// work is called for each assigned partition.
+// work is called for each assigned partition, and again when it has failed.
 func (s *Service) work(ctx context.Context, p *topic.Partition) error {
 	w := &worker{
-		Service: s, part: p, log: s.log.With("lane", p.ID), resolver: s.routes.newResolver(),
+		Service: s, assignment: s.assigned(ctx, p), log: s.log.With("lane", p.ID), resolver: s.routes.newResolver(),
 	}
+	err := w.run(ctx)
+	if ctx.Err() != nil {
+		return nil
+	}
+	w.failed(err)
+	return err
+}
+
+func (w *worker) run(ctx context.Context) error {
 	if err := w.claim(ctx); err != nil {
 		return err
 	}
-	defer s.metrics.unassigned(p.ID)
 	w.log.Debug("partition assigned", "pos", w.next)
-	for ctx.Err() == nil {
-		records, err := p.Next(ctx, s.cfg.VerifyEvery)
+	for {
+		records, err := w.part.Next(ctx, w.cfg.VerifyEvery)
 		if err != nil {
-			break // ctx ended
+			return err // ctx ended
 		}
 		began := time.Now()
-		if err := w.step(ctx, records); err != nil && ctx.Err() == nil {
+		if err := w.step(ctx, records); err != nil {
 			return err
 		}
+		w.metrics.lag(w.part.ID, w.part.HighWatermark()-w.next)
 		if len(records) > 0 {
 			// Records that come while we wait share the next entry. The first
 			// after a pause finds nobody waiting and goes at once.
-			sleep(ctx, s.cfg.Interval-time.Since(began))
+			sleep(ctx, w.cfg.Interval-time.Since(began))
 		}
 	}
-	return nil
 }
 
 // claim asks Redis how far the partition is done and reads on from there. A
-// store that knows nothing of it is filled from the retention window on.
+// store that knows nothing of it is filled from the retention window on, or from
+// where we were if that is earlier.
 func (w *worker) claim(ctx context.Context) error {
-	if _, err := w.follower.sync(ctx); err != nil {
+	at, err := w.follower.sync(ctx)
+	if err != nil {
 		return err
 	}
-	start, err := w.kafka.OffsetAt(ctx, w.part.ID, time.Now().Add(-w.cfg.Retention))
+	window, err := w.kafka.OffsetAt(ctx, w.part.ID, time.Now().Add(-w.cfg.Retention))
 	if err != nil {
 		return fmt.Errorf("find the offset of the retention window: %w", err)
 	}
-	next, err := w.lanes.Claim(ctx, w.part.ID, w.topic.ID, start)
+	oldest, err := w.kafka.OffsetAt(ctx, w.part.ID, time.UnixMilli(0))
 	if err != nil {
-		w.metrics.redisFailures.Inc()
-		return fmt.Errorf("claim lane: %w", err)
+		return fmt.Errorf("find the oldest offset: %w", err)
 	}
-	w.next = next
-	w.marks = append(w.marks[:0], mark{at: time.Now(), next: next, bytes: w.bytes})
-	w.part.SeekTo(next)
+	start := window
+	if w.claimed {
+		start = min(window, w.next)
+	}
+	if err := w.announce(ctx, w.part.ID); err != nil {
+		return w.storeFailed("announce the topic", err)
+	}
+	next, err := w.lanes.Claim(ctx, w.part.ID, w.topic.Load().ID, start)
+	if err != nil {
+		return w.storeFailed("claim lane", err)
+	}
+	w.next, w.claimed = next, true
+	w.trim.begin(time.Now(), window, next)
+	if next < oldest {
+		if err := w.skip(ctx, oldest, at); err != nil {
+			return err
+		}
+	}
+	w.part.SeekTo(w.next)
 	return nil
+}
+
+// skip gives up the events that Kafka does not have any more. The lane is
+// complete only from there on, which tells readers of the gap.
+func (w *worker) skip(ctx context.Context, oldest int64, at lane.ControlID) error {
+	w.log.Error("Kafka's retention has passed the position: events are lost", "pos", w.next, "oldest", oldest, "lost", oldest-w.next)
+	got, err := w.lanes.Append(ctx, lane.Append{
+		Partition: w.part.ID, Topic: w.topic.Load().ID, Expect: w.next, Next: oldest, TrimBefore: oldest, Synced: at,
+	})
+	if err != nil {
+		return w.storeFailed("append to lane", err)
+	}
+	if got != oldest {
+		return fmt.Errorf("lane moved to %d while it was claimed at %d", got, w.next)
+	}
+	w.next = oldest
+	return nil
+}
+
+// storeFailed is what follows from a call to the store that failed: it may have
+// gone down, and come back without what was written last.
+func (w *worker) storeFailed(doing string, err error) error {
+	w.metrics.redisFailures.Inc()
+	if !errors.Is(err, lane.ErrFull) {
+		w.follower.doubt()
+	}
+	return fmt.Errorf("%s: %w", doing, err)
 }
 
 // step matches records and appends what matched. Without records it verifies
@@ -92,52 +142,50 @@ func (w *worker) step(ctx context.Context, records []*kgo.Record) error {
 	if err != nil {
 		return err
 	}
-	if len(records) == 0 {
-		_, err := w.append(ctx, w.next, at)
-		return err
-	}
 	w.packer.Reset()
+	next := w.next
 	for _, r := range records {
-		if r.Offset < w.next {
+		if r.Offset < next {
 			continue
 		}
 		if err := w.add(ctx, r); err != nil {
+			if next > w.next { // what came before it need not wait
+				_, aerr := w.append(ctx, next, at)
+				err = errors.Join(err, aerr)
+			}
 			return err
 		}
+		next = r.Offset + 1
 		if w.packer.Len() >= w.cfg.MaxEntry {
-			if ok, err := w.append(ctx, r.Offset+1, at); err != nil || !ok {
+			if ok, err := w.append(ctx, next, at); err != nil || !ok {
 				return err
 			}
 		}
 	}
-	last := records[len(records)-1].Offset + 1
-	if last > w.next {
-		if ok, err := w.append(ctx, last, at); err != nil || !ok {
-			return err
-		}
+	if next > w.next || len(records) == 0 {
+		_, err = w.append(ctx, next, at)
 	}
-	w.metrics.lag(w.part.ID, w.part.HighWatermark()-w.next)
-	return nil
+	return err
 }
 
 // add matches one record. What is no event goes to the dead-letter topic, and
 // is done only when that has it.
 func (w *worker) add(ctx context.Context, r *kgo.Record) error {
 	w.metrics.read.Inc()
-	if r.Value == nil {
+	data, err := topic.Value(r)
+	if errors.Is(err, topic.ErrTombstone) {
 		w.metrics.tombstones.Inc()
 		return nil
 	}
-	data, err := topic.Value(r)
 	var ev *event.Event
 	if err == nil {
 		ev, err = w.decoder.Decode(data)
 	}
 	if err != nil {
-		w.metrics.deadLetters.Inc()
 		if err := w.dead.DeadLetter(ctx, r, "decode", err); err != nil {
-			return fmt.Errorf("dead-letter offset %d: %w", r.Offset, err)
+			return fmt.Errorf("dead letter of offset %d: %w", r.Offset, err)
 		}
+		w.metrics.deadLetters.Inc()
 		return nil
 	}
 	w.routes.mu.RLock()
@@ -156,54 +204,32 @@ func (w *worker) add(ctx context.Context, r *kgo.Record) error {
 // where the store is.
 func (w *worker) append(ctx context.Context, next int64, at lane.ControlID) (ok bool, err error) {
 	a := lane.Append{
-		Partition: w.part.ID, Topic: w.topic.ID,
-		Expect: w.next, Next: next, TrimBefore: w.trimBefore(), Synced: at,
+		Partition: w.part.ID, Topic: w.topic.Load().ID,
+		Expect: w.next, Next: next, TrimBefore: w.trim.before(time.Now(), w.next), Synced: at,
 	}
 	if w.packer.Count() > 0 {
 		a.Entry, a.Last = w.packer.Bytes(), w.packer.Last()
 	}
 	began := time.Now()
 	got, err := w.lanes.Append(ctx, a)
-	if err != nil {
-		w.metrics.redisFailures.Inc()
-		return false, fmt.Errorf("append to lane: %w", err)
-	}
-	if got != next {
+	switch {
+	case err != nil:
+		return false, w.storeFailed("append to lane", err)
+	case got == next:
+	case got == w.next:
+		return false, errRefused
+	default:
 		w.log.Warn("lane is not where it was left; going on from there", "pos", w.next, "found", got)
 		if got < w.next {
 			w.follower.doubt()
 		}
-		w.packer.Reset()
 		return false, w.claim(ctx)
 	}
 	w.metrics.appendSeconds.Observe(time.Since(began).Seconds())
-	w.bytes += int64(len(a.Entry))
+	w.trim.appended(len(a.Entry))
 	w.packer.Reset()
 	w.next = next
 	w.part.Done(next)
-	w.beat()
+	w.done(next)
 	return true, nil
-}
-
-// trimBefore returns the offset below which the lane may be trimmed: what is
-// older than the retention, and what exceeds the cap in bytes.
-func (w *worker) trimBefore() int64 {
-	const grain = 10 * time.Second
-	now := time.Now()
-	if now.Sub(w.marks[len(w.marks)-1].at) >= min(grain, w.cfg.Retention/10) {
-		w.marks = append(w.marks, mark{at: now, next: w.next, bytes: w.bytes})
-	}
-	n := 0 // marks that are past retention, but for the newest of them
-	for n+1 < len(w.marks) && w.expired(w.marks[n+1], now) {
-		n++
-	}
-	w.marks = w.marks[n:]
-	if w.expired(w.marks[0], now) {
-		return w.marks[0].next
-	}
-	return 0
-}
-
-func (w *worker) expired(m mark, now time.Time) bool {
-	return now.Sub(m.at) > w.cfg.Retention || w.bytes-m.bytes > w.cfg.MaxLaneBytes
 }

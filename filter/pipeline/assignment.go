@@ -1,0 +1,104 @@
+package pipeline
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"eventstream/topic"
+)
+
+// assignment is what is known of a partition while it is assigned to us, over
+// all failures of its worker.
+type assignment struct {
+	part *topic.Partition
+	trim trimmer // only the worker uses it
+
+	mu      sync.Mutex
+	next    int64     // every offset below is done
+	moved   time.Time // when next last moved
+	waiting int64     // end of the partition when that was first looked at since then; -1 if not yet
+	stepped time.Time // when the worker last did its work
+	err     error     // why it could not do so since
+}
+
+// assigned returns the assignment of a partition, a new one if it has just come
+// to us. It is forgotten when ctx ends, which is when the partition goes away.
+func (s *Service) assigned(ctx context.Context, p *topic.Partition) *assignment {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if a := s.assignments[p.ID]; a != nil && a.part == p {
+		return a
+	}
+	now := time.Now()
+	a := &assignment{
+		part: p, moved: now, stepped: now, waiting: -1,
+		trim: trimmer{retention: s.cfg.Retention, maxBytes: s.cfg.MaxLaneBytes},
+	}
+	s.assignments[p.ID] = a
+	context.AfterFunc(ctx, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.assignments[p.ID] == a {
+			delete(s.assignments, p.ID)
+			s.metrics.unassigned(p.ID)
+		}
+	})
+	return a
+}
+
+// done notes that the worker did its work, and that the partition is at next.
+func (a *assignment) done(next int64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := time.Now()
+	if next != a.next {
+		a.next, a.moved, a.waiting = next, now, -1
+	}
+	a.stepped, a.err = now, nil
+}
+
+// failed notes why the worker can't do its work.
+func (a *assignment) failed(err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.err = err
+}
+
+func (a *assignment) position() int64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.next
+}
+
+// stall is how long a partition may stand still before that is a reason not to be
+// ready.
+const stall = 5 * time.Second
+
+// check tells what is wrong with the partition. The log ended at end after the
+// partition had come to next.
+//
+// That the log goes on after next is not yet wrong: the offsets may be those of
+// transactions' marks, or of records that are gone. But it doesn't grow without
+// new records.
+func (a *assignment) check(next, end int64, now time.Time) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if idle := now.Sub(a.stepped); idle > stall {
+		if a.err != nil {
+			return fmt.Errorf("partition %d stands still for %s: %w", a.part.ID, idle.Round(time.Second), a.err)
+		}
+		return fmt.Errorf("partition %d stands still for %s", a.part.ID, idle.Round(time.Second))
+	}
+	if end < next {
+		return fmt.Errorf("partition %d ends at %d in Kafka, before the position %d: Kafka lost records, and new ones with offsets below are taken for done", a.part.ID, end, next)
+	}
+	if a.waiting < 0 {
+		a.waiting = end
+	}
+	if idle := now.Sub(a.moved); end > a.waiting && idle > stall {
+		return fmt.Errorf("partition %d: events wait at %d, and none was done for %s", a.part.ID, a.next, idle.Round(time.Second))
+	}
+	return nil
+}
