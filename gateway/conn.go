@@ -17,7 +17,9 @@ type conn struct {
 	shard      *shard
 	sock       socket // set before the conn is opened, never after
 
+	opened  atomic.Bool  // the handshake is answered, or about to be
 	unsent  atomic.Int64 // bytes accepted by the socket and not taken by the kernel yet
+	answers atomic.Int64 // of these, at most so many are answers to the client
 	stalled atomic.Bool  // the worker waits for unsent to become 0
 	heard   atomic.Int64 // when something last came from the client, Unix seconds
 
@@ -35,7 +37,8 @@ type conn struct {
 	closeBy      int64         // when it is to be cut off, Unix seconds; 0 if it is not closing
 
 	// poller
-	in *inbound
+	in   *inbound
+	deaf bool // the connection is failed, or the client said goodbye
 }
 
 type state uint8
@@ -51,6 +54,13 @@ const (
 // opening is what a conn needs only until its hello.
 type opening struct {
 	from []int64 // positions when the conn became known to the shard
+	end  *ending // it is to be closed right after its hello; nil if not
+}
+
+// ending is a close frame's content.
+type ending struct {
+	code   int
+	reason string
 }
 
 // resume is what a conn keeps of the connection that it goes on from, until
@@ -59,6 +69,7 @@ type resume struct {
 	old  event.Address
 	from []int64        // events below are not wanted: the client has them
 	join lane.ControlID // when our own seat was announced
+	stop func()         // ends the replay
 }
 
 // message is one event, encoded once for all its recipients.
@@ -80,7 +91,11 @@ func (c *conn) written(n int) {
 	if c.stalled.Load() {
 		c.heard.Store(time.Now().Unix()) // slow, but alive
 	}
-	if c.unsent.Add(int64(-n)) == 0 && c.stalled.CompareAndSwap(true, false) {
+	if c.unsent.Add(int64(-n)) > 0 {
+		return
+	}
+	c.answers.Store(0)
+	if c.stalled.CompareAndSwap(true, false) {
 		c.shard.drained(c)
 	}
 }
@@ -98,13 +113,12 @@ func (c *conn) stall() bool {
 	return true
 }
 
-// maxControlUnsent is how much a client may leave unread and still have its
-// pings answered.
-const maxControlUnsent = 64 << 10
+// maxAnswers bounds the bytes of answers that a client may leave unread.
+const maxAnswers = 64 << 10
 
 // answer writes a small frame from the poller's side.
 func (c *conn) answer(frame []byte) {
-	if c.unsent.Load() > maxControlUnsent {
+	if c.unsent.Load() > 0 && c.answers.Add(int64(len(frame))) > maxAnswers {
 		c.sock.Close() // it asks and does not read
 		return
 	}
@@ -113,12 +127,18 @@ func (c *conn) answer(frame []byte) {
 
 // received handles bytes from the client. It runs on a poller.
 func (c *conn) received(b []byte, limit int) {
+	if !c.opened.Load() {
+		c.sock.Close() // RFC 6455 section 4.1: nothing before the handshake is answered
+		return
+	}
 	c.heard.Store(time.Now().Unix())
+	if c.deaf {
+		return
+	}
 	var err *protocolError
 	if c.in, err = c.in.feed(b, limit, c.message); err != nil {
-		c.in = nil
-		c.write(closeFrame(err.code, err.reason))
-		c.sock.Close()
+		c.in, c.deaf = nil, true
+		c.shard.post(post{conn: c, what: verbEnd, ending: ending{err.code, err.reason}, bye: err.bye})
 	}
 }
 
@@ -131,9 +151,9 @@ func (c *conn) message(op byte, payload []byte) *protocolError {
 		if err != nil {
 			return err
 		}
-		return &protocolError{code, ""} // the close is answered with the same code
+		return &protocolError{code: code, bye: true} // answered with the same code
 	case opBinary:
-		return &protocolError{closeUnsupported, "binary messages are not understood"}
+		return &protocolError{code: closeUnsupported, reason: "binary messages are not understood"}
 	case opText:
 		if _, err := wire.ParseRequest(payload); err != nil {
 			c.answer(newFrame(opText, wire.AppendError(nil, "bad_message", err.Error())))

@@ -32,10 +32,11 @@ const (
 	closeTooBig      = 1009
 )
 
-// protocolError says why a connection is failed.
+// protocolError says why a connection ends.
 type protocolError struct {
 	code   int
 	reason string
+	bye    bool // no error: the client closes
 }
 
 func (e *protocolError) Error() string { return e.reason }
@@ -48,7 +49,7 @@ type frame struct {
 }
 
 // parseFrame takes the first frame off b and unmasks it in place. n is its
-// length, 0 if b holds only a part of it. limit bounds the payload.
+// length, 0 if b holds only a part of it. limit bounds the payload of data.
 func parseFrame(b []byte, limit int) (f frame, n int, err *protocolError) {
 	if len(b) < 2 {
 		return f, 0, nil
@@ -70,8 +71,8 @@ func parseFrame(b []byte, limit int) (f frame, n int, err *protocolError) {
 		}
 		size = binary.BigEndian.Uint64(b[2:])
 	}
-	if size > uint64(limit) {
-		return f, 0, &protocolError{closeTooBig, "message too big"}
+	if f.op < opClose && size > uint64(limit) {
+		return f, 0, &protocolError{code: closeTooBig, reason: "message too big"}
 	}
 	n = head + 4 + int(size)
 	if len(b) < n {
@@ -86,13 +87,13 @@ func checkHeader(b []byte, f frame, size uint64) *protocolError {
 	control := f.op&0x8 != 0
 	switch {
 	case b[0]&0x70 != 0:
-		return &protocolError{closeProtocol, "reserved bit set"}
+		return &protocolError{code: closeProtocol, reason: "reserved bit set"}
 	case f.op > opBinary && f.op < opClose || f.op > opPong:
-		return &protocolError{closeProtocol, "unknown opcode"}
+		return &protocolError{code: closeProtocol, reason: "unknown opcode"}
 	case b[1]&maskBit == 0:
-		return &protocolError{closeProtocol, "frame is not masked"}
+		return &protocolError{code: closeProtocol, reason: "frame is not masked"}
 	case control && (!f.fin || size > maxControl):
-		return &protocolError{closeProtocol, "control frame fragmented or too long"}
+		return &protocolError{code: closeProtocol, reason: "control frame fragmented or too long"}
 	}
 	return nil
 }
@@ -121,7 +122,7 @@ type inbound struct {
 // returns what has to be kept for the next call, or nil.
 func (in *inbound) feed(b []byte, limit int, on func(op byte, payload []byte) *protocolError) (*inbound, *protocolError) {
 	if in == nil {
-		in = &inbound{} // stays on the stack's cost unless something is left
+		in = &inbound{}
 	}
 	if len(in.bytes) > 0 {
 		in.bytes = append(in.bytes, b...)
@@ -152,9 +153,9 @@ func (in *inbound) frame(f frame, on func(op byte, payload []byte) *protocolErro
 	case f.op >= opClose:
 		return on(f.op, f.payload)
 	case f.op == opContinuation && in.op == 0:
-		return &protocolError{closeProtocol, "continuation of nothing"}
+		return &protocolError{code: closeProtocol, reason: "continuation of nothing"}
 	case f.op != opContinuation && in.op != 0:
-		return &protocolError{closeProtocol, "new message inside a fragmented one"}
+		return &protocolError{code: closeProtocol, reason: "new message inside a fragmented one"}
 	case f.fin && in.op == 0:
 		return data(f.op, f.payload, on)
 	}
@@ -172,7 +173,7 @@ func (in *inbound) frame(f frame, on func(op byte, payload []byte) *protocolErro
 
 func data(op byte, payload []byte, on func(op byte, payload []byte) *protocolError) *protocolError {
 	if op == opText && !utf8.Valid(payload) {
-		return &protocolError{closeInvalidData, "text is not valid UTF-8"}
+		return &protocolError{code: closeInvalidData, reason: "text is not valid UTF-8"}
 	}
 	return on(op, payload)
 }
@@ -184,14 +185,14 @@ func closeStatus(payload []byte) (code int, err *protocolError) {
 		return closeNoStatus, nil
 	}
 	if len(payload) == 1 {
-		return 0, &protocolError{closeProtocol, "close frame of one byte"}
+		return 0, &protocolError{code: closeProtocol, reason: "close frame of one byte"}
 	}
 	code = int(binary.BigEndian.Uint16(payload))
 	switch {
 	case code < 1000, code >= 1004 && code <= 1006, code >= 1015 && code < 3000, code >= 5000:
-		return 0, &protocolError{closeProtocol, "close code not allowed"}
+		return 0, &protocolError{code: closeProtocol, reason: "close code not allowed"}
 	case !utf8.Valid(payload[2:]):
-		return 0, &protocolError{closeInvalidData, "close reason is not valid UTF-8"}
+		return 0, &protocolError{code: closeInvalidData, reason: "close reason is not valid UTF-8"}
 	}
 	return code, nil
 }

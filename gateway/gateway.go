@@ -185,7 +185,7 @@ var errTopicChanged = errors.New("the topic was made anew or its partitions chan
 func (g *Gateway) watchTopic(ctx context.Context) error {
 	for sleep(ctx, 5*time.Second) == nil {
 		if t, err := g.lanes.Topic(ctx); err == nil && t != *g.topic.Load() {
-			g.closeAll(wire.CloseDrain, "the topic changed; reconnect")
+			g.drain()
 			return errTopicChanged
 		}
 	}
@@ -211,7 +211,7 @@ func (g *Gateway) drain() {
 
 func (g *Gateway) closeAll(code int, reason string) {
 	for _, s := range g.shards {
-		s.post(post{what: verbCloseAll, code: code, reason: reason})
+		s.post(post{what: verbCloseAll, ending: ending{code, reason}})
 	}
 }
 
@@ -223,7 +223,7 @@ func (g *Gateway) unready() string {
 	if age := g.reader.age(); age > 5*time.Second {
 		return fmt.Sprintf("the lanes have not answered for %s", age.Round(time.Second))
 	}
-	return ""
+	return g.presence.unready()
 }
 
 // Ready tells why the gateway takes no connections, or nil.
@@ -243,7 +243,7 @@ func (g *Gateway) Ready(context.Context) error {
 // Handler serves /ws.
 func (g *Gateway) Handler() http.Handler { return http.HandlerFunc(g.serveWS) }
 
-func (g *Gateway) heartbeatSeconds() int { return int(g.cfg.Heartbeat / time.Second) }
+func (g *Gateway) heartbeatSeconds() int { return max(1, int(g.cfg.Heartbeat/time.Second)) }
 
 // data, written and closed are called by the pollers.
 

@@ -1,14 +1,12 @@
 package gateway
 
 import (
-	"bufio"
 	"context"
 	"crypto/sha1"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -87,16 +85,17 @@ func (g *Gateway) upgrade(w http.ResponseWriter, r *http.Request) *refusal {
 	defer g.admitted.Done()
 	ctx, cancel := context.WithTimeout(r.Context(), storeTimeout)
 	defer cancel()
-	j, err := g.join(ctx, ask)
+	e, err := g.join(ctx, ask)
 	if err != nil {
-		return unavailable("the connection can't be announced now: %v", err)
+		g.log.Debug("join failed", "err", err)
+		return unavailable("the store does not take the connection now; try again")
 	}
-	if err := g.takeOver(w, j.conn, key); err != nil {
-		j.conn.shard.post(post{conn: j.conn, what: verbClosed})
+	if err := g.takeOver(w, e.conn); err != nil {
+		e.conn.shard.post(post{conn: e.conn, what: verbClosed})
 		g.log.Debug("upgrade failed", "err", err)
 		return nil // nobody is there to be told
 	}
-	g.welcome(j)
+	g.welcome(e, switching(key))
 	return nil
 }
 
@@ -188,20 +187,21 @@ func (g *Gateway) checkOrigin(r *http.Request) *refusal {
 	return &refusal{status: http.StatusForbidden, code: "origin_not_allowed", detail: fmt.Sprintf("origin %.100q is not allowed here; the operator can allow it", origin)}
 }
 
-// admit counts a handshake in, if the gateway can take the connection. The
-// caller calls admitted.Done.
+// admit counts a handshake and its connection in, if the gateway can take it.
+// The caller calls admitted.Done; join counts the connection out.
 func (g *Gateway) admit() *refusal {
+	g.admitMu.Lock()
+	defer g.admitMu.Unlock()
+	if g.draining {
+		return unavailable("this gateway is stopping")
+	}
 	if reason := g.unready(); reason != "" {
 		return unavailable("%s", reason)
 	}
 	if g.open.Load() >= int64(g.cfg.MaxConns) {
 		return unavailable("this gateway has its limit of %d connections", g.cfg.MaxConns)
 	}
-	g.admitMu.Lock()
-	defer g.admitMu.Unlock()
-	if g.draining {
-		return unavailable("this gateway is stopping")
-	}
+	g.open.Add(1)
 	g.admitted.Add(1)
 	return nil
 }
@@ -211,32 +211,37 @@ type entrance struct {
 	conn   *conn
 	ask    ask
 	at     lane.ControlID
-	gap    string        // reason, if the cursor can't be resumed in full
-	old    event.Address // resumed from
-	from   []int64       // where it goes on, by partition; nil if it does not resume
-	replay []span        // to be sent before what is live
+	gap    string          // reason, if the cursor can't be resumed in full
+	ctx    context.Context // of the replay: ends with the connection
+	old    event.Address   // resumed from
+	from   []int64         // where it goes on, by partition; nil if it does not resume
+	replay []span          // to be sent before what is live
 }
 
-// join announces a seat for the client.
+// join announces a seat for the client. If it fails, the connection is counted
+// out.
 func (g *Gateway) join(ctx context.Context, a ask) (*entrance, error) {
-	e := &entrance{ask: a}
 	c := &conn{subscriber: a.subscriber, last: event.ID{Partition: -1}}
-	e.conn = c
+	e := &entrance{conn: c, ask: a}
+	var err error
 	if a.cursor != nil {
-		var err error
-		if c.resume, e.gap, err = g.resumable(ctx, a); err != nil {
-			return nil, err
-		}
+		c.resume, e.gap, err = g.resumable(ctx, a)
+	}
+	if err == nil {
+		c.seat, err = g.presence.reserve(a.subscriber)
+	}
+	if err != nil {
+		g.open.Add(-1)
+		return nil, err
 	}
 	if c.resume != nil {
 		e.old = c.resume.old
+		e.ctx, c.resume.stop = context.WithCancel(g.replayCtx)
 	}
-	g.open.Add(1) // until the shard removes it
 	c.heard.Store(time.Now().Unix())
-	c.seat = g.presence.reserve(a.subscriber)
 	c.shard = g.shards[int(c.seat)%len(g.shards)]
-	live := g.reader.join(c)
-	at, err := g.presence.announce(ctx, lane.Seated{Seat: c.seat, Subscriber: a.subscriber})
+	live := g.reader.join(c) // from here on the shard counts it out
+	e.at, err = g.presence.announce(ctx, lane.Seated{Seat: c.seat, Subscriber: a.subscriber})
 	if err == nil && c.resume != nil {
 		err = g.plan(ctx, e, live)
 	}
@@ -244,34 +249,27 @@ func (g *Gateway) join(ctx context.Context, a ask) (*entrance, error) {
 		c.shard.post(post{conn: c, what: verbClosed})
 		return nil, err
 	}
-	e.at = at
 	return e, nil
 }
 
-// takeOver answers the handshake and hands the socket to the pollers.
-func (g *Gateway) takeOver(w http.ResponseWriter, c *conn, key string) error {
+// takeOver hands the socket to the pollers. The handshake is not answered yet:
+// the shard's worker does that together with hello, so that nothing can come
+// before it.
+func (g *Gateway) takeOver(w http.ResponseWriter, c *conn) error {
 	nc, buf, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return fmt.Errorf("hijack: %w", err)
 	}
-	if err := answer(nc, buf, key); err != nil {
+	if buf.Reader.Buffered() > 0 {
 		nc.Close()
-		return err
+		return errors.New("client sent frames before the handshake was answered")
 	}
 	return g.sockets.add(nc, c)
 }
 
-func answer(nc net.Conn, buf *bufio.ReadWriter, key string) error {
-	if buf.Reader.Buffered() > 0 {
-		return errors.New("client sent frames before the handshake was answered")
-	}
+// switching is the answer to a good handshake.
+func switching(key string) []byte {
 	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11")) // RFC 6455 section 4.2.2
-	nc.SetDeadline(time.Now().Add(storeTimeout))
-	_, err := nc.Write([]byte("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: " +
-		base64.StdEncoding.EncodeToString(sum[:]) + "\r\n\r\n"))
-	nc.SetDeadline(time.Time{})
-	if err != nil {
-		return fmt.Errorf("answer the handshake: %w", err)
-	}
-	return nil
+	return []byte("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: " +
+		base64.StdEncoding.EncodeToString(sum[:]) + "\r\n\r\n")
 }

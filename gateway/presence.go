@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"eventstream/event"
@@ -30,7 +32,8 @@ type presence struct {
 	joining []joinRequest
 	ended   []ended // by time
 
-	kick chan struct{} // somebody is joining; capacity 1
+	kick    chan struct{}         // somebody is joining; capacity 1
+	trouble atomic.Pointer[error] // of the last talk with the store; nil if there was none
 
 	// Only run touches these.
 	seq       uint64    // of the last announcement
@@ -42,6 +45,7 @@ type presence struct {
 }
 
 type joinRequest struct {
+	ctx context.Context // of who waits
 	lane.Seated
 	done chan<- joined
 }
@@ -71,12 +75,15 @@ func newPresence(gw *Gateway) *presence {
 }
 
 // reserve returns a seat for the subscriber. It has to be announced, or left.
-func (p *presence) reserve(subscriber string) event.Seat {
+func (p *presence) reserve(subscriber string) (event.Seat, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.lastID == math.MaxUint32 {
+		return 0, errors.New("all seats have been used; the gateway has to be restarted")
+	}
 	p.lastID++
 	p.seated[p.lastID] = subscriber
-	return p.lastID
+	return p.lastID, nil
 }
 
 // announce makes the seat known to the filter services and returns where in the
@@ -84,7 +91,7 @@ func (p *presence) reserve(subscriber string) event.Seat {
 func (p *presence) announce(ctx context.Context, s lane.Seated) (lane.ControlID, error) {
 	done := make(chan joined, 1)
 	p.mu.Lock()
-	p.joining = append(p.joining, joinRequest{s, done})
+	p.joining = append(p.joining, joinRequest{ctx, s, done})
 	p.mu.Unlock()
 	select {
 	case p.kick <- struct{}{}:
@@ -143,7 +150,19 @@ func (p *presence) run(ctx context.Context) error {
 			p.gw.log.Info("announcing seats works again")
 		}
 		failing = err != nil
+		p.trouble.Store(nil)
+		if failing {
+			p.trouble.Store(&err)
+		}
 	}
+}
+
+// unready tells why no seat can be announced, or "".
+func (p *presence) unready() string {
+	if err := p.trouble.Load(); err != nil {
+		return (*err).Error()
+	}
+	return ""
 }
 
 // welcome announces those who are waiting to join.
@@ -152,6 +171,7 @@ func (p *presence) welcome(ctx context.Context) error {
 	waiting := p.joining
 	p.joining = nil
 	p.mu.Unlock()
+	waiting = slices.DeleteFunc(waiting, func(r joinRequest) bool { return r.ctx.Err() != nil })
 	var err error
 	for batch := range slices.Chunk(waiting, announceSize) {
 		seats := make([]lane.Seated, len(batch))
@@ -201,12 +221,13 @@ func (p *presence) say(ctx context.Context, a lane.Announcement) (lane.ControlID
 func (p *presence) heartbeat(ctx context.Context) error {
 	ctx2, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
+	began := time.Now()
 	b, err := p.gw.lanes.Heartbeat(ctx2, p.gw.id, p.gw.cfg.ResumeWindow)
 	if err != nil {
 		return fmt.Errorf("heartbeat: %w", err)
 	}
 	lapsed := time.Since(p.beaten) > p.gw.cfg.ResumeWindow
-	p.beaten = time.Now()
+	p.beaten = began // the store counts from then on at the earliest
 	if b.Seq == p.seq && b.Epoch == p.epoch {
 		return nil
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"eventstream/event"
@@ -17,9 +18,10 @@ import (
 type reader struct {
 	gw *Gateway
 
-	mu     sync.Mutex // held from batch to batch: a join falls between two
+	heard atomic.Int64 // when the lanes last answered, Unix nanoseconds
+
+	mu     sync.Mutex // held during a batch: a join falls between two
 	next   []int64    // positions: every event below has been posted; replaced, never changed
-	heard  time.Time  // when the lanes last answered
 	synced []lane.ControlID
 
 	followMu sync.Mutex
@@ -38,9 +40,10 @@ func newReader(gw *Gateway) *reader {
 // start begins at the given positions.
 func (r *reader) start(next []int64) {
 	r.mu.Lock()
-	r.next, r.heard = next, time.Now()
+	r.next = next
 	r.synced = make([]lane.ControlID, len(next))
 	r.mu.Unlock()
+	r.heard.Store(time.Now().UnixNano())
 	r.posts = make([]post, len(r.gw.shards))
 }
 
@@ -70,11 +73,7 @@ func (r *reader) positions() []int64 {
 }
 
 // age is how long ago the lanes last answered.
-func (r *reader) age() time.Duration {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return time.Since(r.heard)
-}
+func (r *reader) age() time.Duration { return time.Since(time.Unix(0, r.heard.Load())) }
 
 // join makes c known to its shard, following the seat it resumed from, at one
 // point between two batches: from the returned positions on, c gets every event
@@ -118,7 +117,7 @@ func (r *reader) unfollow(old event.Address, seat event.Seat) {
 func (r *reader) batch(b lane.Batch) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.heard = time.Now()
+	r.lost(b.Positions)
 	next := slices.Clone(r.next)
 	for _, e := range b.Entries {
 		if err := r.entry(e, next); err != nil {
@@ -144,7 +143,21 @@ func (r *reader) batch(b lane.Batch) error {
 		p.deliveries, r.posts[i].deliveries = r.posts[i].deliveries, nil
 		r.gw.shards[i].post(p)
 	}
+	r.heard.Store(time.Now().UnixNano())
 	return nil
+}
+
+// lost sends all clients away if a lane was trimmed past our position: they come
+// back with cursors from before, and are told of the gap.
+func (r *reader) lost(positions []lane.Position) {
+	for _, p := range positions {
+		if int(p.Partition) < len(r.next) && p.First > r.next[p.Partition] {
+			r.gw.log.Error("events were trimmed before they were read; closing all connections",
+				"lane", p.Partition, "pos", r.next[p.Partition], "first", p.First)
+			r.gw.closeAll(wire.CloseDrain, "events are missing; reconnect")
+			return
+		}
+	}
 }
 
 // entry collects the deliveries of one entry.

@@ -2,10 +2,12 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
 	"eventstream/event"
+	"eventstream/lane"
 	"eventstream/wire"
 )
 
@@ -68,77 +70,116 @@ func (g *Gateway) plan(ctx context.Context, e *entrance, to []int64) error {
 	}
 	e.from = slices.Clone(e.conn.resume.from)
 	for _, p := range positions {
-		if p.Next >= 0 && e.from[p.Partition] < p.First {
+		from, to := &e.from[p.Partition], to[p.Partition]
+		if *from >= to {
+			continue
+		}
+		if p.Next < to {
+			return fmt.Errorf("partition %d is at %d, was at %d: %w", p.Partition, p.Next, to, lane.ErrBehind)
+		}
+		if *from < p.First {
 			e.gap = wire.GapTrimmed
-			e.from[p.Partition] = p.First
+			*from = p.First
 		}
-	}
-	for p, from := range e.from {
-		if from < to[p] {
-			e.replay = append(e.replay, span{int32(p), from, to[p]})
-		}
+		e.replay = append(e.replay, span{p.Partition, *from, to})
 	}
 	return nil
 }
 
 // welcome opens the connection: hello, what it missed, then what is live.
-func (g *Gateway) welcome(e *entrance) {
+func (g *Gateway) welcome(e *entrance, answer []byte) {
 	c := e.conn
-	c.shard.post(post{conn: c, what: verbOpen, join: e.at, ask: e.ask, from: e.from, gap: e.gap})
+	c.shard.post(post{conn: c, what: verbOpen, http: answer, join: e.at, ask: e.ask, from: e.from, gap: e.gap})
 	if e.from == nil {
 		return
 	}
 	g.metrics.resumed.Inc()
 	g.resuming.Go(func() {
-		ctx, cancel := context.WithTimeout(g.replayCtx, g.cfg.ResumeWindow)
+		ctx, cancel := context.WithTimeout(e.ctx, g.cfg.ResumeWindow)
 		defer cancel()
-		if err := g.replay(ctx, c, e); err != nil {
-			g.log.Warn("replay failed; the client may try again", "seat", c.seat, "err", err)
-			c.shard.post(post{conn: c, what: verbAbort})
+		err := g.replay(ctx, e)
+		if err == nil {
+			c.shard.post(post{conn: c, what: verbLive})
 			return
 		}
-		c.shard.post(post{conn: c, what: verbLive})
+		if e.ctx.Err() == nil {
+			g.log.Warn("replay failed; the client may try again", "seat", c.seat, "err", err)
+		}
+		c.shard.post(post{conn: c, what: verbAbort})
 	})
+}
+
+// replay sends the planned spans, as fast as the client takes them. Each batch
+// comes with a cursor, so that a client which can't keep up comes further with
+// every attempt.
+func (g *Gateway) replay(ctx context.Context, e *entrance) error {
+	c, at := e.conn, slices.Clone(e.from)
+	for _, s := range e.replay {
+		for s.from < s.to {
+			before := s.from
+			batch, first, err := g.missed(ctx, &s, e.old)
+			if err != nil {
+				return fmt.Errorf("read lane %d: %w", s.partition, err)
+			}
+			if first > before { // trimmed while we read
+				at[s.partition] = first
+				c.shard.post(post{conn: c, what: verbGap, ask: e.ask, from: slices.Clone(at), gap: wire.GapTrimmed})
+			}
+			at[s.partition] = max(s.from, first)
+			done := make(chan struct{})
+			c.shard.post(post{conn: c, what: verbReplay, batch: batch, from: slices.Clone(at), done: done})
+			select {
+			case <-done:
+			case <-ctx.Done():
+			}
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+		}
+	}
+	return nil
 }
 
 // replayBytes is about how much of a replay is handed to a connection at a time.
 const replayBytes = maxGather
 
-// replay sends the planned spans, as fast as the client takes them.
-func (g *Gateway) replay(ctx context.Context, c *conn, e *entrance) error {
+// errBatchFull ends the reading of a span for now.
+var errBatchFull = errors.New("batch is full")
+
+// missed takes the next batch off a span, and tells from where on the lane was
+// complete. It waits for its turn, but not for a client.
+func (g *Gateway) missed(ctx context.Context, s *span, old event.Address) (batch []*message, first int64, err error) {
 	select {
 	case g.replays <- struct{}{}:
 		defer func() { <-g.replays }()
 	case <-ctx.Done():
-		return ctx.Err()
+		return nil, 0, ctx.Err()
 	}
-	var batch []*message
 	bytes := 0
-	flush := func() error {
-		done := make(chan struct{})
-		c.shard.post(post{conn: c, what: verbReplay, batch: batch, done: done})
-		batch, bytes = nil, 0
-		select {
-		case <-done:
-			return nil
-		case <-ctx.Done():
-			return ctx.Err()
+	first, err = g.reader.replay(ctx, s.partition, s.from, s.to, old, func(m *message) error {
+		batch = append(batch, m)
+		if bytes += len(m.json); bytes >= replayBytes {
+			return errBatchFull
 		}
+		return nil
+	})
+	next := s.to
+	if errors.Is(err, errBatchFull) {
+		next = batch[len(batch)-1].id.Offset + 1
+		first, err = g.first(ctx, s.partition)
 	}
-	for _, s := range e.replay {
-		first, err := g.reader.replay(ctx, s.partition, s.from, s.to, e.old, func(m *message) error {
-			batch = append(batch, m)
-			if bytes += len(m.json); bytes < replayBytes {
-				return nil
-			}
-			return flush()
-		})
-		if err != nil {
-			return fmt.Errorf("read lane %d: %w", s.partition, err)
-		}
-		if first < 0 || first > s.from { // trimmed while we read
-			c.shard.post(post{conn: c, what: verbGap, ask: e.ask, gap: wire.GapTrimmed})
-		}
+	if err == nil && first < 0 {
+		err = lane.ErrBehind
 	}
-	return flush()
+	s.from = next
+	return batch, first, err
+}
+
+// first returns from where on the lane of partition p is complete.
+func (g *Gateway) first(ctx context.Context, p int32) (int64, error) {
+	positions, err := g.lanes.Positions(ctx, p+1)
+	if err != nil {
+		return 0, err
+	}
+	return positions[p].First, nil
 }

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"math/rand/v2"
 	"runtime"
 	"slices"
 	"sync"
@@ -39,13 +40,13 @@ type shard struct {
 // mailbox is what waits for the worker.
 type mailbox struct {
 	posts   []post
-	seats   int     // recipients in posts
+	size    int     // bytes in posts: events, and a pointer's worth for each recipient
 	drained []*conn // sockets that have sent all that was queued
 }
 
-// maxMail bounds the recipients that wait for a shard's worker; then the lane
-// reader waits. The worker waits for nobody.
-const maxMail = 1 << 18
+// maxMail bounds the bytes of events that wait for a shard's worker; then the
+// lane reader waits. The worker waits for nobody.
+const maxMail = 16 << 20
 
 // post is one thing for the worker to do.
 type post struct {
@@ -56,14 +57,15 @@ type post struct {
 	conn  *conn
 	what  verb
 	join  lane.ControlID // verbOpen: where its seat was announced
-	ask   ask            // verbOpen
-	from  []int64        // verbOpen: where a resumed connection goes on
+	ask   ask            // verbOpen, verbGap
+	http  []byte         // verbOpen: answer to the handshake
+	from  []int64        // verbOpen, verbGap: where a resumed connection goes on; verbReplay: after batch
 	gap   string         // verbOpen, verbGap: why the cursor can't be resumed in full; "" if it can
 	batch []*message     // verbReplay
-	done  chan struct{}  // verbReplay: closed when the batch has left, or the conn is gone
+	done  chan struct{}  // verbReplay: closed when the batch has left, or never will
 
-	code   int    // verbCloseAll: close code
-	reason string // verbCloseAll
+	ending      // verbEnd, verbCloseAll
+	bye    bool // verbEnd: the client has closed already
 }
 
 // delivery is an event and the seats of this shard that it is for.
@@ -82,6 +84,7 @@ const (
 	verbLive          // no more earlier events
 	verbGap           // some of the earlier events are gone
 	verbAbort         // the replay failed: it has to reconnect
+	verbEnd           // it is to be closed
 	verbClosed        // its socket is closed
 	verbCloseAll      // every connection is to be closed
 )
@@ -95,12 +98,12 @@ func newShard(gw *Gateway) *shard {
 // post leaves p in the mailbox. Deliveries wait while it is full.
 func (s *shard) post(p post) {
 	s.mu.Lock()
-	for len(p.deliveries) > 0 && s.mail.seats > maxMail && !s.stopped {
+	for len(p.deliveries) > 0 && s.mail.size > maxMail && !s.stopped {
 		s.room.Wait()
 	}
 	s.mail.posts = append(s.mail.posts, p)
 	for i := range p.deliveries {
-		s.mail.seats += len(p.deliveries[i].seats)
+		s.mail.size += len(p.deliveries[i].msg.json) + 8*len(p.deliveries[i].seats)
 	}
 	s.mu.Unlock()
 	s.wake()
@@ -133,6 +136,9 @@ func (s *shard) run(ctx context.Context) error {
 		case <-s.ready:
 			s.collect()
 			s.flushAll()
+			if len(s.dirty) > 0 {
+				s.wake() // go on, but let the others of this select have their turn
+			}
 		case now := <-sweep.C:
 			s.sweep(now.Unix())
 		}
@@ -182,8 +188,21 @@ func (s *shard) apply(p *post) {
 		s.applyTo(p.conn, p)
 	}
 	if p.what == verbCloseAll {
-		s.conns.each(func(c *conn) { s.close(c, p.code, p.reason) })
+		s.dismiss(p.code, p.reason)
 	}
+}
+
+// reconnectRate is how many clients a second may come back after all were sent
+// away at once.
+const reconnectRate = 5000
+
+// dismiss closes all connections and asks each client to wait a while of its
+// own before it comes back.
+func (s *shard) dismiss(code int, reason string) {
+	spread := time.Duration(s.gw.open.Load())*time.Second/reconnectRate + 1
+	s.conns.each(func(c *conn) {
+		s.close(c, code, reason+" in "+rand.N(spread).Round(time.Millisecond).String())
+	})
 }
 
 func (s *shard) applyTo(c *conn, p *post) {
@@ -199,13 +218,18 @@ func (s *shard) applyTo(c *conn, p *post) {
 		s.open(c, p)
 	case p.what == verbReplay:
 		s.replay(c, p)
-	case p.what == verbLive:
+	case p.what == verbLive && c.state == replaying:
 		c.state = live
 		s.markDirty(c)
-	case p.what == verbGap:
-		s.gap(c, p.ask.text, s.cursor(c, c.resume.from), p.gap)
+	case p.what == verbGap && c.state == replaying:
+		s.gap(c, p.ask.text, s.cursor(c, p.from), p.gap)
 	case p.what == verbAbort:
 		s.close(c, wire.CloseDrain, "what was missed can't be read now; reconnect")
+	case p.what == verbEnd:
+		s.close(c, p.code, p.reason)
+		if p.bye {
+			c.sock.Close()
+		}
 	case p.what == verbClosed:
 		s.remove(c)
 	}
@@ -214,7 +238,7 @@ func (s *shard) applyTo(c *conn, p *post) {
 // queue adds an event for c, unless it has it: an event can be addressed to its
 // own seat and to the one it resumed from.
 func (s *shard) queue(c *conn, m *message) {
-	if c.state >= closing || c.last == m.id {
+	if c.state >= closing || c.last == m.id || c.opening != nil && c.opening.end != nil {
 		return
 	}
 	if c.resume != nil && m.id.Offset < c.resume.from[m.id.Partition] {
@@ -238,7 +262,8 @@ func (s *shard) markDirty(c *conn) {
 	}
 }
 
-// open says hello. A conn that resumed a cursor replays before it goes live.
+// open answers the handshake and says hello. A conn that resumed a cursor
+// replays before it goes live.
 func (s *shard) open(c *conn, p *post) {
 	c.state = live
 	if c.resume != nil {
@@ -246,21 +271,31 @@ func (s *shard) open(c *conn, p *post) {
 		c.state = replaying
 	}
 	s.hello(c, p)
-	c.opening = nil
-	c.lastPing = time.Now().Unix()
 	s.gw.metrics.active.Inc()
+	c.lastPing = time.Now().Unix()
+	end := c.opening.end
+	c.opening = nil
+	if end != nil {
+		s.close(c, end.code, end.reason)
+		return
+	}
 	s.markDirty(c)
 }
 
-// hello writes the first message. Its cursor is from before anything that waits,
-// so that a client which dies with it in hand loses nothing.
+// hello writes the answer to the handshake and the first message, at once, so
+// that no answer to the client comes between. The cursor is from before
+// anything that waits, so that a client which dies with it in hand loses
+// nothing.
 func (s *shard) hello(c *conn, p *post) {
 	cursor := s.cursor(c, c.opening.from)
 	if c.resume != nil {
 		cursor = s.cursor(c, p.from)
 	}
 	resumed := p.ask.cursor != nil && p.gap == ""
-	s.send(c, opText, wire.AppendHello(nil, c.subscriber, cursor, resumed, s.gw.heartbeatSeconds()))
+	hello := wire.AppendHello(nil, c.subscriber, cursor, resumed, s.gw.heartbeatSeconds())
+	c.opened.Store(true)
+	c.write(append(p.http, newFrame(opText, hello)...))
+	s.gw.metrics.frames.Inc()
 	if p.gap != "" {
 		s.gap(c, p.ask.text, cursor, p.gap)
 	}
@@ -274,14 +309,29 @@ func (s *shard) gap(c *conn, from, to, reason string) {
 // replay writes earlier events and tells the resumer when they have left.
 func (s *shard) replay(c *conn, p *post) {
 	for rest := p.batch; len(rest) > 0 && c.state == replaying; {
-		rest = rest[s.sendEvents(c, rest, ""):]
+		n := fit(rest)
+		cursor := ""
+		if n == len(rest) && s.cursorDue(c) {
+			cursor = s.cursor(c, p.from)
+		}
+		s.sendEvents(c, rest[:n], cursor)
+		rest = rest[n:]
 	}
 	if c.state != replaying || !c.stall() {
 		close(p.done)
 		return
 	}
 	c.replayDone = p.done
-	s.markDirty(c)
+}
+
+// cursorDue reports whether a busy connection may have a cursor: once a second.
+func (s *shard) cursorDue(c *conn) bool {
+	now := time.Now().Unix()
+	if now <= c.lastCursor {
+		return false
+	}
+	c.lastCursor = now
+	return true
 }
 
 // settle ends the following of old addresses: every event from here on is
@@ -302,23 +352,23 @@ func (s *shard) settle(at lane.ControlID) {
 	})
 }
 
-// flushAll visits every connection that has something waiting.
+// flushAll visits every connection that has something waiting, once. What came
+// in meanwhile is for the next round.
 func (s *shard) flushAll() {
-	for writes := 0; len(s.dirty) > 0; {
-		visit := s.dirty
-		s.dirty, s.spare = s.spare[:0], nil
-		for i, c := range visit {
-			visit[i] = nil
-			c.dirty = false
-			writes += s.flush(c)
-			if writes >= 64 { // keep others' latency flat, and let what came in share the next writes
-				writes = 0
-				runtime.Gosched()
-				s.collect()
-			}
+	visit := s.dirty
+	s.dirty, s.spare = s.spare[:0], nil
+	writes := 0
+	for i, c := range visit {
+		visit[i] = nil
+		c.dirty = false
+		writes += s.flush(c)
+		if writes >= 64 { // keep others' latency flat, and let what came in share the next writes
+			writes = 0
+			runtime.Gosched()
+			s.collect()
 		}
-		s.spare = visit
 	}
+	s.spare = visit
 }
 
 // flush writes what waits for c, if its socket has room. It returns the number
@@ -334,51 +384,68 @@ func (s *shard) flush(c *conn) int {
 	if c.state != live || len(c.pending) == 0 {
 		return 0
 	}
+	n := fit(c.pending)
+	sent, rest := c.pending[:n], c.pending[n:]
 	cursor := ""
-	now := time.Now().Unix()
-	if now > c.lastCursor && c.pendingBytes <= maxGather {
-		cursor = s.cursor(c, s.next)
-		c.lastCursor = now
+	if s.cursorDue(c) {
+		cursor = s.cursor(c, before(s.next, rest))
 	}
-	n := s.sendEvents(c, c.pending, cursor)
-	for _, m := range c.pending[:n] {
+	s.sendEvents(c, sent, cursor)
+	for _, m := range sent {
 		c.pendingBytes -= len(m.json)
 	}
-	if n == len(c.pending) {
+	if len(rest) == 0 {
 		c.pending = nil // an idle connection keeps no buffer
 		return 1
 	}
-	c.pending = slices.Clone(c.pending[n:])
+	c.pending = slices.Clone(rest)
 	s.markDirty(c)
 	return 1
+}
+
+// before lowers positions so far that they are below all the messages.
+func before(next []int64, messages []*message) []int64 {
+	if len(messages) == 0 {
+		return next
+	}
+	next = slices.Clone(next)
+	for _, m := range messages {
+		next[m.id.Partition] = min(next[m.id.Partition], m.id.Offset)
+	}
+	return next
 }
 
 // maxGather bounds the events of one frame, in bytes; one event may exceed it.
 const maxGather = 64 << 10
 
-// sendEvents writes as many of the messages as go into one frame, and returns
-// how many. The cursor is attached if they all do.
-func (s *shard) sendEvents(c *conn, messages []*message, cursor string) int {
+// fit returns how many of the messages go into one frame.
+func fit(messages []*message) int {
+	size := 0
+	for i, m := range messages {
+		size += len(m.json) + 1
+		if i > 0 && size > maxGather {
+			return i
+		}
+	}
+	return len(messages)
+}
+
+// sendEvents writes one frame of events, with a cursor unless it is "".
+func (s *shard) sendEvents(c *conn, messages []*message, cursor string) {
 	buf := wire.AppendEventsHead(s.scratch[:headRoom])
-	n := 0
-	for _, m := range messages {
-		if n > 0 {
-			if len(buf)+len(m.json) > maxGather {
-				break
-			}
+	for i, m := range messages {
+		if i > 0 {
 			buf = append(buf, ',')
 		}
 		buf = append(buf, m.json...)
-		n++
 	}
-	if cursor != "" && n == len(messages) {
+	if cursor != "" {
 		buf = wire.AppendEventsTail(buf, cursor)
 	} else {
 		buf = append(buf, wire.EventsTail...)
 	}
-	s.gw.metrics.sent.Add(float64(n))
+	s.gw.metrics.sent.Add(float64(len(messages)))
 	s.seal(c, opText, buf)
-	return n
 }
 
 // send writes one frame with the given payload.
@@ -410,13 +477,19 @@ func (s *shard) cursor(c *conn, next []int64) string {
 	return cur.String()
 }
 
-// close says goodbye to c; the sweeper cuts it off if it does not answer.
+// close says goodbye to c; the sweeper cuts it off if it does not answer. A conn
+// that has yet to say hello does that first.
 func (s *shard) close(c *conn, code int, reason string) {
-	if c.state >= closing || c.state == joining {
+	if c.state >= closing {
+		return
+	}
+	c.pending, c.pendingBytes = nil, 0
+	if c.state == joining {
+		c.opening.end = &ending{code, reason}
 		return
 	}
 	c.state = closing
-	c.pending, c.pendingBytes = nil, 0
+	s.endReplay(c)
 	c.closeBy = time.Now().Unix() + 5
 	c.write(closeFrame(code, reason))
 }
@@ -427,22 +500,32 @@ func (s *shard) sweep(now int64) {
 	beat := int64(s.gw.heartbeatSeconds())
 	s.conns.each(func(c *conn) {
 		switch {
-		case c.state == joining || c.state == gone:
-		case c.state == closing && now > c.closeBy:
-			c.sock.Close()
+		case c.state == joining:
 		case c.state == closing:
+			if now > c.closeBy {
+				c.sock.Close()
+			}
 		case now-c.heard.Load() > 2*beat+beat/2:
 			s.gw.metrics.dead.Inc()
 			c.sock.Close()
-		case now-c.lastPing >= beat && c.unsent.Load() == 0:
-			if c.state == live && len(c.pending) == 0 && now-c.lastCursor >= beat {
-				s.send(c, opText, wire.AppendCursor(nil, s.cursor(c, s.next)))
-				c.lastCursor = now
-			}
-			s.send(c, opPing, nil)
-			c.lastPing = now
+		case c.unsent.Load() > 0:
+			c.stall() // so that what it takes shows that it is alive
+		default:
+			s.beat(c, now, beat)
 		}
 	})
+}
+
+// beat sends what a quiet connection is due.
+func (s *shard) beat(c *conn, now, beat int64) {
+	if c.state == live && len(c.pending) == 0 && now-c.lastCursor >= beat {
+		s.send(c, opText, wire.AppendCursor(nil, s.cursor(c, s.next)))
+		c.lastCursor = now
+	}
+	if now-c.lastPing >= beat {
+		s.send(c, opPing, nil)
+		c.lastPing = now
+	}
 }
 
 func (s *shard) remove(c *conn) {
@@ -453,12 +536,19 @@ func (s *shard) remove(c *conn) {
 	s.gw.open.Add(-1)
 	c.pending, c.opening = nil, nil
 	s.conns.set(c.seat, nil)
-	if c.replayDone != nil {
-		close(c.replayDone)
-		c.replayDone = nil
-	}
+	s.endReplay(c)
 	if c.resume != nil {
 		s.gw.reader.unfollow(c.resume.old, c.seat)
 	}
 	s.gw.presence.left(c.seat)
+}
+
+func (s *shard) endReplay(c *conn) {
+	if c.replayDone != nil {
+		close(c.replayDone)
+		c.replayDone = nil
+	}
+	if c.resume != nil && c.resume.stop != nil {
+		c.resume.stop()
+	}
 }

@@ -1,10 +1,15 @@
 package gateway
 
-import "eventstream/event"
+import (
+	"slices"
+
+	"eventstream/event"
+)
 
 // table finds a shard's connections by seat. Seats only grow, so it is pages of
 // consecutive seats; a page without connections is dropped.
 type table struct {
+	first int // number of pages[0]: those before were dropped
 	pages []*page
 	live  int
 }
@@ -18,8 +23,8 @@ type page struct {
 
 // get returns the connection in the seat, or nil.
 func (t *table) get(seat event.Seat) *conn {
-	i := int(seat) / pageSize
-	if i >= len(t.pages) || t.pages[i] == nil {
+	i := int(seat)/pageSize - t.first
+	if i < 0 || i >= len(t.pages) || t.pages[i] == nil {
 		return nil
 	}
 	return t.pages[i].conns[seat%pageSize]
@@ -27,7 +32,14 @@ func (t *table) get(seat event.Seat) *conn {
 
 // set puts c into the seat; nil empties it.
 func (t *table) set(seat event.Seat, c *conn) {
-	i := int(seat) / pageSize
+	i := int(seat)/pageSize - t.first
+	if i < 0 && c == nil {
+		return
+	}
+	if i < 0 { // handshakes overtake each other, so a page may have gone too early
+		t.pages = slices.Insert(t.pages, 0, make([]*page, -i)...)
+		t.first, i = t.first+i, 0
+	}
 	for i >= len(t.pages) {
 		t.pages = append(t.pages, nil)
 	}
@@ -45,8 +57,13 @@ func (t *table) set(seat event.Seat, c *conn) {
 		p.live--
 		t.live--
 	}
-	if p.live == 0 {
-		t.pages[i] = nil
+	if p.live > 0 {
+		return
+	}
+	t.pages[i] = nil
+	for len(t.pages) > 0 && t.pages[0] == nil {
+		t.pages = t.pages[1:]
+		t.first++
 	}
 }
 

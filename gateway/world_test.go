@@ -180,13 +180,14 @@ func (w *world) trim(p int) {
 // instance is a running gateway.
 type instance struct {
 	*Gateway
-	t      testing.TB
-	addr   string
-	logs   *logBuffer
-	cancel context.CancelFunc
-	server *http.Server
-	done   chan error
-	stop   func() error
+	registry prometheus.Registerer
+	t        testing.TB
+	addr     string
+	logs     *logBuffer
+	cancel   context.CancelFunc
+	server   *http.Server
+	done     chan error
+	stop     func() error
 }
 
 // gateway starts a gateway and waits until it is ready.
@@ -205,7 +206,8 @@ func launchGateway(t testing.TB, cfg Config, l Lanes) *instance {
 		cfg.Drain = time.Second
 	}
 	logs := &logBuffer{}
-	g := New(cfg, l, prometheus.NewRegistry(), slog.New(slog.NewTextHandler(logs, nil)))
+	reg := prometheus.NewRegistry()
+	g := New(cfg, l, reg, slog.New(slog.NewTextHandler(logs, nil)))
 	ctx, cancel := context.WithCancel(context.Background())
 	ln, err := Listen(ctx, "127.0.0.1:0")
 	if err != nil {
@@ -213,7 +215,7 @@ func launchGateway(t testing.TB, cfg Config, l Lanes) *instance {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/ws", g.Handler())
-	i := &instance{Gateway: g, t: t, addr: ln.Addr().String(), logs: logs, cancel: cancel, done: make(chan error, 1)}
+	i := &instance{Gateway: g, registry: reg, t: t, addr: ln.Addr().String(), logs: logs, cancel: cancel, done: make(chan error, 1)}
 	i.server = &http.Server{Handler: mux, ReadHeaderTimeout: 2 * time.Second, ErrorLog: log.New(logs, "", 0)}
 	served := make(chan struct{})
 	go func() { defer close(served); i.server.Serve(ln) }()
@@ -500,6 +502,9 @@ func (f *fakeSocket) Write(b []byte) (int, error) {
 	defer f.mu.Unlock()
 	if f.closed {
 		return -1, net.ErrClosed
+	}
+	if len(b) == 0 {
+		return 0, nil
 	}
 	f.writes++
 	if f.keep {

@@ -1,0 +1,351 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"eventstream/event"
+	"eventstream/internal/testenv"
+	"eventstream/lane"
+	"eventstream/wire"
+)
+
+func TestDelivers(t *testing.T) {
+	w := newWorld(t, 3)
+	g := w.gateway(Config{})
+	one, two := connect(t, g, "user_1", ""), connect(t, g, "user_2", "")
+	var want []string
+	for i := range 300 {
+		want = append(want, w.publish(i%3, "user_1"))
+	}
+	both := w.publish(0, "user_1", "user_2")
+	nobody := w.publish(1, "user_3")
+	last := w.publish(1, "user_1")
+	one.untilEvent(last)
+	two.untilEvent(both)
+	one.untilEvent(both)
+	wantIDs(t, one, append(want, both, last)...)
+	wantIDs(t, two, both)
+	one.check()
+	if one.seen[nobody] > 0 {
+		t.Errorf("event %s of another subscriber came", nobody)
+	}
+	if one.hello.Resumed || one.hello.HeartbeatS != 25 {
+		t.Errorf("hello: got %+v, want not resumed and 25 s", one.hello)
+	}
+}
+
+// A subscriber may be connected more than once.
+func TestTwins(t *testing.T) {
+	w := newWorld(t, 1)
+	g := w.gateway(Config{})
+	a, b := connect(t, g, "user_1", ""), connect(t, g, "user_1", "")
+	id := w.publish(0, "user_1")
+	a.untilEvent(id)
+	b.untilEvent(id)
+}
+
+func TestRequests(t *testing.T) {
+	w := newWorld(t, 1)
+	g := w.gateway(Config{})
+	c := connect(t, g, "user_1", "")
+	for _, tt := range []struct{ send, want, text string }{
+		{`{"type":"ping"}`, wire.Pong, ""},
+		{`{"type":"ping","more":[1,2]}`, wire.Pong, ""},
+		{`{"type":"subscribe"}`, wire.Error, `"subscribe"`},
+		{`hello?`, wire.Error, `{"type":"ping"}`},
+		{``, wire.Error, "JSON"},
+		{`{"type":"ping"}`, wire.Pong, ""},
+	} {
+		c.send(tt.send)
+		m := c.until("answer", func(m wire.Message) bool { return m.Type == wire.Pong || m.Type == wire.Error })
+		if m.Type != tt.want || !strings.Contains(m.Text, tt.text) {
+			t.Errorf("%s: got %+v, want %s with %s", tt.send, m, tt.want, tt.text)
+		}
+	}
+	ctx := c.ws.CloseRead(context.Background())
+	if err := c.ws.Ping(ctx); err != nil {
+		t.Errorf("WebSocket ping: %v", err)
+	}
+}
+
+// A client may speak the moment its handshake is answered: hello comes first
+// nevertheless.
+func TestHelloComesFirst(t *testing.T) {
+	w := newWorld(t, 1)
+	g := w.gateway(Config{})
+	for i := range 50 {
+		c := rawDial(t, g, "user_1", "")
+		c.sendFrame(opText, []byte(`{"type":"ping"}`))
+		if m := c.message(); m.Type != wire.Hello {
+			t.Fatalf("connection %d: first message: got %+v, want hello", i, m)
+		}
+		if m := c.message(); m.Type != wire.Pong {
+			t.Fatalf("connection %d: got %+v, want pong", i, m)
+		}
+		c.nc.Close()
+	}
+}
+
+func TestCursors(t *testing.T) {
+	w := newWorld(t, 2)
+	g := w.gateway(Config{Heartbeat: time.Second})
+	busy, quiet := connect(t, g, "busy", ""), connect(t, g, "quiet", "")
+	stop := time.Now().Add(3 * time.Second)
+	go func() {
+		for time.Now().Before(stop) {
+			w.publish(0, "busy")
+			w.beat()
+		}
+	}()
+	cursors := 0
+	for time.Now().Before(stop) {
+		if m, err := busy.read(5 * time.Second); err == nil && m.Cursor != "" {
+			cursors++
+		}
+	}
+	if cursors < 2 || cursors > 5 {
+		t.Errorf("a busy connection got %d cursors in 3 s, want about one a second", cursors)
+	}
+	before := quiet.hello.Cursor
+	m := quiet.untilType(wire.Cursor)
+	m = quiet.untilType(wire.Cursor)
+	from, err1 := event.ParseCursor(before)
+	to, err2 := event.ParseCursor(m.Cursor)
+	if err1 != nil || err2 != nil || to.Next[0] <= from.Next[0] {
+		t.Errorf("a quiet connection's cursor: %+v, then %+v; want it further", from, to)
+	}
+}
+
+// Every event that is addressed to a seat from its announcement on is delivered.
+func TestJoinPromise(t *testing.T) {
+	w := newWorld(t, 1)
+	var published []string
+	l := &announceHook{Memory: w.store}
+	l.after = func(a lane.Announcement) {
+		for _, s := range a.Joined {
+			published = append(published, w.publish(0, s.Subscriber)) // before anyone knows that it is announced
+		}
+	}
+	g := startGateway(t, Config{}, l)
+	for i := range 20 {
+		c := connect(t, g, "user_1", "")
+		c.untilEvent(published[i])
+		c.ws.CloseNow()
+	}
+}
+
+// announceHook calls after when an announcement is made, before its caller knows.
+type announceHook struct {
+	*lane.Memory
+	after func(lane.Announcement)
+}
+
+func (a *announceHook) Announce(ctx context.Context, an lane.Announcement) (lane.ControlID, error) {
+	at, err := a.Memory.Announce(ctx, an)
+	if a.after != nil {
+		a.after(an)
+	}
+	return at, err
+}
+
+func TestSlowClient(t *testing.T) {
+	w := newWorld(t, 1)
+	g := w.gateway(Config{MaxPending: 512 << 10})
+	slow := connect(t, g, "slow", "")
+	fast := connect(t, g, "fast", "")
+	published := 0
+	var last string
+	testenv.Eventually(t, 10*time.Second, func() error {
+		for range 20 {
+			last = w.publishSized(0, 4<<10, "slow", "fast")
+			published++
+		}
+		fast.untilEvent(last)
+		if !strings.Contains(metric(t, g, "slow_clients_closed_total"), " 1") {
+			return fmt.Errorf("not closed after %d events", published)
+		}
+		return nil
+	})
+	if len(fast.order) != published {
+		t.Errorf("the other client got %d events of %d", len(fast.order), published)
+	}
+	if code := slow.untilClose(5 * time.Second); code != wire.CloseTooSlow {
+		t.Errorf("close code: got %d, want %d", code, wire.CloseTooSlow)
+	}
+	again := connect(t, g, "slow", slow.cursor)
+	again.untilEvent(last)
+	for p := range published {
+		if id := fmt.Sprintf("0-%d", p); slow.seen[id]+again.seen[id] == 0 {
+			t.Errorf("event %s was lost", id)
+		}
+	}
+	again.check()
+}
+
+// A client that stops reading for a while gets everything when it goes on.
+func TestStalledClient(t *testing.T) {
+	w := newWorld(t, 1)
+	g := w.gateway(Config{MaxPending: 8 << 20})
+	c := connect(t, g, "user_1", "")
+	var want []string
+	for range 800 {
+		want = append(want, w.publishSized(0, 4<<10, "user_1"))
+	}
+	testenv.Eventually(t, 5*time.Second, func() error {
+		if got := g.reader.positions()[0]; got != 800 {
+			return fmt.Errorf("reader is at %d", got)
+		}
+		return nil
+	})
+	c.untilEvent(want[len(want)-1])
+	wantIDs(t, c, want...)
+	c.check()
+}
+
+func TestDeadClient(t *testing.T) {
+	w := newWorld(t, 1)
+	g := w.gateway(Config{Heartbeat: time.Second})
+	dead := rawDial(t, g, "dead", "") // answers no pings
+	alive := connect(t, g, "alive", "")
+	dead.message()
+	go func() {
+		for { // coder answers pings while it reads
+			if _, err := alive.read(10 * time.Second); err != nil {
+				return
+			}
+		}
+	}()
+	testenv.Eventually(t, 10*time.Second, func() error {
+		if n := g.Gateway.open.Load(); n != 1 {
+			return fmt.Errorf("%d connections are open", n)
+		}
+		return nil
+	})
+	if !strings.Contains(metric(t, g, "dead_clients_closed_total"), " 1") {
+		t.Error("it is not counted as dead")
+	}
+}
+
+func TestPingFlood(t *testing.T) {
+	w := newWorld(t, 1)
+	g := w.gateway(Config{})
+	c := rawDial(t, g, "user_1", "")
+	ping := clientFrame(opText, true, []byte(`{"type":"ping"}`), 7)
+	flood := []byte(strings.Repeat(string(ping), 100))
+	c.nc.SetWriteDeadline(time.Now().Add(20 * time.Second))
+	for sent := 0; ; sent += len(flood) {
+		if _, err := c.nc.Write(flood); err != nil {
+			break
+		}
+		if sent > 64<<20 {
+			t.Fatal("a client that asks and does not read is not cut off")
+		}
+	}
+	noneOpen(t, g)
+}
+
+// A large message on a slow link does not make pings deadly.
+func TestPingBehindBigEvent(t *testing.T) {
+	w := newWorld(t, 1)
+	g := w.gateway(Config{MaxPending: 8 << 20})
+	c := connect(t, g, "user_1", "")
+	id := w.publishSized(0, 4<<20, "user_1")
+	testenv.Eventually(t, 5*time.Second, func() error {
+		if g.reader.positions()[0] == 0 {
+			return errors.New("not read")
+		}
+		return nil
+	})
+	c.send(`{"type":"ping"}`)
+	c.untilEvent(id)
+	c.untilType(wire.Pong)
+}
+
+func TestDrain(t *testing.T) {
+	w := newWorld(t, 1)
+	g := w.gateway(Config{Drain: 5 * time.Second})
+	var clients []*wsClient
+	for range 5 {
+		clients = append(clients, connect(t, g, "user_1", ""))
+	}
+	stopped := make(chan error, 1)
+	go func() { stopped <- g.stop() }()
+	for _, c := range clients {
+		_, err := c.read(5 * time.Second)
+		if code := websocket.CloseStatus(err); code != wire.CloseDrain {
+			t.Errorf("close: got %v, want %d", err, wire.CloseDrain)
+			continue
+		}
+		var closed websocket.CloseError
+		errors.As(err, &closed)
+		if _, err := time.ParseDuration(closed.Reason[strings.LastIndexByte(closed.Reason, ' ')+1:]); err != nil {
+			t.Errorf("reason %q does not end in a delay", closed.Reason)
+		}
+	}
+	select {
+	case err := <-stopped:
+		if err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	case <-time.After(3 * time.Second):
+		t.Error("Run goes on after all connections are closed")
+	}
+	if err := g.Ready(context.Background()); err == nil {
+		t.Error("ready after the end")
+	}
+}
+
+// Run ends in time even if clients do not answer the close.
+func TestDrainOfSilentClients(t *testing.T) {
+	w := newWorld(t, 1)
+	g := w.gateway(Config{Drain: 300 * time.Millisecond})
+	for range 3 {
+		rawDial(t, g, "user_1", "").message()
+	}
+	began := time.Now()
+	if err := g.stop(); err != nil {
+		t.Errorf("Run: %v", err)
+	}
+	if d := time.Since(began); d > 3*time.Second {
+		t.Errorf("Run took %v to end", d)
+	}
+}
+
+func TestNewTopicEndsRun(t *testing.T) {
+	t.Parallel() // it takes five seconds
+	w := newWorld(t, 1)
+	g := launchGateway(t, Config{}, w.store)
+	c := connectSoon(t, g, "user_1")
+	w.store.SetTopic(context.Background(), lane.Topic{ID: event.TopicID{9}, Partitions: 1})
+	if code := c.untilClose(10 * time.Second); code != wire.CloseDrain {
+		t.Errorf("close code: got %d, want %d", code, wire.CloseDrain)
+	}
+	c.ws.CloseNow()
+	if err := <-g.done; !errors.Is(err, errTopicChanged) {
+		t.Errorf("Run: got %v, want %v", err, errTopicChanged)
+	}
+	g.done <- nil
+}
+
+func connectSoon(t testing.TB, g *instance, subscriber string) *wsClient {
+	t.Helper()
+	testenv.Eventually(t, 5*time.Second, func() error { return g.Ready(context.Background()) })
+	return connect(t, g, subscriber, "")
+}
+
+func noneOpen(t testing.TB, g *instance) {
+	t.Helper()
+	testenv.Eventually(t, 10*time.Second, func() error {
+		if n := g.Gateway.open.Load(); n != 0 {
+			return fmt.Errorf("%d connections are counted as open", n)
+		}
+		return nil
+	})
+}

@@ -1,0 +1,444 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"eventstream/event"
+	"eventstream/internal/testenv"
+	"eventstream/lane"
+	"eventstream/wire"
+)
+
+// bench is a gateway that does not run: the test plays the lane reader, the
+// pollers and, but for run itself, the worker.
+type bench struct {
+	*Gateway
+	*shard
+	t testing.TB
+}
+
+func newBench(t testing.TB, cfg Config) *bench {
+	g := New(cfg, lane.NewMemory(), prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	g.topic.Store(&lane.Topic{ID: testTopic, Partitions: 2})
+	g.shards = g.shards[:1]
+	g.reader.start(make([]int64, 2))
+	b := &bench{Gateway: g, shard: g.shards[0], t: t}
+	b.next = make([]int64, 2)
+	return b
+}
+
+// join makes a connection known to the shard.
+func (b *bench) join(old *resume) (*conn, *fakeSocket) {
+	c := &conn{subscriber: "user_1", shard: b.shard, last: event.ID{Partition: -1}, resume: old}
+	c.seat, _ = b.presence.reserve(c.subscriber)
+	f := &fakeSocket{c: c, keep: true}
+	c.sock = f
+	c.heard.Store(time.Now().Unix())
+	b.Gateway.open.Add(1)
+	b.reader.join(c)
+	b.settleMail()
+	return c, f
+}
+
+func (b *bench) openConn(c *conn) {
+	p := post{conn: c, what: verbOpen, join: lane.ControlID{Ms: 1}}
+	if c.resume != nil {
+		p.from = c.resume.from
+	}
+	b.shard.post(p)
+	b.settleMail()
+}
+
+func (b *bench) settleMail() {
+	b.collect()
+	for len(b.dirty) > 0 {
+		b.flushAll()
+	}
+}
+
+// event leaves an event for the seats in the mailbox.
+func (b *bench) event(offset int64, size int, seats ...event.Seat) {
+	id := event.ID{Partition: 0, Offset: offset}
+	json := wire.AppendEvent(nil, id, 0, []byte(`"`+strings.Repeat("x", size)+`"`))
+	b.shard.post(post{
+		deliveries: []delivery{{msg: &message{id: id, json: json}, seats: seats}},
+		next:       []int64{offset + 1, 0},
+	})
+}
+
+// messages decodes what a socket was given: text messages, and the ops of all frames.
+func (f *fakeSocket) messages(t testing.TB) (msgs []wire.Message, ops []byte) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, frame := range f.frames {
+		op, payload := decodeServerFrame(t, frame)
+		ops = append(ops, op)
+		if op != opText {
+			continue
+		}
+		var m wire.Message
+		if err := json.Unmarshal(payload, &m); err != nil {
+			t.Errorf("message %.100q: %v", payload, err)
+		}
+		msgs = append(msgs, m)
+	}
+	return msgs, ops
+}
+
+func (f *fakeSocket) ids(t testing.TB) []string {
+	var out []string
+	msgs, _ := f.messages(t)
+	for _, m := range msgs {
+		for _, e := range m.Events {
+			out = append(out, e.ID)
+		}
+	}
+	return out
+}
+
+// decodeServerFrame is the slow obvious reading of one whole frame.
+func decodeServerFrame(t testing.TB, b []byte) (op byte, payload []byte) {
+	n, head := int(b[1]), 2
+	switch n {
+	case 126:
+		n, head = int(b[2])<<8|int(b[3]), 4
+	case 127:
+		n, head = 0, 10
+		for _, x := range b[2:10] {
+			n = n<<8 | int(x)
+		}
+	}
+	if b[0]&0xF0 != 0x80 || n != len(b)-head {
+		t.Fatalf("frame %x…: header says %d bytes, there are %d", b[:head], n, len(b)-head)
+	}
+	return b[0] & 0xF, b[head:]
+}
+
+func TestEventsBeforeHelloWait(t *testing.T) {
+	b := newBench(t, Config{})
+	c, f := b.join(nil)
+	b.event(0, 10, c.seat)
+	b.settleMail()
+	if f.writes != 0 {
+		t.Fatalf("%d frames were written before hello", f.writes)
+	}
+	b.openConn(c)
+	msgs, _ := f.messages(t)
+	if len(msgs) != 2 || msgs[0].Type != wire.Hello || msgs[1].Type != wire.Events {
+		t.Fatalf("messages: got %+v, want hello, events", msgs)
+	}
+	cur, err := event.ParseCursor(msgs[0].Cursor)
+	if err != nil || cur.Next[0] != 0 {
+		t.Errorf("hello's cursor: got %+v, %v; want one from before the event", cur, err)
+	}
+}
+
+// A connection that was closed stays closed, whatever its replay still says.
+func TestClosedDuringReplayStaysClosed(t *testing.T) {
+	b := newBench(t, Config{MaxPending: 100})
+	c, f := b.join(&resume{old: event.Address{Gateway: 7, Seat: 1}, from: []int64{0, 0}})
+	b.openConn(c)
+	b.event(0, 200, c.seat) // too much to wait while it replays
+	b.settleMail()
+	b.shard.post(post{conn: c, what: verbGap, gap: wire.GapTrimmed})
+	b.shard.post(post{conn: c, what: verbLive})
+	b.settleMail()
+	b.event(1, 10, c.seat)
+	b.settleMail()
+	_, ops := f.messages(t)
+	if want := []byte{opText, opClose}; !slices.Equal(ops, want) {
+		t.Errorf("frames: got ops %v, want hello and close %v", ops, want)
+	}
+	if b.sweep(time.Now().Unix() + 10); !f.closed {
+		t.Errorf("not cut off; state %d", c.state)
+	}
+}
+
+// What waits during a handshake is bounded as well.
+func TestTooMuchBeforeHello(t *testing.T) {
+	b := newBench(t, Config{MaxPending: 1000})
+	c, f := b.join(nil)
+	for i := range int64(100) {
+		b.event(i, 200, c.seat)
+	}
+	b.settleMail()
+	if c.pendingBytes > 2000 {
+		t.Errorf("%d bytes wait, at most 1000 may", c.pendingBytes)
+	}
+	b.openConn(c)
+	_, ops := f.messages(t)
+	if want := []byte{opText, opClose}; !slices.Equal(ops, want) {
+		t.Errorf("frames: got ops %v, want hello and close %v", ops, want)
+	}
+}
+
+// A close of all connections reaches those whose handshake is under way.
+func TestCloseAllWhileJoining(t *testing.T) {
+	b := newBench(t, Config{})
+	c, f := b.join(nil)
+	b.closeAll(wire.CloseDrain, "bye")
+	b.settleMail()
+	b.openConn(c)
+	_, ops := f.messages(t)
+	if want := []byte{opText, opClose}; !slices.Equal(ops, want) {
+		t.Errorf("frames: got ops %v, want hello and close %v", ops, want)
+	}
+}
+
+// While there is always something to write, connections are swept nevertheless
+// and the worker ends when it is told to.
+func TestBusyWorkerSweeps(t *testing.T) {
+	b := newBench(t, Config{Heartbeat: time.Second})
+	busy, bf := b.join(nil)
+	quiet, qf := b.join(nil)
+	bf.keep = false
+	b.openConn(busy)
+	b.openConn(quiet)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	sock := &loopSocket{fakeSocket: bf, b: b, seat: busy.seat}
+	busy.sock = sock
+	go func() { done <- b.run(ctx) }()
+	b.event(0, 10, busy.seat)
+	testenv.Eventually(t, 10*time.Second, func() error {
+		_, ops := qf.messages(t)
+		if !slices.Contains(ops, opPing) {
+			return errFlaky
+		}
+		return nil
+	})
+	cancel()
+	select {
+	case <-done:
+	case <-time.After(5 * time.Second):
+		t.Error("worker goes on after its context ended")
+		sock.stop()
+		<-done
+	}
+}
+
+// loopSocket has the next event arrive while one is written.
+type loopSocket struct {
+	*fakeSocket
+	b      *bench
+	seat   event.Seat
+	offset int64
+	ended  bool
+}
+
+func (l *loopSocket) Write(f []byte) (int, error) {
+	l.fakeSocket.mu.Lock()
+	ended := l.ended
+	l.fakeSocket.mu.Unlock()
+	if !ended {
+		l.offset++
+		l.b.event(l.offset, 10, l.seat)
+		l.b.collect() // as the worker does now and then on its round
+	}
+	return l.fakeSocket.Write(f)
+}
+
+func (l *loopSocket) stop() {
+	l.fakeSocket.mu.Lock()
+	l.ended = true
+	l.fakeSocket.mu.Unlock()
+}
+
+// A quiet connection gets a cursor every heartbeat, also right after a busy time.
+func TestQuietCursor(t *testing.T) {
+	b := newBench(t, Config{Heartbeat: 10 * time.Second})
+	c, f := b.join(nil)
+	b.openConn(c)
+	start := time.Now().Unix()
+	c.lastPing, c.lastCursor = start, start+1 // a cursor went with events
+	for s := start; s <= start+12; s++ {
+		c.heard.Store(s)
+		b.sweep(s)
+	}
+	msgs, ops := f.messages(t)
+	if msgs[len(msgs)-1].Type != wire.Cursor {
+		t.Errorf("no cursor within 11 s, with a heartbeat of 10 s: frames %v", ops)
+	}
+}
+
+// A client that always has more waiting than goes into one frame gets cursors
+// too: how far it is, and no further.
+func TestCursorOfBacklog(t *testing.T) {
+	b := newBench(t, Config{})
+	c, f := b.join(nil)
+	b.openConn(c)
+	c.lastCursor = 0
+	f.stuck = true
+	b.event(0, 10, c.seat)
+	b.settleMail() // fills the socket
+	c.lastCursor = 0
+	for i := range int64(10) {
+		b.event(i+1, 20<<10, c.seat)
+	}
+	b.settleMail()
+	f.mu.Lock()
+	f.frames = nil
+	f.mu.Unlock()
+	f.release()
+	f.mu.Lock()
+	f.stuck = true // takes one frame and no more
+	f.mu.Unlock()
+	b.settleMail()
+	msgs, _ := f.messages(t)
+	if len(msgs) != 1 {
+		t.Fatalf("got %d messages, want one", len(msgs))
+	}
+	cur, err := event.ParseCursor(msgs[0].Cursor)
+	if err != nil {
+		t.Fatalf("no cursor with a part of the backlog: %v", err)
+	}
+	last, _ := event.ParseID(msgs[0].Events[len(msgs[0].Events)-1].ID)
+	if cur.Next[0] != last.Offset+1 {
+		t.Errorf("cursor: got %v after event %v", cur.Next, last)
+	}
+}
+
+// What waits for a slow worker is bounded in bytes, not only in recipients.
+func TestMailIsBounded(t *testing.T) {
+	b := newBench(t, Config{})
+	const events = 64
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := range int64(events) {
+			b.event(i, 1<<20, 1)
+		}
+	}()
+	testenv.Eventually(t, 10*time.Second, func() error {
+		b.shard.mu.Lock()
+		defer b.shard.mu.Unlock()
+		if b.mail.size <= maxMail {
+			return fmt.Errorf("%d bytes wait", b.mail.size)
+		}
+		return nil
+	})
+	b.shard.mu.Lock()
+	n := len(b.mail.posts)
+	b.shard.mu.Unlock()
+	if n > 20 {
+		t.Errorf("%d MB of events wait for the worker", n)
+	}
+	b.stop()
+	<-done
+}
+
+func TestDrainedAndStalled(t *testing.T) {
+	b := newBench(t, Config{})
+	c, f := b.join(nil)
+	b.openConn(c)
+	f.mu.Lock()
+	f.stuck = true
+	f.mu.Unlock()
+	for i := range int64(100) {
+		b.event(i, 100, c.seat)
+		b.settleMail()
+	}
+	if f.writes > 2 {
+		t.Errorf("%d frames were written to a socket that is stuck", f.writes)
+	}
+	f.release()
+	b.settleMail()
+	if got := f.ids(t); len(got) != 100 {
+		t.Errorf("got %d events, want 100", len(got))
+	}
+}
+
+func TestTooSlow(t *testing.T) {
+	b := newBench(t, Config{MaxPending: 10_000})
+	c, f := b.join(nil)
+	b.openConn(c)
+	f.mu.Lock()
+	f.stuck = true
+	f.mu.Unlock()
+	for i := range int64(1000) {
+		b.event(i, 1000, c.seat)
+		b.settleMail()
+		if c.pendingBytes > 12_000 {
+			t.Fatalf("%d bytes wait", c.pendingBytes)
+		}
+	}
+	_, ops := f.messages(t)
+	if ops[len(ops)-1] != opClose || c.state != closing {
+		t.Errorf("frames: got ops %v, want a close at the end", ops)
+	}
+	b.sweep(time.Now().Unix() + 10)
+	if !f.closed {
+		t.Error("it is not cut off after it did not answer the close")
+	}
+}
+
+// The addresses of a resumed connection: both, then its own.
+func TestSettle(t *testing.T) {
+	b := newBench(t, Config{})
+	old := event.Address{Gateway: 7, Seat: 1}
+	c, f := b.join(&resume{old: old, from: []int64{5, 0}})
+	b.openConn(c)
+	b.shard.post(post{conn: c, what: verbLive})
+	b.event(3, 1, c.seat) // the client has it
+	b.event(5, 1, c.seat)
+	b.event(5, 1, c.seat) // addressed to both seats
+	b.shard.post(post{settled: lane.ControlID{Ms: 1}, next: []int64{4, 0}})
+	b.settleMail()
+	if c.resume == nil {
+		t.Error("settled before its own positions were reached")
+	}
+	b.event(6, 1, c.seat)
+	b.settleMail()
+	b.shard.post(post{settled: lane.ControlID{Ms: 1}, next: []int64{7, 0}})
+	b.settleMail()
+	if c.resume != nil || len(b.reader.follow) != 0 {
+		t.Errorf("resume %+v, follow %v: want none", c.resume, b.reader.follow)
+	}
+	if got, want := f.ids(t), []string{"0-5", "0-6"}; !slices.Equal(got, want) {
+		t.Errorf("events: got %v, want %v", got, want)
+	}
+}
+
+func TestTable(t *testing.T) {
+	var tab table
+	conns := make(map[event.Seat]*conn)
+	for i := range event.Seat(10_000) {
+		c := &conn{seat: i * 3}
+		tab.set(c.seat, c)
+		conns[c.seat] = c
+		if i >= 500 {
+			tab.set((i-500)*3, nil)
+			delete(conns, (i-500)*3)
+		}
+	}
+	n := 0
+	tab.each(func(c *conn) {
+		n++
+		if conns[c.seat] != c {
+			t.Errorf("seat %d: %p, want %p", c.seat, c, conns[c.seat])
+		}
+	})
+	if n != len(conns) || tab.live != n {
+		t.Errorf("%d connections, live %d; want %d", n, tab.live, len(conns))
+	}
+	for seat := range event.Seat(31_000) {
+		if got := tab.get(seat); got != conns[seat] {
+			t.Fatalf("get(%d): got %p, want %p", seat, got, conns[seat])
+		}
+	}
+	if tab.get(1<<32-1) != nil {
+		t.Error("a seat that nobody has is taken")
+	}
+	if len(tab.pages) > 20 {
+		t.Errorf("%d pages for %d connections: what is behind has to go", len(tab.pages), n)
+	}
+}
