@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"eventstream/client"
+	"eventstream/filter"
 )
 
 func (a *app) listenCommand() (*cobra.Command, error) {
@@ -31,6 +32,9 @@ func (a *app) listenCommand() (*cobra.Command, error) {
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return usageError{fmt.Errorf("want one subscriber id, got %d arguments; see %s --help", len(args), c.CommandPath())}
+			}
+			if err := filter.CheckSubscriberID(args[0]); err != nil {
+				return usageError{fmt.Errorf("subscriber id: %w", err)}
 			}
 			return nil
 		},

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/caarlos0/env/v11"
@@ -83,6 +84,10 @@ func (a *app) root() (*cobra.Command, error) {
 		Example:       "  eventstream dev            # everything in one process, nothing to install\n  eventstream listen demo    # print the demo subscriber's events",
 		SilenceErrors: true,
 		SilenceUsage:  true,
+		Args:          noCommand,
+		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
+
+		SuggestionsMinimumDistance: 2,
 	}
 	common := struct {
 		Level  string `env:"LOG_LEVEL"`
@@ -131,6 +136,18 @@ func fromEnv(target any) error {
 		return usageError{fmt.Errorf("environment: %w", err)}
 	}
 	return nil
+}
+
+// noCommand refuses what is no subcommand.
+func noCommand(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	hint := ""
+	if near := c.SuggestionsFor(args[0]); len(near) > 0 {
+		hint = fmt.Sprintf(", did you mean %s?", strings.Join(near, " or "))
+	}
+	return usageError{fmt.Errorf("unknown command %q%s; see eventstream --help", args[0], hint)}
 }
 
 // noArgs refuses arguments.

@@ -119,17 +119,31 @@ func (r *run) produce(ctx, writing context.Context, withdraw func(), src Source)
 	// Produce may be blocked when ctx ends.
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(r.cfg.Grace, withdraw) })()
 
-	items := readAhead(ctx, src)
+	next := onDemand(ctx, src)
 	pace := newPacer(r.cfg.Rate)
-	for n := int64(0); r.cfg.Count == 0 || n < r.cfg.Count; {
-		var it item
-		select {
-		case <-ctx.Done():
+	for n := int64(0); r.cfg.Count == 0 || n < r.cfg.Count; n++ {
+		if !pace.wait(ctx) {
 			return nil
-		case it = <-items:
 		}
-		if it.err == io.EOF {
+		ev, err := r.take(ctx, next)
+		if err == io.EOF || ctx.Err() != nil {
 			return nil
+		}
+		if err != nil {
+			return err
+		}
+		r.sent.Add(1)
+		r.sink.Produce(writing, ev.Key, ev.Value, nil, r.done)
+	}
+	return nil
+}
+
+// take returns the next event, and reports what is none.
+func (r *run) take(ctx context.Context, next func() item) (Event, error) {
+	for {
+		it := next()
+		if it.err == io.EOF || ctx.Err() != nil {
+			return Event{}, it.err
 		}
 		r.read.Add(1)
 		if bad, ok := errors.AsType[*LineError](it.err); ok {
@@ -137,36 +151,44 @@ func (r *run) produce(ctx, writing context.Context, withdraw func(), src Source)
 			continue
 		}
 		if it.err != nil {
-			return fmt.Errorf("read events: %w", it.err)
+			return Event{}, fmt.Errorf("read events: %w", it.err)
 		}
-		if !pace.wait(ctx) {
-			r.read.Add(-1) // it was never ours
-			return nil
-		}
-		r.sent.Add(1)
-		n++
-		r.sink.Produce(writing, it.event.Key, it.event.Value, nil, r.done)
+		return it.event, nil
 	}
-	return nil
 }
 
-// readAhead reads the source in a goroutine, since a read may block for ever.
-func readAhead(ctx context.Context, src Source) <-chan item {
-	items := make(chan item, 1024)
+// onDemand returns a function that takes the next item from src, which for
+// synthetic events is when they are made. It reads in a goroutine, since a read
+// may block for ever: an ended ctx ends the wait.
+func onDemand(ctx context.Context, src Source) func() item {
+	asks, items := make(chan struct{}), make(chan item)
 	go func() {
 		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-asks:
+			}
 			ev, err := src.Next()
 			select {
 			case <-ctx.Done():
 				return
 			case items <- item{ev, err}:
 			}
-			if _, bad := errors.AsType[*LineError](err); err != nil && !bad {
-				return
-			}
 		}
 	}()
-	return items
+	return func() item {
+		select {
+		case <-ctx.Done():
+		case asks <- struct{}{}:
+		}
+		select {
+		case <-ctx.Done():
+			return item{err: ctx.Err()}
+		case it := <-items:
+			return it
+		}
+	}
 }
 
 // done is called by the sink for each event.

@@ -1,0 +1,345 @@
+package cmd_test
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"eventstream/filter"
+	"eventstream/internal/testenv"
+)
+
+// TestUsage runs the binary with wrong input: each has its own clear line and
+// exit code.
+func TestUsage(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	for _, tt := range []struct {
+		args []string
+		env  string
+		code int
+		says string
+	}{
+		{args: []string{"version"}, code: 0, says: "eventstream dev"},
+		{args: []string{"gatway"}, code: 2, says: "did you mean gateway?"},
+		{args: []string{"nonsense"}, code: 2, says: `unknown command "nonsense"`},
+		{args: []string{"gateway", "--nonsense"}, code: 2, says: "unknown flag: --nonsense; see eventstream gateway --help"},
+		{args: []string{"gateway", "surplus"}, code: 2, says: "takes no arguments"},
+		{args: []string{"gateway", "--max-conns", "many"}, code: 2, says: "invalid argument"},
+		{args: []string{"gateway", "--listen", ":8003"}, code: 2, says: "without authentication only loopback addresses are served"},
+		{args: []string{"gateway", "--listen", "8003"}, code: 2, says: "want host:port"},
+		{args: []string{"gateway", "--listen", taken.Addr().String()}, code: 1, says: "is in use by another process"},
+		{args: []string{"dev", "--api-port", port(taken)}, code: 1, says: "choose another port with --api-port"},
+		{args: []string{"dev", "--rate", "-1"}, code: 2, says: "want 0 or more"},
+		{args: []string{"gateway", "--log-level", "loud"}, code: 2, says: "want debug, info, warn or error"},
+		{args: []string{"gateway"}, env: "EVENTSTREAM_MAX_CONNS=x", code: 2, says: "environment"},
+		{args: []string{"api", "--postgres", "nonsense://"}, code: 2, says: "PostgreSQL address"},
+		{args: []string{"filter", "--redis", "nonsense://x"}, code: 2, says: "redis address"},
+		{args: []string{"listen"}, code: 2, says: "want one subscriber id"},
+		{args: []string{"listen", "--url", "ftp://x", "demo"}, code: 2, says: "ftp"},
+		{args: []string{"listen", "a b"}, code: 2, says: "subscriber id: ' ' is not allowed"},
+		{args: []string{"producer", "--file", "/does/not/exist"}, code: 2, says: "no such file"},
+		{args: []string{"producer", "--rate", "NaN"}, code: 2, says: "want 0 or more"},
+		{args: []string{"seed", "--count", "0"}, code: 2, says: "want at least 1"},
+		{args: []string{"healthcheck"}, code: 2, says: "want one URL"},
+		{args: []string{"healthcheck", "http://" + taken.Addr().String() + "/x"}, code: 1, says: "deadline exceeded"},
+	} {
+		t.Run(strings.Join(tt.args, " "), func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			c := exec.CommandContext(ctx, testenv.Binary(t), tt.args...)
+			if tt.env != "" {
+				c.Env = append(os.Environ(), tt.env)
+			}
+			out, _ := c.CombinedOutput()
+			if code := c.ProcessState.ExitCode(); code != tt.code || !strings.Contains(string(out), tt.says) {
+				t.Errorf("exit code %d, printed %q; want %d and %q", code, out, tt.code, tt.says)
+			}
+		})
+	}
+}
+
+func port(ln net.Listener) string {
+	_, p, _ := net.SplitHostPort(ln.Addr().String())
+	return p
+}
+
+// TestHelp checks that every subcommand shows an example.
+func TestHelp(t *testing.T) {
+	for _, name := range []string{"api", "filter", "gateway", "producer", "listen", "dev", "seed", "healthcheck"} {
+		out, err := exec.Command(testenv.Binary(t), name, "--help").CombinedOutput()
+		if err != nil || !strings.Contains(string(out), "Examples:\n  ") {
+			t.Errorf("%s --help: %v, printed %q; want an example", name, err, out)
+		}
+		if strings.Contains(string(out), "eventstream:eventstream@") {
+			t.Errorf("%s --help shows a password", name)
+		}
+	}
+}
+
+// TestDev runs everything in one process and follows what it prints.
+func TestDev(t *testing.T) {
+	p := &pipeline{t: t, env: os.Environ()}
+	data := t.TempDir()
+	pr := p.start("dev", "--api-port", "0", "--filter-port", "0", "--gateway-port", "0", "--rate", "200", "--data", data)
+	pr.says("Give demo another filter", 30*time.Second)
+	text := pr.out.String()
+	if found := regexp.MustCompile(`(?i)warn|error`).FindString(text); found != "" {
+		t.Errorf("dev is not quiet:\n%s", text)
+	}
+	gateway := find(t, text, `ws://(127\.0\.0\.1:\d+)/ws\n`)
+	pr.addr, p.api = gateway, find(t, text, `filter API +http://(\S+)`)
+	l := p.listen(pr, "demo")
+	l.wait(3, 20*time.Second)
+
+	// The curl and the listen command as they stand there.
+	curl := find(t, text, `(?m)^  (curl .*)$`)
+	if out, err := exec.Command("bash", "-c", curl+" -sS -f").CombinedOutput(); err != nil {
+		t.Errorf("%s: %v\n%s", curl, err, out)
+	}
+	listen := strings.Fields(find(t, text, `(?m)^  eventstream (listen .*)$`))
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	c := exec.CommandContext(ctx, testenv.Binary(t), listen...)
+	out, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(out)
+	for found := ""; found != "login"; { // what only the filter made by curl selects
+		if !lines.Scan() {
+			t.Fatal("listen ended before a login came")
+		}
+		found = find(t, lines.Text(), `"event_type":"(\w+)"`)
+	}
+	cancel()
+	c.Wait()
+	for _, url := range []string{
+		"http://" + p.api + "/health",
+		find(t, text, `filter +(http://\S+)/metrics`) + "/health",
+		"http://" + gateway + "/health",
+	} {
+		if err := get(url); err != nil {
+			t.Error(err)
+		}
+	}
+	if code := pr.stop(); code != 0 {
+		t.Errorf("exit code %d after SIGTERM, want 0", code)
+	}
+}
+
+func find(t *testing.T, text, pattern string) string {
+	t.Helper()
+	m := regexp.MustCompile(pattern).FindStringSubmatch(text)
+	if m == nil {
+		t.Fatalf("no %s in:\n%s", pattern, text)
+	}
+	return m[1]
+}
+
+// TestProducerInput reads gzip from stdin, reports bad lines with their numbers,
+// and sends the rest.
+func TestProducerInput(t *testing.T) {
+	p := newPipeline(t)
+	var in bytes.Buffer
+	z := gzip.NewWriter(&in)
+	fmt.Fprint(z, "{\"event_type\":\"a\",\"event_id\":\"1\"}\nnonsense\n\n{\"no\":\"type\"}\r\n{\"event_type\":\"a\",\"event_id\":\"2\"}")
+	z.Close()
+	c := exec.Command(testenv.Binary(t), "producer", "--file", "-")
+	c.Env, c.Stdin = p.env, &in
+	out, err := c.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, want := range []string{"2 acknowledged, 0 failed, 2 bad lines", "line=2", "line=4", "event_type: a non-empty string is required"} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("printed %s\nwant %q", out, want)
+		}
+	}
+}
+
+// TestSeed creates test subscribers, and none twice.
+func TestSeed(t *testing.T) {
+	p := newPipeline(t)
+	api := p.service("api")
+	for _, want := range []string{"20 filters created, 0 subscribers had one", "0 filters created, 20 subscribers had one"} {
+		c := exec.Command(testenv.Binary(t), "seed", "--count", "20", "--api", "http://"+api.addr)
+		if out, err := c.CombinedOutput(); err != nil || !strings.Contains(string(out), want) {
+			t.Errorf("seed: %v, printed %s; want %q", err, out, want)
+		}
+	}
+}
+
+// TestBadRecords puts what is no event into the topic: it goes to the dead
+// letter topic with the reason, and what follows is delivered.
+func TestBadRecords(t *testing.T) {
+	p := newPipeline(t)
+	p.service("api")
+	p.addFilter(filter.Spec{SubscriberID: "all", MatchAll: true})
+	p.service("filter")
+	l := p.listen(p.service("gateway"), "all")
+	prod := p.producer()
+	for _, bad := range []string{"", "nonsense", `{"event_type":7}`, `[]`, "{\"event_type\":\"a\"", "{\"event_type\":\"\xff\"}"} {
+		p.send(prod, source{user: "u", data: []byte(bad)})
+	}
+	good := parseSource(t, []byte(`{"event_id":"good","event_type":"a","user_id":"u"}`))
+	p.send(prod, good)
+	l.wait(1, 20*time.Second)
+	l.expect("all", []source{good})
+
+	dlq, err := kgo.NewClient(kgo.SeedBrokers(p.topic.Brokers...), kgo.ConsumeTopics(p.topic.DLQ()), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dlq.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	var reasons []string
+	for len(reasons) < 6 && ctx.Err() == nil {
+		dlq.PollFetches(ctx).EachRecord(func(r *kgo.Record) {
+			for _, h := range r.Headers {
+				if h.Key == "dlq.error" {
+					reasons = append(reasons, string(h.Value))
+				}
+			}
+		})
+	}
+	want := "not valid JSON|not valid JSON|event_type: a non-empty string is required|not a JSON object|not valid JSON|not valid UTF-8"
+	if got := strings.Join(reasons, "|"); got != want {
+		t.Errorf("reasons %q, want %q", got, want)
+	}
+}
+
+// TestServersAway starts our services before their servers, and takes one away
+// later: they wait, say so, and go on.
+func TestServersAway(t *testing.T) {
+	p := newPipeline(t)
+	p.redis.Stop()
+	start := func(name string) *process {
+		addr := testenv.Addr(t)
+		pr := p.start(name, "--listen", addr)
+		pr.addr = addr
+		return pr
+	}
+	services := []*process{start("api"), start("filter"), start("gateway")}
+	p.api = services[0].addr
+	for _, pr := range services {
+		testenv.Eventually(t, 20*time.Second, func() error { return unready(pr.addr) })
+	}
+	p.redis.Restart()
+	for _, pr := range services {
+		pr.ready()
+	}
+	p.addFilter(filter.Spec{SubscriberID: "all", MatchAll: true})
+	l := p.listen(services[2], "all")
+	prod := p.producer()
+	ev := func(n int) source {
+		return parseSource(t, fmt.Appendf(nil, `{"event_id":"%d","event_type":"a","user_id":"u"}`, n))
+	}
+	p.send(prod, ev(1))
+	l.wait(1, 20*time.Second)
+	p.redis.Kill()
+	p.send(prod, ev(2)) // waits in Kafka
+	for _, pr := range services[1:] {
+		testenv.Eventually(t, 20*time.Second, func() error { return unready(pr.addr) })
+	}
+	p.redis.Restart()
+	l.wait(2, 30*time.Second)
+	l.expect("all", []source{ev(1), ev(2)})
+	for _, pr := range services {
+		if code := pr.stop(); code != 0 {
+			t.Errorf("%s: exit code %d after SIGTERM, want 0", pr.name, code)
+		}
+	}
+}
+
+// unready is nil when /readyz says 503 with a reason.
+func unready(addr string) error {
+	resp, err := http.Get("http://" + addr + "/readyz")
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusServiceUnavailable {
+		return fmt.Errorf("%s/readyz: %s, want 503", addr, resp.Status)
+	}
+	return nil
+}
+
+// TestMetrics checks the predecessor's names.
+func TestMetrics(t *testing.T) {
+	p := newPipeline(t)
+	p.service("api")
+	f, g := p.service("filter"), p.service("gateway")
+	for _, tt := range []struct{ addr, name string }{
+		{f.addr, "events_read_total"}, {f.addr, "events_matched_total"}, {f.addr, "events_routed_total"},
+		{f.addr, "redis_failures_total"}, {f.addr, "active_streams_count"},
+		{g.addr, "active_websocket_connections"}, {g.addr, "events_sent_total"},
+	} {
+		if got := metric(t, tt.addr, tt.name); got == "" {
+			t.Errorf("%s/metrics has no %s", tt.addr, tt.name)
+		}
+	}
+}
+
+func metric(t *testing.T, addr, name string) string {
+	t.Helper()
+	resp, err := http.Get("http://" + addr + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	lines := bufio.NewScanner(resp.Body)
+	for lines.Scan() {
+		if value, ok := strings.CutPrefix(lines.Text(), name+" "); ok {
+			return value
+		}
+	}
+	return ""
+}
+
+// TestBareClient sees events with a client that knows nothing of ours: no frame
+// sent first, no acknowledgement.
+func TestBareClient(t *testing.T) {
+	p := newPipeline(t)
+	p.service("api")
+	p.addFilter(filter.Spec{SubscriberID: "bare", EventTypes: []string{"a"}})
+	p.service("filter")
+	g := p.service("gateway")
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	ws, _, err := websocket.Dial(ctx, "ws://"+g.addr+"/ws?subscriber_id=bare", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ws.CloseNow()
+	read := func(want string) {
+		t.Helper()
+		_, b, err := ws.Read(ctx)
+		if err != nil || !strings.Contains(string(b), want) {
+			t.Fatalf("read %s, %v; want %s", b, err, want)
+		}
+	}
+	read(`{"type":"hello","subscriber_id":"bare"`)
+	p.send(p.producer(), source{user: "u", data: []byte(`{"event_type":"a"}`)})
+	read(`"data":{"event_type":"a"}}]`)
+}
