@@ -1,0 +1,366 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"eventstream/event"
+	"eventstream/filter"
+	"eventstream/lane"
+)
+
+// In these tests time is that of synctest, and the store is in memory.
+
+// following is a follower and what it works with.
+type following struct {
+	*follower
+	store   *faulty
+	memory  *lane.Memory
+	refresh error // what the filter store answers
+	stop    func()
+}
+
+// follow starts a follower. It must be stopped.
+func follow(t *testing.T) *following {
+	f := newFollowing(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { f.run(ctx) })
+	f.stop = func() { cancel(); running.Wait() }
+	return f
+}
+
+func newFollowing(t *testing.T) *following {
+	memory := lane.NewMemory()
+	f := &following{store: &faulty{backend: memory}, memory: memory}
+	failures := prometheus.NewCounter(prometheus.CounterOpts{Name: "f"})
+	f.follower = newFollower(f.store, newRoutes(), func(context.Context) error { return f.refresh }, 2500*time.Millisecond, failures, testLog(t))
+	return f
+}
+
+func (f *following) announce(t *testing.T, a lane.Announcement) lane.ControlID {
+	t.Helper()
+	a.TTL = 5 * time.Minute
+	at, err := f.memory.Announce(t.Context(), a)
+	if err != nil && !errors.Is(err, lane.ErrForgotten) {
+		t.Fatal(err)
+	}
+	return at
+}
+
+func (f *following) synced(t *testing.T) lane.ControlID {
+	t.Helper()
+	at, err := f.sync(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return at
+}
+
+// knows checks which seats are known.
+func (f *following) knows(t *testing.T, want ...event.Address) {
+	t.Helper()
+	f.routes.mu.RLock()
+	defer f.routes.mu.RUnlock()
+	n := 0
+	for _, seats := range f.routes.gateways {
+		n += len(seats)
+	}
+	for _, a := range want {
+		if _, ok := f.routes.gateways[a.Gateway][a.Seat]; !ok {
+			t.Errorf("seat %v is not known", a)
+		}
+	}
+	if n != len(want) {
+		t.Errorf("%d seats are known, want %d", n, len(want))
+	}
+}
+
+func TestSyncsShareReads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := follow(t)
+		defer f.stop()
+		f.synced(t)
+		var reads atomic.Int64
+		f.store.set(func(op string) error {
+			if op == "since" {
+				reads.Add(1)
+				time.Sleep(time.Second)
+			}
+			return nil
+		}, nil)
+		var all sync.WaitGroup
+		for range 100 {
+			all.Go(func() { f.synced(t) })
+		}
+		all.Wait()
+		if n := reads.Load(); n > 2 {
+			t.Errorf("%d reads for 100 syncs, want at most 2", n)
+		}
+	})
+}
+
+// A sync ends with its own context, and says what it waited for.
+func TestSyncGivesUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := follow(t)
+		defer f.stop()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := f.sync(ctx); !errors.Is(err, context.DeadlineExceeded) || err.Error() == ctx.Err().Error() {
+			t.Errorf("sync = %v, want one that says what it waited for", err)
+		}
+	})
+}
+
+// What was acknowledged before a sync began is applied when it returns.
+func TestSyncAppliesWhatWasAcknowledged(t *testing.T) {
+	f := newFollowing(t)
+	f.grace = time.Millisecond
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { f.run(ctx) })
+	f.synced(t) // filters from before come from the filter store
+	var all sync.WaitGroup
+	for g := range event.Gateway(8) {
+		all.Go(func() {
+			for i := range event.Seat(200) {
+				who := fmt.Sprint("s", g, "-", i)
+				at := f.announce(t, lane.Announcement{Gateway: g + 1, Seq: uint64(i) + 1, Joined: []lane.Seated{{Seat: i, Subscriber: who}}})
+				id := filter.ID(who)
+				c, err := f.memory.PublishFilter(ctx, lane.FilterChange{Filter: filter.Filter{ID: id, Revision: 1, Spec: filter.Spec{SubscriberID: who}}})
+				if err != nil {
+					t.Error(err)
+				}
+				got := f.synced(t)
+				if got.Compare(c) < 0 || got.Compare(at) < 0 {
+					t.Errorf("synced up to %v, after a change at %v", got, c)
+				}
+				f.routes.mu.RLock()
+				_, seated := f.routes.gateways[g+1][i]
+				_, filed := f.routes.filters[id]
+				f.routes.mu.RUnlock()
+				if !seated || !filed {
+					t.Errorf("%s: seat is known: %t, filter is known: %t", who, seated, filed)
+				}
+			}
+		})
+	}
+	all.Wait()
+	cancel()
+	running.Wait()
+	if active, filters, indexed := f.routes.counts(); active != 1600 || filters != 1600 || indexed != 1600 {
+		t.Errorf("%d active, %d filters, %d indexed, want 1600 of each", active, filters, indexed)
+	}
+}
+
+// A gateway announces seats while the service starts: each is found in the hash
+// or in the stream.
+func TestBootstrapRace(t *testing.T) {
+	for seed := range uint64(20) {
+		rng := rand.New(rand.NewPCG(seed, 4))
+		f := newFollowing(t)
+		f.grace = time.Duration(rng.IntN(1000)) * time.Microsecond
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		const n = 200
+		announced := make(chan struct{})
+		go func() {
+			defer close(announced)
+			for i := range event.Seat(n) {
+				f.announce(t, lane.Announcement{Gateway: 1, Seq: uint64(i) + 1, Joined: []lane.Seated{{Seat: i, Subscriber: "s"}}})
+			}
+		}()
+		running.Go(func() { f.run(ctx) })
+		f.synced(t)
+		<-announced
+		f.synced(t)
+		all := make([]event.Address, n)
+		for i := range all {
+			all[i] = event.Address{Gateway: 1, Seat: event.Seat(i)}
+		}
+		f.knows(t, all...)
+		cancel()
+		running.Wait()
+	}
+}
+
+// A store that is emptied is not believed before gateways had time to announce
+// themselves, and nothing known is lost.
+func TestWipedStoreIsWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := follow(t)
+		defer f.stop()
+		f.announce(t, lane.Announcement{Gateway: 1, Seq: 1, Joined: []lane.Seated{{Seat: 1, Subscriber: "s"}}})
+		f.synced(t)
+		f.announce(t, lane.Announcement{Gateway: 2, Seq: 1, Joined: []lane.Seated{{Seat: 5, Subscriber: "s"}}}) // nobody has read it
+		f.memory.Wipe()
+		go func() {
+			time.Sleep(time.Second)
+			f.announce(t, lane.Announcement{Gateway: 2, Seq: 2, All: true, Joined: []lane.Seated{{Seat: 5, Subscriber: "s"}}})
+		}()
+		began := time.Now()
+		f.synced(t)
+		if waited := time.Since(began); waited != f.grace {
+			t.Errorf("waited for %v, want %v", waited, f.grace)
+		}
+		f.knows(t, event.Address{Gateway: 1, Seat: 1}, event.Address{Gateway: 2, Seat: 5})
+	})
+}
+
+// A service that starts can't tell whether the store has just lost writes.
+func TestStartWaitsForGateways(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFollowing(t)
+		f.memory.Epoch(t.Context()) // another process was here first
+		var running sync.WaitGroup
+		ctx, cancel := context.WithCancel(t.Context())
+		running.Go(func() { f.run(ctx) })
+		go func() {
+			time.Sleep(time.Second)
+			f.announce(t, lane.Announcement{Gateway: 2, Seq: 2, All: true, Joined: []lane.Seated{{Seat: 5, Subscriber: "s"}}})
+		}()
+		f.synced(t)
+		f.knows(t, event.Address{Gateway: 2, Seat: 5})
+		cancel()
+		running.Wait()
+	})
+}
+
+// Redis goes down and comes back without its last second, in which a gateway
+// had announced a seat. Nothing shows that, except that a call failed.
+func TestFailedCallIsAReasonForDoubt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := follow(t)
+		defer f.stop()
+		f.announce(t, lane.Announcement{Gateway: 1, Seq: 1, Joined: []lane.Seated{{Seat: 1, Subscriber: "s"}}})
+		f.synced(t)
+		f.store.down()
+		if _, err := f.sync(t.Context()); !errors.Is(err, errInjected) {
+			t.Errorf("sync = %v, want %v", err, errInjected)
+		}
+		f.store.up()
+		go func() {
+			time.Sleep(time.Second)
+			f.announce(t, lane.Announcement{Gateway: 1, Seq: 2, Joined: []lane.Seated{{Seat: 2, Subscriber: "s"}}})
+		}()
+		f.synced(t)
+		f.knows(t, event.Address{Gateway: 1, Seat: 1}, event.Address{Gateway: 1, Seat: 2})
+	})
+}
+
+// A doubt is settled only when presence has been read to its end after it.
+func TestDoubtOutlivesFailures(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := follow(t)
+		defer f.stop()
+		f.synced(t)
+		for _, op := range []string{"epoch", "gateways"} {
+			f.doubt()
+			f.store.set(func(o string) error {
+				if o == op {
+					return errInjected
+				}
+				return nil
+			}, nil)
+			if _, err := f.sync(t.Context()); !errors.Is(err, errInjected) {
+				t.Errorf("%s: sync = %v, want %v", op, err, errInjected)
+			}
+			var read atomic.Int64
+			f.store.set(func(o string) error {
+				if o == "gateways" {
+					if read.Add(1) == 1 {
+						f.doubt() // while it reads
+					}
+				}
+				return nil
+			}, nil)
+			f.synced(t)
+			f.synced(t)
+			f.synced(t)
+			if n := read.Load(); n != 2 {
+				t.Errorf("%s: presence was read %d times, want 2", op, n)
+			}
+		}
+	})
+}
+
+// The control stream is lost again and again: that ends with an error, not with
+// trying for ever.
+func TestControlLostForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := follow(t)
+		defer f.stop()
+		f.store.set(func(op string) error {
+			if op == "since" {
+				return lane.ErrControlLost
+			}
+			return nil
+		}, nil)
+		if _, err := f.sync(t.Context()); !errors.Is(err, lane.ErrControlLost) {
+			t.Errorf("sync = %v, want %v", err, lane.ErrControlLost)
+		}
+		f.store.up()
+		f.synced(t)
+	})
+}
+
+// Filters that changed while the control stream was lost come from the filter
+// store. Without it matching doesn't begin, but goes on.
+func TestFilterStoreIsDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFollowing(t)
+		f.refresh = filter.ErrUnavailable
+		if err := f.read(t.Context()); !errors.Is(err, filter.ErrUnavailable) {
+			t.Errorf("first read = %v, want %v", err, filter.ErrUnavailable)
+		}
+		f.refresh = nil
+		if err := f.read(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		f.refresh = filter.ErrUnavailable
+		f.announce(t, lane.Announcement{Gateway: 1, Seq: 1, Joined: []lane.Seated{{Seat: 1, Subscriber: "s"}}})
+		f.read(t.Context())
+		f.memory.Wipe()
+		if err := f.read(t.Context()); err != nil {
+			t.Errorf("read = %v, want none", err)
+		}
+		f.knows(t, event.Address{Gateway: 1, Seat: 1})
+	})
+}
+
+func TestExpire(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFollowing(t)
+		ctx := t.Context()
+		for g := range event.Gateway(3) {
+			f.announce(t, lane.Announcement{Gateway: g + 1, Seq: 1, Joined: []lane.Seated{{Seat: 1, Subscriber: "s"}}})
+		}
+		if err := f.read(ctx); err != nil {
+			t.Fatal(err)
+		}
+		all := []event.Address{{Gateway: 1, Seat: 1}, {Gateway: 2, Seat: 1}, {Gateway: 3, Seat: 1}}
+		f.memory.Wipe()
+		f.announce(t, lane.Announcement{Gateway: 1, Seq: 2, All: true, Joined: []lane.Seated{{Seat: 1, Subscriber: "s"}}})
+		f.expire(ctx)
+		f.knows(t, all...) // a suspicion isn't enough
+		f.store.down()
+		f.expire(ctx)
+		f.store.up()
+		f.knows(t, all...)
+		f.announce(t, lane.Announcement{Gateway: 2, Seq: 2, All: true, Joined: []lane.Seated{{Seat: 1, Subscriber: "s"}}})
+		f.expire(ctx)
+		f.knows(t, all[:2]...)
+		f.expire(ctx)
+		f.knows(t, all[:2]...)
+	})
+}
