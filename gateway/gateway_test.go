@@ -264,8 +264,11 @@ func TestPingBehindBigEvent(t *testing.T) {
 		return nil
 	})
 	c.send(`{"type":"ping"}`)
-	c.untilEvent(id)
-	c.untilType(wire.Pong)
+	pong := false
+	c.until("event and pong", func(m wire.Message) bool {
+		pong = pong || m.Type == wire.Pong
+		return pong && c.seen[id] > 0
+	})
 }
 
 func TestDrain(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -44,19 +45,26 @@ var testTopic = event.TopicID{1, 2, 3}
 type world struct {
 	t     testing.TB
 	store *lane.Memory
+	parts []part
+	lag   time.Duration // at most so long passes between match and append
 
+	mu     sync.Mutex
+	routes map[string]map[event.Address]bool
+	at     lane.ControlID
+}
+
+// part is a partition and its worker.
+type part struct {
 	mu      sync.Mutex
-	routes  map[string]map[event.Address]bool
-	at      lane.ControlID
-	next    []int64
-	trimmed []int64
+	next    int64
+	trimmed int64
 	packer  lane.Packer
 }
 
 func newWorld(t testing.TB, partitions int) *world {
 	w := &world{
 		t: t, store: lane.NewMemory(), routes: make(map[string]map[event.Address]bool),
-		next: make([]int64, partitions), trimmed: make([]int64, partitions),
+		parts: make([]part, partitions),
 	}
 	w.claim()
 	return w
@@ -66,9 +74,9 @@ func newWorld(t testing.TB, partitions int) *world {
 func (w *world) claim() {
 	ctx := context.Background()
 	w.store.Epoch(ctx)
-	w.store.SetTopic(ctx, lane.Topic{ID: testTopic, Partitions: int32(len(w.next))})
-	for p, next := range w.next {
-		if _, err := w.store.Claim(ctx, int32(p), testTopic, next); err != nil {
+	w.store.SetTopic(ctx, lane.Topic{ID: testTopic, Partitions: int32(len(w.parts))})
+	for p := range w.parts {
+		if _, err := w.store.Claim(ctx, int32(p), testTopic, w.parts[p].next); err != nil {
 			w.t.Error(err)
 		}
 	}
@@ -113,7 +121,12 @@ func (w *world) addresses(subscriber string) []event.Address {
 	return out
 }
 
-func (w *world) groupsLocked(subscribers []string) []lane.Group {
+// match returns whom an event is for, and how much of the control stream that
+// takes into account.
+func (w *world) match(subscribers []string) ([]lane.Group, lane.ControlID) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.syncLocked()
 	seats := make(map[event.Gateway][]event.Seat)
 	for _, s := range subscribers {
 		for a := range w.routes[s] {
@@ -125,7 +138,7 @@ func (w *world) groupsLocked(subscribers []string) []lane.Group {
 		slices.Sort(list)
 		out = append(out, lane.Group{Gateway: g, Seats: slices.Compact(list)})
 	}
-	return out
+	return out, w.at
 }
 
 // publish makes one event in partition p for the subscribers and returns its id.
@@ -134,46 +147,57 @@ func (w *world) publish(p int, subscribers ...string) string {
 }
 
 func (w *world) publishSized(p, size int, subscribers ...string) string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.syncLocked()
-	offset := w.next[p]
-	id := event.ID{Partition: int32(p), Offset: offset}.String()
-	w.packer.Reset()
-	a := lane.Append{
-		Partition: int32(p), Topic: testTopic, Expect: offset, Next: offset + 1,
-		TrimBefore: w.trimmed[p], Synced: w.at,
+	part := &w.parts[p]
+	part.mu.Lock()
+	defer part.mu.Unlock()
+	id := event.ID{Partition: int32(p), Offset: part.next}.String()
+	groups, at := w.match(subscribers)
+	if w.lag > 0 {
+		time.Sleep(rand.N(w.lag))
 	}
-	if groups := w.groupsLocked(subscribers); len(groups) > 0 {
+	part.packer.Reset()
+	a := lane.Append{
+		Partition: int32(p), Topic: testTopic, Expect: part.next, Next: part.next + 1,
+		TrimBefore: part.trimmed, Synced: at,
+	}
+	if len(groups) > 0 {
 		data := fmt.Sprintf(`{"n":%q,"to":%q,"pad":%q}`, id, strings.Join(subscribers, " "), strings.Repeat("x", size))
-		w.packer.Add(offset, time.Now().UnixMilli(), []byte(data), groups)
-		a.Entry, a.Last = w.packer.Bytes(), offset
+		part.packer.Add(part.next, time.Now().UnixMilli(), []byte(data), groups)
+		a.Entry, a.Last = part.packer.Bytes(), part.next
 	}
 	got, err := w.store.Append(context.Background(), a)
 	if err != nil || got != a.Next {
 		w.t.Errorf("append %s: at %d, %v", id, got, err)
 	}
-	w.next[p] = offset + 1
+	part.next++
 	return id
+}
+
+// nextID is the id of the next event of partition p.
+func (w *world) nextID(p int) string {
+	w.parts[p].mu.Lock()
+	defer w.parts[p].mu.Unlock()
+	return event.ID{Partition: int32(p), Offset: w.parts[p].next}.String()
 }
 
 // beat moves no position, but tells how much of the control stream is applied.
 func (w *world) beat() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.syncLocked()
-	for p, next := range w.next {
+	for p := range w.parts {
+		part := &w.parts[p]
+		part.mu.Lock()
+		_, at := w.match(nil)
 		w.store.Append(context.Background(), lane.Append{
-			Partition: int32(p), Topic: testTopic, Expect: next, Next: next, TrimBefore: w.trimmed[p], Synced: w.at,
+			Partition: int32(p), Topic: testTopic, Expect: part.next, Next: part.next, TrimBefore: part.trimmed, Synced: at,
 		})
+		part.mu.Unlock()
 	}
 }
 
 // trim drops all events of a partition so far from its lane.
 func (w *world) trim(p int) {
-	w.mu.Lock()
-	w.trimmed[p] = w.next[p]
-	w.mu.Unlock()
+	w.parts[p].mu.Lock()
+	w.parts[p].trimmed = w.parts[p].next
+	w.parts[p].mu.Unlock()
 	w.beat()
 }
 
@@ -482,6 +506,17 @@ func (f *flaky) cut() {
 	if cancel := f.tailing.Load(); cancel != nil {
 		(*cancel)()
 	}
+}
+
+// countingStore counts the reads of lanes.
+type countingStore struct {
+	*lane.Memory
+	ranges atomic.Int64
+}
+
+func (c *countingStore) Range(ctx context.Context, p int32, from, to int64, sink func(lane.Entry) error) (int64, error) {
+	c.ranges.Add(1)
+	return c.Memory.Range(ctx, p, from, to, sink)
 }
 
 // fakeSocket takes frames without a network. While it is stuck it queues them,
