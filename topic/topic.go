@@ -102,7 +102,8 @@ func Ensure(ctx context.Context, cfg Config, log *slog.Logger) (Info, error) {
 		return Info{}, fmt.Errorf("topic %s: %d partitions are more than %d", cfg.Topic, cfg.Partitions, event.MaxPartitions)
 	}
 	cl, err := kgo.NewClient(cfg.clientOptions(&reachability{log: log, brokers: cfg.Brokers},
-		kgo.RetryTimeout(3*time.Second), // we try again ourselves, and say so
+		kgo.RetryTimeout(3*time.Second),          // we try again ourselves, and say so
+		kgo.MetadataMinAge(100*time.Millisecond), // or "no such topic" would be cached for 5 s after we made it
 	)...)
 	if err != nil {
 		return Info{}, fmt.Errorf("kafka client: %w", err)
@@ -118,7 +119,7 @@ func Ensure(ctx context.Context, cfg Config, log *slog.Logger) (Info, error) {
 		}
 		wait := backoff(try)
 		level := slog.LevelWarn
-		if errors.Is(err, kerr.UnknownTopicOrPartition) && try == 1 {
+		if errors.Is(err, kerr.UnknownTopicOrPartition) && try <= 3 {
 			level = slog.LevelDebug // it is new, and the brokers don't all know it yet
 		}
 		log.Log(ctx, level, "can't set up the topic yet; retrying", "topic", cfg.Topic, "brokers", cfg.Brokers, "in", wait, "err", err)
