@@ -102,6 +102,7 @@ func TestCursors(t *testing.T) {
 		for time.Now().Before(stop) {
 			w.publish(0, "busy")
 			w.beat()
+			time.Sleep(time.Millisecond) // its rate
 		}
 	}()
 	cursors := 0

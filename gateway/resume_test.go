@@ -12,7 +12,6 @@ import (
 
 	"eventstream/event"
 	"eventstream/internal/testenv"
-	"eventstream/lane"
 	"eventstream/wire"
 )
 
@@ -383,5 +382,3 @@ func TestSeatsAreForgotten(t *testing.T) {
 		t.Errorf("gap: got %s, want %s", gap.Reason, wire.GapUnknownAddress)
 	}
 }
-
-var _ Lanes = (*lane.Memory)(nil)

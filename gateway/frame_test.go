@@ -1,0 +1,323 @@
+package gateway
+
+import (
+	"bytes"
+	"encoding/binary"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+)
+
+// heardMessage is one call of feed's callback.
+type heardMessage struct {
+	op      byte
+	payload string
+}
+
+// hear feeds pieces and returns what came out, and how it ended.
+func hear(limit int, pieces ...[]byte) (out []heardMessage, err *protocolError, kept *inbound) {
+	var in *inbound
+	for _, p := range pieces {
+		in, err = in.feed(bytes.Clone(p), limit, func(op byte, payload []byte) *protocolError {
+			out = append(out, heardMessage{op, string(payload)})
+			if op == opClose {
+				code, err := closeStatus(payload)
+				if err != nil {
+					return err
+				}
+				return &protocolError{code: code, bye: true}
+			}
+			return nil
+		})
+		if err != nil {
+			return out, err, nil
+		}
+	}
+	return out, nil, in
+}
+
+// reference is the slow obvious reading of a whole stream of client frames.
+func reference(b []byte, limit int) (out []heardMessage, code int) {
+	var op byte
+	var message []byte
+	for {
+		if len(b) < 2 {
+			return out, 0
+		}
+		fin, rsv, o := b[0]&0x80 != 0, b[0]&0x70, b[0]&0xF
+		masked, n7 := b[1]&0x80 != 0, int(b[1]&0x7F)
+		isControl := o == 8 || o == 9 || o == 10
+		if rsv != 0 || !isControl && o > 2 || !masked || isControl && (!fin || n7 > 125) {
+			return out, 1002
+		}
+		n, head := uint64(n7), 2
+		if n7 == 126 {
+			head = 4
+		} else if n7 == 127 {
+			head = 10
+		}
+		if len(b) < head {
+			return out, 0
+		}
+		if n7 == 126 {
+			n = uint64(binary.BigEndian.Uint16(b[2:4]))
+		} else if n7 == 127 {
+			n = binary.BigEndian.Uint64(b[2:10])
+		}
+		if !isControl && n > uint64(limit-len(message)) {
+			return out, 1009
+		}
+		if uint64(len(b)) < uint64(head)+4+n {
+			return out, 0
+		}
+		payload := make([]byte, n)
+		for i := range payload {
+			payload[i] = b[head+4+i] ^ b[head+i%4]
+		}
+		b = b[head+4+int(n):]
+		if isControl {
+			out = append(out, heardMessage{o, string(payload)})
+			if o == 8 {
+				return out, referenceClose(payload)
+			}
+			continue
+		}
+		if (o == 0) != (op != 0) {
+			return out, 1002
+		}
+		if o != 0 {
+			op = o
+		}
+		message = append(message, payload...)
+		if !fin {
+			continue
+		}
+		if op == 1 && !utf8.Valid(message) {
+			return out, 1007
+		}
+		out = append(out, heardMessage{op, string(message)})
+		op, message = 0, nil
+	}
+}
+
+func referenceClose(payload []byte) int {
+	switch {
+	case len(payload) == 0:
+		return 1005
+	case len(payload) == 1:
+		return 1002
+	}
+	code := int(payload[0])<<8 | int(payload[1])
+	known := []int{1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014}
+	if !slices.Contains(known, code) && (code < 3000 || code > 4999) {
+		return 1002
+	}
+	if !utf8.Valid(payload[2:]) {
+		return 1007
+	}
+	return code
+}
+
+func checkStream(t *testing.T, stream []byte, limit int, split func(rest int) int) {
+	t.Helper()
+	want, wantCode := reference(bytes.Clone(stream), limit)
+	var pieces [][]byte
+	for rest := stream; len(rest) > 0; {
+		n := split(len(rest))
+		pieces = append(pieces, rest[:n])
+		rest = rest[n:]
+	}
+	got, err, kept := hear(limit, pieces...)
+	code := 0
+	if err != nil {
+		code = err.code
+	}
+	if !slices.Equal(got, want) || code != wantCode {
+		t.Fatalf("stream %x in %d pieces:\ngot  %q, code %d\nwant %q, code %d", stream, len(pieces), got, code, want, wantCode)
+	}
+	if kept != nil && len(kept.bytes)+len(kept.message) > limit+maxControl+14 {
+		t.Fatalf("stream %x: %d bytes are kept, the limit is %d", stream, len(kept.bytes)+len(kept.message), limit)
+	}
+}
+
+func FuzzFrames(f *testing.F) {
+	for _, frames := range [][][]byte{
+		{clientFrame(opText, true, []byte(`{"type":"ping"}`), 1)},
+		{clientFrame(opText, false, []byte("a"), 2), clientFrame(opPing, true, []byte("p"), 3), clientFrame(opContinuation, true, []byte("b"), 4)},
+		{clientFrame(opBinary, true, make([]byte, 300), 5), clientFrame(opClose, true, []byte{3, 232, 'x'}, 6)},
+		{clientFrame(opText, true, []byte("\xff"), 7)},
+		{{0x81, 0xFF, 0x80, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4}},
+	} {
+		f.Add(bytes.Join(frames, nil), uint64(1))
+	}
+	f.Fuzz(func(t *testing.T, stream []byte, seed uint64) {
+		const limit = 512
+		rng := rand.New(rand.NewPCG(seed, 0))
+		checkStream(t, stream, limit, func(rest int) int { return rest })
+		checkStream(t, stream, limit, func(rest int) int { return 1 + rng.IntN(min(rest, 20)) })
+	})
+}
+
+// Streams that are mostly right reach deeper than the fuzzer's.
+func TestFramesLikeReference(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	for range 3000 {
+		var stream []byte
+		open := false
+		for range 1 + rng.IntN(6) {
+			payload := []byte(strings.Repeat("é", rng.IntN([]int{2, 40, 200}[rng.IntN(3)])))
+			op, fin := byte(opText), rng.IntN(3) > 0
+			switch {
+			case rng.IntN(3) == 0:
+				op, fin, payload = byte(opClose+rng.IntN(3)), true, payload[:min(len(payload), 125)]
+				if op == opClose && rng.IntN(2) == 0 {
+					payload = binary.BigEndian.AppendUint16(nil, uint16(998+rng.IntN(20)))
+				}
+			case open:
+				op = opContinuation
+			}
+			if op < opClose {
+				open = !fin
+			}
+			frame := clientFrame(op, fin, payload, rng.Uint32())
+			if rng.IntN(20) == 0 {
+				frame[rng.IntN(2)] ^= 1 << rng.IntN(8)
+			}
+			stream = append(stream, frame...)
+		}
+		checkStream(t, stream, 500, func(rest int) int { return rest })
+		checkStream(t, stream, 500, func(int) int { return 1 })
+		checkStream(t, stream, 500, func(rest int) int { return 1 + rng.IntN(min(rest, 50)) })
+	}
+}
+
+// A control frame is no part of the message that it comes amidst, and does not
+// count for its size.
+func TestControlInFullMessage(t *testing.T) {
+	stream := slices.Concat(
+		clientFrame(opText, false, make([]byte, 490), 1),
+		clientFrame(opPing, true, make([]byte, 125), 2),
+		clientFrame(opContinuation, true, make([]byte, 10), 3))
+	if got, err, _ := hear(500, stream); err != nil || len(got) != 2 {
+		t.Errorf("got %d messages, %v; want ping and text", len(got), err)
+	}
+}
+
+func TestServerFrames(t *testing.T) {
+	for _, n := range []int{0, 1, 125, 126, 127, 65535, 65536, 70000} {
+		payload := bytes.Repeat([]byte("x"), n)
+		op, got := decodeServerFrame(t, newFrame(opText, payload))
+		if op != opText || !bytes.Equal(got, payload) {
+			t.Errorf("frame of %d bytes: op %d, %d bytes", n, op, len(got))
+		}
+	}
+	if _, got := decodeServerFrame(t, closeFrame(1001, strings.Repeat("x", 300))); len(got) != maxControl {
+		t.Errorf("close frame with a long reason: %d bytes, want %d", len(got), maxControl)
+	}
+	if _, got := decodeServerFrame(t, closeFrame(closeNoStatus, "x")); len(got) != 0 {
+		t.Errorf("close frame without a status: %d bytes, want none", len(got))
+	}
+}
+
+// What ends a connection, and how. Others are not disturbed.
+func TestProtocolErrors(t *testing.T) {
+	w := newWorld(t, 1)
+	g := w.gateway(Config{})
+	other := connect(t, g, "other", "")
+	unmasked := clientFrame(opText, true, []byte("x"), 0)
+	unmasked = append(unmasked[:2], 'x')
+	unmasked[1] &^= 0x80
+	for _, tt := range []struct {
+		name string
+		send []byte
+		want int
+	}{
+		{"unmasked", unmasked, 1002},
+		{"reserved bit", []byte{0xC1, 0x80, 0, 0, 0, 0}, 1002},
+		{"unknown data opcode", []byte{0x83, 0x80, 0, 0, 0, 0}, 1002},
+		{"unknown control opcode", []byte{0x8B, 0x80, 0, 0, 0, 0}, 1002},
+		{"fragmented ping", clientFrame(opPing, false, nil, 1), 1002},
+		{"long ping", clientFrame(opPing, true, make([]byte, 126), 1), 1002},
+		{"continuation of nothing", clientFrame(opContinuation, true, nil, 1), 1002},
+		{"message in a message", slices.Concat(clientFrame(opText, false, nil, 1), clientFrame(opText, true, nil, 1)), 1002},
+		{"invalid UTF-8", clientFrame(opText, true, []byte("a\xc3("), 1), 1007},
+		{"invalid UTF-8 across fragments", slices.Concat(clientFrame(opText, false, []byte("\xc3"), 1), clientFrame(opContinuation, true, []byte("("), 1)), 1007},
+		{"binary", clientFrame(opBinary, true, []byte("x"), 1), 1003},
+		{"too big", clientFrame(opText, true, make([]byte, maxRequest+1), 1), 1009},
+		{"absurdly big", []byte{0x81, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0}, 1009},
+		{"big by fragments", slices.Concat(clientFrame(opText, false, make([]byte, maxRequest), 1), clientFrame(opContinuation, true, []byte("x"), 1)), 1009},
+		{"close", clientFrame(opClose, true, []byte{3, 232}, 1), 1000},
+		{"close with reason", clientFrame(opClose, true, []byte("\x0f\xa0bye"), 1), 4000},
+		{"close without status", clientFrame(opClose, true, nil, 1), closeNoStatus},
+		{"close of one byte", clientFrame(opClose, true, []byte{3}, 1), 1002},
+		{"close with 1005", clientFrame(opClose, true, []byte{3, 237}, 1), 1002},
+		{"close with 999", clientFrame(opClose, true, []byte{3, 231}, 1), 1002},
+		{"close with 5000", clientFrame(opClose, true, []byte{0x13, 0x88}, 1), 1002},
+		{"close with bad reason", clientFrame(opClose, true, []byte{3, 232, 0xFF}, 1), 1007},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := rawDial(t, g, "user_1", "")
+			c.message()
+			c.sendBytes(tt.send)
+			c.sendBytes(clientFrame(opText, true, []byte(`{"type":"ping"}`), 1)) // is not heard any more
+			if got := c.closeCode(); got != tt.want {
+				t.Errorf("close code: got %d, want %d", got, tt.want)
+			}
+			c.nc.Close()
+		})
+	}
+	id := w.publish(0, "other")
+	other.untilEvent(id)
+	other.ws.CloseNow()
+	noneOpen(t, g)
+}
+
+// A client that goes on sending after a protocol error still gets its close
+// frame, and is cut off in the end.
+func TestOversizedMessageWhileSending(t *testing.T) {
+	w := newWorld(t, 1)
+	g := w.gateway(Config{})
+	c := rawDial(t, g, "user_1", "")
+	c.message()
+	go c.nc.Write(clientFrame(opBinary, true, make([]byte, 1<<20), 1))
+	if got := c.closeCode(); got != closeTooBig {
+		t.Errorf("close code: got %d, want %d", got, closeTooBig)
+	}
+	c.nc.SetReadDeadline(time.Now().Add(12 * time.Second))
+	if err := c.ended(); err != nil {
+		t.Errorf("still open: %v", err)
+	}
+}
+
+// Frames that arrive byte by byte are understood.
+func TestTrickle(t *testing.T) {
+	w := newWorld(t, 1)
+	g := w.gateway(Config{})
+	c := rawDial(t, g, "user_1", "")
+	c.message()
+	for _, b := range clientFrame(opText, true, []byte(`{"type":"ping"}`), 0xDEADBEEF) {
+		c.sendBytes([]byte{b})
+	}
+	if m := c.message(); m.Type != "pong" {
+		t.Errorf("got %+v, want pong", m)
+	}
+	c.sendFrame(opPing, []byte("echo"))
+	op, payload, err := c.frame()
+	if err != nil || op != opPong || string(payload) != "echo" {
+		t.Errorf("answer to a ping: op %d %q, %v", op, payload, err)
+	}
+}
+
+func BenchmarkFeed(b *testing.B) {
+	frame := clientFrame(opText, true, []byte(`{"type":"ping"}`), 1)
+	buf := make([]byte, len(frame))
+	var in *inbound
+	b.ReportAllocs()
+	for b.Loop() {
+		copy(buf, frame)
+		in, _ = in.feed(buf, maxRequest, func(byte, []byte) *protocolError { return nil })
+	}
+}
