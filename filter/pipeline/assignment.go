@@ -15,12 +15,14 @@ type assignment struct {
 	part *topic.Partition
 	trim trimmer // only the worker uses it
 
-	mu      sync.Mutex
-	next    int64     // every offset below is done
-	moved   time.Time // when next last moved
-	waiting int64     // end of the partition when that was first looked at since then; -1 if not yet
-	stepped time.Time // when the worker last did its work
-	err     error     // why it could not do so since
+	mu       sync.Mutex
+	next     int64     // every offset below is done
+	moved    time.Time // when next last moved
+	waiting  int64     // end of the partition when that was first looked at since then; -1 if not yet
+	stepped  time.Time // when the worker last did its work
+	failing  time.Time // when it began to fail; zero if it doesn't
+	lastFail time.Time // when it last failed
+	err      error     // why
 }
 
 // assigned returns the assignment of a partition, a new one if it has just come
@@ -48,22 +50,31 @@ func (s *Service) assigned(ctx context.Context, p *topic.Partition) *assignment 
 	return a
 }
 
-// done notes that the worker did its work, and that the partition is at next.
-func (a *assignment) done(next int64) {
+// done notes that the worker did its work, that the partition is at next, and
+// that Kafka's log ended at end when we last heard. A worker that fails may well
+// find nothing to do at first, each time it is started again: that counts only if
+// nothing waits, or after a while.
+func (a *assignment) done(next, end int64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	now := time.Now()
+	if next != a.next || end >= 0 && end <= next || now.Sub(a.lastFail) > 3*stall {
+		a.failing = time.Time{}
+	}
 	if next != a.next {
 		a.next, a.moved, a.waiting = next, now, -1
 	}
-	a.stepped, a.err = now, nil
+	a.stepped = now
 }
 
 // failed notes why the worker can't do its work.
 func (a *assignment) failed(err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.err = err
+	a.lastFail, a.err = time.Now(), err
+	if a.failing.IsZero() {
+		a.failing = a.lastFail
+	}
 }
 
 func (a *assignment) position() int64 {
@@ -85,10 +96,10 @@ const stall = 5 * time.Second
 func (a *assignment) check(next, end int64, now time.Time) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if since := now.Sub(a.failing); !a.failing.IsZero() && since > stall {
+		return fmt.Errorf("partition %d fails for %s: %w", a.part.ID, since.Round(time.Second), a.err)
+	}
 	if idle := now.Sub(a.stepped); idle > stall {
-		if a.err != nil {
-			return fmt.Errorf("partition %d stands still for %s: %w", a.part.ID, idle.Round(time.Second), a.err)
-		}
 		return fmt.Errorf("partition %d stands still for %s", a.part.ID, idle.Round(time.Second))
 	}
 	if end < next {

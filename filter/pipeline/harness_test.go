@@ -184,6 +184,7 @@ type world struct {
 	store   *faulty
 	filters *faultyFilters
 	dead    DeadLetters
+	wrap    func(Kafka) Kafka
 	cfg     Config
 	topic   lane.Topic
 	client  *kgo.Client
@@ -248,7 +249,11 @@ func (w *world) start() *running {
 		dead = p
 	}
 	reg := prometheus.NewRegistry()
-	svc := New(w.cfg, w.store, w.filters, kafka{consumer, w.kafka, log}, dead, reg, log)
+	var from Kafka = kafka{consumer, w.kafka, log}
+	if w.wrap != nil {
+		from = w.wrap(from)
+	}
+	svc := New(w.cfg, w.store, w.filters, from, dead, reg, log)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {

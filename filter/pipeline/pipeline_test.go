@@ -200,7 +200,7 @@ func TestReady(t *testing.T) {
 		}
 		return nil
 	}, nil)
-	w.unready(s, "partition 0 stands still")
+	w.unready(s, "partition 0 fails")
 	w.store.up()
 	w.ready(s)
 	b.Close()
@@ -229,7 +229,13 @@ func TestPartitionStandsStill(t *testing.T) {
 	check(10*time.Second, 10, 20, "events wait at 10")
 	check(20*time.Second, 10, 20, "stands still for 10s")
 	a.failed(errInjected)
-	check(20*time.Second, 10, 20, errInjected.Error())
+	a.failing, a.stepped = at(20*time.Second), at(20*time.Second)
+	check(20*time.Second, 10, 10, "")
+	a.done(10, 20) // there is nothing to do yet
+	check(30*time.Second, 10, 20, errInjected.Error())
+	a.done(10, 10)
+	a.stepped = at(40 * time.Second)
+	check(40*time.Second, 10, 10, "")
 	// Offsets that no record has: the end doesn't grow.
 	a.next, a.moved, a.waiting, a.stepped = 20, at(20*time.Second), -1, at(60*time.Second)
 	check(21*time.Second, 20, 21, "")

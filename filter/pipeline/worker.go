@@ -77,13 +77,9 @@ func (w *worker) claim(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	window, err := w.kafka.OffsetAt(ctx, w.part.ID, time.Now().Add(-w.cfg.Retention))
+	oldest, window, err := w.bounds(ctx)
 	if err != nil {
-		return fmt.Errorf("find the offset of the retention window: %w", err)
-	}
-	oldest, err := w.kafka.OffsetAt(ctx, w.part.ID, time.UnixMilli(0))
-	if err != nil {
-		return fmt.Errorf("find the oldest offset: %w", err)
+		return err
 	}
 	start := window
 	if w.claimed {
@@ -105,6 +101,29 @@ func (w *worker) claim(ctx context.Context) error {
 	}
 	w.part.SeekTo(w.next)
 	return nil
+}
+
+// bounds returns the oldest offset that Kafka has, and the first one within the
+// retention window. Where there is none, Kafka tells its end, but as it is
+// afterwards: what was produced meanwhile is not beyond those bounds.
+func (w *worker) bounds(ctx context.Context) (oldest, window int64, err error) {
+	ends, err := w.kafka.Ends(ctx)
+	if err != nil {
+		return 0, 0, err
+	}
+	end, ok := ends[w.part.ID]
+	if !ok {
+		return 0, 0, fmt.Errorf("partition %d is not among those that Kafka tells the ends of", w.part.ID)
+	}
+	oldest, err = w.kafka.OffsetAt(ctx, w.part.ID, time.UnixMilli(0))
+	if err != nil {
+		return 0, 0, fmt.Errorf("find the oldest offset: %w", err)
+	}
+	window, err = w.kafka.OffsetAt(ctx, w.part.ID, time.Now().Add(-w.cfg.Retention))
+	if err != nil {
+		return 0, 0, fmt.Errorf("find the offset of the retention window: %w", err)
+	}
+	return min(oldest, end), min(window, end), nil
 }
 
 // skip gives up the events that Kafka does not have any more. The lane is
@@ -230,6 +249,6 @@ func (w *worker) append(ctx context.Context, next int64, at lane.ControlID) (ok 
 	w.packer.Reset()
 	w.next = next
 	w.part.Done(next)
-	w.done(next)
+	w.done(next, w.part.HighWatermark())
 	return true, nil
 }

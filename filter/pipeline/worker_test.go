@@ -41,12 +41,12 @@ func TestExactlyOnceOverFailures(t *testing.T) {
 	w.start()
 	w.produce(0, values("a", 1)...)
 	w.reaches(0, 1)
-	w.store.set(unlucky(12), unlucky(12))
+	w.store.set(unlucky(40), unlucky(40))
 	for range 40 {
 		w.produce(0, values("a", 5)...)
 		w.produce(1, values("a", 5)...)
 	}
-	testenv.Eventually(t, patience, func() error { return w.at(0, 100) })
+	testenv.Eventually(t, patience, func() error { return w.at(0, 50) })
 	w.store.up()
 	w.reaches(0, 201)
 	w.reaches(1, 200)
@@ -356,6 +356,30 @@ func TestGoesOnAtTheLanesPosition(t *testing.T) {
 	if n := metric(t, s, "events_read_total"); n != 5 {
 		t.Errorf("%v events read, want 5", n)
 	}
+}
+
+// To find the offset of a time takes Kafka two questions: is there a record, and
+// if not, where is the end? What is produced between them must not be skipped.
+func TestProducedWhileItClaims(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	w.seat(1, 1, "s")
+	w.wrap = func(k Kafka) Kafka { return slowToTell{k, func() { w.produce(0, values("a", 3)...) }} }
+	w.start()
+	w.reaches(0, 6)
+	w.holds(0, 0, 6, one)
+}
+
+// slowToTell is a Kafka in which there are no records yet when one asks.
+type slowToTell struct {
+	Kafka
+	meanwhile func()
+}
+
+func (s slowToTell) OffsetAt(ctx context.Context, p int32, _ time.Time) (int64, error) {
+	s.meanwhile()
+	ends, err := s.Ends(ctx)
+	return ends[p], err
 }
 
 // Kafka has lost records that the lane holds: new ones would get offsets that
