@@ -1,7 +1,9 @@
 package cmd_test
 
 import (
+	"bufio"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -119,70 +121,130 @@ func TestReadYourWrites(t *testing.T) {
 // lost, and no client may see an event twice.
 func TestKills(t *testing.T) {
 	p := newPipeline(t)
-	api := p.service("api")
-	specs := specs[:6]
-	specs = append(specs, filter.Spec{SubscriberID: "all", MatchAll: true})
-	for _, s := range specs {
-		p.addFilter(s)
-	}
-	filters := []*process{p.service("filter"), p.service("filter")}
-	gateways := []*process{p.service("gateway"), p.service("gateway")}
-	listeners := make([]*listener, len(specs))
-	for i, s := range specs {
-		listeners[i] = p.listen(gateways[i%2], s.SubscriberID)
-	}
-	stop := make(chan struct{})
-	var sent []source
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		prod, gen := p.producer(), producer.NewGenerator(7, 100)
-		tick := time.NewTicker(2 * time.Millisecond)
-		defer tick.Stop()
-		for {
-			select {
-			case <-stop:
-				return
-			case <-tick.C:
-			}
-			ev, err := gen.Next()
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			s := parseSource(t, ev.Value)
-			p.send(prod, s)
-			sent = append(sent, s)
-		}
-	})
-	all := listeners[len(listeners)-1]
-	flow := func(what string) { // waits until events arrive again
-		t.Log("after", what)
-		all.mu.Lock()
-		n := len(all.events)
-		all.mu.Unlock()
-		all.wait(n+50, 60*time.Second)
-	}
-	flow("start")
-	for _, pr := range append(filters, append(gateways, api)...) {
+	f := p.flow(2, append(specs[:6:6], filter.Spec{SubscriberID: "all", MatchAll: true}))
+	f.continues("the start")
+	for _, pr := range append(f.filters, append(f.gateways, f.api)...) {
 		pr.kill()
 		pr.restart()
-		flow("kill -9 of " + pr.name)
+		f.continues("kill -9 of " + pr.name)
 	}
 	p.redis.Kill()
 	p.redis.Restart()
-	flow("kill -9 of redis")
-	filters[0].kill()
-	gateways[0].kill()
-	filters[1].kill()
-	filters[0].restart()
-	gateways[0].restart()
-	flow("kill -9 of both filter services and a gateway")
-	close(stop)
-	wg.Wait()
-	for i, s := range specs {
-		want := selected(t, sent, s)
-		listeners[i].wait(len(want), 30*time.Second)
-		listeners[i].expect(s.SubscriberID, want)
+	f.continues("kill -9 of redis")
+	f.filters[0].kill()
+	f.gateways[0].kill()
+	f.filters[1].kill()
+	f.filters[0].restart()
+	f.gateways[0].restart()
+	f.continues("kill -9 of both filter services and a gateway")
+	f.finish()
+}
+
+// TestRedisLost takes away all that Redis holds, while events flow: first it
+// forgets everything and stays up, then it dies and comes back empty.
+func TestRedisLost(t *testing.T) {
+	p := newPipeline(t)
+	f := p.flow(1, []filter.Spec{{SubscriberID: "purchases", EventTypes: []string{"purchase"}}, {SubscriberID: "all", MatchAll: true}})
+	f.continues("the start")
+	p.flushRedis()
+	f.continues("FLUSHALL")
+	p.flushRedis()
+	p.redis.Kill()
+	p.redis.Restart()
+	f.continues("FLUSHALL and kill -9")
+	f.finish()
+}
+
+func (p *pipeline) flushRedis() {
+	p.t.Helper()
+	c, err := net.Dial("tcp", p.redis.Addr)
+	if err != nil {
+		p.t.Fatal(err)
 	}
-	t.Logf("%d events, %d duplicates dropped by the client at seams", len(sent), all.client.Duplicates())
+	defer c.Close()
+	fmt.Fprint(c, "FLUSHALL\r\n")
+	if answer, err := bufio.NewReader(c).ReadString('\n'); err != nil || answer != "+OK\r\n" {
+		p.t.Fatalf("FLUSHALL: %q, %v", answer, err)
+	}
+}
+
+// flow is a pipeline with listeners through which events flow.
+type flow struct {
+	p                 *pipeline
+	api               *process
+	filters, gateways []*process
+	specs             []filter.Spec
+	listeners         []*listener
+
+	stop chan struct{}
+	done sync.WaitGroup
+	sent []source
+}
+
+// flow starts n of each service, a listener for each filter, and a producer.
+// The last filter must match all events.
+func (p *pipeline) flow(n int, specs []filter.Spec) *flow {
+	p.t.Helper()
+	f := &flow{p: p, specs: specs, api: p.service("api"), stop: make(chan struct{})}
+	for _, s := range specs {
+		p.addFilter(s)
+	}
+	for range n {
+		f.filters = append(f.filters, p.service("filter"))
+	}
+	for range n {
+		f.gateways = append(f.gateways, p.service("gateway"))
+	}
+	for i, s := range specs {
+		f.listeners = append(f.listeners, p.listen(f.gateways[i%n], s.SubscriberID))
+	}
+	f.done.Go(f.produce)
+	return f
+}
+
+// produce sends some 500 events a second, one after another.
+func (f *flow) produce() {
+	prod, gen := f.p.producer(), producer.NewGenerator(7, 100)
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-f.stop:
+			return
+		case <-tick.C:
+		}
+		ev, err := gen.Next()
+		if err != nil {
+			f.p.t.Error(err)
+			return
+		}
+		s := parseSource(f.p.t, ev.Value)
+		f.p.send(prod, s)
+		f.sent = append(f.sent, s)
+	}
+}
+
+// continues waits until events arrive again.
+func (f *flow) continues(after string) {
+	f.p.t.Helper()
+	all := f.listeners[len(f.listeners)-1]
+	all.mu.Lock()
+	n := len(all.events)
+	all.mu.Unlock()
+	f.p.t.Logf("after %s: %d events so far", after, n)
+	all.wait(n+50, 60*time.Second)
+}
+
+// finish stops the producer and checks what everybody got.
+func (f *flow) finish() {
+	f.p.t.Helper()
+	close(f.stop)
+	f.done.Wait()
+	for i, s := range f.specs {
+		want := selected(f.p.t, f.sent, s)
+		f.listeners[i].wait(len(want), 30*time.Second)
+		f.listeners[i].expect(s.SubscriberID, want)
+	}
+	all := f.listeners[len(f.listeners)-1]
+	f.p.t.Logf("%d events, %d duplicates dropped at seams", len(f.sent), all.client.Duplicates())
 }
