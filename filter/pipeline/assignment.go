@@ -58,7 +58,7 @@ func (a *assignment) done(next, end int64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	now := time.Now()
-	if next != a.next || end >= 0 && end <= next || now.Sub(a.lastFail) > 3*stall {
+	if next != a.next || end <= next || now.Sub(a.lastFail) > 3*stall {
 		a.failing = time.Time{}
 	}
 	if next != a.next {

@@ -126,11 +126,14 @@ func (f *follower) run(ctx context.Context) error {
 
 // read applies the changes since the last read.
 func (f *follower) read(ctx context.Context) error {
+	settled := f.settled
 	err := f.catchUp(ctx)
 	if errors.Is(err, lane.ErrControlLost) {
 		f.log.Warn("control stream lost its position; reading presence again", "pos", f.at)
 		f.lost = true
-		f.doubt()
+		if settled == f.settled {
+			f.doubt() // otherwise gateways have had their time just now
+		}
 		err = f.catchUp(ctx)
 	}
 	if err != nil && ctx.Err() == nil {
@@ -141,7 +144,7 @@ func (f *follower) read(ctx context.Context) error {
 }
 
 func (f *follower) catchUp(ctx context.Context) error {
-	if f.doubts.Load() != f.settled {
+	if f.lost || f.doubts.Load() != f.settled {
 		if err := f.restart(ctx); err != nil {
 			return fmt.Errorf("read presence: %w", err)
 		}
@@ -155,8 +158,8 @@ func (f *follower) catchUp(ctx context.Context) error {
 	return nil
 }
 
-// restart reads presence from the hashes, after gateways had time to see that
-// the store lost their announcements: they look every second. If the control
+// restart reads presence from the hashes. If there is a doubt, gateways get time
+// to see that the store lost their announcements: they look every second. If the control
 // stream can't be followed from where we were, it is followed from its end, which
 // is read before the hashes: whatever those don't hold yet comes after it. Seats
 // known already are kept: numbers are never reused, so at worst an event is
@@ -167,9 +170,11 @@ func (f *follower) restart(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	f.log.Info("reading presence", "epoch", epoch, "store_was_empty", created, "wait_for_gateways", f.grace)
-	if err := f.wait(ctx); err != nil {
-		return err
+	if doubts != f.settled {
+		f.log.Info("reading presence once gateways had time to announce their seats", "in", f.grace, "epoch", epoch, "store_was_empty", created)
+		if err := f.wait(ctx); err != nil {
+			return err
+		}
 	}
 	if f.lost {
 		if at, err = f.control.ControlEnd(ctx); err != nil {
@@ -179,16 +184,14 @@ func (f *follower) restart(ctx context.Context) error {
 	if err := f.readSeats(ctx); err != nil {
 		return err
 	}
-	if f.lost {
-		// Changes of filters before the end are not read from the stream. While
-		// the filter store is down, matching goes on with what is known, but it
-		// doesn't begin.
-		if err := f.refresh(ctx); err != nil {
-			if f.settled == 0 || ctx.Err() != nil {
-				return fmt.Errorf("read filters: %w", err)
-			}
-			f.log.Warn("filter store can't be read; going on with the filters known", "err", err)
+	// The store may have lost changes of filters as well, and those before the
+	// end are not read from the stream. While the filter store is down, matching
+	// goes on with what is known, but it doesn't begin.
+	if err := f.refresh(ctx); err != nil {
+		if f.settled == 0 || ctx.Err() != nil {
+			return fmt.Errorf("read filters: %w", err)
 		}
+		f.log.Warn("filter store can't be read; going on with the filters known", "err", err)
 	}
 	f.at, f.lost, f.settled = at, false, doubts
 	return nil

@@ -23,6 +23,7 @@ type worker struct {
 	log      *slog.Logger
 	next     int64 // every offset below is done
 	claimed  bool  // next is known
+	end      int64 // of the partition, when it was claimed
 	decoder  event.Decoder
 	resolver *resolver
 	packer   lane.Packer
@@ -60,7 +61,7 @@ func (w *worker) run(ctx context.Context) error {
 		if err := w.step(ctx, records); err != nil {
 			return err
 		}
-		w.metrics.lag(w.part.ID, w.part.HighWatermark()-w.next)
+		w.metrics.lag(w.part.ID, max(w.end, w.part.HighWatermark())-w.next)
 		if len(records) > 0 {
 			// Records that come while we wait share the next entry. The first
 			// after a pause finds nobody waiting and goes at once.
@@ -123,6 +124,7 @@ func (w *worker) bounds(ctx context.Context) (oldest, window int64, err error) {
 	if err != nil {
 		return 0, 0, fmt.Errorf("find the offset of the retention window: %w", err)
 	}
+	w.end = end
 	return min(oldest, end), min(window, end), nil
 }
 
@@ -249,6 +251,6 @@ func (w *worker) append(ctx context.Context, next int64, at lane.ControlID) (ok 
 	w.packer.Reset()
 	w.next = next
 	w.part.Done(next)
-	w.done(next, w.part.HighWatermark())
+	w.done(next, max(w.end, w.part.HighWatermark()))
 	return true, nil
 }
