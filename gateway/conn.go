@@ -15,7 +15,8 @@ type conn struct {
 	seat       event.Seat
 	subscriber string
 	shard      *shard
-	sock       socket // set before the conn is opened, never after
+	sock       socket      // set before the conn is opened, never after
+	handed     atomic.Bool // to the pollers: what was written before is theirs to read, which epoll alone does not promise
 
 	opened  atomic.Bool  // the handshake is answered, or about to be
 	unsent  atomic.Int64 // bytes accepted by the socket and not taken by the kernel yet

@@ -163,6 +163,7 @@ func FuzzFrames(f *testing.F) {
 
 // Streams that are mostly right reach deeper than the fuzzer's.
 func TestFramesLikeReference(t *testing.T) {
+	t.Parallel()
 	rng := rand.New(rand.NewPCG(1, 2))
 	for range 3000 {
 		var stream []byte
@@ -278,6 +279,7 @@ func TestProtocolErrors(t *testing.T) {
 // A client that goes on sending after a protocol error still gets its close
 // frame, and is cut off in the end.
 func TestOversizedMessageWhileSending(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 1)
 	g := w.gateway(Config{})
 	c := rawDial(t, g, "user_1", "")

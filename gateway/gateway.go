@@ -50,7 +50,7 @@ type Config struct {
 	Origins      []string      // web origins allowed beside the gateway's own; "*" for all
 }
 
-// storeTimeout bounds calls to the store on behalf of one client.
+// storeTimeout bounds calls to the store, and its silence.
 const storeTimeout = 5 * time.Second
 
 // maxReplays bounds the replays that read lanes at the same time.
@@ -67,7 +67,8 @@ type Gateway struct {
 	reader   *reader
 	presence *presence
 	sockets  *sockets
-	open     atomic.Int64 // connections, joining ones included
+	open     atomic.Int64  // connections, joining ones included
+	timeout  time.Duration // storeTimeout, but in tests
 	topic    atomic.Pointer[lane.Topic]
 
 	admitMu  sync.Mutex
@@ -89,7 +90,7 @@ func New(cfg Config, l Lanes, reg prometheus.Registerer, log *slog.Logger) *Gate
 	cfg.Drain = cmp.Or(cfg.Drain, 10*time.Second)
 	g := &Gateway{
 		cfg: cfg, id: event.Gateway(rand.Uint64()), lanes: l, log: log, metrics: newMetrics(reg),
-		replays: make(chan struct{}, maxReplays),
+		timeout: storeTimeout, replays: make(chan struct{}, maxReplays),
 	}
 	g.replayCtx, g.endReplay = context.WithCancel(context.Background())
 	g.reader = newReader(g)
@@ -158,7 +159,7 @@ func (g *Gateway) begin(ctx context.Context) (lane.Topic, []int64) {
 }
 
 func (g *Gateway) positions(ctx context.Context) (lane.Topic, []int64, error) {
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	ctx, cancel := context.WithTimeout(ctx, g.timeout)
 	defer cancel()
 	topic, err := g.lanes.Topic(ctx)
 	if err != nil {
@@ -183,7 +184,7 @@ func (g *Gateway) positions(ctx context.Context) (lane.Topic, []int64, error) {
 var errTopicChanged = errors.New("the topic was made anew or its partitions changed; the gateway has to start again")
 
 func (g *Gateway) watchTopic(ctx context.Context) error {
-	for sleep(ctx, 5*time.Second) == nil {
+	for sleep(ctx, g.timeout) == nil {
 		if t, err := g.lanes.Topic(ctx); err == nil && t != *g.topic.Load() {
 			g.drain()
 			return errTopicChanged
@@ -220,7 +221,7 @@ func (g *Gateway) unready() string {
 	if g.topic.Load() == nil {
 		return "waiting for the filter service"
 	}
-	if age := g.reader.age(); age > 5*time.Second {
+	if age := g.reader.age(); age > g.timeout {
 		return fmt.Sprintf("the lanes have not answered for %s", age.Round(time.Second))
 	}
 	return g.presence.unready()

@@ -83,7 +83,7 @@ func (g *Gateway) upgrade(w http.ResponseWriter, r *http.Request) *refusal {
 		return refused
 	}
 	defer g.admitted.Done()
-	ctx, cancel := context.WithTimeout(r.Context(), storeTimeout)
+	ctx, cancel := context.WithTimeout(r.Context(), g.timeout)
 	defer cancel()
 	e, err := g.join(ctx, ask)
 	if err != nil {

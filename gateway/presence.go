@@ -123,7 +123,7 @@ func (p *presence) occupant(seat event.Seat) (string, bool) {
 // run talks to the store until ctx ends. The hash then outlives this gateway by
 // the resume window.
 func (p *presence) run(ctx context.Context) error {
-	beat := time.NewTicker(heartbeatEvery)
+	beat := time.NewTicker(min(heartbeatEvery, p.gw.cfg.ResumeWindow/4))
 	defer beat.Stop()
 	failing := false
 	p.beaten = time.Now()
@@ -202,7 +202,7 @@ func (p *presence) refuse(err error) {
 // say makes one announcement. After a failure it is unknown whether the store
 // has it: the next one, or the next heartbeat, will tell.
 func (p *presence) say(ctx context.Context, a lane.Announcement) (lane.ControlID, error) {
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	ctx, cancel := context.WithTimeout(ctx, p.gw.timeout)
 	defer cancel()
 	p.seq++
 	a.Gateway, a.Seq, a.TTL = p.gw.id, p.seq, p.gw.cfg.ResumeWindow
@@ -219,7 +219,7 @@ func (p *presence) say(ctx context.Context, a lane.Announcement) (lane.ControlID
 // heartbeat shows that this gateway is alive, and checks that the store has
 // what was announced.
 func (p *presence) heartbeat(ctx context.Context) error {
-	ctx2, cancel := context.WithTimeout(ctx, storeTimeout)
+	ctx2, cancel := context.WithTimeout(ctx, p.gw.timeout)
 	defer cancel()
 	began := time.Now()
 	b, err := p.gw.lanes.Heartbeat(ctx2, p.gw.id, p.gw.cfg.ResumeWindow)

@@ -54,6 +54,7 @@ func TestResume(t *testing.T) {
 
 // The cursor of a hello can be resumed at once, again and again, by several.
 func TestResumeFromHello(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 1)
 	gateways := []*instance{w.gateway(Config{}), w.gateway(Config{}), w.gateway(Config{})}
 	c := connect(t, gateways[0], "user_1", "")
@@ -172,6 +173,7 @@ func TestResumeFewerPartitions(t *testing.T) {
 
 // A client that takes a long replay in pieces comes further each time.
 func TestReplayHasCursors(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 1)
 	g := w.gateway(Config{})
 	c := connect(t, g, "user_1", "")
@@ -196,6 +198,7 @@ func TestReplayHasCursors(t *testing.T) {
 
 // Replays of clients that do not read do not keep others waiting.
 func TestStalledReplays(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 1)
 	g := w.gateway(Config{})
 	c := connect(t, g, "user_1", "")
@@ -216,6 +219,7 @@ func TestStalledReplays(t *testing.T) {
 
 // Clients that resume and leave at once leave no replay behind.
 func TestReplayEndsWithItsConnection(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 1)
 	l := &countingStore{Memory: w.store}
 	g := startGateway(t, Config{}, l)
@@ -244,6 +248,7 @@ func TestReplayEndsWithItsConnection(t *testing.T) {
 // cursors old and new: each has, in the end, every event since its first hello,
 // and over one connection none twice and all in order.
 func TestResumeProperty(t *testing.T) {
+	t.Parallel()
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	w := newWorld(t, 3)
@@ -366,6 +371,7 @@ func roam(t *testing.T, gateways []*instance, rng *rand.Rand, subscriber string,
 
 // Seats are given up when their window is over.
 func TestSeatsAreForgotten(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 1)
 	g := w.gateway(Config{ResumeWindow: time.Second})
 	c := connect(t, g, "user_1", "")

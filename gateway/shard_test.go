@@ -197,6 +197,7 @@ func TestCloseAllWhileJoining(t *testing.T) {
 // While there is always something to write, connections are swept nevertheless
 // and the worker ends when it is told to.
 func TestBusyWorkerSweeps(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Config{Heartbeat: time.Second})
 	busy, bf := b.join(nil)
 	quiet, qf := b.join(nil)

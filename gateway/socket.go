@@ -43,10 +43,17 @@ func newSockets(on socketEvents) *sockets {
 		ReadBufferSize:     32 << 10,
 		MaxWriteBufferSize: maxQueued,
 	})
-	e.OnData(func(c *nbio.Conn, b []byte) { on.data(c.Session().(*conn), b) })
-	e.OnWrittenSize(func(c *nbio.Conn, _ []byte, n int) { on.written(c.Session().(*conn), n) })
-	e.OnClose(func(c *nbio.Conn, _ error) { on.closed(c.Session().(*conn)) })
+	e.OnData(func(c *nbio.Conn, b []byte) { on.data(owner(c), b) })
+	e.OnWrittenSize(func(c *nbio.Conn, _ []byte, n int) { on.written(owner(c), n) })
+	e.OnClose(func(c *nbio.Conn, _ error) { on.closed(owner(c)) })
 	return &sockets{engine: e}
+}
+
+// owner returns the conn that c is the socket of.
+func owner(c *nbio.Conn) *conn {
+	o := c.Session().(*conn)
+	o.handed.Load()
+	return o
 }
 
 func (s *sockets) start() error { return s.engine.Start() }
@@ -62,6 +69,7 @@ func (s *sockets) add(nc net.Conn, c *conn) error {
 	}
 	sock.SetSession(c)
 	c.sock = sock
+	c.handed.Store(true)
 	if _, err := s.engine.AddConn(sock); err != nil {
 		return fmt.Errorf("hand the socket to the poller: %w", err)
 	}

@@ -32,6 +32,9 @@ func (t *table) get(seat event.Seat) *conn {
 
 // set puts c into the seat; nil empties it.
 func (t *table) set(seat event.Seat, c *conn) {
+	if len(t.pages) == 0 {
+		t.first = int(seat) / pageSize
+	}
 	i := int(seat)/pageSize - t.first
 	if i < 0 && c == nil {
 		return

@@ -109,18 +109,6 @@ func (w *world) syncLocked() {
 	}
 }
 
-// addresses returns the seats of a subscriber that events are addressed to.
-func (w *world) addresses(subscriber string) []event.Address {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.syncLocked()
-	var out []event.Address
-	for a := range w.routes[subscriber] {
-		out = append(out, a)
-	}
-	return out
-}
-
 // match returns whom an event is for, and how much of the control stream that
 // takes into account.
 func (w *world) match(subscribers []string) ([]lane.Group, lane.ControlID) {
@@ -232,6 +220,7 @@ func launchGateway(t testing.TB, cfg Config, l Lanes) *instance {
 	logs := &logBuffer{}
 	reg := prometheus.NewRegistry()
 	g := New(cfg, l, reg, slog.New(slog.NewTextHandler(logs, nil)))
+	g.timeout = 1500 * time.Millisecond
 	ctx, cancel := context.WithCancel(context.Background())
 	ln, err := Listen(ctx, "127.0.0.1:0")
 	if err != nil {

@@ -1,0 +1,289 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"eventstream/event"
+	"eventstream/internal/testenv"
+	"eventstream/lane"
+	"eventstream/wire"
+)
+
+func TestNotReadyWithoutFilterService(t *testing.T) {
+	t.Parallel()
+	store := lane.NewMemory()
+	g := launchGateway(t, Config{}, store)
+	wantUnready(t, g, "waiting for the filter service")
+	store.SetTopic(context.Background(), lane.Topic{ID: testTopic, Partitions: 2})
+	store.Claim(context.Background(), 0, testTopic, 5)
+	testenv.Eventually(t, 5*time.Second, func() error {
+		if !strings.Contains(g.logs.String(), "yet to take up every partition") {
+			return errors.New("not logged")
+		}
+		return nil
+	})
+	wantUnready(t, g, "waiting for the filter service")
+	store.Claim(context.Background(), 1, testTopic, 7)
+	testenv.Eventually(t, 5*time.Second, func() error { return g.Ready(context.Background()) })
+	c := connect(t, g, "user_1", "")
+	cur, err := event.ParseCursor(c.cursor)
+	if err != nil || !slices.Equal(cur.Next, []int64{5, 7}) {
+		t.Errorf("cursor: got %+v, %v; want [5 7]", cur, err)
+	}
+}
+
+// wantUnready checks that the gateway is not ready, says why, and refuses at once.
+func wantUnready(t *testing.T, g *instance, reason string) {
+	t.Helper()
+	err := g.Ready(context.Background())
+	if err == nil || !strings.Contains(err.Error(), reason) {
+		t.Errorf("Ready: got %v, want %s", err, reason)
+	}
+	began := time.Now()
+	resp, problem := askRaw(t, g, request("user_1", ""))
+	if resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" || !strings.Contains(fmt.Sprint(problem["detail"]), reason) {
+		t.Errorf("handshake: got %d %v %v, want 503 with Retry-After and %q", resp.StatusCode, resp.Header, problem, reason)
+	}
+	if d := time.Since(began); d > time.Second {
+		t.Errorf("refused after %v, want at once", d)
+	}
+}
+
+func TestStoreTroubles(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name   string
+		set    func(*flaky, int32)
+		kind   int32
+		reason string
+	}{
+		{"announce fails", func(f *flaky, k int32) { f.announce.Store(k) }, fails, "announce: connection refused"},
+		{"announce hangs", func(f *flaky, k int32) { f.announce.Store(k) }, hangs, "announce: context deadline exceeded"},
+		{"heartbeat fails", func(f *flaky, k int32) { f.heartbeat.Store(k) }, fails, "heartbeat: connection refused"},
+		{"heartbeat hangs", func(f *flaky, k int32) { f.heartbeat.Store(k) }, hangs, "heartbeat: context deadline exceeded"},
+		{"tail fails", func(f *flaky, k int32) { f.tail.Store(k); f.cut() }, fails, "lanes have not answered"},
+		{"tail hangs", func(f *flaky, k int32) { f.tail.Store(k); f.cut() }, hangs, "lanes have not answered"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, 1)
+			l := &flaky{Memory: w.store}
+			g := startGateway(t, Config{}, l)
+			before := connect(t, g, "user_1", "")
+			tt.set(l, tt.kind)
+			began := time.Now()
+			askStatus(t, g) // shows an announcement that hangs
+			if d := time.Since(began); d > 3*time.Second {
+				t.Errorf("a handshake took %v", d)
+			}
+			testenv.Eventually(t, 15*time.Second, func() error {
+				if g.Ready(context.Background()) == nil {
+					return errors.New("still ready")
+				}
+				return nil
+			})
+			wantUnready(t, g, tt.reason)
+			id := w.publish(0, "user_1")
+			tt.set(l, works)
+			if tt.kind == hangs {
+				l.cut()
+			}
+			testenv.Eventually(t, 10*time.Second, func() error { return g.Ready(context.Background()) })
+			before.untilEvent(id) // whoever was there lost nothing
+			after := connect(t, g, "user_1", "")
+			id = w.publish(0, "user_1")
+			after.untilEvent(id)
+			before.untilEvent(id)
+		})
+	}
+}
+
+// askStatus makes a handshake and returns its status.
+func askStatus(t *testing.T, g *instance) int {
+	c := rawConnect(t, g)
+	defer c.nc.Close()
+	io.WriteString(c.nc, request("somebody", ""))
+	resp, err := http.ReadResponse(c.r, nil)
+	if err != nil {
+		t.Error(err)
+		return 0
+	}
+	return resp.StatusCode
+}
+
+// A store that lost everything is told of all seats again, and its lanes are
+// filled again: nobody notices.
+func TestWipe(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	g := w.gateway(Config{})
+	c, gone := connect(t, g, "user_1", ""), connect(t, g, "user_2", "")
+	gone.ws.CloseNow()
+	had := w.publish(0, "user_1")
+	c.untilEvent(had)
+	w.store.Wipe()
+	testenv.Eventually(t, 5*time.Second, func() error {
+		if status := askStatus(t, g); status != 101 {
+			return fmt.Errorf("handshakes are answered %d", status)
+		}
+		for seat, want := range map[event.Seat]string{1: "user_1", 2: "user_2"} {
+			got, _, _ := w.store.Occupant(context.Background(), event.Address{Gateway: g.id, Seat: seat})
+			if got != want {
+				return fmt.Errorf("seat %d: got %q, want %q", seat, got, want)
+			}
+		}
+		return nil
+	})
+	// The filter service goes back to what it holds in Kafka and matches again.
+	w.parts[0].next = 0
+	w.claim()
+	w.publish(0, "user_1")
+	next := w.publish(0, "user_1")
+	c.untilEvent(next)
+	wantIDs(t, c, had, next)
+	r := connect(t, g, "user_2", gone.cursor)
+	if !r.hello.Resumed {
+		t.Errorf("hello: got %+v, want resumed", r.hello)
+	}
+}
+
+// A lane that is behind what we have read is being filled again: whoever wants
+// to resume has to wait for that.
+func TestResumeFromBehind(t *testing.T) {
+	w := newWorld(t, 1)
+	g := w.gateway(Config{})
+	c := connect(t, g, "user_1", "")
+	c.untilEvent(w.publish(0, "user_1"))
+	w.store.Wipe()
+	resp, problem := askRaw(t, g, request("user_1", c.hello.Cursor))
+	if resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" {
+		t.Errorf("got %d %v, want 503 with Retry-After", resp.StatusCode, problem)
+	}
+	w.parts[0].next = 0
+	w.claim()
+	id := w.publish(0, "user_1")
+	r := connect(t, g, "user_1", c.hello.Cursor)
+	r.untilEvent(id)
+}
+
+// Of what was trimmed before it was read all clients learn by a gap.
+func TestTrimmedBeforeRead(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 2)
+	l := &flaky{Memory: w.store}
+	g := startGateway(t, Config{}, l)
+	c := connect(t, g, "user_1", "")
+	l.tail.Store(fails)
+	l.cut()
+	lost := w.publish(0, "user_1")
+	w.trim(0)
+	l.tail.Store(works)
+	if code := c.untilClose(10 * time.Second); code != wire.CloseDrain {
+		t.Errorf("close code: got %d, want %d", code, wire.CloseDrain)
+	}
+	if c.seen[lost] > 0 {
+		t.Fatal("it was read in time")
+	}
+	r := connect(t, g, "user_1", c.cursor)
+	if gap := r.untilType(wire.Gap); gap.Reason != wire.GapTrimmed {
+		t.Errorf("gap: got %+v, want %s", gap, wire.GapTrimmed)
+	}
+}
+
+// An entry that can't be read is not passed over.
+func TestMalformedEntry(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	g := w.gateway(Config{})
+	w.store.Append(context.Background(), lane.Append{Partition: 0, Topic: testTopic, Next: 1, Entry: []byte("?")})
+	testenv.Eventually(t, 10*time.Second, func() error {
+		if g.Ready(context.Background()) == nil {
+			return errors.New("still ready")
+		}
+		return nil
+	})
+	if !strings.Contains(g.logs.String(), "level=ERROR") {
+		t.Error("no error is logged")
+	}
+}
+
+// Lost announcements are noticed, and everything is announced again.
+func TestForgotten(t *testing.T) {
+	w := newWorld(t, 1)
+	l := &announceHook{Memory: w.store}
+	g := startGateway(t, Config{}, l)
+	c := connect(t, g, "user_1", "")
+	// Somebody else's announcement in our name puts the sequence back.
+	w.store.Announce(context.Background(), lane.Announcement{Gateway: g.id, Seq: 900, All: true, TTL: time.Minute})
+	other := connect(t, g, "user_2", "")
+	testenv.Eventually(t, 5*time.Second, func() error {
+		got, ok, _ := w.store.Occupant(context.Background(), event.Address{Gateway: g.id, Seat: 1})
+		if !ok || got != "user_1" {
+			return fmt.Errorf("seat 1 is %q's", got)
+		}
+		return nil
+	})
+	id := w.publish(0, "user_1", "user_2")
+	c.untilEvent(id)
+	other.untilEvent(id)
+}
+
+// A gateway that the store has not heard of for the resume window may have
+// missed events: its clients come back and are told.
+func TestCutOffForTooLong(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	l := &flaky{Memory: w.store}
+	g := startGateway(t, Config{ResumeWindow: 2 * time.Second}, l)
+	c := connect(t, g, "user_1", "")
+	l.heartbeat.Store(fails)
+	l.announce.Store(fails)
+	testenv.Eventually(t, 10*time.Second, func() error {
+		if gateways, _ := w.store.Gateways(context.Background()); len(gateways) > 0 {
+			return errors.New("the store still knows the gateway")
+		}
+		return nil
+	})
+	l.announce.Store(works)
+	l.heartbeat.Store(works)
+	if code := c.untilClose(10 * time.Second); code != wire.CloseDrain {
+		t.Errorf("close code: got %d, want %d", code, wire.CloseDrain)
+	}
+	testenv.Eventually(t, 5*time.Second, func() error { return g.Ready(context.Background()) })
+	r := connect(t, g, "user_1", c.cursor)
+	if gap := r.untilType(wire.Gap); gap.Reason != wire.GapUnknownAddress {
+		t.Errorf("gap: got %+v, want %s", gap, wire.GapUnknownAddress)
+	}
+	r.untilEvent(w.publish(0, "user_1"))
+	w.store.Wipe() // a seat of after the cut is announced again like any other
+	testenv.Eventually(t, 5*time.Second, func() error {
+		if _, ok, _ := w.store.Occupant(context.Background(), event.Address{Gateway: g.id, Seat: 2}); !ok {
+			return errors.New("seat 2 is unknown")
+		}
+		return nil
+	})
+}
+
+func TestSeatsRunOut(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	g := w.gateway(Config{})
+	g.presence.mu.Lock()
+	g.presence.lastID = 1<<32 - 2
+	g.presence.mu.Unlock()
+	c := connect(t, g, "user_1", "")
+	if status := askStatus(t, g); status != 503 {
+		t.Errorf("handshake after the last seat: got %d, want 503", status)
+	}
+	c.untilEvent(w.publish(0, "user_1"))
+	c.ws.CloseNow()
+	noneOpen(t, g)
+}
