@@ -43,6 +43,12 @@ func (g *Gateway) resumable(ctx context.Context, a ask) (r *resume, gap string, 
 	if err != nil {
 		return nil, "", fmt.Errorf("look up the cursor's address: %w", err)
 	}
+	if !ok {
+		// An empty store knows nobody: that says nothing about this cursor.
+		if _, err := g.lanes.Topic(ctx); err != nil {
+			return nil, "", fmt.Errorf("look up the cursor's address: %w", err)
+		}
+	}
 	if !ok || subscriber != a.subscriber {
 		return nil, wire.GapUnknownAddress, nil
 	}

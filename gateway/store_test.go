@@ -162,10 +162,13 @@ func TestResumeFromBehind(t *testing.T) {
 	g := w.gateway(Config{})
 	c := connect(t, g, "user_1", "")
 	c.untilEvent(w.publish(0, "user_1"))
+	elsewhere := w.gateway(Config{})
 	w.store.Wipe()
-	resp, problem := askRaw(t, g, request("user_1", c.hello.Cursor))
-	if resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" {
-		t.Errorf("got %d %v, want 503 with Retry-After", resp.StatusCode, problem)
+	for _, at := range []*instance{elsewhere, g} {
+		resp, problem := askRaw(t, at, request("user_1", c.hello.Cursor))
+		if resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" {
+			t.Errorf("got %d %v, want 503 with Retry-After", resp.StatusCode, problem)
+		}
 	}
 	w.parts[0].next = 0
 	w.claim()

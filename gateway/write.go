@@ -1,0 +1,161 @@
+package gateway
+
+import (
+	"slices"
+	"time"
+
+	"eventstream/event"
+	"eventstream/wire"
+)
+
+// hello writes the answer to the handshake and the first message, at once, so
+// that no answer to the client comes between. The cursor is from before
+// anything that waits, so that a client which dies with it in hand loses
+// nothing.
+func (s *shard) hello(c *conn, p *post) {
+	cursor := s.cursor(c, c.opening.from)
+	if c.resume != nil {
+		cursor = s.cursor(c, p.from)
+	}
+	resumed := p.ask.cursor != nil && p.gap == ""
+	hello := wire.AppendHello(nil, c.subscriber, cursor, resumed, s.gw.heartbeatSeconds())
+	c.opened.Store(true)
+	c.write(append(p.http, newFrame(opText, hello)...))
+	s.gw.metrics.frames.Inc()
+	if p.gap != "" {
+		s.gap(c, p.ask.text, cursor, p.gap)
+	}
+}
+
+func (s *shard) gap(c *conn, from, to, reason string) {
+	s.gw.metrics.gaps.WithLabelValues(reason).Inc()
+	s.send(c, opText, wire.AppendGap(nil, from, to, reason))
+}
+
+// cursorDue reports whether a busy connection may have a cursor: once a second.
+func (s *shard) cursorDue(c *conn) bool {
+	now := time.Now().Unix()
+	if now <= c.lastCursor {
+		return false
+	}
+	c.lastCursor = now
+	return true
+}
+
+// flush writes what waits for c, if its socket has room. It returns the number
+// of writes.
+func (s *shard) flush(c *conn) int {
+	if c.state == gone || c.state == joining || c.stall() {
+		return 0
+	}
+	if c.replayDone != nil {
+		close(c.replayDone)
+		c.replayDone = nil
+	}
+	if c.state != live || len(c.pending) == 0 {
+		return 0
+	}
+	n := fit(c.pending)
+	sent, rest := c.pending[:n], c.pending[n:]
+	cursor := ""
+	if s.cursorDue(c) {
+		cursor = s.cursor(c, before(s.next, rest))
+	}
+	s.sendEvents(c, sent, cursor)
+	for _, m := range sent {
+		c.pendingBytes -= len(m.json)
+	}
+	if len(rest) == 0 {
+		c.pending = nil // an idle connection keeps no buffer
+		return 1
+	}
+	c.pending = slices.Clone(rest)
+	s.markDirty(c)
+	return 1
+}
+
+// before lowers positions so far that they are below all the messages.
+func before(next []int64, messages []*message) []int64 {
+	if len(messages) == 0 {
+		return next
+	}
+	next = slices.Clone(next)
+	for _, m := range messages {
+		next[m.id.Partition] = min(next[m.id.Partition], m.id.Offset)
+	}
+	return next
+}
+
+// maxGather bounds the events of one frame, in bytes; one event may exceed it.
+const maxGather = 64 << 10
+
+// fit returns how many of the messages go into one frame.
+func fit(messages []*message) int {
+	size := 0
+	for i, m := range messages {
+		size += len(m.json) + 1
+		if i > 0 && size > maxGather {
+			return i
+		}
+	}
+	return len(messages)
+}
+
+// sendEvents writes one frame of events, with a cursor unless it is "".
+func (s *shard) sendEvents(c *conn, messages []*message, cursor string) {
+	buf := wire.AppendEventsHead(s.scratch[:headRoom])
+	for i, m := range messages {
+		if i > 0 {
+			buf = append(buf, ',')
+		}
+		buf = append(buf, m.json...)
+	}
+	if cursor != "" {
+		buf = wire.AppendEventsTail(buf, cursor)
+	} else {
+		buf = append(buf, wire.EventsTail...)
+	}
+	s.gw.metrics.sent.Add(float64(len(messages)))
+	s.seal(c, opText, buf)
+}
+
+// send writes one frame with the given payload.
+func (s *shard) send(c *conn, op byte, payload []byte) {
+	s.seal(c, op, append(s.scratch[:headRoom], payload...))
+}
+
+func (s *shard) seal(c *conn, op byte, buf []byte) {
+	c.write(sealFrame(buf, op))
+	s.gw.metrics.frames.Inc()
+	if cap(buf) <= 1<<20 { // a huge event's buffer is not kept
+		s.scratch = buf
+	}
+}
+
+// cursor returns c's cursor for the given positions.
+func (s *shard) cursor(c *conn, next []int64) string {
+	cur := event.Cursor{
+		Topic: s.gw.topic.Load().ID, Issued: time.Now(),
+		Addr: event.Address{Gateway: s.gw.id, Seat: c.seat}, Next: next,
+	}
+	if r := c.resume; r != nil {
+		cur.Old = r.old
+		cur.Next = slices.Clone(next)
+		for p := range cur.Next {
+			cur.Next[p] = max(cur.Next[p], r.from[p])
+		}
+	}
+	return cur.String()
+}
+
+// beat sends what a quiet connection is due.
+func (s *shard) beat(c *conn, now, beat int64) {
+	if c.state == live && len(c.pending) == 0 && now-c.lastCursor >= beat {
+		s.send(c, opText, wire.AppendCursor(nil, s.cursor(c, s.next)))
+		c.lastCursor = now
+	}
+	if now-c.lastPing >= beat {
+		s.send(c, opPing, nil)
+		c.lastPing = now
+	}
+}
