@@ -23,8 +23,14 @@ type Control interface {
 	Seats(ctx context.Context, g event.Gateway, sink func([]lane.Seated) error) error
 }
 
-// expireEvery is how often a follower looks for gateways that are gone.
-const expireEvery = 30 * time.Second
+const (
+	expireEvery = 30 * time.Second // looks for gateways that are gone
+	// A restart of Redis between two calls goes unnoticed, as the client connects
+	// anew by itself. So a follower reads also when nobody asks, more often than
+	// Redis can restart, and has its doubts when it could not for a while.
+	readEvery   = 250 * time.Millisecond
+	readAtLeast = time.Second
+)
 
 // follower keeps routes up to date with the control stream. One goroutine, run,
 // reads for all workers.
@@ -43,6 +49,7 @@ type follower struct {
 	// Only run touches these.
 	at       lane.ControlID
 	lost     bool                   // at is worth nothing
+	last     time.Time              // read without an error
 	settled  uint64                 // doubts that presence was read after; 0 before the first time
 	suspects map[event.Gateway]bool // had no hash when we last looked
 }
@@ -59,7 +66,6 @@ func newFollower(c Control, r *routes, refresh func(context.Context) error, grac
 		asks: make(chan chan<- synced, 256), // more partitions than that wait a moment longer
 		lost: true,
 	}
-	f.doubt() // presence has yet to be read
 	return f
 }
 
@@ -96,8 +102,9 @@ func (f *follower) late(ctx context.Context) error {
 // being assigned, and then answers asks until ctx ends. Those that came while a
 // read was under way share the next one, which begins after all of them.
 func (f *follower) run(ctx context.Context) error {
-	expire := time.NewTicker(expireEvery)
+	expire, idle := time.NewTicker(expireEvery), time.NewTicker(readEvery)
 	defer expire.Stop()
+	defer idle.Stop()
 	var waiting []chan<- synced
 	for {
 		err := f.read(ctx)
@@ -110,6 +117,7 @@ func (f *follower) run(ctx context.Context) error {
 			return nil
 		case a := <-f.asks:
 			waiting = append(waiting, a)
+		case <-idle.C:
 		case <-expire.C:
 			f.expire(ctx)
 		}
@@ -126,6 +134,9 @@ func (f *follower) run(ctx context.Context) error {
 
 // read applies the changes since the last read.
 func (f *follower) read(ctx context.Context) error {
+	if time.Since(f.last) > readAtLeast {
+		f.doubt()
+	}
 	settled := f.settled
 	err := f.catchUp(ctx)
 	if errors.Is(err, lane.ErrControlLost) {
@@ -136,7 +147,9 @@ func (f *follower) read(ctx context.Context) error {
 		}
 		err = f.catchUp(ctx)
 	}
-	if err != nil && ctx.Err() == nil {
+	if err == nil {
+		f.last = time.Now()
+	} else if ctx.Err() == nil {
 		f.failures.Inc()
 		f.doubt()
 	}
@@ -158,17 +171,21 @@ func (f *follower) catchUp(ctx context.Context) error {
 	return nil
 }
 
-// restart reads presence from the hashes. If there is a doubt, gateways get time
-// to see that the store lost their announcements: they look every second. If the control
-// stream can't be followed from where we were, it is followed from its end, which
-// is read before the hashes: whatever those don't hold yet comes after it. Seats
-// known already are kept: numbers are never reused, so at worst an event is
-// addressed to nobody.
+// restart reads presence from the hashes. If there is a doubt, gateways first get
+// time to see that the store lost their announcements: they look every second.
+// If the control stream can't be followed from where we were, it is followed from
+// its end, which is read before the hashes: whatever those don't hold yet comes
+// after it. Seats known already are kept: numbers are never reused, so at worst
+// an event is addressed to nobody.
 func (f *follower) restart(ctx context.Context) error {
 	doubts, at := f.doubts.Load(), f.at
-	epoch, created, err := f.control.Epoch(ctx)
+	end, err := f.control.ControlEnd(ctx)
 	if err != nil {
 		return err
+	}
+	epoch, created, err := f.control.Epoch(ctx)
+	if err != nil {
+		f.log.Warn("epoch can't be written; going on without", "err", err) // a full store
 	}
 	if doubts != f.settled {
 		f.log.Info("reading presence once gateways had time to announce their seats", "in", f.grace, "epoch", epoch, "store_was_empty", created)
@@ -177,9 +194,7 @@ func (f *follower) restart(ctx context.Context) error {
 		}
 	}
 	if f.lost {
-		if at, err = f.control.ControlEnd(ctx); err != nil {
-			return err
-		}
+		at = end
 	}
 	if err := f.readSeats(ctx); err != nil {
 		return err

@@ -103,8 +103,8 @@ func TestSyncsShareReads(t *testing.T) {
 			all.Go(func() { f.synced(t) })
 		}
 		all.Wait()
-		if n := reads.Load(); n > 2 {
-			t.Errorf("%d reads for 100 syncs, want at most 2", n)
+		if n := reads.Load(); n > 3 { // one without being asked, too
+			t.Errorf("%d reads for 100 syncs, want at most 3", n)
 		}
 	})
 }
@@ -264,7 +264,7 @@ func TestDoubtOutlivesFailures(t *testing.T) {
 		f := follow(t)
 		defer f.stop()
 		f.synced(t)
-		for _, op := range []string{"epoch", "gateways"} {
+		for _, op := range []string{"end", "gateways"} {
 			f.doubt()
 			f.store.set(func(o string) error {
 				if o == op {
@@ -362,5 +362,57 @@ func TestExpire(t *testing.T) {
 		f.knows(t, all[:2]...)
 		f.expire(ctx)
 		f.knows(t, all[:2]...)
+	})
+}
+
+// Redis restarts while nobody asks, and the client connects anew by itself.
+func TestNoticesARestartWhenIdle(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		before func(f *following)
+	}{
+		{"calls fail", func(f *following) {
+			f.store.down()
+			time.Sleep(readEvery)
+			f.store.up()
+		}},
+		{"we were not running", func(f *following) {
+			f.store.set(func(string) error { time.Sleep(2 * readAtLeast); return nil }, nil)
+			time.Sleep(readEvery)
+			f.store.up()
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := follow(t)
+				defer f.stop()
+				f.synced(t)
+				tt.before(f)
+				go func() {
+					time.Sleep(2 * time.Second)
+					f.announce(t, lane.Announcement{Gateway: 1, Seq: 2, Joined: []lane.Seated{{Seat: 2, Subscriber: "s"}}})
+				}()
+				f.synced(t)
+				f.knows(t, event.Address{Gateway: 1, Seat: 2})
+			})
+		})
+	}
+}
+
+// A store that is full refuses to write its epoch, and still tells presence.
+func TestEpochCantBeWritten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFollowing(t)
+		f.store.set(func(op string) error {
+			if op == "epoch" {
+				return errInjected
+			}
+			return nil
+		}, nil)
+		f.announce(t, lane.Announcement{Gateway: 1, Seq: 1, Joined: []lane.Seated{{Seat: 1, Subscriber: "s"}}})
+		if err := f.read(t.Context()); err != nil {
+			t.Error(err)
+		}
+		f.knows(t, event.Address{Gateway: 1, Seat: 1})
 	})
 }

@@ -57,6 +57,10 @@ func TestTorture(t *testing.T) {
 		switch {
 		case n == 3:
 			w.flush(server)
+		case n%4 == 1: // everything but the gateway restarts
+			s.stop()
+			w.crash(server, rng)
+			s = w.start()
 		case n%4 == 2:
 			next := w.start()
 			if rng.IntN(2) == 0 {
@@ -126,6 +130,7 @@ func (w *world) crash(server *testenv.RedisServer, rng *rand.Rand) {
 		w.t.Fatal(err)
 	}
 	w.t.Logf("crash: cut %d of %d bytes", cut, info.Size())
+	sleep(context.Background(), 300*time.Millisecond) // as long as a restart takes at least
 	server.Restart()
 }
 
@@ -159,7 +164,7 @@ func newMiniGateway(w *world, id event.Gateway) *miniGateway {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() {
-		for sleep(ctx, 200*time.Millisecond) == nil {
+		for sleep(ctx, 700*time.Millisecond) == nil {
 			g.beat(ctx)
 		}
 	})
