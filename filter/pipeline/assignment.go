@@ -77,6 +77,13 @@ func (a *assignment) failed(err error) {
 	}
 }
 
+// lastStep is when the worker last did its work.
+func (a *assignment) lastStep() time.Time {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.stepped
+}
+
 func (a *assignment) position() int64 {
 	a.mu.Lock()
 	defer a.mu.Unlock()

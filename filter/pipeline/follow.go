@@ -45,11 +45,12 @@ type follower struct {
 	asks    chan chan<- synced
 	doubts  atomic.Uint64 // how often there was reason to think that the store lost writes
 	waiting atomic.Bool   // for gateways to announce themselves
+	waited  atomic.Int64  // when the last wait that led to a reading began, Unix nanoseconds
 
 	// Only run touches these.
 	at       lane.ControlID
 	lost     bool                   // at is worth nothing
-	last     time.Time              // read without an error
+	last     time.Time              // when the last read without an error began
 	settled  uint64                 // doubts that presence was read after; 0 before the first time
 	suspects map[event.Gateway]bool // had no hash when we last looked
 }
@@ -69,10 +70,18 @@ func newFollower(c Control, r *routes, refresh func(context.Context) error, grac
 	return f
 }
 
-// doubt says that the store may have lost writes: a call to it failed, or it is
-// behind what was appended. What gateways announced last, and nobody has read
-// yet, may be among them.
+// doubt says that the store may have lost writes. What gateways announced last,
+// and nobody has read yet, may be among them.
 func (f *follower) doubt() { f.doubts.Add(1) }
+
+// behind says that the store is behind what it held at a time. All partitions
+// find that out, one after the other: those that had no news of the store since
+// before the last wait for gateways don't make it wait again.
+func (f *follower) behind(held time.Time) {
+	if f.waited.Load() <= held.UnixNano() {
+		f.doubt()
+	}
+}
 
 // sync applies all that stands in the control stream at the time of the call,
 // and returns how far that is.
@@ -147,9 +156,7 @@ func (f *follower) read(ctx context.Context) error {
 		}
 		err = f.catchUp(ctx)
 	}
-	if err == nil {
-		f.last = time.Now()
-	} else if ctx.Err() == nil {
+	if err != nil && ctx.Err() == nil {
 		f.failures.Inc()
 		f.doubt()
 	}
@@ -162,12 +169,13 @@ func (f *follower) catchUp(ctx context.Context) error {
 			return fmt.Errorf("read presence: %w", err)
 		}
 	}
+	began := time.Now()
 	changes, at, err := f.control.ControlSince(ctx, f.at)
 	if err != nil {
 		return fmt.Errorf("read control stream: %w", err)
 	}
 	f.routes.apply(changes)
-	f.at = at
+	f.at, f.last = at, began
 	return nil
 }
 
@@ -178,7 +186,7 @@ func (f *follower) catchUp(ctx context.Context) error {
 // after it. Seats known already are kept: numbers are never reused, so at worst
 // an event is addressed to nobody.
 func (f *follower) restart(ctx context.Context) error {
-	doubts, at := f.doubts.Load(), f.at
+	doubts, at, began := f.doubts.Load(), f.at, time.Now()
 	end, err := f.control.ControlEnd(ctx)
 	if err != nil {
 		return err
@@ -207,6 +215,9 @@ func (f *follower) restart(ctx context.Context) error {
 			return fmt.Errorf("read filters: %w", err)
 		}
 		f.log.Warn("filter store can't be read; going on with the filters known", "err", err)
+	}
+	if doubts != f.settled {
+		f.waited.Store(began.UnixNano())
 	}
 	f.at, f.lost, f.settled = at, false, doubts
 	return nil

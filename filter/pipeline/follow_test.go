@@ -373,12 +373,12 @@ func TestNoticesARestartWhenIdle(t *testing.T) {
 	}{
 		{"calls fail", func(f *following) {
 			f.store.down()
-			time.Sleep(readEvery)
+			time.Sleep(2 * readEvery)
 			f.store.up()
 		}},
 		{"we were not running", func(f *following) {
 			f.store.set(func(string) error { time.Sleep(2 * readAtLeast); return nil }, nil)
-			time.Sleep(readEvery)
+			time.Sleep(2 * readEvery)
 			f.store.up()
 		}},
 	} {

@@ -22,7 +22,7 @@ func TestFullRedis(t *testing.T) {
 	event := fmt.Sprintf(`{"event_type":"a","pad":%q}`, strings.Repeat("x", 20_000))
 	w.produce(0, event)
 	w.reaches(0, 1)
-	const n = 1000
+	const n = 600
 	for range n / 10 {
 		w.produce(0, event, event, event, event, event, event, event, event, event, event)
 	}

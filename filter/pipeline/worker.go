@@ -242,7 +242,7 @@ func (w *worker) append(ctx context.Context, next int64, at lane.ControlID) (ok 
 	default:
 		w.log.Warn("lane is not where it was left; going on from there", "pos", w.next, "found", got)
 		if got < w.next {
-			w.follower.doubt()
+			w.follower.behind(w.lastStep())
 		}
 		return false, w.claim(ctx)
 	}

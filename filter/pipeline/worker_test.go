@@ -511,3 +511,38 @@ func TestPartitionsAreAdded(t *testing.T) {
 		t.Fatal(info, err)
 	}
 }
+
+// All partitions find that the store lost writes; gateways are waited for once,
+// not once for each.
+func TestOneWaitForAllPartitions(t *testing.T) {
+	t.Parallel()
+	const partitions = 12
+	w := newWorld(t, partitions)
+	w.cfg.AnnounceGrace = time.Second
+	memory := w.store.backend.(*lane.Memory)
+	w.seat(1, 1, "s")
+	s := w.start()
+	for p := range int32(partitions) {
+		w.produce(p, values("a", 1)...)
+	}
+	for p := range int32(partitions) {
+		w.reaches(p, 1)
+	}
+	w.ready(s)
+	var waits atomic.Int64
+	w.store.set(func(op string) error {
+		if op == "gateways" {
+			waits.Add(1)
+		}
+		return nil
+	}, nil)
+	memory.Wipe()
+	w.announce(1, lane.Seated{Seat: 1, Subscriber: "s"})
+	for p := range int32(partitions) {
+		w.reaches(p, 1)
+		w.holds(p, 0, 1, one)
+	}
+	if n := waits.Load(); n > 2 {
+		t.Errorf("gateways were waited for %d times, want once, or twice if the first one began early", n)
+	}
+}
