@@ -546,3 +546,36 @@ func TestOneWaitForAllPartitions(t *testing.T) {
 		t.Errorf("gateways were waited for %d times, want once, or twice if the first one began early", n)
 	}
 }
+
+// The lane was written with more of the control stream applied than there is:
+// the store has lost the end of that stream. It is not asked without a pause, and
+// works again when the stream has come further.
+func TestRefusedUntilControlCatchesUp(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	w.seat(1, 1, "s")
+	s := w.start()
+	w.produce(0, values("a", 1)...)
+	w.reaches(0, 1)
+	ahead := lane.ControlID{Ms: uint64(time.Now().Add(2 * time.Second).UnixMilli())}
+	if _, err := w.store.backend.Append(t.Context(), lane.Append{Topic: w.topic.ID, Expect: 1, Next: 1, Synced: ahead}); err != nil {
+		t.Fatal(err)
+	}
+	var appends atomic.Int64
+	w.store.set(func(op string) error {
+		if op == "append" {
+			appends.Add(1)
+		}
+		return nil
+	}, nil)
+	w.produce(0, values("a", 1)...)
+	testenv.Eventually(t, patience, func() error {
+		w.announce(1, lane.Seated{Seat: 1, Subscriber: "s"})
+		return w.at(0, 2)
+	})
+	w.holds(0, 0, 2, one)
+	if n := appends.Load(); n > 100 {
+		t.Errorf("%d appends were tried", n)
+	}
+	w.ready(s)
+}
