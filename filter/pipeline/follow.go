@@ -187,22 +187,18 @@ func (f *follower) catchUp(ctx context.Context) error {
 // an event is addressed to nobody.
 func (f *follower) restart(ctx context.Context) error {
 	doubts, at, began := f.doubts.Load(), f.at, time.Now()
-	end, err := f.control.ControlEnd(ctx)
+	seen, err := f.look(ctx)
 	if err != nil {
 		return err
 	}
-	epoch, created, err := f.control.Epoch(ctx)
-	if err != nil {
-		f.log.Warn("epoch can't be written; going on without", "err", err) // a full store
-	}
 	if doubts != f.settled {
-		f.log.Info("reading presence once gateways had time to announce their seats", "in", f.grace, "epoch", epoch, "store_was_empty", created)
-		if err := f.wait(ctx); err != nil {
+		f.log.Info("reading presence once gateways had time to announce their seats", "in", f.grace, "epoch", seen.epoch)
+		if err := f.wait(ctx, seen); err != nil {
 			return err
 		}
 	}
 	if f.lost {
-		at = end
+		at = seen.end
 	}
 	if err := f.readSeats(ctx); err != nil {
 		return err
@@ -223,10 +219,43 @@ func (f *follower) restart(ctx context.Context) error {
 	return nil
 }
 
-func (f *follower) wait(ctx context.Context) error {
+// glimpse is by what a store is known.
+type glimpse struct {
+	epoch string // "" if it could not be written, as when the store is full
+	end   lane.ControlID
+}
+
+func (f *follower) look(ctx context.Context) (g glimpse, err error) {
+	if g.end, err = f.control.ControlEnd(ctx); err != nil {
+		return g, err
+	}
+	if g.epoch, _, err = f.control.Epoch(ctx); err != nil {
+		f.log.Warn("epoch of the store can't be read or written; going on without", "err", err)
+	}
+	return g, nil
+}
+
+var errLostAgain = errors.New("the store lost writes again, while gateways were waited for")
+
+// wait gives gateways time, and looks all the while whether the store still is
+// what it was.
+func (f *follower) wait(ctx context.Context, seen glimpse) error {
 	f.waiting.Store(true)
 	defer f.waiting.Store(false)
-	return sleep(ctx, f.grace)
+	for over := time.Now().Add(f.grace); time.Now().Before(over); {
+		if err := sleep(ctx, min(readEvery, time.Until(over))); err != nil {
+			return err
+		}
+		now, err := f.look(ctx)
+		if err != nil {
+			return err
+		}
+		if now.end.Compare(seen.end) < 0 || now.epoch != "" && seen.epoch != "" && now.epoch != seen.epoch {
+			return errLostAgain
+		}
+		seen = now
+	}
+	return nil
 }
 
 func (f *follower) readSeats(ctx context.Context) error {

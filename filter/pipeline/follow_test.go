@@ -416,3 +416,42 @@ func TestEpochCantBeWritten(t *testing.T) {
 		f.knows(t, event.Address{Gateway: 1, Seat: 1})
 	})
 }
+
+// The store loses writes again while gateways are being waited for: they need
+// their time from then on.
+func TestWaitBeginsAnew(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		lose func(f *following)
+	}{
+		{"restart", func(f *following) {
+			f.store.down()
+			time.Sleep(2 * readEvery)
+			f.store.up()
+		}},
+		{"wipe", func(f *following) { f.memory.Wipe() }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := follow(t)
+				defer f.stop()
+				f.announce(t, lane.Announcement{Gateway: 1, Seq: 1, Joined: []lane.Seated{{Seat: 1, Subscriber: "s"}}})
+				f.synced(t)
+				f.memory.Wipe()
+				go func() {
+					time.Sleep(2 * time.Second)
+					tt.lose(f)
+					time.Sleep(2 * time.Second)
+					f.announce(t, lane.Announcement{Gateway: 1, Seq: 2, Joined: []lane.Seated{{Seat: 2, Subscriber: "s"}}})
+				}()
+				for {
+					if _, err := f.sync(t.Context()); err == nil {
+						break
+					}
+					time.Sleep(readEvery)
+				}
+				f.knows(t, event.Address{Gateway: 1, Seat: 1}, event.Address{Gateway: 1, Seat: 2})
+			})
+		})
+	}
+}

@@ -129,7 +129,7 @@ func (w *world) crash(server *testenv.RedisServer, rng *rand.Rand) {
 	if err := os.Truncate(files[0], info.Size()-cut); err != nil {
 		w.t.Fatal(err)
 	}
-	w.t.Logf("crash: cut %d of %d bytes", cut, info.Size())
+	w.t.Logf("%s: crash: cut %d of %d bytes", time.Now().Format(time.StampMilli), cut, info.Size())
 	sleep(context.Background(), 300*time.Millisecond) // as long as a restart takes at least
 	server.Restart()
 }
@@ -164,7 +164,7 @@ func newMiniGateway(w *world, id event.Gateway) *miniGateway {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() {
-		for sleep(ctx, 700*time.Millisecond) == nil {
+		for sleep(ctx, 500*time.Millisecond) == nil {
 			g.beat(ctx)
 		}
 	})
@@ -188,6 +188,7 @@ func (g *miniGateway) beat(ctx context.Context) {
 	g.mu.Unlock()
 	g.seq++
 	_, err = g.w.store.Announce(ctx, lane.Announcement{Gateway: g.id, Seq: g.seq, TTL: time.Minute, All: true, Joined: all})
+	g.w.t.Logf("%s: gateway announced %d seats: %v", time.Now().Format(time.StampMilli), len(all), err)
 	if err == nil {
 		g.epoch, g.forgotten = b.Epoch, false
 	}
