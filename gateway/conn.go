@@ -32,6 +32,8 @@ type conn struct {
 	last         event.ID      // of the event that was queued last
 	resume       *resume       // nil if it did not resume, or that is settled
 	opening      *opening      // until hello
+	behind       *behind       // nil if all that it has yet to get is pending, or being replayed
+	stopReplay   func()        // ends the replay under way
 	replayDone   chan struct{} // closed when the batch being replayed has left
 	lastPing     int64         // when a ping was last sent, Unix seconds
 	lastCursor   int64         // when a cursor was last written, Unix seconds
@@ -70,7 +72,6 @@ type resume struct {
 	old  event.Address
 	from []int64        // events below are not wanted: the client has them
 	join lane.ControlID // when our own seat was announced
-	stop func()         // ends the replay
 }
 
 // message is one event, encoded once for all its recipients.

@@ -3,8 +3,8 @@
 //
 // A client that was told hello gets every event, produced from then on, that
 // matches its filters. Within one connection each event comes once, in order of
-// its partition. A slow client harms only itself: what waits for it is bounded,
-// and past that it is disconnected and resumes from its cursor.
+// its partition. A slow client harms only itself: what waits for it here is
+// bounded, and the rest waits for it in the lanes.
 package gateway
 
 import (
@@ -43,7 +43,7 @@ type Lanes interface {
 // Config holds what an operator may set. The zero value works.
 type Config struct {
 	MaxConns     int           // open connections; 19,000 if zero
-	MaxPending   int           // bytes of events that may wait for one client; 1 MiB if zero
+	MaxPending   int           // bytes of events that may wait for one client; past that it falls behind; 1 MiB if zero
 	ResumeWindow time.Duration // how long after its end a connection can be resumed; 5 min if zero
 	Heartbeat    time.Duration // a quiet connection gets a message this often; 25 s if zero
 	Drain        time.Duration // for closing connections at the end; 10 s if zero
@@ -79,6 +79,7 @@ type Gateway struct {
 	resuming  sync.WaitGroup
 	replayCtx context.Context
 	endReplay context.CancelFunc
+	patience  time.Duration // of a replay with a store that fails
 }
 
 // New returns a Gateway. It does no I/O: Run does.
@@ -90,7 +91,7 @@ func New(cfg Config, l Lanes, reg prometheus.Registerer, log *slog.Logger) *Gate
 	cfg.Drain = cmp.Or(cfg.Drain, 10*time.Second)
 	g := &Gateway{
 		cfg: cfg, id: event.Gateway(rand.Uint64()), lanes: l, log: log, metrics: newMetrics(reg),
-		timeout: storeTimeout, replays: make(chan struct{}, maxReplays),
+		timeout: storeTimeout, replays: make(chan struct{}, maxReplays), patience: 30 * time.Second,
 	}
 	g.replayCtx, g.endReplay = context.WithCancel(context.Background())
 	g.reader = newReader(g)

@@ -157,39 +157,89 @@ func (a *announceHook) Announce(ctx context.Context, an lane.Announcement) (lane
 	return at, err
 }
 
+// A client that reads slowly, over several partitions, falls behind and catches
+// up, again and again. The others don't notice, and it gets everything once.
 func TestSlowClient(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, 1)
-	g := w.gateway(Config{MaxPending: 512 << 10})
+	w := newWorld(t, 3)
+	g := w.gateway(Config{MaxPending: 64 << 10, Heartbeat: time.Second})
 	slow := connect(t, g, "slow", "")
 	fast := connect(t, g, "fast", "")
-	published := 0
-	var last string
-	testenv.Eventually(t, 10*time.Second, func() error {
-		for range 20 {
-			last = w.publishSized(0, 4<<10, "slow", "fast")
-			published++
+	var want []string
+	for i := range 1500 {
+		want = append(want, w.publishSized(i%3, 4<<10, "slow", "fast"))
+		if i%50 == 0 {
+			slow.read(5 * time.Second) // one message, while 50 events come
+			fast.untilEvent(want[i])
 		}
-		fast.untilEvent(last)
-		if !strings.Contains(metric(t, g, "slow_clients_closed_total"), " 1") {
-			return fmt.Errorf("not closed after %d events", published)
+	}
+	for _, id := range want {
+		fast.untilEvent(id)
+	}
+	for _, id := range want {
+		slow.untilEvent(id)
+	}
+	wantSet(t, slow, want...)
+	slow.check()
+	wantSet(t, fast, want...)
+	if got := metric(t, g, "clients_fell_behind_total"); strings.HasSuffix(got, " 0") {
+		t.Errorf("%s, want more: the test did not test it", got)
+	}
+	// It is live again: what comes now comes at once, and its cursor is good.
+	last := w.publish(0, "slow")
+	slow.untilEvent(last)
+	slow.untilType(wire.Cursor)
+	again := connect(t, g, "slow", slow.cursor)
+	next := w.publish(1, "slow")
+	again.untilEvent(next)
+	wantIDs(t, again, next)
+}
+
+// wantSet checks that exactly these events came, each once, in any order.
+func wantSet(t *testing.T, c *wsClient, want ...string) {
+	t.Helper()
+	for _, id := range want {
+		if n := c.seen[id]; n != 1 {
+			t.Errorf("event %s came %d times, want once", id, n)
+		}
+	}
+	if len(c.order) != len(want) {
+		t.Errorf("got %d events, want %d", len(c.order), len(want))
+	}
+}
+
+// What a slow client has yet to get is trimmed: it is closed with 4008, and told
+// of the gap when it comes back.
+func TestTooSlowForTheLanes(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	g := w.gateway(Config{MaxPending: 64 << 10})
+	slow := connect(t, g, "slow", "")
+	first := w.publish(0, "slow")
+	slow.untilEvent(first)
+	testenv.Eventually(t, 10*time.Second, func() error {
+		for range 100 {
+			w.publishSized(0, 4<<10, "slow")
+		}
+		if strings.HasSuffix(metric(t, g, "clients_fell_behind_total"), " 0") {
+			return errors.New("is not behind yet")
 		}
 		return nil
 	})
-	if len(fast.order) != published {
-		t.Errorf("the other client got %d events of %d", len(fast.order), published)
+	for range 200 { // more than the replay holds in memory
+		w.publishSized(0, 4<<10, "slow")
 	}
-	if code := slow.untilClose(5 * time.Second); code != wire.CloseTooSlow {
+	w.trim(0)
+	if code := slow.untilClose(10 * time.Second); code != wire.CloseTooSlow {
 		t.Errorf("close code: got %d, want %d", code, wire.CloseTooSlow)
 	}
 	again := connect(t, g, "slow", slow.cursor)
-	again.untilEvent(last)
-	for p := range published {
-		if id := fmt.Sprintf("0-%d", p); slow.seen[id]+again.seen[id] == 0 {
-			t.Errorf("event %s was lost", id)
-		}
+	if again.hello.Resumed {
+		t.Error("resumed although events are missing")
 	}
-	again.check()
+	if gap := again.untilType(wire.Gap); gap.Reason != wire.GapTrimmed {
+		t.Errorf("gap: got %+v, want reason %s", gap, wire.GapTrimmed)
+	}
 }
 
 // A client that stops reading for a while gets everything when it goes on.

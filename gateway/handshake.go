@@ -236,7 +236,7 @@ func (g *Gateway) join(ctx context.Context, a ask) (*entrance, error) {
 	}
 	if c.resume != nil {
 		e.old = c.resume.old
-		e.ctx, c.resume.stop = context.WithCancel(g.replayCtx)
+		e.ctx, c.stopReplay = context.WithCancel(g.replayCtx)
 	}
 	c.heard.Store(time.Now().Unix())
 	c.shard = g.shards[int(c.seat)%len(g.shards)]

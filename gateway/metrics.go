@@ -14,6 +14,7 @@ type metrics struct {
 	refused       *prometheus.CounterVec
 	resumed       prometheus.Counter
 	gaps          *prometheus.CounterVec
+	behind        prometheus.Counter
 	tooSlow, dead prometheus.Counter
 	redisFailures prometheus.Counter
 }
@@ -37,7 +38,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		refused:       vec("handshakes_refused_total", "Handshakes answered with an HTTP error.", "status"),
 		resumed:       counter("resumes_total", "Connections that resumed from a cursor."),
 		gaps:          vec("gaps_total", "Gaps that clients were told of.", "reason"),
-		tooSlow:       counter("slow_clients_closed_total", "Connections closed because too much waited for them."),
+		behind:        counter("clients_fell_behind_total", "Times that more waited for a client than may, and it was sent to the lanes for it."),
+		tooSlow:       counter("slow_clients_closed_total", "Connections closed because what waited for them was past the lanes' retention."),
 		dead:          counter("dead_clients_closed_total", "Connections closed because nothing was heard from them."),
 		redisFailures: counter("gateway_redis_failures_total", "Calls to Redis that failed."),
 	}

@@ -239,36 +239,43 @@ func (r *reader) deliver(id event.ID, u *lane.Unpacker) {
 	r.gw.metrics.latency.Observe(time.Since(time.UnixMilli(u.TimeMs)).Seconds())
 }
 
-// replay passes on the events of partition p in [from, to) that are addressed
-// to old, as they stand in the lane, and the offset from which on the lane is
-// complete.
-func (r *reader) replay(ctx context.Context, p int32, from, to int64, old event.Address, sink func(*message) error) (first int64, err error) {
+// replay passes on the events of a span that are addressed to one of the seats,
+// as they stand in the lane, and the offset from which on the lane is complete.
+func (r *reader) replay(ctx context.Context, s span, to []event.Address, sink func(*message) error) (first int64, err error) {
 	var u lane.Unpacker
-	var seats []event.Seat
-	return r.gw.lanes.Range(ctx, p, from, to, func(e lane.Entry) error {
+	var scratch []event.Seat
+	return r.gw.lanes.Range(ctx, s.partition, s.from, s.to, func(e lane.Entry) error {
 		u.Open(e.Blob)
-		if !slices.Contains(u.Gateways, old.Gateway) {
-			return nil
-		}
 		for u.Next() {
-			if u.Offset < from || u.Offset >= to {
+			if u.Offset < s.from || u.Offset >= s.to || !addressed(&u, to, &scratch) {
 				continue
 			}
-			for g, encoded := range u.Groups() {
-				if u.Gateways[g] != old.Gateway {
-					continue
-				}
-				seats = encoded.Append(seats[:0])
-				if _, ok := slices.BinarySearch(seats, old.Seat); ok {
-					id := event.ID{Partition: p, Offset: u.Offset}
-					if err := sink(&message{id: id, json: wire.AppendEvent(nil, id, u.TimeMs, u.Data)}); err != nil {
-						return err
-					}
-				}
+			id := event.ID{Partition: s.partition, Offset: u.Offset}
+			if err := sink(&message{id: id, json: wire.AppendEvent(nil, id, u.TimeMs, u.Data)}); err != nil {
+				return err
 			}
 		}
 		return u.Err()
 	})
+}
+
+// addressed reports whether u's event is for one of the seats.
+func addressed(u *lane.Unpacker, to []event.Address, scratch *[]event.Seat) bool {
+	for g, seats := range u.Groups() {
+		decoded := false
+		for _, a := range to {
+			if a.Gateway != u.Gateways[g] {
+				continue
+			}
+			if !decoded {
+				*scratch, decoded = seats.Append((*scratch)[:0]), true
+			}
+			if _, ok := slices.BinarySearch(*scratch, a.Seat); ok {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -20,12 +19,6 @@ import (
 //
 // where join is the point between two batches of the lane reader at which the
 // new connection became known. Live events wait until the replay is done.
-
-// span is a range of offsets of one partition to be replayed.
-type span struct {
-	partition int32
-	from, to  int64
-}
 
 // resumable checks whose cursor this is. Without a reason for a gap, the
 // connection goes on from the returned resume.
@@ -100,92 +93,7 @@ func (g *Gateway) welcome(e *entrance, answer []byte) {
 		return
 	}
 	g.metrics.resumed.Inc()
-	g.resuming.Go(func() {
-		ctx, cancel := context.WithTimeout(e.ctx, g.cfg.ResumeWindow)
-		defer cancel()
-		err := g.replay(ctx, e)
-		if err == nil {
-			c.shard.post(post{conn: c, what: verbLive})
-			return
-		}
-		if e.ctx.Err() == nil {
-			g.log.Warn("replay failed; the client may try again", "seat", c.seat, "err", err)
-		}
-		c.shard.post(post{conn: c, what: verbAbort})
+	g.startReplay(e.ctx, &replay{
+		conn: c, seats: []event.Address{e.old}, at: slices.Clone(e.from), spans: e.replay, cursor: e.ask.text,
 	})
-}
-
-// replay sends the planned spans, as fast as the client takes them. Each batch
-// comes with a cursor, so that a client which can't keep up comes further with
-// every attempt.
-func (g *Gateway) replay(ctx context.Context, e *entrance) error {
-	c, at := e.conn, slices.Clone(e.from)
-	for _, s := range e.replay {
-		for s.from < s.to {
-			before := s.from
-			batch, first, err := g.missed(ctx, &s, e.old)
-			if err != nil {
-				return fmt.Errorf("read lane %d: %w", s.partition, err)
-			}
-			if first > before { // trimmed while we read
-				at[s.partition] = first
-				c.shard.post(post{conn: c, what: verbGap, ask: e.ask, from: slices.Clone(at), gap: wire.GapTrimmed})
-			}
-			at[s.partition] = max(s.from, first)
-			done := make(chan struct{})
-			c.shard.post(post{conn: c, what: verbReplay, batch: batch, from: slices.Clone(at), done: done})
-			select {
-			case <-done:
-			case <-ctx.Done():
-			}
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-		}
-	}
-	return nil
-}
-
-// replayBytes is about how much of a replay is handed to a connection at a time.
-const replayBytes = maxGather
-
-// errBatchFull ends the reading of a span for now.
-var errBatchFull = errors.New("batch is full")
-
-// missed takes the next batch off a span, and tells from where on the lane was
-// complete. It waits for its turn, but not for a client.
-func (g *Gateway) missed(ctx context.Context, s *span, old event.Address) (batch []*message, first int64, err error) {
-	select {
-	case g.replays <- struct{}{}:
-		defer func() { <-g.replays }()
-	case <-ctx.Done():
-		return nil, 0, ctx.Err()
-	}
-	bytes := 0
-	first, err = g.reader.replay(ctx, s.partition, s.from, s.to, old, func(m *message) error {
-		batch = append(batch, m)
-		if bytes += len(m.json); bytes >= replayBytes {
-			return errBatchFull
-		}
-		return nil
-	})
-	next := s.to
-	if errors.Is(err, errBatchFull) {
-		next = batch[len(batch)-1].id.Offset + 1
-		first, err = g.first(ctx, s.partition)
-	}
-	if err == nil && first < 0 {
-		err = lane.ErrBehind
-	}
-	s.from = next
-	return batch, first, err
-}
-
-// first returns from where on the lane of partition p is complete.
-func (g *Gateway) first(ctx context.Context, p int32) (int64, error) {
-	positions, err := g.lanes.Positions(ctx, p+1)
-	if err != nil {
-		return 0, err
-	}
-	return positions[p].First, nil
 }

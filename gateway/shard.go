@@ -120,8 +120,7 @@ func (s *shard) applyTo(c *conn, p *post) {
 	case p.what == verbReplay:
 		s.replay(c, p)
 	case p.what == verbLive && c.state == replaying:
-		c.state = live
-		s.markDirty(c)
+		s.goLive(c)
 	case p.what == verbGap && c.state == replaying:
 		s.gap(c, p.ask.text, s.cursor(c, p.from), p.gap)
 	case p.what == verbAbort:
@@ -134,6 +133,17 @@ func (s *shard) applyTo(c *conn, p *post) {
 	case p.what == verbClosed:
 		s.remove(c)
 	}
+}
+
+// goLive ends the replay, unless c has fallen behind meanwhile.
+func (s *shard) goLive(c *conn) {
+	s.endReplay(c)
+	c.state = live
+	if c.behind != nil {
+		s.catchUp(c)
+		return
+	}
+	s.markDirty(c)
 }
 
 // queue adds an event for c, unless it has it: an event can be addressed to its
@@ -149,8 +159,7 @@ func (s *shard) queue(c *conn, m *message) {
 	c.pending = append(c.pending, m)
 	c.pendingBytes += len(m.json)
 	if c.pendingBytes > s.gw.cfg.MaxPending {
-		s.gw.metrics.tooSlow.Inc()
-		s.close(c, wire.CloseTooSlow, "too slow: reconnect with your last cursor")
+		s.fallBehind(c)
 		return
 	}
 	s.markDirty(c)
@@ -180,7 +189,9 @@ func (s *shard) open(c *conn, p *post) {
 		s.close(c, end.code, end.reason)
 		return
 	}
-	s.markDirty(c)
+	if c.state == live {
+		s.goLive(c)
+	}
 }
 
 // replay writes earlier events and tells the resumer when they have left.
@@ -245,7 +256,7 @@ func (s *shard) close(c *conn, code int, reason string) {
 	if c.state >= closing {
 		return
 	}
-	c.pending, c.pendingBytes = nil, 0
+	c.pending, c.pendingBytes, c.behind = nil, 0, nil
 	if c.state == joining {
 		c.opening.end = &ending{code, reason}
 		return
@@ -284,7 +295,7 @@ func (s *shard) remove(c *conn) {
 	}
 	c.state = gone
 	s.gw.open.Add(-1)
-	c.pending, c.opening = nil, nil
+	c.pending, c.opening, c.behind = nil, nil, nil
 	s.conns.set(c.seat, nil)
 	s.endReplay(c)
 	if c.resume != nil {
@@ -298,7 +309,8 @@ func (s *shard) endReplay(c *conn) {
 		close(c.replayDone)
 		c.replayDone = nil
 	}
-	if c.resume != nil && c.resume.stop != nil {
-		c.resume.stop()
+	if c.stopReplay != nil {
+		c.stopReplay()
+		c.stopReplay = nil
 	}
 }

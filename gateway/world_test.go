@@ -221,6 +221,7 @@ func launchGateway(t testing.TB, cfg Config, l Lanes) *instance {
 	reg := prometheus.NewRegistry()
 	g := New(cfg, l, reg, slog.New(slog.NewTextHandler(logs, nil)))
 	g.timeout = 1500 * time.Millisecond
+	g.patience = 2 * time.Second
 	ctx, cancel := context.WithCancel(context.Background())
 	ln, err := Listen(ctx, "127.0.0.1:0")
 	if err != nil {
@@ -359,7 +360,7 @@ func (c *wsClient) until(what string, done func(wire.Message) bool) wire.Message
 	for time.Now().Before(end) {
 		m, err := c.read(time.Until(end))
 		if err != nil {
-			c.t.Fatalf("waiting for %s: %v; got so far %v", what, err, c.order)
+			c.t.Fatalf("waiting for %s: %v; got %d events, at the end %v", what, err, len(c.order), c.order[max(0, len(c.order)-10):])
 		}
 		if done(m) {
 			return m

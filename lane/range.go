@@ -6,8 +6,12 @@ import (
 	"fmt"
 )
 
-// rangePage is how many entries Range asks for at a time.
-const rangePage = 100
+// Range asks for so many entries at a time: few at first, since a reader for
+// whom most of them are takes only some KB at a time, and more with every page.
+const (
+	firstPage = 4
+	lastPage  = 128
+)
 
 // Range passes the entries that may hold offsets in [from, to), in order, and
 // returns from where on the lane was complete after they had been read: if that
@@ -15,8 +19,9 @@ const rangePage = 100
 // ErrBehind: the partition is not at to, so that entries may be missing.
 func (r *Redis) Range(ctx context.Context, p int32, from, to int64, sink func(Entry) error) (first int64, err error) {
 	first = -1
-	for start := offset(max(from, 0)) + "-0"; ; {
-		page, err := r.readRange(ctx, p, start)
+	start := offset(max(from, 0)) + "-0"
+	for n := firstPage; ; n = min(2*n, lastPage) {
+		page, err := r.readRange(ctx, p, start, n)
 		if err != nil {
 			return 0, fmt.Errorf("redis range of partition %d: %w", p, err)
 		}
@@ -33,7 +38,7 @@ func (r *Redis) Range(ctx context.Context, p int32, from, to int64, sink func(En
 				return first, nil
 			}
 		}
-		if len(page.entries) < rangePage {
+		if len(page.entries) < n {
 			if page.next < to {
 				return first, fmt.Errorf("redis range of partition %d to %d, is at %d: %w", p, to, page.next, ErrBehind)
 			}
@@ -51,11 +56,11 @@ type page struct {
 	pos     Position
 }
 
-func (r *Redis) readRange(ctx context.Context, p int32, start string) (page, error) {
+func (r *Redis) readRange(ctx context.Context, p int32, start string, n int) (page, error) {
 	b := r.client.B()
 	res, err := r.pipeline(ctx,
 		r.readPosition(b, p),
-		b.Xrange().Key(r.laneKey(p)).Start(start).End("+").Count(rangePage).Build(),
+		b.Xrange().Key(r.laneKey(p)).Start(start).End("+").Count(int64(n)).Build(),
 		r.readPosition(b, p))
 	if err != nil {
 		return page{}, err

@@ -42,11 +42,11 @@ func testRange(t *testing.T, s subject) {
 func testRangePages(t *testing.T, s subject) {
 	must[int64](t)(s.Claim(t.Context(), 0, topicA, 0))
 	var all []int64
-	for i := range int64(2*rangePage + 50) {
+	for i := range int64(2*lastPage + 50) {
 		put(t, s, 0, i*2, i*2+1, i*2+2)
 		all = append(all, i*2+1)
 	}
-	for _, to := range []int64{2 * rangePage, 2*rangePage + 1, 4 * rangePage, 4*rangePage + 100} {
+	for _, to := range []int64{2 * lastPage, 2*lastPage + 1, 4 * lastPage, 4*lastPage + 100} {
 		got, first, err := lasts(t, s, 0, 0, to)
 		if want := all[:(to+1)/2]; !slices.Equal(got, want) || first != 0 || err != nil {
 			t.Errorf("Range to %d = %d entries, %d, %v; want %d", to, len(got), first, err, len(want))
