@@ -5,6 +5,8 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -20,6 +22,7 @@ import (
 
 	"eventstream/filter"
 	"eventstream/internal/testenv"
+	"eventstream/wire"
 )
 
 // TestUsage runs the binary with wrong input: each has its own clear line and
@@ -342,4 +345,54 @@ func TestBareClient(t *testing.T) {
 	read(`{"type":"hello","subscriber_id":"bare"`)
 	p.send(p.producer(), source{user: "u", data: []byte(`{"event_type":"a"}`)})
 	read(`"data":{"event_type":"a"}}]`)
+}
+
+// TestBareSlowClient gets a burst far larger than what may wait for it, with a
+// client that reads slowly and can't resume: it gets all, once, over one
+// connection.
+func TestBareSlowClient(t *testing.T) {
+	p := newPipeline(t)
+	p.service("api")
+	p.addFilter(filter.Spec{SubscriberID: "bare", MatchAll: true})
+	p.service("filter")
+	g := p.service("gateway")
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	ws, _, err := websocket.Dial(ctx, "ws://"+g.addr+"/ws?subscriber_id=bare", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ws.CloseNow()
+	ws.SetReadLimit(16 << 20)
+	if _, _, err := ws.Read(ctx); err != nil { // hello
+		t.Fatal(err)
+	}
+	const n = 30_000 // about 6 MB
+	prod := p.start("producer", "--count", fmt.Sprint(n), "--seed", "1")
+	if code := prod.wait(time.Minute); code != 0 {
+		t.Fatalf("producer: exit code %d", code)
+	}
+	testenv.Eventually(t, 30*time.Second, func() error { // nothing is read until then
+		if metric(t, g.addr, "clients_fell_behind_total") == "0" {
+			return errors.New("it has not fallen behind yet")
+		}
+		return nil
+	})
+	seen := make(map[string]bool, n)
+	for len(seen) < n {
+		_, b, err := ws.Read(ctx)
+		if err != nil {
+			t.Fatalf("after %d events: %v", len(seen), err)
+		}
+		var m wire.Message
+		if err := json.Unmarshal(b, &m); err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range m.Events {
+			if seen[e.ID] {
+				t.Fatalf("event %s came twice", e.ID)
+			}
+			seen[e.ID] = true
+		}
+	}
 }
