@@ -31,7 +31,7 @@ func NewLog(w io.Writer, level, format string) (*slog.Logger, error) {
 	default:
 		return nil, fmt.Errorf("log format %q: want auto, text or json", format)
 	}
-	return slog.New(tint.NewHandler(w, &tint.Options{Level: l, TimeFormat: time.TimeOnly, NoColor: !tty || os.Getenv("NO_COLOR") != ""})), nil
+	return slog.New(tint.NewTextHandler(w, &tint.Options{Level: l, TimeFormat: time.TimeOnly, NoColor: !tty || os.Getenv("NO_COLOR") != ""})), nil
 }
 
 // newJSON writes durations as text, "1.5s": a bare number would have no unit.
