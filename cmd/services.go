@@ -26,12 +26,6 @@ type laneStore interface {
 	Ping(ctx context.Context) error
 }
 
-// filterStore is where filters are kept: PostgreSQL, or memory.
-type filterStore interface {
-	api.Store
-	pipeline.Filters
-}
-
 func newRegistry(version string) *prometheus.Registry {
 	reg := prometheus.NewRegistry()
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
