@@ -22,20 +22,21 @@ func Kafka(t testing.TB) []string {
 }
 
 // Topic returns a topic name that no other test uses, also good as a group's
-// name. It doesn't create the topic, but deletes it after the test.
+// name. It doesn't create the topic, but deletes it after the test, and its dead
+// letter topic.
 func Topic(t testing.TB) string {
 	t.Helper()
 	brokers := Kafka(t)
 	topic := "test-" + topicChars(t.Name()) + "-" + strings.ToLower(rand.Text()[:8])
 	t.Cleanup(func() {
-		if err := deleteTopic(brokers, topic); err != nil {
+		if err := deleteTopics(brokers, topic, topic+".dlq"); err != nil {
 			t.Errorf("delete topic %s: %v", topic, err)
 		}
 	})
 	return topic
 }
 
-func deleteTopic(brokers []string, topic string) error {
+func deleteTopics(brokers []string, topics ...string) error {
 	client, err := kadm.NewOptClient(kgo.SeedBrokers(brokers...))
 	if err != nil {
 		return err
@@ -43,9 +44,11 @@ func deleteTopic(brokers []string, topic string) error {
 	defer client.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	_, err = client.DeleteTopic(ctx, topic)
-	if errors.Is(err, kerr.UnknownTopicOrPartition) {
-		return nil
+	deleted, err := client.DeleteTopics(ctx, topics...)
+	for _, d := range deleted.Sorted() {
+		if !errors.Is(d.Err, kerr.UnknownTopicOrPartition) {
+			err = errors.Join(err, d.Err)
+		}
 	}
 	return err
 }
