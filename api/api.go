@@ -43,7 +43,7 @@ type Store interface {
 
 // Publisher tells the filter service of a change.
 type Publisher interface {
-	PublishFilter(context.Context, lane.FilterChange) (lane.ControlID, error)
+	PublishFilter(context.Context, filter.Change) (lane.ControlID, error)
 	Ping(context.Context) error
 }
 

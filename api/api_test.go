@@ -35,11 +35,11 @@ type publisher struct {
 	mu      sync.Mutex
 	err     error
 	pingErr error
-	changes []lane.FilterChange
-	hook    func(context.Context, lane.FilterChange) // called with each
+	changes []filter.Change
+	hook    func(context.Context, filter.Change) // called with each
 }
 
-func (p *publisher) PublishFilter(ctx context.Context, c lane.FilterChange) (lane.ControlID, error) {
+func (p *publisher) PublishFilter(ctx context.Context, c filter.Change) (lane.ControlID, error) {
 	if p.hook != nil {
 		p.hook(ctx, c)
 	}
@@ -499,7 +499,7 @@ func TestListInPages(t *testing.T) {
 // event after the answer.
 func TestStoredThenPublishedThenAnswered(t *testing.T) {
 	var mem store.Memory
-	p := &publisher{hook: func(ctx context.Context, c lane.FilterChange) {
+	p := &publisher{hook: func(ctx context.Context, c filter.Change) {
 		f, err := mem.Get(ctx, c.ID)
 		if err != nil || f.Revision != c.Revision {
 			t.Errorf("published %+v while the store has %+v, %v", c, f, err)
@@ -552,7 +552,7 @@ func TestPublishFails(t *testing.T) {
 // TestSlowPublish has Redis hang: the answer comes within the deadline.
 func TestSlowPublish(t *testing.T) {
 	p := &publisher{}
-	p.hook = func(ctx context.Context, _ lane.FilterChange) { <-ctx.Done(); p.fail(ctx.Err()) }
+	p.hook = func(ctx context.Context, _ filter.Change) { <-ctx.Done(); p.fail(ctx.Err()) }
 	s := startWith(t, api.Config{PublishTimeout: 20 * time.Millisecond}, &store.Memory{}, p)
 	want(t, "POST", s.do("POST", "/filters", adas).status, 202)
 }

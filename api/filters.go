@@ -12,7 +12,6 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"eventstream/filter"
-	"eventstream/lane"
 )
 
 func (s *Server) createFilter(ctx *fasthttp.RequestCtx) error {
@@ -28,7 +27,7 @@ func (s *Server) createFilter(ctx *fasthttp.RequestCtx) error {
 		return err
 	}
 	ctx.Response.Header.Set("Location", "/filters/"+string(f.ID))
-	return s.tellChange(ctx, fasthttp.StatusCreated, lane.FilterChange{Filter: f})
+	return s.tellChange(ctx, fasthttp.StatusCreated, filter.Change{Filter: f})
 }
 
 func (s *Server) readFilter(ctx *fasthttp.RequestCtx) error {
@@ -102,7 +101,7 @@ func (s *Server) replaceFilter(ctx *fasthttp.RequestCtx) error {
 	if err != nil {
 		return err
 	}
-	return s.tellChange(ctx, fasthttp.StatusOK, lane.FilterChange{Filter: f})
+	return s.tellChange(ctx, fasthttp.StatusOK, filter.Change{Filter: f})
 }
 
 func (s *Server) deleteFilter(ctx *fasthttp.RequestCtx) error {
@@ -121,7 +120,7 @@ func (s *Server) deleteFilter(ctx *fasthttp.RequestCtx) error {
 	if err != nil {
 		return err
 	}
-	return s.tellChange(ctx, fasthttp.StatusNoContent, lane.FilterChange{Filter: f, Deleted: true})
+	return s.tellChange(ctx, fasthttp.StatusNoContent, filter.Change{Filter: f, Deleted: true})
 }
 
 // unapplied is the answer to a write of which the filter service was not told.
@@ -134,7 +133,7 @@ type unapplied struct {
 
 // tellChange tells the filter service of a stored change, and the client with
 // the given status when that is done.
-func (s *Server) tellChange(ctx *fasthttp.RequestCtx, status int, change lane.FilterChange) error {
+func (s *Server) tellChange(ctx *fasthttp.RequestCtx, status int, change filter.Change) error {
 	if !change.Deleted {
 		setETag(ctx, change.Filter)
 	}

@@ -13,10 +13,11 @@ var (
 )
 
 // Change tells what a filter is now, or what it was when it was Deleted. Of two
-// Changes of one filter the one with the higher Revision is the later.
+// Changes of one filter the one with the higher Revision is the later. Its JSON
+// stands in the control stream.
 type Change struct {
 	Filter
-	Deleted bool
+	Deleted bool `json:"deleted,omitempty"`
 }
 
 // Mark is a place among a store's changes. Only the store that made it can read

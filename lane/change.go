@@ -12,7 +12,7 @@ import (
 
 // An entry of the control stream has one field, whose name says what it holds:
 //
-//	f  a FilterChange as JSON
+//	f  a filter.Change as JSON
 //	s  seats, all numbers uvarint:
 //
 //	version 1 | gateway 8 bytes
@@ -64,7 +64,7 @@ func appendSeatEntry(b []byte, g event.Gateway, joined []Seated, forgot []event.
 	return b
 }
 
-// decodeChange is the inverse of seatEntries and of a FilterChange's JSON.
+// decodeChange is the inverse of seatEntries and of a filter.Change's JSON.
 func decodeChange(id ControlID, field string, value []byte) (Change, error) {
 	c := Change{ID: id}
 	var err error

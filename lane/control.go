@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"eventstream/filter"
 	"github.com/redis/rueidis"
 )
 
@@ -21,7 +22,7 @@ const controlTrimEvery = 30 * time.Second
 func (r *Redis) controlKey() string { return r.key("{control}") }
 
 // PublishFilter appends a filter's change to the control stream.
-func (r *Redis) PublishFilter(ctx context.Context, c FilterChange) (ControlID, error) {
+func (r *Redis) PublishFilter(ctx context.Context, c filter.Change) (ControlID, error) {
 	b, err := json.Marshal(c)
 	if err != nil {
 		return ControlID{}, fmt.Errorf("publish filter %s: %w", c.ID, err)

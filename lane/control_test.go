@@ -22,7 +22,7 @@ func testPublishFilter(t *testing.T, s subject) {
 		t.Fatalf("ControlSince = %v, %s, %v; want nothing", changes, last, err)
 	}
 	amount := 1.5
-	want := []FilterChange{
+	want := []filter.Change{
 		{Filter: filter.Filter{ID: "f1", Revision: 1, Spec: filter.Spec{SubscriberID: "käthe", EventTypes: []string{"a", "b"}, MinAmount: &amount}}},
 		{Filter: filter.Filter{ID: "f2", Revision: 3, Spec: filter.Spec{SubscriberID: "x", MatchAll: true}}},
 		{Filter: filter.Filter{ID: "f1", Revision: 2}, Deleted: true},
@@ -48,7 +48,7 @@ func testPublishFilter(t *testing.T, s subject) {
 func testControlPages(t *testing.T, s subject) {
 	const n = 2*controlPage + 100
 	for i := range n {
-		must[ControlID](t)(s.PublishFilter(t.Context(), FilterChange{Filter: filter.Filter{Revision: int64(i)}}))
+		must[ControlID](t)(s.PublishFilter(t.Context(), filter.Change{Filter: filter.Filter{Revision: int64(i)}}))
 	}
 	changes, last, err := s.ControlSince(t.Context(), ControlID{})
 	if err != nil || len(changes) != n || last != changes[n-1].ID {
@@ -74,7 +74,7 @@ func testControlOrder(t *testing.T, s subject) {
 	for w := range writers {
 		wg.Go(func() {
 			for i := range each {
-				c := FilterChange{Filter: filter.Filter{ID: filter.ID(fmt.Sprint(w)), Revision: int64(i)}}
+				c := filter.Change{Filter: filter.Filter{ID: filter.ID(fmt.Sprint(w)), Revision: int64(i)}}
 				id, err := s.PublishFilter(context.Background(), c)
 				if err != nil {
 					t.Error(err)
@@ -112,7 +112,7 @@ func testControlOrder(t *testing.T, s subject) {
 
 func testControlWiped(t *testing.T, s subject) {
 	ctx := t.Context()
-	publish := func() ControlID { return must[ControlID](t)(s.PublishFilter(ctx, FilterChange{})) }
+	publish := func() ControlID { return must[ControlID](t)(s.PublishFilter(ctx, filter.Change{})) }
 	publish()
 	at := publish()
 	s.wipe()
@@ -141,7 +141,7 @@ func testControlWiped(t *testing.T, s subject) {
 // must not start again for ever.
 func TestRedisControlEmptied(t *testing.T) {
 	r := newRedis(t, RedisConfig{Addr: testenv.Redis(t).Addr})
-	at := must[ControlID](t)(r.PublishFilter(t.Context(), FilterChange{}))
+	at := must[ControlID](t)(r.PublishFilter(t.Context(), filter.Change{}))
 	do(t, r, "XTRIM", r.controlKey(), "MAXLEN", "0")
 	if changes, last, err := r.ControlSince(t.Context(), at); len(changes) > 0 || last != at || err != nil {
 		t.Errorf("ControlSince = %d changes, %s, %v; want nothing", len(changes), last, err)
@@ -154,7 +154,7 @@ func TestRedisControlGarbage(t *testing.T) {
 	for _, field := range []string{filterField, seatsField, "x"} {
 		do(t, r, "XADD", r.controlKey(), "*", field, "garbage")
 	}
-	id := must[ControlID](t)(r.PublishFilter(t.Context(), FilterChange{}))
+	id := must[ControlID](t)(r.PublishFilter(t.Context(), filter.Change{}))
 	changes, last, err := r.ControlSince(t.Context(), ControlID{})
 	if err != nil || len(changes) != 4 || last != id || changes[3].Filter == nil {
 		t.Fatalf("ControlSince = %+v, %s, %v", changes, last, err)
@@ -177,7 +177,7 @@ func TestRedisControlTrim(t *testing.T) {
 	length := func() int64 {
 		return must[int64](t)(r.client.Do(t.Context(), r.client.B().Xlen().Key(r.controlKey()).Build()).AsInt64())
 	}
-	publish := func() ControlID { return must[ControlID](t)(r.PublishFilter(t.Context(), FilterChange{})) }
+	publish := func() ControlID { return must[ControlID](t)(r.PublishFilter(t.Context(), filter.Change{})) }
 	publish()
 	publish()
 	check(t, "length", length(), 302)
@@ -196,7 +196,7 @@ func TestRedisControlTrim(t *testing.T) {
 
 func TestMemoryControlTrim(t *testing.T) {
 	m := NewMemory()
-	publish := func() ControlID { return must[ControlID](t)(m.PublishFilter(t.Context(), FilterChange{})) }
+	publish := func() ControlID { return must[ControlID](t)(m.PublishFilter(t.Context(), filter.Change{})) }
 	for range 10 {
 		publish()
 	}

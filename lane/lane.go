@@ -100,12 +100,6 @@ type Beat struct {
 	Seq   uint64 // of the gateway's hash; 0 if there is none
 }
 
-// FilterChange says that a filter was created, changed or deleted.
-type FilterChange struct {
-	filter.Filter
-	Deleted bool `json:"deleted,omitempty"`
-}
-
 // Change is one entry of the control stream. Besides ID and, for seats,
 // Gateway, one of the others is set.
 type Change struct {
@@ -113,7 +107,7 @@ type Change struct {
 	Gateway event.Gateway
 	Joined  []Seated
 	Forgot  []event.Seat
-	Filter  *FilterChange
+	Filter  *filter.Change
 }
 
 // ControlID is a place in the control stream: the ID of a Redis stream entry.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"eventstream/event"
+	"eventstream/filter"
 )
 
 // memoryControl is the part of a Memory that gateways and filter services know
@@ -134,7 +135,7 @@ func (m *Memory) seats(g event.Gateway) []Seated {
 }
 
 // PublishFilter appends a filter's change to the control stream.
-func (m *Memory) PublishFilter(_ context.Context, c FilterChange) (ControlID, error) {
+func (m *Memory) PublishFilter(_ context.Context, c filter.Change) (ControlID, error) {
 	b, err := json.Marshal(c)
 	if err != nil {
 		return ControlID{}, fmt.Errorf("publish filter %s: %w", c.ID, err)

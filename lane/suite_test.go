@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"eventstream/event"
+	"eventstream/filter"
 	"eventstream/internal/testenv"
 )
 
@@ -32,7 +33,7 @@ type store interface {
 	Occupant(context.Context, event.Address) (string, bool, error)
 	Gateways(context.Context) ([]event.Gateway, error)
 	Seats(context.Context, event.Gateway, func([]Seated) error) error
-	PublishFilter(context.Context, FilterChange) (ControlID, error)
+	PublishFilter(context.Context, filter.Change) (ControlID, error)
 	ControlEnd(context.Context) (ControlID, error)
 	ControlSince(context.Context, ControlID) ([]Change, ControlID, error)
 }

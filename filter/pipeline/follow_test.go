@@ -137,7 +137,7 @@ func TestSyncAppliesWhatWasAcknowledged(t *testing.T) {
 				who := fmt.Sprint("s", g, "-", i)
 				at := f.announce(t, lane.Announcement{Gateway: g + 1, Seq: uint64(i) + 1, Joined: []lane.Seated{{Seat: i, Subscriber: who}}})
 				id := filter.ID(who)
-				c, err := f.memory.PublishFilter(ctx, lane.FilterChange{Filter: filter.Filter{ID: id, Revision: 1, Spec: filter.Spec{SubscriberID: who}}})
+				c, err := f.memory.PublishFilter(ctx, filter.Change{Filter: filter.Filter{ID: id, Revision: 1, Spec: filter.Spec{SubscriberID: who}}})
 				if err != nil {
 					t.Error(err)
 				}

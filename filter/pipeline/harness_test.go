@@ -45,7 +45,7 @@ type backend interface {
 	Range(ctx context.Context, p int32, from, to int64, sink func(lane.Entry) error) (int64, error)
 	Tail(ctx context.Context, from []int64, sink func(lane.Batch) error) error
 	Announce(ctx context.Context, a lane.Announcement) (lane.ControlID, error)
-	PublishFilter(ctx context.Context, c lane.FilterChange) (lane.ControlID, error)
+	PublishFilter(ctx context.Context, c filter.Change) (lane.ControlID, error)
 }
 
 var errInjected = errors.New("injected failure")
@@ -297,7 +297,7 @@ func (w *world) seat(g event.Gateway, seat event.Seat, subscriber string, types 
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	if _, err := w.store.PublishFilter(w.t.Context(), lane.FilterChange{Filter: f}); err != nil {
+	if _, err := w.store.PublishFilter(w.t.Context(), filter.Change{Filter: f}); err != nil {
 		w.t.Fatal(err)
 	}
 	w.announce(g, lane.Seated{Seat: seat, Subscriber: subscriber})

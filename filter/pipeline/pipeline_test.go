@@ -59,7 +59,7 @@ func (w *world) readYourWrites(p int32, i int) []int {
 	who := fmt.Sprintf("s%d-%d", p, i)
 	id := filter.ID("f" + who)
 	tell := func(revision int64, typ string, deleted bool) {
-		c := lane.FilterChange{Deleted: deleted, Filter: filter.Filter{ID: id, Revision: revision, Spec: filter.Spec{SubscriberID: who, EventTypes: []string{typ}}}}
+		c := filter.Change{Deleted: deleted, Filter: filter.Filter{ID: id, Revision: revision, Spec: filter.Spec{SubscriberID: who, EventTypes: []string{typ}}}}
 		if _, err := w.store.PublishFilter(ctx, c); err != nil {
 			w.t.Error(err)
 		}
@@ -118,7 +118,7 @@ func TestReconcile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.store.PublishFilter(t.Context(), lane.FilterChange{Filter: told}); err != nil {
+	if _, err := w.store.PublishFilter(t.Context(), filter.Change{Filter: told}); err != nil {
 		t.Fatal(err)
 	}
 	w.produce(0, append(values("a", 1), values("b", 1)...)...)

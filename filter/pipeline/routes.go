@@ -147,7 +147,7 @@ func (r *routes) apply(changes []lane.Change) {
 			r.forgetLocked(event.Address{Gateway: c.Gateway, Seat: seat})
 		}
 		if c.Filter != nil {
-			r.setFilterLocked(filter.Change(*c.Filter))
+			r.setFilterLocked(*c.Filter)
 		}
 	}
 }

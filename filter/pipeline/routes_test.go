@@ -67,7 +67,7 @@ func testRoutes(t *testing.T, rng *rand.Rand) {
 		case 3:
 			if len(history) > 0 {
 				c := history[rng.IntN(len(history))]
-				r.apply([]lane.Change{{Filter: &lane.FilterChange{Filter: c.Filter, Deleted: c.Deleted}}})
+				r.apply([]lane.Change{{Filter: &c}})
 				model.set(c)
 			}
 		case 4, 5, 6:

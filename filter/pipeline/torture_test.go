@@ -206,7 +206,7 @@ func (g *miniGateway) join() bool {
 	if err != nil {
 		g.w.t.Error(err)
 	}
-	if _, err := g.w.store.PublishFilter(ctx, lane.FilterChange{Filter: f}); err != nil {
+	if _, err := g.w.store.PublishFilter(ctx, filter.Change{Filter: f}); err != nil {
 		return false
 	}
 	g.seq++
