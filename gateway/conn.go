@@ -69,9 +69,23 @@ type ending struct {
 // resume is what a conn keeps of the connection that it goes on from, until
 // everything is surely addressed to its own seat.
 type resume struct {
-	old  event.Address
-	from []int64        // events below are not wanted: the client has them
-	join lane.ControlID // when our own seat was announced
+	old   event.Address
+	from  []int64        // events below are not wanted: the client has them
+	join  lane.ControlID // when our own seat was announced
+	until []int64        // events from here on are addressed to our own seat; nil if that isn't known yet
+}
+
+// over reports whether nothing from next on is addressed to the old seat alone.
+func (r *resume) over(next []int64) bool {
+	if r.until == nil {
+		return false
+	}
+	for p, n := range next {
+		if n < max(r.from[p], r.until[p]) {
+			return false
+		}
+	}
+	return true
 }
 
 // message is one event, encoded once for all its recipients.

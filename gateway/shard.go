@@ -213,21 +213,21 @@ func (s *shard) replay(c *conn, p *post) {
 }
 
 // settle ends the following of old addresses: every event from here on is
-// addressed to the seats announced up to at.
+// addressed to the seats announced up to at. A conn that has yet to send earlier
+// ones goes on: its cursors, and what it is behind with, need the old address.
 func (s *shard) settle(at lane.ControlID) {
 	s.conns.each(func(c *conn) {
 		r := c.resume
-		if r == nil || c.state != live || r.join == (lane.ControlID{}) || r.join.Compare(at) > 0 {
+		if r == nil || c.state == joining || r.join.Compare(at) > 0 {
 			return
 		}
-		for p, from := range r.from {
-			if s.next[p] < from {
-				return
-			}
+		if r.until == nil {
+			r.until = s.next
 		}
-		s.endReplay(c)
-		c.resume = nil
-		s.gw.reader.unfollow(r.old, c.seat)
+		if c.state == live && r.over(before(s.next, c.pending)) {
+			c.resume = nil
+			s.gw.reader.unfollow(r.old, c.seat)
+		}
 	})
 }
 

@@ -410,6 +410,44 @@ func TestSettle(t *testing.T) {
 	}
 }
 
+// Events that only the old seat was addressed by still wait when it is known that
+// from now on all are addressed to our own: they are not ours to resume or to
+// replay without the old one.
+func TestSettleWithBacklog(t *testing.T) {
+	b := newBench(t, Config{MaxPending: 200_000})
+	t.Cleanup(b.Gateway.endReplay)
+	old := event.Address{Gateway: 7, Seat: 1}
+	c, f := b.join(&resume{old: old, from: []int64{0, 0}})
+	b.openConn(c)
+	b.shard.post(post{conn: c, what: verbLive})
+	f.mu.Lock()
+	f.stuck = true
+	f.mu.Unlock()
+	for i := range int64(20) {
+		b.event(i, 10_000, c.seat)
+		b.settleMail()
+	}
+	b.shard.post(post{settled: lane.ControlID{Ms: 1}, next: []int64{20, 0}})
+	b.settleMail()
+	if c.resume == nil || len(c.pending) == 0 {
+		t.Fatalf("resume %v, %d wait: want it kept while what came before waits", c.resume, len(c.pending))
+	}
+	cur, err := event.ParseCursor(b.cursor(c, before(b.next, c.pending)))
+	if err != nil || cur.Old != old {
+		t.Errorf("cursor: got %+v, %v; want one that names the old seat", cur, err)
+	}
+	if cur, err = event.ParseCursor(b.cursor(c, b.next)); err != nil || cur.Old != (event.Address{}) {
+		t.Errorf("cursor after the backlog: got %+v, %v; want one that names our own seat only", cur, err)
+	}
+	f.release()
+	b.settleMail()
+	b.shard.post(post{settled: lane.ControlID{Ms: 1}, next: []int64{20, 0}})
+	b.settleMail()
+	if c.resume != nil || len(f.ids(t)) != 20 {
+		t.Errorf("resume %v, %d events: want it over after all 20", c.resume, len(f.ids(t)))
+	}
+}
+
 func TestTable(t *testing.T) {
 	var tab table
 	conns := make(map[event.Seat]*conn)
@@ -429,8 +467,8 @@ func TestTable(t *testing.T) {
 			t.Errorf("seat %d: %p, want %p", c.seat, c, conns[c.seat])
 		}
 	})
-	if n != len(conns) || tab.live != n {
-		t.Errorf("%d connections, live %d; want %d", n, tab.live, len(conns))
+	if n != len(conns) {
+		t.Errorf("%d connections; want %d", n, len(conns))
 	}
 	for seat := range event.Seat(31_000) {
 		if got := tab.get(seat); got != conns[seat] {

@@ -11,7 +11,6 @@ import (
 type table struct {
 	first int // number of pages[0]: those before were dropped
 	pages []*page
-	live  int
 }
 
 const pageSize = 256
@@ -55,10 +54,8 @@ func (t *table) set(seat event.Seat, c *conn) {
 	switch {
 	case c != nil && !had:
 		p.live++
-		t.live++
 	case c == nil && had:
 		p.live--
-		t.live--
 	}
 	if p.live > 0 {
 		return

@@ -139,10 +139,12 @@ func (s *shard) cursor(c *conn, next []int64) string {
 		Addr: event.Address{Gateway: s.gw.id, Seat: c.seat}, Next: next,
 	}
 	if r := c.resume; r != nil {
-		cur.Old = r.old
 		cur.Next = slices.Clone(next)
 		for p := range cur.Next {
 			cur.Next[p] = max(cur.Next[p], r.from[p])
+		}
+		if !r.over(cur.Next) {
+			cur.Old = r.old
 		}
 	}
 	return cur.String()
