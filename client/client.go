@@ -147,9 +147,9 @@ func offsets(cursor string) map[int32]int64 {
 // 4004) that would only be repeated, or with the error of on, whose event is
 // delivered again by the next Run.
 //
-// While on runs nothing is read: one that blocks for longer than the gateway's
-// heartbeat is disconnected as too slow, and resumes. Run must not be called
-// again before it has returned.
+// While on runs nothing is read: one that blocks for longer than two of the
+// gateway's heartbeats may be taken for dead; it is disconnected, and resumes.
+// Run must not be called again before it has returned.
 func (c *Client) Run(ctx context.Context, on func(Event) error) error {
 	for attempt := 0; ctx.Err() == nil; attempt++ {
 		greeted, err := c.connect(ctx, on)

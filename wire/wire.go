@@ -32,7 +32,7 @@ const (
 	CloseBadRequest = 4001
 	CloseNotAllowed = 4003
 	CloseExpired    = 4004
-	CloseTooSlow    = 4008 // reconnect with the last cursor to get what is missing
+	CloseTooSlow    = 4008 // what waits is past retention: reconnect with the last cursor to be told of the gap
 	CloseTooMany    = 4029
 )
 
