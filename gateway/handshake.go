@@ -57,7 +57,9 @@ func (r *refusal) write(w http.ResponseWriter) {
 	h.Set("Content-Type", "application/problem+json")
 	h.Set("Connection", "close")
 	w.WriteHeader(r.status)
-	json.NewEncoder(w).Encode(map[string]any{
+	body := json.NewEncoder(w)
+	body.SetEscapeHTML(false) // people read it, and browsers don't take it for a page
+	body.Encode(map[string]any{
 		"type":   "urn:eventstream:problem:" + strings.ReplaceAll(r.code, "_", "-"),
 		"title":  http.StatusText(r.status),
 		"status": r.status,
