@@ -40,7 +40,7 @@ type presence struct {
 	epoch     string    // of the store when everything was announced
 	forgotten bool      // the store has lost seats: announce all
 	vacating  []ended   // to be taken out of the hash
-	vacated   []ended   // out of the hash, but still addressed; by time
+	vacated   []ended   // out of the hash since, but still addressed; by time
 	beaten    time.Time // last heartbeat that the store answered
 }
 
@@ -56,7 +56,7 @@ type joined struct {
 	err error
 }
 
-// ended is a seat whose connection ended, and when.
+// ended is a seat, and when its connection ended or it was taken out of the hash.
 type ended struct {
 	seat event.Seat
 	at   time.Time
@@ -266,9 +266,17 @@ func (p *presence) announceAll(ctx context.Context) error {
 		return err
 	}
 	p.forgotten = false
-	p.vacated = append(p.vacated, p.vacating...) // the hash holds nothing else now
-	p.vacating = nil
+	p.vacate() // the hash holds nothing else now
 	return nil
+}
+
+// vacate notes that the hash does not hold the vacating seats any more.
+func (p *presence) vacate() {
+	now := time.Now()
+	for _, e := range p.vacating {
+		p.vacated = append(p.vacated, ended{e.seat, now})
+	}
+	p.vacating = nil
 }
 
 // retire ends the seats whose resume window is over: first they can't be
@@ -287,10 +295,9 @@ func (p *presence) retire(ctx context.Context) error {
 		if _, err := p.say(ctx, lane.Announcement{Vacated: seatsOf(p.vacating)}); err != nil {
 			return err
 		}
-		p.vacated = append(p.vacated, p.vacating...)
-		p.vacating = nil
+		p.vacate()
 	}
-	forgot := older(p.vacated, now.Add(-p.gw.cfg.ResumeWindow-forgetMargin))
+	forgot := older(p.vacated, now.Add(-forgetMargin))
 	if len(forgot) > 0 {
 		if _, err := p.say(ctx, lane.Announcement{Forgot: seatsOf(forgot)}); err != nil {
 			return err
