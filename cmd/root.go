@@ -70,8 +70,9 @@ func exitCode(err error) int {
 const about = `eventstream delivers the events of a Kafka topic that match each client's
 filters, over WebSockets, the moment they happen, and loses none.
 
-Every flag can also be given in the environment: --log-level is
-EVENTSTREAM_LOG_LEVEL. Flags go before the environment.
+Every flag of api, filter and gateway can also be given in the environment:
+--log-level is EVENTSTREAM_LOG_LEVEL. Those of producer are there, too: --rate
+is EVENTSTREAM_PRODUCER_RATE. Flags go before the environment.
 
 Exit codes: 0 done or stopped by a signal, 1 failed, 2 wrong usage,
 3 producer only: some events were not acknowledged.`
