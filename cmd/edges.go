@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"strings"
 	"time"
@@ -53,14 +54,23 @@ func (r *redisFlags) open(log *slog.Logger) (*lane.Redis, error) {
 	return l, nil
 }
 
-// checkRedis warns of settings with which Redis may lose what it holds.
+// checkRedis warns of settings with which Redis may lose what it holds, as soon
+// as Redis tells them.
 func checkRedis(ctx context.Context, l *lane.Redis, log *slog.Logger) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	if err := l.CheckConfig(ctx); err != nil && ctx.Err() == nil {
-		log.Warn("redis is not set up as it should be", "err", err)
+	for {
+		err := l.CheckConfig(ctx)
+		if errors.Is(err, lane.ErrEviction) {
+			log.Error("redis may throw away what it holds; set maxmemory-policy noeviction", "err", err)
+		}
+		if err == nil || errors.Is(err, lane.ErrEviction) {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(5 * time.Second): // that it is down is said elsewhere
+		}
 	}
-	return nil
 }
 
 // postgresFlags say where PostgreSQL is.
