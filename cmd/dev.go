@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -98,7 +98,7 @@ func (a *app) dev(ctx context.Context, d *devFlags, out io.Writer) error {
 		return err
 	}
 	addGateway(&g, d.lgw, newRegistry(a.version), gateway.Config{Drain: time.Second}, lanes, a.log)
-	g.Add("greeting", func(ctx context.Context) error { return d.greet(ctx, out, broker.Addr()) })
+	g.Add("greeting", func(ctx context.Context) error { return d.greet(ctx, out, broker.Addr(), a.log) })
 	return g.Run(ctx)
 }
 
@@ -165,13 +165,20 @@ func (a *app) addDemoProducer(g *run.Group, kcfg topic.Config, rate float64) err
 }
 
 // greet waits until everything is ready and says how to use it.
-func (d *devFlags) greet(ctx context.Context, out io.Writer, kafka string) error {
-	s := seeder{api: "http://" + d.lgw.Addr().String(), http: http.DefaultClient}
-	if err := s.do(ctx, "GET", "/readyz", nil, nil); err != nil {
-		if ctx.Err() != nil {
-			return nil
+func (d *devFlags) greet(ctx context.Context, out io.Writer, kafka string, log *slog.Logger) error {
+	for try := 1; ; try++ {
+		err := checkHealth(ctx, "http://"+d.lgw.Addr().String()+"/readyz")
+		if err == nil {
+			break
 		}
-		return err
+		if try%100 == 0 {
+			log.Warn("not ready yet; waiting", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(100 * time.Millisecond):
+		}
 	}
 	command := "eventstream"
 	if exe, err := os.Executable(); err == nil && strings.Contains(exe, string(filepath.Separator)+"go-build") {

@@ -22,23 +22,26 @@ func (a *app) healthcheckCommand() (*cobra.Command, error) {
 			}
 			return nil
 		},
-		RunE: func(c *cobra.Command, args []string) error {
-			ctx, cancel := context.WithTimeout(c.Context(), 3*time.Second)
-			defer cancel()
-			req, err := http.NewRequestWithContext(ctx, http.MethodGet, args[0], nil)
-			if err != nil {
-				return usageError{err}
-			}
-			resp, err := http.DefaultClient.Do(req)
-			if err != nil {
-				return err
-			}
-			defer resp.Body.Close()
-			if resp.StatusCode/100 != 2 {
-				body, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
-				return fmt.Errorf("%s: %s: %s", args[0], resp.Status, body)
-			}
-			return nil
-		},
+		RunE: func(c *cobra.Command, args []string) error { return checkHealth(c.Context(), args[0]) },
 	}, nil
+}
+
+// checkHealth returns nil if a GET of the URL answers 2xx.
+func checkHealth(ctx context.Context, url string) error {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return usageError{err}
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode/100 != 2 {
+		body, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
+		return fmt.Errorf("%s: %s: %s", url, resp.Status, body)
+	}
+	return nil
 }
