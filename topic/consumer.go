@@ -153,6 +153,20 @@ func (c *Consumer) OffsetAt(ctx context.Context, partition int32, t time.Time) (
 	return listed(offsets, c.cfg.Topic, partition)
 }
 
+// Oldest returns the first offset that Kafka has of a partition, or the
+// partition's end if it has no record. It works while Run runs.
+func (c *Consumer) Oldest(ctx context.Context, partition int32) (int64, error) {
+	r, _ := c.running()
+	if r == nil {
+		return 0, ErrNotRunning
+	}
+	offsets, err := r.adm.ListStartOffsets(ctx, c.cfg.Topic)
+	if err != nil {
+		return 0, fmt.Errorf("oldest offset of partition %d: %w", partition, err)
+	}
+	return listed(offsets, c.cfg.Topic, partition)
+}
+
 // Ping asks a broker whether it is there. It works while Run runs.
 func (c *Consumer) Ping(ctx context.Context) error {
 	r, _ := c.running()

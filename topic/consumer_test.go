@@ -231,6 +231,22 @@ func TestOffsetAt(t *testing.T) {
 	})
 }
 
+// A record's time says nothing about whether Kafka has it: it may even have none.
+func TestOldest(t *testing.T) {
+	onBoth(t, 2, func(t *testing.T, cfg Config) {
+		write(t, cfg,
+			&kgo.Record{Partition: 1, Timestamp: time.UnixMilli(-1), Value: []byte("x")},
+			&kgo.Record{Partition: 1, Value: []byte("y")})
+		c, _ := start(t, cfg, func(ctx context.Context, p *Partition) error { <-ctx.Done(); return nil })
+		testenv.Eventually(t, patience, func() error { return c.Ping(t.Context()) })
+		for p := range int32(2) {
+			if got, err := c.Oldest(t.Context(), p); got != 0 || err != nil {
+				t.Errorf("Oldest(%d): got %d, %v, want 0", p, got, err)
+			}
+		}
+	})
+}
+
 // What is done is committed, so that tools see the lag.
 func TestShadowCommit(t *testing.T) {
 	onBoth(t, 2, func(t *testing.T, cfg Config) {

@@ -56,6 +56,7 @@ type Kafka interface {
 	// Ensure makes the topic if it is missing, and waits until Kafka is there.
 	Ensure(ctx context.Context) (topic.Info, error)
 	Run(ctx context.Context, work func(context.Context, *topic.Partition) error) error
+	Oldest(ctx context.Context, partition int32) (int64, error)
 	OffsetAt(ctx context.Context, partition int32, t time.Time) (int64, error)
 	Ends(ctx context.Context) (map[int32]int64, error)
 }

@@ -116,7 +116,7 @@ func (w *worker) bounds(ctx context.Context) (oldest, window int64, err error) {
 	if !ok {
 		return 0, 0, fmt.Errorf("partition %d is not among those that Kafka tells the ends of", w.part.ID)
 	}
-	oldest, err = w.kafka.OffsetAt(ctx, w.part.ID, time.UnixMilli(0))
+	oldest, err = w.kafka.Oldest(ctx, w.part.ID)
 	if err != nil {
 		return 0, 0, fmt.Errorf("find the oldest offset: %w", err)
 	}

@@ -366,8 +366,8 @@ func TestProducedWhileItClaims(t *testing.T) {
 	w.seat(1, 1, "s")
 	w.wrap = func(k Kafka) Kafka { return slowToTell{k, func() { w.produce(0, values("a", 3)...) }} }
 	w.start()
-	w.reaches(0, 6)
-	w.holds(0, 0, 6, one)
+	w.reaches(0, 3)
+	w.holds(0, 0, 3, one)
 }
 
 // slowToTell is a Kafka in which there are no records yet when one asks.
@@ -380,6 +380,22 @@ func (s slowToTell) OffsetAt(ctx context.Context, p int32, _ time.Time) (int64, 
 	s.meanwhile()
 	ends, err := s.Ends(ctx)
 	return ends[p], err
+}
+
+// Records without a time, or with one of before 1970, are events like others.
+func TestRecordsWithoutTime(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	w.seat(1, 1, "s")
+	if _, err := w.store.Claim(t.Context(), 0, w.topic.ID, 0); err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range values("a", 3) {
+		w.write(&kgo.Record{Timestamp: time.UnixMilli(-1), Value: []byte(v)})
+	}
+	w.start()
+	w.reaches(0, 3)
+	w.holds(0, 0, 3, one)
 }
 
 // Kafka has lost records that the lane holds: new ones would get offsets that
