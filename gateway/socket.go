@@ -31,8 +31,9 @@ type sockets struct {
 	engine *nbio.Engine
 }
 
-// maxQueued bounds what may wait inside one socket: a frame is written only when
-// the one before has gone, and the largest frame is one event.
+// maxQueued bounds what may wait inside one socket: a frame, or a batch of a
+// replay, is written only when the one before has gone, and the largest of them
+// is not much more than one event. A larger one would close the socket.
 const maxQueued = 8 << 20
 
 func newSockets(on socketEvents) *sockets {

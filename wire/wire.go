@@ -26,7 +26,8 @@ const (
 )
 
 // Close codes beside those of RFC 6455. 1001 is sent when the gateway drains:
-// reconnect, with the last cursor.
+// reconnect, with the last cursor. 4001, 4003, 4004 and 4029 are kept for a
+// gateway that asks clients who they are; none does yet.
 const (
 	CloseDrain      = 1001
 	CloseBadRequest = 4001
