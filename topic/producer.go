@@ -66,14 +66,6 @@ func (p *Producer) Flush(ctx context.Context) error {
 	return nil
 }
 
-// Ping asks a broker whether it is there.
-func (p *Producer) Ping(ctx context.Context) error {
-	if err := p.cl.Ping(ctx); err != nil {
-		return fmt.Errorf("ping Kafka: %w", err)
-	}
-	return nil
-}
-
 // Close ends the Producer. Records that are not written yet fail.
 func (p *Producer) Close() { p.cl.Close() }
 
