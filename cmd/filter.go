@@ -2,25 +2,44 @@ package cmd
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"eventstream/filter/pipeline"
 	"eventstream/internal/run"
 )
+
+// filterFlags say how events are matched.
+type filterFlags struct {
+	Group     string        `env:"GROUP" envDefault:"eventstream-filter"`
+	Retention time.Duration `env:"LANE_RETENTION" envDefault:"10m"`
+	Interval  time.Duration `env:"APPEND_INTERVAL" envDefault:"5ms"`
+	Skip      bool          `env:"KAFKA_SKIP_CORRUPT"`
+}
+
+func (f *filterFlags) add(fs *pflag.FlagSet) {
+	fs.StringVar(&f.Group, "group", f.Group, "consumer group")
+	fs.DurationVar(&f.Retention, "lane-retention", f.Retention, "how long matched events stay in Redis for clients that come back")
+	fs.DurationVar(&f.Interval, "append-interval", f.Interval, "least time between two appends of a busy partition: more costs latency and spares Redis")
+	fs.BoolVar(&f.Skip, "kafka-skip-corrupt", f.Skip, "skip batches that can't be decoded, instead of trying for ever")
+}
+
+func (f *filterFlags) check() error {
+	if f.Retention < time.Second || f.Interval <= 0 {
+		return errors.New("--lane-retention must be at least 1s, --append-interval more than 0")
+	}
+	return nil
+}
 
 func (a *app) filterCommand() (*cobra.Command, error) {
 	var listen listenFlags
 	var kafka kafkaFlags
 	var redis redisFlags
 	var postgres postgresFlags
-	own := struct {
-		Group     string        `env:"GROUP" envDefault:"eventstream-filter"`
-		Retention time.Duration `env:"LANE_RETENTION" envDefault:"10m"`
-		Interval  time.Duration `env:"APPEND_INTERVAL" envDefault:"5ms"`
-		Skip      bool          `env:"KAFKA_SKIP_CORRUPT"`
-	}{}
+	var own filterFlags
 	if err := fromEnvAll(&listen, &kafka, &redis, &postgres, &own); err != nil {
 		return nil, err
 	}
@@ -34,6 +53,9 @@ func (a *app) filterCommand() (*cobra.Command, error) {
 		Args:    noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx := c.Context()
+			if err := own.check(); err != nil {
+				return usageError{err}
+			}
 			s, err := postgres.open()
 			if err != nil {
 				return err
@@ -68,9 +90,6 @@ func (a *app) filterCommand() (*cobra.Command, error) {
 	kafka.add(fs)
 	redis.add(fs)
 	postgres.add(fs)
-	fs.StringVar(&own.Group, "group", own.Group, "consumer group")
-	fs.DurationVar(&own.Retention, "lane-retention", own.Retention, "how long matched events stay in Redis for clients that come back")
-	fs.DurationVar(&own.Interval, "append-interval", own.Interval, "least time between two appends of a busy partition: more costs latency and spares Redis")
-	fs.BoolVar(&own.Skip, "kafka-skip-corrupt", own.Skip, "skip batches that can't be decoded, instead of trying for ever")
+	own.add(fs)
 	return c, nil
 }
