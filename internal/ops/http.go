@@ -69,7 +69,7 @@ func Serve(ctx context.Context, ln net.Listener, h http.Handler) error {
 		Handler:           h,
 		ReadHeaderTimeout: 5 * time.Second,
 		IdleTimeout:       10 * time.Second,
-		MaxHeaderBytes:    16 << 10,
+		MaxHeaderBytes:    64 << 10, // the cursor of a topic with very many partitions is part of a URL
 	}
 	stopped := make(chan error, 1)
 	go func() {
