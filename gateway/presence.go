@@ -42,6 +42,7 @@ type presence struct {
 	vacating  []ended   // to be taken out of the hash
 	vacated   []ended   // out of the hash since, but still addressed; by time
 	beaten    time.Time // last heartbeat that the store answered
+	had       []int64   // positions of the reader then
 }
 
 type joinRequest struct {
@@ -126,7 +127,7 @@ func (p *presence) run(ctx context.Context) error {
 	beat := time.NewTicker(min(heartbeatEvery, p.gw.cfg.ResumeWindow/4))
 	defer beat.Stop()
 	failing := false
-	p.beaten = time.Now()
+	p.beaten, p.had = time.Now(), p.gw.reader.positions()
 	for {
 		var err error
 		select {
@@ -134,7 +135,10 @@ func (p *presence) run(ctx context.Context) error {
 			p.refuse(errors.New("gateway is stopping"))
 			return nil
 		case <-p.kick:
-			err = p.welcome(ctx)
+			if time.Since(p.beaten) > outOfTouch {
+				err = p.heartbeat(ctx) // first see what the store knows
+			}
+			err = cmp.Or(p.welcome(ctx), err)
 		case <-beat.C:
 			err = cmp.Or(p.heartbeat(ctx), p.retire(ctx))
 		}
@@ -226,26 +230,54 @@ func (p *presence) heartbeat(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("heartbeat: %w", err)
 	}
-	lapsed := time.Since(p.beaten) > p.gw.cfg.ResumeWindow
+	apart, had := time.Since(p.beaten), p.had
 	p.beaten = began // the store counts from then on at the earliest
+	p.had = p.gw.reader.positions()
 	if b.Seq == p.seq && b.Epoch == p.epoch {
 		return nil
 	}
-	if lapsed {
+	if apart > p.gw.cfg.ResumeWindow {
 		p.restart()
 	}
+	wiped := b.Seq == 0 && p.seq > 0 && apart > outOfTouch
 	if err := p.announceAll(ctx); err != nil {
 		return err
 	}
 	p.epoch = b.Epoch
+	if wiped {
+		return p.checkMissed(ctx, had)
+	}
 	return nil
 }
 
-// restart gives up all seats after the store has not heard of this gateway for
-// the whole resume window: filter services may have stopped addressing them.
-// The clients come back, and are told that there is a gap.
+// outOfTouch is how long a gateway may be without an answer of the store and
+// still be sure to announce itself to a new one before events are matched: the
+// filter services wait a little longer than that.
+const outOfTouch = 2 * time.Second
+
+// checkMissed is called when the store was emptied while it could not be
+// reached. If a lane has gone on beyond where it was before, events may have been
+// matched by somebody who did not know of us.
+func (p *presence) checkMissed(ctx context.Context, had []int64) error {
+	positions, err := p.gw.lanes.Positions(ctx, int32(len(had)))
+	if err != nil {
+		p.seq++ // the next heartbeat does all of this again
+		return fmt.Errorf("look for what was missed: %w", err)
+	}
+	for _, at := range positions {
+		if at.Next > had[at.Partition] {
+			p.restart()
+			return p.announceAll(ctx)
+		}
+	}
+	return nil
+}
+
+// restart gives up all seats, because filter services may have stopped
+// addressing them, or never begun to. The clients come back, and are told that
+// there is a gap.
 func (p *presence) restart() {
-	p.gw.log.Error("store had not heard of this gateway for the resume window; closing all connections")
+	p.gw.log.Error("filter services may not have known of this gateway for a while; closing all connections")
 	p.mu.Lock()
 	clear(p.seated)
 	p.mu.Unlock()

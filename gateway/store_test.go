@@ -275,6 +275,43 @@ func TestCutOffForTooLong(t *testing.T) {
 	})
 }
 
+// The store is emptied while a gateway can't reach it, and somebody who does not
+// know of its seats matches on: its clients come back and are told.
+func TestWipedOutOfTouch(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	l := &flaky{Memory: w.store}
+	g := startGateway(t, Config{}, l)
+	c := connect(t, g, "user_1", "")
+	c.untilEvent(w.publish(0, "user_1"))
+	l.heartbeat.Store(fails)
+	l.announce.Store(fails)
+	began := time.Now()
+	w.store.Wipe()
+	w.claim()
+	w.mu.Lock()
+	clear(w.routes) // a new filter service
+	w.mu.Unlock()
+	lost := w.publish(0, "user_1")
+	testenv.Eventually(t, 10*time.Second, func() error {
+		if time.Since(began) < outOfTouch+time.Second {
+			return errors.New("not out of touch yet")
+		}
+		return nil
+	})
+	l.announce.Store(works)
+	l.heartbeat.Store(works)
+	if code := c.untilClose(10 * time.Second); code != wire.CloseDrain || c.seen[lost] > 0 {
+		t.Errorf("close code %d, event seen %d times; want %d and none", code, c.seen[lost], wire.CloseDrain)
+	}
+	testenv.Eventually(t, 5*time.Second, func() error { return g.Ready(context.Background()) })
+	r := connect(t, g, "user_1", c.cursor)
+	if gap := r.untilType(wire.Gap); gap.Reason != wire.GapUnknownAddress {
+		t.Errorf("gap: got %+v, want %s", gap, wire.GapUnknownAddress)
+	}
+	r.untilEvent(w.publish(0, "user_1"))
+}
+
 func TestSeatsRunOut(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)
