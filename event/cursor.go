@@ -30,7 +30,10 @@ const MaxPartitions = 4096
 // ErrCursor reports a string that is no cursor of ours.
 var ErrCursor = errors.New("malformed cursor")
 
-const cursorVersion = 1
+const (
+	cursorVersion = 1
+	maxUnix       = 1 << 40 // seconds; some 30,000 years
+)
 
 // maxCursor bounds the text of a cursor: the header and MaxPartitions varints.
 const maxCursor = (64 + MaxPartitions*binary.MaxVarintLen64) * 4 / 3
@@ -80,7 +83,7 @@ func ParseCursor(s string) (*Cursor, error) {
 	}
 	c := &Cursor{}
 	copy(c.Topic[:], r.bytes(len(c.Topic)))
-	c.Issued = time.Unix(int64(r.uvarint(math.MaxInt32)), 0)
+	c.Issued = time.Unix(int64(r.uvarint(maxUnix)), 0)
 	c.Addr = r.address()
 	c.Old = r.address()
 	n := r.uvarint(MaxPartitions)

@@ -31,8 +31,12 @@ type Event struct {
 // and a value in it another.
 const MaxDepth = fastjson.MaxDepth
 
+// MaxBytes bounds an event's JSON. Kafka's own default limit is a quarter of it.
+const MaxBytes = 4 << 20
+
 // Reasons why a record is no event.
 var (
+	ErrTooLarge  = fmt.Errorf("larger than %d bytes", MaxBytes)
 	ErrNotUTF8   = errors.New("not valid UTF-8")
 	ErrNotJSON   = errors.New("not valid JSON")
 	ErrTooDeep   = fmt.Errorf("JSON nested deeper than %d levels", MaxDepth)
@@ -54,6 +58,9 @@ type Decoder struct {
 func (d *Decoder) Decode(raw []byte) (*Event, error) {
 	// The bytes are later sent inside other JSON and in WebSocket text frames:
 	// a record that is not strictly valid would break its neighbours.
+	if len(raw) > MaxBytes {
+		return nil, ErrTooLarge
+	}
 	if !utf8.Valid(raw) {
 		return nil, ErrNotUTF8
 	}
