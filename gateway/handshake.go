@@ -178,7 +178,7 @@ func (g *Gateway) checkOrigin(r *http.Request) *refusal {
 		return nil
 	}
 	u, err := url.Parse(origin)
-	if err == nil && strings.EqualFold(u.Host, r.Host) {
+	if err == nil && u.Host != "" && strings.EqualFold(u.Host, r.Host) {
 		return nil
 	}
 	for _, allowed := range g.cfg.Origins {

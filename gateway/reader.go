@@ -236,7 +236,9 @@ func (r *reader) deliver(id event.ID, u *lane.Unpacker) {
 			r.posts[i].deliveries = d[:len(d)-1]
 		}
 	}
-	r.gw.metrics.latency.Observe(time.Since(time.UnixMilli(u.TimeMs)).Seconds())
+	if u.TimeMs > 0 { // some producers give no time
+		r.gw.metrics.latency.Observe(time.Since(time.UnixMilli(u.TimeMs)).Seconds())
+	}
 }
 
 // replay passes on the events of a span that are addressed to one of the seats,
