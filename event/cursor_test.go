@@ -16,7 +16,7 @@ import (
 
 func anyCursor(t *rapid.T) *Cursor {
 	c := &Cursor{
-		Issued: time.Unix(rapid.Int64Range(0, math.MaxInt32).Draw(t, "issued"), 0),
+		Issued: time.Unix(rapid.Int64Range(0, maxUnix).Draw(t, "issued"), 0),
 		Addr:   anyAddress(t, "addr"),
 		Old:    anyAddress(t, "old"),
 		Next:   rapid.SliceOfN(rapid.Int64Min(0), 0, 64).Draw(t, "next"),
@@ -52,7 +52,7 @@ func TestCursorRoundTrip(t *testing.T) {
 // The largest cursor that there can be is accepted.
 func TestCursorLargest(t *testing.T) {
 	want := &Cursor{
-		Issued: time.Unix(math.MaxInt32, 0),
+		Issued: time.Unix(maxUnix, 0),
 		Addr:   Address{math.MaxUint64, math.MaxUint32},
 		Old:    Address{math.MaxUint64, math.MaxUint32},
 		Next:   slices.Repeat([]int64{math.MaxInt64}, MaxPartitions),

@@ -102,6 +102,8 @@ func TestDecode(t *testing.T) {
 		// Depth: the object is one level.
 		{raw: `{"event_type":"a","x":` + nested(MaxDepth-1) + `}`, typ: "a"},
 		{raw: `{"event_type":"a","x":` + nested(MaxDepth) + `}`, err: ErrTooDeep},
+		{raw: `{"event_type":"a","x":"` + strings.Repeat("x", MaxBytes-25) + `"}`, typ: "a"},
+		{raw: `{"event_type":"a","x":"` + strings.Repeat("x", MaxBytes) + `"}`, err: ErrTooLarge},
 		{raw: nested(20000), err: ErrNotJSON}, // past the limit of encoding/json
 	} {
 		var d Decoder
