@@ -14,9 +14,10 @@ check: ## format, vet, staticcheck, shellcheck, docker-compose.yml and Dockerfil
 	cd tools && go vet ./... && go test -count=1 ./...
 	@scripts/shellcheck.sh
 
-test: services ## all tests against real servers with the race detector, then short fuzzing
+test: services ## all tests against real servers with the race detector, those of allocations without, short fuzzing
 	set -a && . .services/env && EVENTSTREAM_TEST_SERVICES=required && \
 		go test -race -count=1 -p 2 -timeout 15m ./... && \
+		go test -count=1 -run Alloc ./... && \
 		FUZZTIME=$(FUZZTIME) scripts/fuzz.sh
 
 bench: ## all benchmarks
