@@ -279,7 +279,7 @@ func TestShadowCommit(t *testing.T) {
 }
 
 func TestQuestionsNeedARunningConsumer(t *testing.T) {
-	c, err := NewConsumer(Config{}, nil, testLog(t))
+	c, err := NewConsumer(Config{}, nil, testenv.Log(t))
 	if err != nil {
 		t.Fatal(err)
 	}

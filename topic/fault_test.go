@@ -71,7 +71,7 @@ func TestLogEndsBeforeThePosition(t *testing.T) {
 
 func TestTopicGone(t *testing.T) {
 	onBoth(t, 2, func(t *testing.T, cfg Config) {
-		c, err := NewConsumer(cfg, nil, testLog(t))
+		c, err := NewConsumer(cfg, nil, testenv.Log(t))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -83,7 +83,7 @@ func TestTopicGone(t *testing.T) {
 		if _, err := admin(t, cfg).DeleteTopic(t.Context(), cfg.Topic); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Ensure(t.Context(), cfg, testLog(t)); err != nil {
+		if _, err := Ensure(t.Context(), cfg, testenv.Log(t)); err != nil {
 			t.Fatal(err)
 		}
 		fill(t, cfg, 0, 0, 100)

@@ -4,8 +4,6 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"io"
-	"log/slog"
 	"slices"
 	"sync"
 	"testing"
@@ -28,34 +26,6 @@ func TestMain(m *testing.M) {
 	flag.Parse()
 	flag.Set("test.parallel", "12")
 	goleak.VerifyTestMain(m)
-}
-
-func testLog(t *testing.T) *slog.Logger {
-	w := &testWriter{t: t}
-	t.Cleanup(w.stop)
-	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelInfo}))
-}
-
-// testWriter logs to a test until it has ended.
-type testWriter struct {
-	mu sync.Mutex
-	t  *testing.T
-}
-
-func (w *testWriter) stop() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.t = nil
-}
-
-func (w *testWriter) Write(b []byte) (int, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.t == nil {
-		return io.Discard.Write(b)
-	}
-	w.t.Logf("%s", b[:max(0, len(b)-1)])
-	return len(b), nil
 }
 
 // onBoth runs a test against the embedded broker and against Kafka itself, each
@@ -89,7 +59,7 @@ func embedded(t *testing.T, partitions int32) (*Broker, Config) {
 func kafka(t *testing.T, partitions int32) Config {
 	t.Helper()
 	cfg := testConfig(testenv.Kafka(t), testenv.Topic(t), partitions)
-	if _, err := Ensure(t.Context(), cfg, testLog(t)); err != nil {
+	if _, err := Ensure(t.Context(), cfg, testenv.Log(t)); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -163,7 +133,7 @@ func within[T any](t *testing.T, ch <-chan T, what string) T {
 // start runs a consumer until the test ends or the returned function is called.
 func start(t *testing.T, cfg Config, work func(context.Context, *Partition) error) (*Consumer, func()) {
 	t.Helper()
-	c, err := NewConsumer(cfg, nil, testLog(t))
+	c, err := NewConsumer(cfg, nil, testenv.Log(t))
 	if err != nil {
 		t.Fatal(err)
 	}

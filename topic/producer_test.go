@@ -15,7 +15,7 @@ import (
 
 func producer(t *testing.T, cfg Config) *Producer {
 	t.Helper()
-	p, err := NewProducer(cfg, prometheus.NewRegistry(), testLog(t))
+	p, err := NewProducer(cfg, prometheus.NewRegistry(), testenv.Log(t))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,7 +21,7 @@ import (
 
 func TestEnsure(t *testing.T) {
 	onBoth(t, 5, func(t *testing.T, cfg Config) {
-		want, err := Ensure(t.Context(), cfg, testLog(t))
+		want, err := Ensure(t.Context(), cfg, testenv.Log(t))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -37,7 +37,7 @@ func TestEnsure(t *testing.T) {
 		})
 		for range 8 {
 			wg.Go(func() {
-				info, err := Ensure(t.Context(), cfg, testLog(t))
+				info, err := Ensure(t.Context(), cfg, testenv.Log(t))
 				if err != nil {
 					t.Errorf("Ensure: %v", err)
 				}
@@ -108,19 +108,19 @@ func TestEnsureGivesUp(t *testing.T) {
 	t.Run("when its context ends", func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
-		_, err := Ensure(ctx, Config{Brokers: []string{testenv.Addr(t)}}, testLog(t))
+		_, err := Ensure(ctx, Config{Brokers: []string{testenv.Addr(t)}}, testenv.Log(t))
 		if !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("got %v, want %v", err, context.DeadlineExceeded)
 		}
 	})
 	t.Run("on what another try doesn't change", func(t *testing.T) {
-		_, err := Ensure(t.Context(), Config{Brokers: testenv.Kafka(t), Topic: "no/such/name"}, testLog(t))
+		_, err := Ensure(t.Context(), Config{Brokers: testenv.Kafka(t), Topic: "no/such/name"}, testenv.Log(t))
 		if !errors.Is(err, kerr.InvalidTopicException) {
 			t.Errorf("got %v, want %v", err, kerr.InvalidTopicException)
 		}
 	})
 	t.Run("on too many partitions", func(t *testing.T) {
-		if _, err := Ensure(t.Context(), Config{Partitions: event.MaxPartitions + 1}, testLog(t)); err == nil {
+		if _, err := Ensure(t.Context(), Config{Partitions: event.MaxPartitions + 1}, testenv.Log(t)); err == nil {
 			t.Error("got no error")
 		}
 	})
@@ -148,7 +148,7 @@ func TestEmbeddedBroker(t *testing.T) {
 				t.Fatal(err)
 			}
 			c := testConfig([]string{b.Addr()}, "events", 2)
-			info, err := Ensure(t.Context(), c, testLog(t))
+			info, err := Ensure(t.Context(), c, testenv.Log(t))
 			if err != nil {
 				t.Fatal(err)
 			}

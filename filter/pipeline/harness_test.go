@@ -6,7 +6,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"log/slog"
 	"slices"
 	"sync"
@@ -210,7 +209,7 @@ func worldOf(t *testing.T, kcfg topic.Config, s backend) *world {
 		cfg: Config{AnnounceGrace: grace, VerifyEvery: 50 * time.Millisecond, Reconcile: 50 * time.Millisecond},
 		seq: make(map[event.Gateway]uint64),
 	}
-	info, err := topic.Ensure(t.Context(), kcfg, testLog(t))
+	info, err := topic.Ensure(t.Context(), kcfg, testenv.Log(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -234,7 +233,7 @@ type running struct {
 // start runs a service until the test ends or stop is called.
 func (w *world) start() *running {
 	w.t.Helper()
-	log := testLog(w.t)
+	log := testenv.Log(w.t)
 	consumer, err := topic.NewConsumer(w.kafka, nil, log)
 	if err != nil {
 		w.t.Fatal(err)
@@ -402,34 +401,6 @@ func values(t string, n int) []string {
 		out[i] = fmt.Sprintf(`{"event_type":%q,"n":%d}`, t, i)
 	}
 	return out
-}
-
-func testLog(t *testing.T) *slog.Logger {
-	w := &testWriter{t: t}
-	t.Cleanup(w.stop)
-	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelInfo}))
-}
-
-// testWriter logs to a test until it has ended.
-type testWriter struct {
-	mu sync.Mutex
-	t  *testing.T
-}
-
-func (w *testWriter) stop() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.t = nil
-}
-
-func (w *testWriter) Write(b []byte) (int, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.t == nil {
-		return io.Discard.Write(b)
-	}
-	w.t.Logf("%s", b[:max(0, len(b)-1)])
-	return len(b), nil
 }
 
 // admin asks Kafka for something.

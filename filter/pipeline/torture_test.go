@@ -82,7 +82,7 @@ func newRealWorld(t *testing.T, server *testenv.RedisServer, partitions int32) *
 	t.Helper()
 	kcfg := topic.Config{Brokers: testenv.Kafka(t), Topic: testenv.Topic(t), Partitions: partitions}
 	kcfg.Group = kcfg.Topic
-	redis, err := lane.NewRedis(lane.RedisConfig{Addr: server.Addr, Block: 200 * time.Millisecond}, testLog(t))
+	redis, err := lane.NewRedis(lane.RedisConfig{Addr: server.Addr, Block: 200 * time.Millisecond}, testenv.Log(t))
 	if err != nil {
 		t.Fatal(err)
 	}

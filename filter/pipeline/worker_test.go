@@ -522,7 +522,7 @@ func TestPartitionsAreAdded(t *testing.T) {
 		}
 		return nil
 	})
-	info, err := topic.Ensure(t.Context(), w.kafka, testLog(t))
+	info, err := topic.Ensure(t.Context(), w.kafka, testenv.Log(t))
 	if err != nil || info.Partitions != 3 {
 		t.Fatal(info, err)
 	}
