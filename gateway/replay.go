@@ -135,8 +135,7 @@ func (g *Gateway) missed(ctx context.Context, seats []event.Address, s *span) (b
 	})
 	next := s.to
 	if errors.Is(err, errBatchFull) {
-		next = batch[len(batch)-1].id.Offset + 1
-		first, err = g.first(ctx, s.partition)
+		next, err = batch[len(batch)-1].id.Offset+1, nil
 	}
 	if err == nil && first < 0 {
 		err = lane.ErrBehind
@@ -145,13 +144,4 @@ func (g *Gateway) missed(ctx context.Context, seats []event.Address, s *span) (b
 		s.from = next
 	}
 	return batch, first, err
-}
-
-// first returns from where on the lane of partition p is complete.
-func (g *Gateway) first(ctx context.Context, p int32) (int64, error) {
-	positions, err := g.lanes.Positions(ctx, p+1)
-	if err != nil {
-		return 0, err
-	}
-	return positions[p].First, nil
 }

@@ -182,7 +182,7 @@ func (m *Memory) Range(_ context.Context, p int32, from, to int64, sink func(Ent
 	entries, pos := m.read(p, from, to)
 	for _, e := range entries {
 		if err := sink(e); err != nil {
-			return 0, err
+			return pos.First, err
 		}
 	}
 	if pos.Next >= 0 && pos.Next < to {

@@ -16,7 +16,8 @@ const (
 // Range passes the entries that may hold offsets in [from, to), in order, and
 // returns from where on the lane was complete after they had been read: if that
 // is above from, entries were trimmed away; -1: the partition is unknown.
-// ErrBehind: the partition is not at to, so that entries may be missing.
+// ErrBehind: the partition is not at to, so that entries may be missing. If sink
+// ends it, that holds for the entries passed.
 func (r *Redis) Range(ctx context.Context, p int32, from, to int64, sink func(Entry) error) (first int64, err error) {
 	first = -1
 	start := offset(max(from, 0)) + "-0"
@@ -32,7 +33,7 @@ func (r *Redis) Range(ctx context.Context, p int32, from, to int64, sink func(En
 		first = max(first, page.pos.First)
 		for _, e := range page.entries {
 			if err := sink(e); err != nil {
-				return 0, err
+				return first, err
 			}
 			if e.Last >= to-1 {
 				return first, nil

@@ -67,11 +67,11 @@ func testRangeTrimmed(t *testing.T, s subject) {
 }
 
 func testRangeSink(t *testing.T, s subject) {
-	must[int64](t)(s.Claim(t.Context(), 0, topicA, 0))
-	put(t, s, 0, 0, 0, 1)
+	must[int64](t)(s.Claim(t.Context(), 0, topicA, 7))
+	put(t, s, 0, 7, 7, 8)
 	want := errors.New("full")
-	if _, err := s.Range(t.Context(), 0, 0, 1, func(Entry) error { return want }); !errors.Is(err, want) {
-		t.Errorf("Range = %v, want %v", err, want)
+	if first, err := s.Range(t.Context(), 0, 7, 8, func(Entry) error { return want }); first != 7 || !errors.Is(err, want) {
+		t.Errorf("Range = %d, %v; want 7, %v", first, err, want)
 	}
 }
 
