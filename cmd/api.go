@@ -36,7 +36,7 @@ func (a *app) apiCommand() (*cobra.Command, error) {
 				return err
 			}
 			defer lanes.Close()
-			ln, err := listen.open(ctx, nil)
+			ln, err := listen.open(ctx, plainListen)
 			if err != nil {
 				return err
 			}

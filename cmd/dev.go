@@ -30,12 +30,13 @@ import (
 
 // devFlags set up the pipeline in one process.
 type devFlags struct {
-	Host                         string
-	API, Filter, Gateway, Kafka  int
-	Rate                         float64
-	Data                         string
-	Insecure                     bool
-	listenAPI, listenFilter, lgw net.Listener
+	Host                        string
+	API, Filter, Gateway, Kafka int // ports
+	Rate                        float64
+	Data                        string
+	Insecure                    bool
+
+	listenAPI, listenFilter, listenGateway net.Listener
 }
 
 func (a *app) devCommand() (*cobra.Command, error) {
@@ -97,7 +98,7 @@ func (a *app) dev(ctx context.Context, d *devFlags, out io.Writer) error {
 	if err := addFilter(&g, d.listenFilter, newRegistry(a.version), pipeline.Config{}, kcfg, lanes, filters, a.log); err != nil {
 		return err
 	}
-	addGateway(&g, d.lgw, newRegistry(a.version), gateway.Config{Drain: time.Second}, lanes, a.log)
+	addGateway(&g, d.listenGateway, newRegistry(a.version), gateway.Config{Drain: time.Second}, lanes, a.log)
 	g.Add("greeting", func(ctx context.Context) error { return d.greet(ctx, out, broker.Addr(), a.log) })
 	return g.Run(ctx)
 }
@@ -112,7 +113,7 @@ func (d *devFlags) listen(ctx context.Context) error {
 	}{
 		{&d.listenAPI, "--api-port", d.API, plainListen},
 		{&d.listenFilter, "--filter-port", d.Filter, plainListen},
-		{&d.lgw, "--gateway-port", d.Gateway, gateway.Listen},
+		{&d.listenGateway, "--gateway-port", d.Gateway, gateway.Listen},
 	} {
 		addr := net.JoinHostPort(d.Host, strconv.Itoa(l.port))
 		if err := ops.CheckExposure(addr, d.Insecure); err != nil {
@@ -167,24 +168,22 @@ func (a *app) addDemoProducer(g *run.Group, kcfg topic.Config, rate float64) err
 // greet waits until everything is ready and says how to use it.
 func (d *devFlags) greet(ctx context.Context, out io.Writer, kafka string, log *slog.Logger) error {
 	for try := 1; ; try++ {
-		err := checkHealth(ctx, "http://"+d.lgw.Addr().String()+"/readyz")
+		err := checkHealth(ctx, "http://"+d.listenGateway.Addr().String()+"/readyz")
 		if err == nil {
 			break
 		}
 		if try%100 == 0 {
 			log.Warn("not ready yet; waiting", "err", err)
 		}
-		select {
-		case <-ctx.Done():
+		if !pause(ctx, 100*time.Millisecond) {
 			return nil
-		case <-time.After(100 * time.Millisecond):
 		}
 	}
 	command := "eventstream"
 	if exe, err := os.Executable(); err == nil && strings.Contains(exe, string(filepath.Separator)+"go-build") {
 		command = "go run ."
 	}
-	api, gw := d.listenAPI.Addr().String(), d.lgw.Addr().String()
+	api, gw := d.listenAPI.Addr().String(), d.listenGateway.Addr().String()
 	listen := command + " listen demo"
 	if d.Gateway != 8003 || d.Host != "127.0.0.1" {
 		listen = command + " listen --url ws://" + gw + "/ws demo"

@@ -65,10 +65,8 @@ func checkRedis(ctx context.Context, l *lane.Redis, log *slog.Logger) error {
 		if err == nil || errors.Is(err, lane.ErrEviction) {
 			return nil
 		}
-		select {
-		case <-ctx.Done():
+		if !pause(ctx, 5*time.Second) { // that it is down is said elsewhere
 			return nil
-		case <-time.After(5 * time.Second): // that it is down is said elsewhere
 		}
 	}
 }
@@ -101,11 +99,19 @@ func migrate(ctx context.Context, s *store.Postgres, log *slog.Logger) error {
 			return nil
 		}
 		log.Warn("can't apply the schema; retrying", "in", wait, "err", err)
-		select {
-		case <-ctx.Done():
+		if !pause(ctx, wait) {
 			return nil
-		case <-time.After(wait):
 		}
+	}
+}
+
+// pause waits, and returns false if ctx ends before.
+func pause(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
 	}
 }
 

@@ -104,9 +104,7 @@ func (s seeder) do(ctx context.Context, method, path string, body, result any) e
 		if err == nil || !retry || attempt == 20 {
 			return err
 		}
-		select {
-		case <-time.After(500 * time.Millisecond):
-		case <-ctx.Done():
+		if !pause(ctx, 500*time.Millisecond) {
 			return ctx.Err()
 		}
 	}

@@ -104,13 +104,10 @@ func (l *listenFlags) add(fs *pflag.FlagSet, addr string) {
 	fs.StringVar(&l.Admin, "admin", l.Admin, "loopback address for profiles (/debug/pprof); none if empty")
 }
 
-// open opens the listener with lc, net.Listen if nil.
+// open opens the listener, unless strangers could reach it.
 func (l *listenFlags) open(ctx context.Context, listen func(context.Context, string) (net.Listener, error)) (net.Listener, error) {
 	if err := ops.CheckExposure(l.Listen, l.Insecure); err != nil {
 		return nil, usageError{err}
-	}
-	if listen == nil {
-		listen = plainListen
 	}
 	ln, err := listen(ctx, l.Listen)
 	if err != nil {
