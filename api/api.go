@@ -58,7 +58,7 @@ type Config struct {
 	StoreTimeout   time.Duration // for what one request asks of the store; 5 s if zero
 	PublishTimeout time.Duration // for telling the filter service; 2 s if zero
 	StopTimeout    time.Duration // for requests under way when Run is to end; 10 s if zero
-	MaxBodyBytes   int           // of a request; 64 KiB if zero
+	MaxBodyBytes   int           // of a request; 512 KiB if zero
 }
 
 // Server serves the API.
@@ -79,7 +79,7 @@ func New(cfg Config, s Store, p Publisher, reg Registry, log *slog.Logger) *Serv
 	cfg.StoreTimeout = cmp.Or(cfg.StoreTimeout, 5*time.Second)
 	cfg.PublishTimeout = cmp.Or(cfg.PublishTimeout, 2*time.Second)
 	cfg.StopTimeout = cmp.Or(cfg.StopTimeout, 10*time.Second)
-	cfg.MaxBodyBytes = cmp.Or(cfg.MaxBodyBytes, 64<<10)
+	cfg.MaxBodyBytes = cmp.Or(cfg.MaxBodyBytes, 512<<10)
 	srv := &Server{
 		cfg: cfg, store: s, publisher: p, log: log,
 		metrics: newMetrics(reg), health: newHealth(s, p, log),

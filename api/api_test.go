@@ -256,14 +256,14 @@ func TestProblems(t *testing.T) {
 		{"a form", "POST", "/filters", "application/x-www-form-urlencoded", "subscriber_id=ada", 400, "malformed-json", "malformed JSON: want a JSON object", nil},
 		{"XML", "POST", "/filters", "text/xml; charset=utf-8", "<a/>", 415, "unsupported-media-type", `Content-Type "text/xml; charset=utf-8" is not supported; send application/json`, nil},
 		{"a file", "PUT", path, "multipart/form-data; boundary=x", adas, 415, "unsupported-media-type", `Content-Type "multipart/form-data; boundary=x" is not supported; send application/json`, nil},
-		{"no filter", "POST", "/filters", json, `{}`, 422, "invalid-filter", `/subscriber_id: required; : no condition: this filter would match every event; give event_types, user_tiers or min_amount, or confirm with "match_all": true`, []filter.Problem{
+		{"no filter", "POST", "/filters", json, `{}`, 422, "invalid-filter", `/subscriber_id: required; : no condition: this filter would match every event; give event_types, user_tiers, user_ids, countries, min_amount, max_amount, where, any or expr, or confirm with "match_all": true`, []filter.Problem{
 			{Field: "/subscriber_id", Detail: "required"},
-			{Field: "", Detail: `no condition: this filter would match every event; give event_types, user_tiers or min_amount, or confirm with "match_all": true`},
+			{Field: "", Detail: `no condition: this filter would match every event; give event_types, user_tiers, user_ids, countries, min_amount, max_amount, where, any or expr, or confirm with "match_all": true`},
 		}},
-		{"unknown field", "PUT", path, json, `{"subscriber_id":"ada","event_type":"purchase"}`, 422, "invalid-filter", "/event_type: unknown field; allowed are subscriber_id, event_types, user_tiers, min_amount, match_all", []filter.Problem{
-			{Field: "/event_type", Detail: "unknown field; allowed are subscriber_id, event_types, user_tiers, min_amount, match_all"},
+		{"unknown field", "PUT", path, json, `{"subscriber_id":"ada","event_type":"purchase"}`, 422, "invalid-filter", "/event_type: unknown field; allowed are subscriber_id, event_types, user_tiers, user_ids, countries, min_amount, max_amount, where, any, expr, match_all; did you mean event_types?", []filter.Problem{
+			{Field: "/event_type", Detail: "unknown field; allowed are subscriber_id, event_types, user_tiers, user_ids, countries, min_amount, max_amount, where, any, expr, match_all; did you mean event_types?"},
 		}},
-		{"too large", "POST", "/filters", json, strings.Repeat(" ", 64<<10) + "x", 413, "body-too-large", "the body has 65537 bytes; at most 65536 are allowed", nil},
+		{"too large", "POST", "/filters", json, strings.Repeat(" ", 512<<10) + "x", 413, "body-too-large", "the body has 524289 bytes; at most 524288 are allowed", nil},
 		{"other subscriber", "PUT", path, json, `{"subscriber_id":"bob","event_types":["purchase"]}`, 409, "other-subscriber", "a filter stays with its subscriber; delete it, and create another", []filter.Problem{
 			{Field: "/subscriber_id", Detail: "differs from that of the stored filter"},
 		}},

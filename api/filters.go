@@ -172,7 +172,7 @@ func (s *Server) body(ctx *fasthttp.RequestCtx) (filter.Spec, error) {
 	if len(body) > s.cfg.MaxBodyBytes {
 		return filter.Spec{}, &problem{kind: tooLarge, detail: fmt.Sprintf("the body has %d bytes; at most %d are allowed", len(body), s.cfg.MaxBodyBytes)}
 	}
-	return filter.ParseSpec(body)
+	return filter.ParseSpec(body, nil)
 }
 
 // checkMediaType lets pass what can be JSON: also the form type, which curl -d

@@ -24,7 +24,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"eventstream/client"
-	"eventstream/event"
 	"eventstream/filter"
 	"eventstream/internal/testenv"
 	"eventstream/topic"
@@ -320,10 +319,9 @@ type source struct {
 // selected is the plain loop that the pipeline is compared with.
 func selected(t *testing.T, events []source, specs ...filter.Spec) []source {
 	t.Helper()
-	var d event.Decoder
 	var out []source
 	for _, s := range events {
-		ev, err := d.Decode(s.data)
+		ev, err := filter.DecodeEvent(s.data)
 		if err != nil {
 			t.Fatalf("%s: %v", s.data, err)
 		}

@@ -3,8 +3,6 @@
 // event without trying the filters one by one. The package does no I/O.
 package filter
 
-import "eventstream/event"
-
 // ID identifies a filter: a UUID in its usual text form.
 type ID string
 
@@ -16,31 +14,24 @@ type Filter struct {
 }
 
 // Spec is what a subscriber asks for: the events that meet all the conditions
-// that are present. A condition on an attribute that the event lacks, or has
-// with another type, is not met. Strings are compared byte for byte.
+// that are present. LANGUAGE.md says what each means, to the corner.
+//
+// The lists and amounts are short for conditions in Where:
+//
+//	event_types  {"event_type": {"in": […]}}    min_amount  {"amount": {"gte": …}}
+//	user_tiers   {"user_tier": {"in": […]}}     max_amount  {"amount": {"lte": …}}
+//	user_ids     {"user_id": {"in": […]}}       countries   {"country": {"in": […]}}
 type Spec struct {
 	SubscriberID string   `json:"subscriber_id"`
-	EventTypes   []string `json:"event_types,omitempty"` // event_type is one of these
-	UserTiers    []string `json:"user_tiers,omitempty"`  // user_tier is one of these
-	MinAmount    *float64 `json:"min_amount,omitempty"`  // amount >= this
-	MatchAll     bool     `json:"match_all,omitempty"`   // confirms that no condition is meant
-}
-
-// Match reports whether ev meets the conditions of s. It is the definition that
-// the Index is tested against.
-func (s *Spec) Match(ev *event.Event) bool {
-	return oneOf(s.EventTypes, ev.Type) && oneOf(s.UserTiers, ev.UserTier) &&
-		(s.MinAmount == nil || ev.HasAmount && ev.Amount >= *s.MinAmount)
-}
-
-func oneOf(allowed []string, got []byte) bool {
-	if len(allowed) == 0 {
-		return true
-	}
-	for _, a := range allowed {
-		if a == string(got) && got != nil {
-			return true
-		}
-	}
-	return false
+	EventTypes   []string `json:"event_types,omitempty"`
+	UserTiers    []string `json:"user_tiers,omitempty"`
+	UserIDs      []string `json:"user_ids,omitempty"`
+	Countries    []string `json:"countries,omitempty"`
+	MinAmount    *float64 `json:"min_amount,omitempty"`
+	MaxAmount    *float64 `json:"max_amount,omitempty"`
+	Where        Where    `json:"where,omitempty"`
+	Any          []Where  `json:"any,omitempty"`       // at least one of these holds
+	Expr         string   `json:"expr,omitempty"`      // CEL, as the subscriber wrote it
+	ExprAny      []Where  `json:"expr_any,omitempty"`  // what Expr was translated to: at least one of these holds
+	MatchAll     bool     `json:"match_all,omitempty"` // confirms that every event may have to be looked at
 }

@@ -1,194 +1,269 @@
 package filter
 
 import (
-	"cmp"
-	"slices"
+	"hash/maphash"
+	"math"
+	"math/bits"
 
 	"eventstream/event"
+	"eventstream/internal/cow"
 )
 
-// Slot is a small dense number that the Index's owner gives to a subscriber.
-type Slot uint32
-
-// Index finds the slots whose filters match an event. A filter is filed under
-// each pair of its event types and user tiers; within a pair, filters are in
-// order of their min_amount, so that the matches are the front of a list.
+// Index finds the Slots whose conditions match an event. It is a trie: each
+// alternative of a condition is filed under the most selective of its in, prefix
+// and exists predicates, on two or three levels, as far as there are many that
+// share the way; intervals keep their order in trees; what remains is run on the
+// candidates that are found there.
 //
-// Matches may run side by side; Add and Remove must run alone.
+// One goroutine changes an Index. Matchers read Snapshots of it side by side,
+// without locks, and each Snapshot stays as it is.
 type Index struct {
-	byType map[string]map[string]*bucket // event type, user tier; "" is any
-	filed  map[ID]filed
+	gen        cow.Gen
+	root       *node
+	seed       maphash.Seed
+	conditions map[string]*Condition // by canonical text
+	n          int                   // pairs of a Condition and a Slot
+	top        Slot                  // no Slot in use is larger
+
+	postings cow.Vector[*posting]
+	spare    []word // free numbers of postings, shared set
+	numbered word   // how many there are
+
+	attrs     []attribute // by event.Attr
+	attrOf    map[string]event.Attr
+	spareAttr []event.Attr
+	paths     *event.Paths
+	stale     bool // paths is behind attrs
+
+	snapshot *Snapshot // nil if something changed since it was taken
+
+	lowerer         lowerer // scratch
+	buf, text, code []byte
 }
 
-// bucket holds the filters of one pair.
-type bucket struct {
-	all      []entry // without min_amount
-	byAmount []entry // ascending by min
-}
-
-type entry struct {
-	min  float64
-	slot Slot
-	id   ID
-}
-
-type filed struct {
-	slot Slot
-	spec Spec
+// attribute is an attribute that conditions ask for.
+type attribute struct {
+	path  string // "" if the number is free
+	users int    // predicates of Conditions
+	filed int    // of these, of those in the index
+	seen  [8]uint64
 }
 
 // NewIndex returns an empty Index.
 func NewIndex() *Index {
-	return &Index{byType: make(map[string]map[string]*bucket), filed: make(map[ID]filed)}
+	x := &Index{
+		seed: maphash.MakeSeed(), gen: 1, root: &node{},
+		conditions: make(map[string]*Condition), attrOf: make(map[string]event.Attr),
+	}
+	x.attrs = append(x.attrs, attribute{path: "event_type", users: 1}) // event.TypeAttr, for good
+	x.attrOf["event_type"] = event.TypeAttr
+	return x
 }
 
-// Len is the number of filters in the Index.
-func (x *Index) Len() int { return len(x.filed) }
+// Len is the number of pairs of a Condition and a Slot.
+func (x *Index) Len() int { return x.n }
 
-// Add files f for slot. A filter with the same ID is replaced.
-func (x *Index) Add(f *Filter, slot Slot) {
-	x.Remove(f.ID)
-	x.filed[f.ID] = filed{slot, f.Spec}
-	for typ, tier := range pairs(&f.Spec) {
-		tiers := x.byType[typ]
-		if tiers == nil {
-			tiers = make(map[string]*bucket)
-			x.byType[typ] = tiers
+// Conditions is the number of different Conditions that are held.
+func (x *Index) Conditions() int { return len(x.conditions) }
+
+// Add makes s a recipient of what matches c. It reports false if it is one.
+func (x *Index) Add(c *Condition, s Slot) bool {
+	switch {
+	case c.word == nobody:
+		x.changed()
+		c.word = word(s)
+		x.fileAll(c)
+	case c.word == word(s):
+		return false
+	case c.word&shared == 0:
+		x.changed()
+		p := &posting{gen: x.gen}
+		p.add(x.gen, Slot(c.word))
+		p.add(x.gen, s)
+		x.unfileAll(c)
+		c.word = x.newPosting(p)
+		x.fileAll(c)
+	default:
+		x.changed()
+		p := x.postings.At(uint32(c.word &^ shared)).own(x.gen)
+		if !p.add(x.gen, s) {
+			return false
 		}
-		b := tiers[tier]
-		if b == nil {
-			b = &bucket{}
-			tiers[tier] = b
+		x.postings.Set(x.gen, uint32(c.word&^shared), p)
+	}
+	x.n++
+	x.top = max(x.top, s)
+	return true
+}
+
+// Remove undoes Add. It reports false if s was no recipient.
+func (x *Index) Remove(c *Condition, s Slot) bool {
+	switch {
+	case c.word&shared != 0:
+		x.changed()
+		p := x.postings.At(uint32(c.word &^ shared)).own(x.gen)
+		if !p.remove(x.gen, s) {
+			return false
 		}
-		b.add(f, slot)
-	}
-}
-
-// Remove takes the filter out. An unknown ID is ignored.
-func (x *Index) Remove(id ID) {
-	old, ok := x.filed[id]
-	if !ok {
-		return
-	}
-	delete(x.filed, id)
-	for typ, tier := range pairs(&old.spec) {
-		tiers := x.byType[typ]
-		tiers[tier].remove(id, &old.spec)
-		if b := tiers[tier]; len(b.all)+len(b.byAmount) == 0 {
-			delete(tiers, tier)
+		x.postings.Set(x.gen, uint32(c.word&^shared), p)
+		if p.n == 0 { // one alone stays as it is: it may soon be two again
+			x.unfileAll(c)
+			x.postings.Set(x.gen, uint32(c.word&^shared), nil)
+			x.spare = append(x.spare, c.word)
+			c.word = nobody
 		}
-		if len(tiers) == 0 {
-			delete(x.byType, typ)
-		}
+	case c.word == word(s):
+		x.changed()
+		x.unfileAll(c)
+		c.word = nobody
+	default:
+		return false
+	}
+	x.n--
+	return true
+}
+
+func (x *Index) newPosting(p *posting) word {
+	var w word
+	if n := len(x.spare); n > 0 {
+		w, x.spare = x.spare[n-1], x.spare[:n-1]
+	} else {
+		w = shared | x.numbered
+		x.numbered++
+	}
+	x.postings.Set(x.gen, uint32(w&^shared), p)
+	return w
+}
+
+func (x *Index) fileAll(c *Condition) {
+	for e := range c.programs(x.code) {
+		x.file(&x.root, e)
+		x.countFiled(e.code, 1)
+		x.code = e.code[:0]
 	}
 }
 
-// pairs yields every pair of event type and user tier that s asks for.
-func pairs(s *Spec) func(yield func(typ, tier string) bool) {
-	return func(yield func(typ, tier string) bool) {
-		for _, typ := range orAny(s.EventTypes) {
-			for _, tier := range orAny(s.UserTiers) {
-				if !yield(typ, tier) {
-					return
-				}
-			}
-		}
+func (x *Index) unfileAll(c *Condition) {
+	for e := range c.programs(x.code) {
+		x.unfile(&x.root, e)
+		x.countFiled(e.code, -1)
+		x.code = e.code[:0]
+	}
+	if x.root.empty() {
+		x.root.spread = false
 	}
 }
 
-var anyValue = []string{""}
-
-func orAny(values []string) []string {
-	if len(values) == 0 {
-		return anyValue
+// countFiled notes that predicates came into the index, or left it: events are
+// only decoded for those there.
+func (x *Index) countFiled(code []byte, n int) {
+	for len(code) > 0 {
+		var p predicate
+		p, code = next(code)
+		a := &x.attrs[p.attr]
+		before := a.filed
+		a.filed += n
+		x.stale = x.stale || (before == 0) != (a.filed == 0)
 	}
-	return values
 }
 
-func (b *bucket) add(f *Filter, slot Slot) {
-	if f.MinAmount == nil {
-		b.all = append(b.all, entry{slot: slot, id: f.ID})
-		return
+// attr returns the number of an attribute, a new one if need be.
+func (x *Index) attr(path string) event.Attr {
+	if a, ok := x.attrOf[path]; ok {
+		return a
 	}
-	i := b.search(*f.MinAmount)
-	b.byAmount = slices.Insert(b.byAmount, i, entry{*f.MinAmount, slot, f.ID})
-}
-
-func (b *bucket) remove(id ID, s *Spec) {
-	same := func(e entry) bool { return e.id == id }
-	if s.MinAmount == nil {
-		b.all = slices.DeleteFunc(b.all, same)
-		return
+	var a event.Attr
+	if n := len(x.spareAttr); n > 0 {
+		a, x.spareAttr = x.spareAttr[n-1], x.spareAttr[:n-1]
+	} else {
+		a = event.Attr(len(x.attrs))
+		x.attrs = append(x.attrs, attribute{})
 	}
-	i := b.search(*s.MinAmount)
-	i += slices.IndexFunc(b.byAmount[i:], same)
-	b.byAmount = slices.Delete(b.byAmount, i, i+1)
+	x.attrs[a] = attribute{path: path}
+	x.attrOf[path] = a
+	return a
 }
 
-// search returns the place of the first entry whose min is at least amount.
-func (b *bucket) search(amount float64) int {
-	i, _ := slices.BinarySearchFunc(b.byAmount, amount, func(e entry, t float64) int { return cmp.Compare(e.min, t) })
-	return i
-}
-
-// Matcher runs matches against an Index and owns the memory for their results.
-// One Matcher serves one goroutine.
-type Matcher struct {
-	index *Index
-	round uint32
-	seen  []uint32 // by slot: the round in which it was last found
-	found []Slot
-}
-
-// NewMatcher returns a Matcher on x.
-func NewMatcher(x *Index) *Matcher { return &Matcher{index: x} }
-
-// Match returns the slots with at least one filter that matches ev, each once,
-// in no particular order. The result is valid until the next Match.
-func (m *Matcher) Match(ev *event.Event) []Slot {
-	m.found = m.found[:0]
-	if m.round++; m.round == 0 { // wrapped: old marks could look new
-		clear(m.seen)
-		m.round = 1
-	}
-	m.matchTiers(m.index.byType[string(ev.Type)], ev)
-	m.matchTiers(m.index.byType[""], ev)
-	return m.found
-}
-
-func (m *Matcher) matchTiers(tiers map[string]*bucket, ev *event.Event) {
-	if len(ev.UserTier) > 0 { // "" as a value is not the same as any
-		m.matchBucket(tiers[string(ev.UserTier)], ev)
-	}
-	m.matchBucket(tiers[""], ev)
-}
-
-func (m *Matcher) matchBucket(b *bucket, ev *event.Event) {
-	if b == nil {
-		return
-	}
-	m.take(b.all)
-	if !ev.HasAmount {
-		return
-	}
-	end, _ := slices.BinarySearchFunc(b.byAmount, ev.Amount, func(e entry, amount float64) int {
-		if e.min <= amount {
-			return -1
-		}
-		return 1
-	})
-	m.take(b.byAmount[:end])
-}
-
-func (m *Matcher) take(entries []entry) {
-	for i := range entries {
-		slot := entries[i].slot
-		for int(slot) >= len(m.seen) {
-			m.seen = append(m.seen, 0)
-		}
-		if m.seen[slot] != m.round {
-			m.seen[slot] = m.round
-			m.found = append(m.found, slot)
+// countUsers notes that a Condition's predicates came, or went.
+func (x *Index) countUsers(code []byte, n int) {
+	for len(code) > 0 {
+		var p predicate
+		p, code = next(code)
+		a := &x.attrs[p.attr]
+		if a.users += n; a.users == 0 {
+			delete(x.attrOf, a.path)
+			*a = attribute{}
+			x.spareAttr = append(x.spareAttr, p.attr)
 		}
 	}
+}
+
+// saw takes values for the estimate of how many there are: linear counting
+// (Whang et al., A Linear-Time Probabilistic Counting Algorithm, 1990).
+func (a *attribute) saw(seed maphash.Seed, p *lowered) {
+	switch p.op {
+	case opIn:
+		for i := range p.values {
+			v := &p.values[i]
+			a.sawHash(maphash.String(seed, v.text) + v.key*0x9e3779b97f4a7c15>>32)
+		}
+	case opPrefix:
+		a.sawHash(maphash.String(seed, p.text))
+	}
+}
+
+func (a *attribute) sawHash(h uint64) { a.seen[h/64%8] |= 1 << (h % 64) }
+
+// distinct estimates how many values the attribute has, one more than were seen:
+// up to some 3,000, which is selective enough.
+func (a *attribute) distinct() float64 {
+	zeros := 512
+	for _, w := range a.seen {
+		zeros -= bits.OnesCount64(w)
+	}
+	return 1 - 512*math.Log(float64(max(zeros, 1))/512)
+}
+
+// changed begins a new generation if the current one is in a Snapshot.
+func (x *Index) changed() {
+	if x.snapshot != nil {
+		x.snapshot = nil
+		x.gen++
+	}
+}
+
+func (x *Index) hash(key []byte) uint32 { return uint32(maphash.Bytes(x.seed, key)) }
+
+// Snapshot is an Index as it was at one moment. It is safe for concurrent use.
+type Snapshot struct {
+	root     *node
+	postings cow.Vector[*posting]
+	paths    *event.Paths
+	seed     maphash.Seed
+	top      Slot
+}
+
+// Paths is what events have to be decoded with for this Snapshot.
+func (s *Snapshot) Paths() *event.Paths { return s.paths }
+
+// Snapshot returns the Index as it is now. It costs nothing if nothing changed.
+func (x *Index) Snapshot() *Snapshot {
+	if x.snapshot != nil {
+		return x.snapshot
+	}
+	if x.stale || x.paths == nil {
+		x.paths, x.stale = x.newPaths(), false
+	}
+	x.snapshot = &Snapshot{root: x.root, postings: x.postings, paths: x.paths, seed: x.seed, top: x.top}
+	return x.snapshot
+}
+
+func (x *Index) newPaths() *event.Paths {
+	paths := make([]event.Path, len(x.attrs))
+	for i := range x.attrs {
+		if a := &x.attrs[i]; a.filed > 0 || i == int(event.TypeAttr) {
+			paths[i], _ = ParsePath(a.path)
+		}
+	}
+	return event.NewPaths(paths)
 }

@@ -1,12 +1,11 @@
 package filter
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
+	"maps"
 	"math"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -14,9 +13,22 @@ import (
 
 // Limits of a Spec.
 const (
-	MaxValues     = 100 // values in one list
-	MaxValueBytes = 128 // bytes in one string
+	MaxValues          = 10_000 // values in one list, and in all lists of a Spec
+	MaxValueBytes      = 256    // bytes in one string
+	MaxSubscriberBytes = 128    // bytes in a subscriber's id
+	MaxPathBytes       = 256    // bytes in the path of an attribute
+	MaxPathNames       = 8      // names in it
+	MaxExprBytes       = 4096   // bytes in Expr
+	// MaxPredicates bounds the operators that must hold together: those of the
+	// short fields, of Where and of one alternative. The operators of an interval
+	// count as one.
+	MaxPredicates = 16
+	// MaxAlternatives bounds len(Any) times len(ExprAny), or the one that is given.
+	MaxAlternatives = 16
 )
+
+// maxProblems bounds what is told of one Spec.
+const maxProblems = 100
 
 // Problem is one thing wrong with a Spec: which field, and what is allowed.
 type Problem struct {
@@ -24,7 +36,7 @@ type Problem struct {
 	Detail string `json:"detail"`
 }
 
-// Invalid reports all that is wrong with a Spec.
+// Invalid reports all that is wrong with a Spec, up to a hundred problems.
 type Invalid struct{ Problems []Problem }
 
 func (e *Invalid) Error() string {
@@ -38,141 +50,40 @@ func (e *Invalid) Error() string {
 	return b.String()
 }
 
-// ErrSyntax reports that a body is not one JSON object.
-var ErrSyntax = errors.New("malformed JSON")
-
-// ParseSpec decodes and validates the JSON form of a Spec. Unknown fields,
-// values of the wrong type and duplicate keys are refused. The error wraps
-// ErrSyntax, or is an *Invalid that lists every problem found.
-func ParseSpec(body []byte) (Spec, error) {
-	if !utf8.Valid(body) {
-		return Spec{}, fmt.Errorf("%w: not valid UTF-8", ErrSyntax)
-	}
-	fields, err := object(body)
-	if err != nil {
-		return Spec{}, err
-	}
-	var s Spec
-	var bad Invalid
-	targets := map[string]any{
-		"subscriber_id": &s.SubscriberID, "event_types": &s.EventTypes, "user_tiers": &s.UserTiers,
-		"min_amount": &s.MinAmount, "match_all": &s.MatchAll,
-	}
-	for _, f := range fields {
-		target, known := targets[f.name]
-		if !known {
-			bad.add("/"+pointer(f.name), "unknown field; allowed are %s", fieldNames)
-			continue
-		}
-		if target == nil {
-			bad.add("/"+f.name, "given twice")
-			continue
-		}
-		targets[f.name] = nil
-		decodeField(f, target, &bad)
-	}
-	if len(bad.Problems) > 0 {
-		return Spec{}, &bad
-	}
-	return s, s.Validate()
-}
-
-const fieldNames = "subscriber_id, event_types, user_tiers, min_amount, match_all"
-
-// wants says what each field holds.
-var wants = map[string]string{
-	"subscriber_id": "a string", "event_types": "a list of strings", "user_tiers": "a list of strings",
-	"min_amount": "a number that fits a 64-bit float", "match_all": "true or false",
-}
-
-type field struct {
-	name  string
-	value json.RawMessage
-}
-
-// object splits a JSON object into its fields, in order, duplicates included.
-func object(body []byte) ([]field, error) {
-	dec := json.NewDecoder(bytes.NewReader(body))
-	tok, err := dec.Token()
-	if err != nil || tok != json.Delim('{') {
-		return nil, fmt.Errorf("%w: want a JSON object", ErrSyntax)
-	}
-	var fields []field
-	for dec.More() {
-		key, err := dec.Token()
-		if err != nil {
-			return nil, malformed(err)
-		}
-		f := field{name: key.(string)} // Token yields only strings as keys
-		if err := dec.Decode(&f.value); err != nil {
-			return nil, malformed(err)
-		}
-		fields = append(fields, f)
-	}
-	if _, err := dec.Token(); err != nil {
-		return nil, malformed(err)
-	}
-	if _, err := dec.Token(); err != io.EOF {
-		return nil, fmt.Errorf("%w: more after the object", ErrSyntax)
-	}
-	return fields, nil
-}
-
-func malformed(err error) error {
-	if err == io.EOF {
-		err = io.ErrUnexpectedEOF // the end is wrong wherever an object may not end
-	}
-	return fmt.Errorf("%w: %w", ErrSyntax, err)
-}
-
-func decodeField(f field, target any, bad *Invalid) {
-	null := string(f.value) == "null" || bytes.HasPrefix(f.value, []byte("[")) && hasNull(f.value)
-	if err := json.Unmarshal(f.value, target); err != nil || null {
-		bad.add("/"+f.name, "want %s, got %s", wants[f.name], abbreviate(f.value))
-		return
-	}
-	if list, ok := target.(*[]string); ok && len(*list) == 0 {
-		bad.add("/"+f.name, "an empty list matches nothing; leave the field out to match any value")
+func (e *Invalid) add(field, format string, args ...any) {
+	switch n := len(e.Problems); {
+	case n < maxProblems:
+		e.Problems = append(e.Problems, Problem{field, fmt.Sprintf(format, args...)})
+	case n == maxProblems:
+		e.Problems = append(e.Problems, Problem{"", fmt.Sprintf("there are more problems than these %d", maxProblems)})
 	}
 }
 
-// hasNull reports whether a list holds a null, which encoding/json would turn
-// into "" without a word.
-func hasNull(list json.RawMessage) bool {
-	var elems []json.RawMessage
-	if json.Unmarshal(list, &elems) != nil {
-		return false
+// orNil keeps a nil *Invalid from becoming an error that is not nil.
+func (e *Invalid) orNil() error {
+	if len(e.Problems) == 0 {
+		return nil
 	}
-	for _, e := range elems {
-		if string(e) == "null" {
-			return true
-		}
-	}
-	return false
+	return e
 }
 
-// Validate checks s against the limits. The error is nil or an *Invalid.
+// Validate checks s, but for how its numbers were written, which only ParseSpec
+// sees. The error is nil or an *Invalid.
 func (s *Spec) Validate() error {
 	var bad Invalid
+	s.checkSubscriber(&bad)
+	before := len(bad.Problems)
+	s.checkEach(&bad)
+	if len(bad.Problems) == before {
+		s.checkTogether(&bad)
+	}
+	return bad.orNil()
+}
+
+func (s *Spec) checkSubscriber(bad *Invalid) {
 	if err := CheckSubscriberID(s.SubscriberID); err != nil {
 		bad.add("/subscriber_id", "%v", err)
 	}
-	bad.values("/event_types", s.EventTypes)
-	bad.values("/user_tiers", s.UserTiers)
-	if s.MinAmount != nil && (math.IsNaN(*s.MinAmount) || math.IsInf(*s.MinAmount, 0)) {
-		bad.add("/min_amount", "want a finite number")
-	}
-	conditions := len(s.EventTypes) > 0 || len(s.UserTiers) > 0 || s.MinAmount != nil
-	if !conditions && !s.MatchAll {
-		bad.add("", "no condition: this filter would match every event; give event_types, user_tiers or min_amount, or confirm with \"match_all\": true")
-	}
-	if conditions && s.MatchAll {
-		bad.add("/match_all", "contradicts the conditions; leave it out, or leave them out")
-	}
-	if len(bad.Problems) > 0 {
-		return &bad
-	}
-	return nil
 }
 
 // CheckSubscriberID reports what is wrong with a subscriber's id, or nil.
@@ -180,8 +91,8 @@ func CheckSubscriberID(id string) error {
 	if id == "" {
 		return errors.New("required")
 	}
-	if len(id) > MaxValueBytes {
-		return fmt.Errorf("%d bytes; at most %d are allowed", len(id), MaxValueBytes)
+	if len(id) > MaxSubscriberBytes {
+		return fmt.Errorf("%d bytes; at most %d are allowed", len(id), MaxSubscriberBytes)
 	}
 	if !utf8.ValidString(id) {
 		return errors.New("not valid UTF-8")
@@ -194,8 +105,76 @@ func CheckSubscriberID(id string) error {
 	return nil
 }
 
-func (e *Invalid) values(path string, values []string) {
-	if len(values) > MaxValues {
+// checkEach checks every condition by itself.
+func (s *Spec) checkEach(bad *Invalid) {
+	for _, l := range s.shortLists() {
+		bad.shortList(l.at, l.values)
+	}
+	for _, a := range s.shortAmounts() {
+		if a.value != nil && (math.IsNaN(*a.value) || math.IsInf(*a.value, 0)) {
+			bad.add(a.at, "want a finite number")
+		}
+	}
+	if s.Where != nil {
+		bad.where(s.Where, "/where")
+	}
+	if s.Any != nil && len(s.Any) == 0 {
+		bad.add("/any", "an empty list matches nothing; leave the field out if there are no alternatives")
+	}
+	for i, w := range s.Any {
+		bad.where(w, fmt.Sprintf("/any/%d", i))
+	}
+	s.checkExpr(bad)
+}
+
+func (s *Spec) checkExpr(bad *Invalid) {
+	switch {
+	case s.Expr == "" && len(s.ExprAny) == 0:
+		return
+	case s.Expr == "":
+		bad.add("/expr_any", "is made from expr, and there is none")
+	case len(s.Expr) > MaxExprBytes:
+		bad.add("/expr", "%d bytes; at most %d are allowed", len(s.Expr), MaxExprBytes)
+	case textFlaw(s.Expr) != "":
+		bad.add("/expr", "%s", textFlaw(s.Expr))
+	case len(s.ExprAny) == 0:
+		bad.add("/expr", "has not been translated into conditions, or can never hold")
+	}
+	for _, w := range s.ExprAny {
+		bad.where(w, exprField)
+	}
+}
+
+// shortList is one of the lists that are short for conditions in Where.
+type shortList struct {
+	at, path string
+	values   []string
+}
+
+func (s *Spec) shortLists() []shortList {
+	return []shortList{
+		{"/event_types", "event_type", s.EventTypes}, {"/user_tiers", "user_tier", s.UserTiers},
+		{"/user_ids", "user_id", s.UserIDs}, {"/countries", "country", s.Countries},
+	}
+}
+
+// shortAmount is one of the bounds that are short for conditions in Where.
+type shortAmount struct {
+	at, op string
+	value  *float64
+}
+
+func (s *Spec) shortAmounts() []shortAmount {
+	return []shortAmount{{"/min_amount", "gte", s.MinAmount}, {"/max_amount", "lte", s.MaxAmount}}
+}
+
+func (e *Invalid) shortList(path string, values []string) {
+	switch {
+	case values == nil:
+		return
+	case len(values) == 0:
+		e.add(path, "an empty list matches nothing; leave the field out to match any value")
+	case len(values) > MaxValues:
 		e.add(path, "%d values; at most %d are allowed", len(values), MaxValues)
 		return
 	}
@@ -211,30 +190,73 @@ func (e *Invalid) values(path string, values []string) {
 			e.add(at, "control characters and invalid UTF-8 are not allowed")
 		case dup:
 			e.add(at, "same as %s/%d", path, first)
+			continue
 		}
 		seen[v] = i
 	}
 }
 
-func (e *Invalid) add(field, format string, args ...any) {
-	e.Problems = append(e.Problems, Problem{field, fmt.Sprintf(format, args...)})
+// where checks the conditions of w, each by itself.
+func (e *Invalid) where(w Where, at string) {
+	if len(w) == 0 && at == exprField {
+		e.add(at, "holds for every event, at least with one of its alternatives; ask for something in all of them")
+	} else if len(w) == 0 {
+		e.add(at, "{} has no condition; name an attribute, such as %s", whereExample)
+	}
+	for _, path := range slices.Sorted(maps.Keys(w)) {
+		place, name := at+"/"+pointer(path), ""
+		if at == exprField {
+			place, name = at, cut(path, MaxPathBytes)+": "
+		}
+		if flaw := pathFlaw(path); flaw != "" {
+			e.add(place, "%s%s", name, flaw)
+			continue
+		}
+		test := w[path]
+		gs := test.givens(at, path)
+		if len(gs) == 0 {
+			e.add(place, "%s{} has no condition; allowed are %s", name, operatorNames)
+		}
+		for _, g := range gs {
+			g.check(e)
+		}
+	}
 }
 
-// pointer escapes a key for use in a JSON Pointer (RFC 6901), cut to a
-// readable length.
+// pathFlaw says what is wrong with the path of an attribute, or "".
+func pathFlaw(path string) string {
+	names, ok := ParsePath(path)
+	switch {
+	case path == "":
+		return "empty; want the name of an attribute"
+	case len(path) > MaxPathBytes:
+		return fmt.Sprintf("a path of %d bytes; at most %d are allowed", len(path), MaxPathBytes)
+	case textFlaw(path) != "":
+		return textFlaw(path)
+	case !ok:
+		return `not a path: want names joined by dots, such as user.address.city, and none of them empty; a dot or a backslash that belongs to a name is written \. or \\`
+	case len(names) > MaxPathNames:
+		return fmt.Sprintf("a path of %d names; at most %d are allowed", len(names), MaxPathNames)
+	}
+	return ""
+}
+
+// pointer escapes a key for use in a JSON Pointer (RFC 6901). Keys that are
+// longer than a path may be are cut.
 func pointer(key string) string {
-	key = strings.ReplaceAll(strings.ReplaceAll(key, "~", "~0"), "/", "~1")
-	return abbreviate([]byte(key))
+	key = cut(key, MaxPathBytes)
+	return strings.ReplaceAll(strings.ReplaceAll(key, "~", "~0"), "/", "~1")
 }
 
-func abbreviate(b []byte) string {
-	const most = 60
-	if len(b) <= most {
-		return string(b)
+// abbreviate cuts JSON to a length that people read.
+func abbreviate(b []byte) string { return cut(string(b), 60) }
+
+func cut(s string, most int) string {
+	if len(s) <= most {
+		return s
 	}
-	cut := most
-	for !utf8.RuneStart(b[cut]) {
-		cut--
+	for most > 0 && !utf8.RuneStart(s[most]) {
+		most--
 	}
-	return string(b[:cut]) + "…"
+	return s[:most] + "…"
 }

@@ -3,174 +3,123 @@ package filter
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math"
-	"reflect"
+	"math/rand/v2"
 	"strings"
 	"testing"
 )
 
-func TestParseSpec(t *testing.T) {
-	amount := func(f float64) *float64 { return &f }
-	for _, tt := range []struct {
-		body string
-		want Spec
-	}{
-		{
-			`{"subscriber_id":"user_1","event_types":["purchase"],"user_tiers":["premium"],"min_amount":100}`,
-			Spec{SubscriberID: "user_1", EventTypes: []string{"purchase"}, UserTiers: []string{"premium"}, MinAmount: amount(100)},
-		},
-		{` {"min_amount" : -1.5e3 , "subscriber_id":"\u00e4/日本語"} ` + "\n", Spec{SubscriberID: "ä/日本語", MinAmount: amount(-1500)}},
-		{`{"subscriber_id":"a","min_amount":0}`, Spec{SubscriberID: "a", MinAmount: amount(0)}},
-		{`{"subscriber_id":"a","min_amount":0.1}`, Spec{SubscriberID: "a", MinAmount: amount(0.1)}},
-		{`{"subscriber_id":"a","match_all":true}`, Spec{SubscriberID: "a", MatchAll: true}},
-		{`{"subscriber_id":"a","event_types":["x y"],"match_all":false}`, Spec{SubscriberID: "a", EventTypes: []string{"x y"}}},
-		{`{"subscriber_id":"` + strings.Repeat("é", 64) + `","match_all":true}`, Spec{SubscriberID: strings.Repeat("é", 64), MatchAll: true}},
-	} {
-		got, err := ParseSpec([]byte(tt.body))
-		if err != nil || !reflect.DeepEqual(got, tt.want) {
-			t.Errorf("ParseSpec(%s) = %+v, %v; want %+v, nil", tt.body, got, err, tt.want)
-		}
-	}
-}
-
-func TestParseSpecRefusesWhatIsNoObject(t *testing.T) {
-	for _, tt := range []struct{ body, want string }{
-		{``, "malformed JSON: want a JSON object"},
-		{`null`, "malformed JSON: want a JSON object"},
-		{`[]`, "malformed JSON: want a JSON object"},
-		{`subscriber_id=a`, "malformed JSON: want a JSON object"},
-		{`{`, "malformed JSON: unexpected EOF"},
-		{`{"subscriber_id"`, "malformed JSON: unexpected EOF"},
-		{`{"subscriber_id":`, "malformed JSON: unexpected EOF"},
-		{`{"subscriber_id":"a"`, "malformed JSON: unexpected EOF"},
-		{`{"subscriber_id":"a",}`, "malformed JSON: invalid character '}' looking for beginning of object key string"},
-		{`{"subscriber_id" "a"}`, "malformed JSON: expected colon after object key"},
-		{`{1:2}`, "malformed JSON: invalid character '1'"},
-		{`{"subscriber_id":"a"}{}`, "malformed JSON: more after the object"},
-		{`{"subscriber_id":"a"} x`, "malformed JSON: more after the object"},
-		{"{\"subscriber_id\":\"\xff\"}", "malformed JSON: not valid UTF-8"},
-		{`{"a":` + strings.Repeat("[", 20000) + `}`, "malformed JSON: invalid character '[' exceeded max depth"},
-	} {
-		_, err := ParseSpec([]byte(tt.body))
-		if !errors.Is(err, ErrSyntax) || err.Error() != tt.want {
-			t.Errorf("ParseSpec(%.60s): error %q, want %q", tt.body, err, tt.want)
-		}
-	}
-}
-
-const noCondition = `: no condition: this filter would match every event; give event_types, user_tiers or min_amount, or confirm with "match_all": true`
-
-func TestParseSpecTellsAllThatIsWrong(t *testing.T) {
-	const ok = `"subscriber_id":"a","event_types":["x"]`
-	long := strings.Repeat("x", 129)
-	for _, tt := range []struct {
-		body string
-		want []string
-	}{
-		{`{}`, []string{"/subscriber_id: required", noCondition}},
-		{`{"subscriber_id":"a"}`, []string{noCondition}},
-		{`{"subscriber_id":"a","match_all":false}`, []string{noCondition}},
-		{`{` + ok + `,"match_all":true}`, []string{"/match_all: contradicts the conditions; leave it out, or leave them out"}},
-		{`{` + ok + `,"event_type":"x"}`, []string{"/event_type: unknown field; allowed are subscriber_id, event_types, user_tiers, min_amount, match_all"}},
-		{`{` + ok + `,"a/b~":1,"":1}`, []string{
-			"/a~1b~0: unknown field; allowed are subscriber_id, event_types, user_tiers, min_amount, match_all",
-			"/: unknown field; allowed are subscriber_id, event_types, user_tiers, min_amount, match_all",
-		}},
-		{`{` + ok + `,"event_types":["y"]}`, []string{"/event_types: given twice"}},
-		{`{` + ok + `,"Event_Types":["y"]}`, []string{"/Event_Types: unknown field; allowed are subscriber_id, event_types, user_tiers, min_amount, match_all"}},
-		{`{"subscriber_id":1,"event_types":"x","user_tiers":[1],"min_amount":"5","match_all":0}`, []string{
-			"/subscriber_id: want a string, got 1",
-			`/event_types: want a list of strings, got "x"`,
-			"/user_tiers: want a list of strings, got [1]",
-			`/min_amount: want a number that fits a 64-bit float, got "5"`,
-			"/match_all: want true or false, got 0",
-		}},
-		{`{"subscriber_id":null,"event_types":null,"user_tiers":["x",null],"min_amount":null,"match_all":null}`, []string{
-			"/subscriber_id: want a string, got null",
-			"/event_types: want a list of strings, got null",
-			`/user_tiers: want a list of strings, got ["x",null]`,
-			"/min_amount: want a number that fits a 64-bit float, got null",
-			"/match_all: want true or false, got null",
-		}},
-		{`{"subscriber_id":"a","min_amount":1e999}`, []string{"/min_amount: want a number that fits a 64-bit float, got 1e999"}},
-		{`{"subscriber_id":"a","event_types":[],"user_tiers":[]}`, []string{
-			"/event_types: an empty list matches nothing; leave the field out to match any value",
-			"/user_tiers: an empty list matches nothing; leave the field out to match any value",
-		}},
-		{`{"subscriber_id":"a","event_types":["x","","x","` + long + `","\u0007"]}`, []string{
-			"/event_types/1: empty string; want 1 to 128 bytes",
-			"/event_types/2: same as /event_types/0",
-			"/event_types/3: 129 bytes; at most 128 are allowed",
-			"/event_types/4: control characters and invalid UTF-8 are not allowed",
-		}},
-		{`{"subscriber_id":"a","user_tiers":["y"` + strings.Repeat(`,"y"`, 100) + `]}`, []string{"/user_tiers: 101 values; at most 100 are allowed"}},
-		{`{"subscriber_id":"` + long + `","match_all":true}`, []string{"/subscriber_id: 129 bytes; at most 128 are allowed"}},
-		{`{"subscriber_id":"a b","match_all":true}`, []string{"/subscriber_id: ' ' is not allowed; spaces and control characters are not"}},
-		{`{"subscriber_id":"a\u0000","match_all":true}`, []string{`/subscriber_id: '\x00' is not allowed; spaces and control characters are not`}},
-		{`{"subscriber_id":"a\u00a0b","match_all":true}`, []string{`/subscriber_id: '\u00a0' is not allowed; spaces and control characters are not`}},
-		{`{"subscriber_id":["` + strings.Repeat("é", 40) + `"],"match_all":true}`, []string{`/subscriber_id: want a string, got ["` + strings.Repeat("é", 29) + `…`}},
-	} {
-		_, err := ParseSpec([]byte(tt.body))
-		bad, ok := errors.AsType[*Invalid](err)
-		if !ok {
-			t.Errorf("ParseSpec(%.80s): error %v, want *Invalid", tt.body, err)
-			continue
-		}
-		if want := strings.Join(tt.want, "; "); bad.Error() != want || len(bad.Problems) != len(tt.want) {
-			t.Errorf("ParseSpec(%.80s):\n got %s\nwant %s", tt.body, bad, want)
-		}
-	}
-}
-
-// TestValidate covers what JSON can't express.
+// TestValidate covers what JSON can't express, and what is too long to read in
+// testdata/corners.txt.
 func TestValidate(t *testing.T) {
 	inf, nan := math.Inf(1), math.NaN()
+	test := func(t Test) Spec { return Spec{SubscriberID: "a", Where: Where{"x": t}} }
+	with := func(change func(*Spec)) Spec {
+		s := Spec{SubscriberID: "a", EventTypes: []string{"t"}}
+		change(&s)
+		return s
+	}
+	one := []Where{{"a": {Eq: new(Num(1))}}}
 	for _, tt := range []struct {
 		spec Spec
 		want string
 	}{
 		{Spec{SubscriberID: "a", MinAmount: &inf}, "/min_amount: want a finite number"},
-		{Spec{SubscriberID: "a", MinAmount: &nan}, "/min_amount: want a finite number"},
+		{Spec{SubscriberID: "a", MaxAmount: &nan}, "/max_amount: want a finite number"},
 		{Spec{SubscriberID: "\xff", MatchAll: true}, "/subscriber_id: not valid UTF-8"},
 		{Spec{SubscriberID: "a", EventTypes: []string{"\xff"}}, "/event_types/0: control characters and invalid UTF-8 are not allowed"},
+		{Spec{SubscriberID: "a", UserIDs: []string{}}, "/user_ids: an empty list matches nothing; leave the field out to match any value"},
+		{test(Test{}), "/where/x: {} has no condition; allowed are " + operatorNames},
+		{test(Test{Eq: new(Num(nan))}), "/where/x/eq: want a finite number"},
+		{test(Test{In: []Scalar{Num(nan), Num(nan), {}}}), "/where/x/in/0: want a finite number; /where/x/in/1: want a finite number; /where/x/in/2: want a string, a number or a boolean"},
+		{test(Test{Lt: &Scalar{}, Gt: new(Num(-inf))}), "/where/x/gt: want a finite number; /where/x/lt: want a string, a number or a boolean"},
+		{test(Test{Ne: new(Text("\xff")), In: []Scalar{}}), "/where/x/ne: not valid UTF-8; /where/x/in: an empty list matches nothing; leave it out to match any value"},
+		{test(Test{In: make([]Scalar, 10001)}), "/where/x/in: 10001 values; at most 10000 are allowed"},
+		{Spec{SubscriberID: "a", Where: Where{"\xff": {Eq: new(Num(1))}}}, "/where/\xff: not valid UTF-8"},
+		{
+			Spec{SubscriberID: "a", Where: Where{strings.Repeat("\x80", 300): {Eq: new(Num(1))}}},
+			"/where/…: a path of 300 bytes; at most 256 are allowed",
+		},
+		{Spec{SubscriberID: "a", Where: Where{"x\x00": {Eq: new(Num(1))}}}, "/where/x\x00: the character U+0000 is not allowed"},
+		{with(func(s *Spec) { s.Expr, s.ExprAny = "\x00", one }), "/expr: the character U+0000 is not allowed"},
+		{with(func(s *Spec) { s.Where = Where{} }), "/where: {} has no condition; name an attribute, such as " + whereExample},
+		{with(func(s *Spec) { s.Any = []Where{} }), "/any: an empty list matches nothing; leave the field out if there are no alternatives"},
+		{with(func(s *Spec) { s.Any = []Where{nil} }), "/any/0: {} has no condition; name an attribute, such as " + whereExample},
+		{with(func(s *Spec) { s.Expr = "x" }), "/expr: has not been translated into conditions, or can never hold"},
+		{with(func(s *Spec) { s.ExprAny = one }), "/expr_any: is made from expr, and there is none"},
+		{with(func(s *Spec) { s.Expr, s.ExprAny = "\xff", one }), "/expr: not valid UTF-8"},
+		{with(func(s *Spec) { s.Expr, s.ExprAny = "x", []Where{{"a": {}}} }), "/expr: a: {} has no condition; allowed are " + operatorNames},
+		{with(func(s *Spec) { s.Expr, s.ExprAny = "x", []Where{{"a": {Between: []Scalar{{}}}}} }), "/expr: a, between: want two values, from and to, got 1"},
+		{with(func(s *Spec) { s.UserIDs = manyTexts(9999) }), ""},
+		{with(func(s *Spec) { s.UserIDs = manyTexts(10000) }), ": 10001 values in all lists together; at most 10000 are allowed"},
+		{with(func(s *Spec) { s.Any = manyWheres(16) }), ""},
+		{with(func(s *Spec) { s.Any = manyWheres(17) }), "/any: 17 alternatives; at most 16 are allowed"},
+		{with(func(s *Spec) { s.Expr, s.ExprAny = "x", manyWheres(17) }), "/expr: comes to 17 alternatives; at most 16 are allowed"},
+		{with(func(s *Spec) { s.Where = manyTests(15) }), ""},
+		{with(func(s *Spec) { s.Where = manyTests(16) }), "/where: 17 tests must hold together, with those of the short fields and of where; at most 16 are allowed"},
+		{with(func(s *Spec) { s.Any, s.Where = []Where{manyTests(8)}, manyTests(8) }), "/any/0: 17 tests must hold together, with those of the short fields and of where; at most 16 are allowed"},
+		{with(func(s *Spec) { s.Expr, s.ExprAny, s.Where = "x", []Where{manyTests(8)}, manyTests(8) }), "/expr: 17 tests must hold together, with those of the short fields and of where; at most 16 are allowed"},
 	} {
-		err := tt.spec.Validate()
-		if err == nil || err.Error() != tt.want {
-			t.Errorf("Validate(%+v) = %v, want %s", tt.spec, err, tt.want)
+		if err := tt.spec.Validate(); err == nil && tt.want != "" || err != nil && err.Error() != tt.want {
+			t.Errorf("Validate(%.200s) = %v, want %s", fmt.Sprintf("%+v", tt.spec), err, tt.want)
 		}
 	}
 }
 
-// FuzzParseSpec: what is accepted keeps its meaning when it is stored and read.
-func FuzzParseSpec(f *testing.F) {
-	for _, seed := range []string{
-		`{"subscriber_id":"user_1","event_types":["purchase"],"user_tiers":["premium"],"min_amount":100}`,
-		`{"subscriber_id":"a","match_all":true}`,
-		`{"subscriber_id":"\ud83d\ude00","event_types":["<\u2028>","\ud800"],"min_amount":-0.0}`,
-		`{"subscriber_id":"a","min_amount":5e-324}`,
-		`{"subscriber_id":"a","event_types":[],"a~/b":{"c":[1]},"subscriber_id":null}`,
-		`{"a" "b"}`, `[{}]`, "\xff", `{"min_amount":1e999}`,
-	} {
-		f.Add([]byte(seed))
+func manyTexts(n int) []string {
+	list := make([]string, n)
+	for i := range list {
+		list[i] = fmt.Sprint("u", i)
 	}
-	f.Fuzz(func(t *testing.T, body []byte) {
-		s, err := ParseSpec(body)
-		if err != nil {
-			if bad, ok := errors.AsType[*Invalid](err); !ok && !errors.Is(err, ErrSyntax) || ok && len(bad.Problems) == 0 {
-				t.Errorf("error %v of type %T, want one that wraps ErrSyntax, or an *Invalid with Problems", err, err)
+	return list
+}
+
+func manyWheres(n int) []Where {
+	list := make([]Where, n)
+	for i := range list {
+		list[i] = Where{"a": {Eq: new(Num(float64(i)))}}
+	}
+	return list
+}
+
+func manyTests(n int) Where {
+	w := Where{}
+	for i := range n {
+		w[fmt.Sprint("a", i)] = Test{Eq: new(Num(1))}
+	}
+	return w
+}
+
+// TestRefusedSpecsNeverMatch checks the reasons for which Validate says that
+// nothing can match: whatever the event, it is so.
+func TestRefusedSpecsNeverMatch(t *testing.T) {
+	rng := rand.New(rand.NewPCG(7, 8))
+	refused := 0
+	for range 2000 {
+		s := Spec{SubscriberID: "a", Where: randomWhere(rng), MatchAll: rng.IntN(2) == 0}
+		if rng.IntN(2) == 0 {
+			s.Any = []Where{randomWhere(rng)}
+		}
+		bad, ok := errors.AsType[*Invalid](s.Validate())
+		if !ok || !(strings.Contains(bad.Error(), "empty: ") || strings.Contains(bad.Error(), "excluded by") ||
+			strings.Contains(bad.Error(), "excludes all") || strings.Contains(bad.Error(), "is missing")) {
+			continue
+		}
+		refused++
+		for range 10 {
+			raw := randomEventJSON(rng)
+			ev, err := DecodeEvent(raw)
+			if err != nil {
+				t.Fatal(err)
 			}
-			return
+			if s.Match(ev) {
+				b, _ := json.Marshal(s)
+				t.Fatalf("%s is refused (%v) and matches %s", b, bad, raw)
+			}
 		}
-		if !json.Valid(body) {
-			t.Error("accepted, but not valid JSON")
-		}
-		stored, err := json.Marshal(s)
-		if err != nil {
-			t.Fatal(err)
-		}
-		again, err := ParseSpec(stored)
-		if err != nil || !reflect.DeepEqual(again, s) {
-			t.Errorf("stored as %s and read as %+v, %v; want %+v", stored, again, err, s)
-		}
-	})
+	}
+	if refused < 20 {
+		t.Errorf("only %d were refused", refused)
+	}
 }

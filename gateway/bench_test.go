@@ -40,7 +40,7 @@ func openMany(tb testing.TB, n int) (*bench, []*nullSocket) {
 func entryFor(b *bench, p *lane.Packer, offset int64, seats []event.Seat) lane.Batch {
 	p.Reset()
 	p.Add(offset, 1, []byte(`{"event_id":"e1","event_type":"purchase","user_id":"user_1","amount":12.5}`),
-		[]lane.Group{{Gateway: b.id, Seats: seats}})
+		[]lane.Group{{Gateway: b.id, Runs: lane.RunsOf(seats...)}})
 	return lane.Batch{Entries: []lane.Entry{{Partition: 0, Last: offset, Blob: p.Bytes()}}}
 }
 
@@ -83,7 +83,7 @@ func BenchmarkPersonal(b *testing.B) {
 				p.Reset()
 				for range 100 {
 					p.Add(offset, 1, []byte(`{"event_id":"e1","event_type":"purchase","user_id":"user_1","amount":12.5}`),
-						[]lane.Group{{Gateway: g.id, Seats: []event.Seat{socks[i%n].c.seat}}})
+						[]lane.Group{{Gateway: g.id, Runs: lane.RunsOf(socks[i%n].c.seat)}})
 					offset++
 					i += 7919
 				}
@@ -128,7 +128,7 @@ func TestForeignEntryAllocs(t *testing.T) {
 	b, _ := openMany(t, 1)
 	var p lane.Packer
 	for i := range int64(1000) {
-		p.Add(i, 1, []byte(`{"event_id":"e1"}`), []lane.Group{{Gateway: b.id + 1, Seats: []event.Seat{1, 2, 3}}})
+		p.Add(i, 1, []byte(`{"event_id":"e1"}`), []lane.Group{{Gateway: b.id + 1, Runs: lane.RunsOf(1, 2, 3)}})
 	}
 	entry := lane.Batch{Entries: []lane.Entry{{Last: 999, Blob: p.Bytes()}}}
 	allocs := testing.AllocsPerRun(50, func() {

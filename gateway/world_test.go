@@ -124,7 +124,7 @@ func (w *world) match(subscribers []string) ([]lane.Group, lane.ControlID) {
 	var out []lane.Group
 	for g, list := range seats {
 		slices.Sort(list)
-		out = append(out, lane.Group{Gateway: g, Seats: slices.Compact(list)})
+		out = append(out, lane.Group{Gateway: g, Runs: lane.RunsOf(slices.Compact(list)...)})
 	}
 	return out, w.at
 }

@@ -8,6 +8,7 @@ import (
 	"math"
 
 	"eventstream/event"
+	"eventstream/filter"
 )
 
 // An entry of the control stream has one field, whose name says what it holds:
@@ -71,6 +72,9 @@ func decodeChange(id ControlID, field string, value []byte) (Change, error) {
 	switch field {
 	case filterField:
 		err = json.Unmarshal(value, &c.Filter)
+		if errors.Is(err, filter.ErrUnknown) {
+			return Change{ID: id, Unknown: fmt.Errorf("control entry %s: %w", id, err)}, nil
+		}
 		if err == nil && c.Filter == nil {
 			err = errChange
 		}

@@ -32,11 +32,37 @@ const entryVersion = 1
 // ErrEntry reports an entry that can't be decoded.
 var ErrEntry = errors.New("malformed lane entry")
 
-// Group is the recipients of an event at one gateway. Seats are ascending and
-// without duplicates.
+// Group is the recipients of an event at one gateway. Runs ascend, and no seat is
+// in two of them.
 type Group struct {
 	Gateway event.Gateway
-	Seats   []event.Seat
+	Runs    []Run
+}
+
+// Run is up to 64 seats near each other: First, which bit 0 of Mask stands for,
+// and First+i for each bit i.
+type Run struct {
+	First event.Seat
+	Mask  uint64 // bit 0 is set
+}
+
+// Last returns the last seat of r.
+func (r Run) Last() event.Seat { return r.First + event.Seat(63-bits.LeadingZeros64(r.Mask)) }
+
+// RunsOf returns ascending seats as Runs.
+func RunsOf(seats ...event.Seat) []Run { return AppendRuns(nil, seats) }
+
+// AppendRuns appends ascending seats to dst as Runs.
+func AppendRuns(dst []Run, seats []event.Seat) []Run {
+	open := len(dst) // where the first of these is
+	for _, s := range seats {
+		if n := len(dst); n > open && s-dst[n-1].First < 64 {
+			dst[n-1].Mask |= 1 << (s - dst[n-1].First)
+		} else {
+			dst = append(dst, Run{s, 1})
+		}
+	}
+	return dst
 }
 
 // Packer builds an entry out of events. The zero value works.
@@ -47,7 +73,8 @@ type Packer struct {
 	last     int64
 	time     int64
 	count    int
-	scratch  []byte
+	scratch  []byte // the groups of one event
+	list     []byte // the list of one group
 	out      []byte
 }
 
@@ -77,7 +104,7 @@ func (p *Packer) Add(offset, timeMs int64, data []byte, to []Group) {
 	p.scratch = p.scratch[:0]
 	for _, g := range to {
 		p.scratch = binary.AppendUvarint(p.scratch, uint64(p.gateway(g.Gateway)))
-		p.scratch = appendSeats(p.scratch, g.Seats)
+		p.scratch = p.appendRuns(p.scratch, g.Runs)
 	}
 	p.body = binary.AppendUvarint(p.body, uint64(len(p.scratch)))
 	p.body = append(p.body, p.scratch...)
@@ -96,43 +123,67 @@ func (p *Packer) gateway(g event.Gateway) int {
 	return len(p.gateways) - 1
 }
 
-// appendSeats appends a group's header and body in the shorter of both kinds.
-func appendSeats(b []byte, seats []event.Seat) []byte {
-	if len(seats) == 0 {
+// appendRuns appends a group's header and body in the shorter of both kinds.
+func (p *Packer) appendRuns(b []byte, runs []Run) []byte {
+	if len(runs) == 0 {
 		return append(b, 0)
 	}
-	first, last := seats[0], seats[len(seats)-1]
-	list := uvarintLen(uint64(first))
-	for i, s := range seats[1:] {
-		list += uvarintLen(uint64(s - seats[i]))
+	first, count := runs[0].First, 0
+	for _, r := range runs {
+		count += bits.OnesCount64(r.Mask)
 	}
-	width := int(last-first)/8 + 1
-	if bitmap := uvarintLen(uint64(first)) + width; bitmap < list {
-		b = binary.AppendUvarint(b, uint64(bitmap)<<1|1)
-		b = binary.AppendUvarint(b, uint64(first))
-		at := len(b)
-		b = append(b, make([]byte, width)...)
-		for _, s := range seats {
-			b[at+int(s-first)/8] |= 1 << ((s - first) % 8)
+	width := int(runs[len(runs)-1].Last()-first)/8 + 1
+	if width+1 >= count { // a list takes a byte for each seat, or more
+		if p.list = appendList(p.list[:0], runs); len(p.list) <= uvarintLen(uint64(first))+width {
+			b = binary.AppendUvarint(b, uint64(len(p.list))<<1)
+			return append(b, p.list...)
 		}
-		return b
 	}
-	b = binary.AppendUvarint(b, uint64(list)<<1)
+	b = binary.AppendUvarint(b, uint64(uvarintLen(uint64(first))+width)<<1|1)
+	b = binary.AppendUvarint(b, uint64(first))
+	return appendBitmap(b, runs, width)
+}
+
+func appendList(b []byte, runs []Run) []byte {
 	prev := event.Seat(0)
-	for _, s := range seats {
-		b = binary.AppendUvarint(b, uint64(s-prev))
-		prev = s
+	for _, r := range runs {
+		for mask := r.Mask; mask != 0; mask &= mask - 1 {
+			s := r.First + event.Seat(bits.TrailingZeros64(mask))
+			if gap := s - prev; gap < 0x80 {
+				b = append(b, byte(gap))
+			} else {
+				b = binary.AppendUvarint(b, uint64(gap))
+			}
+			prev = s
+		}
 	}
 	return b
 }
 
-func uvarintLen(v uint64) int {
-	n := 1
-	for ; v >= 0x80; v >>= 7 {
-		n++
+func appendBitmap(b []byte, runs []Run, width int) []byte {
+	at, first := len(b), runs[0].First
+	b = slices.Grow(b, width)[:at+width]
+	clear(b[at:])
+	for _, r := range runs {
+		d := r.First - first
+		to := b[at+int(d/8):]
+		low, high := r.Mask<<(d%8), r.Mask>>1>>(63-d%8)
+		if len(to) >= 9 {
+			binary.LittleEndian.PutUint64(to, binary.LittleEndian.Uint64(to)|low)
+			to[8] |= byte(high)
+			continue
+		}
+		for i := 0; low != 0; i, low = i+1, low>>8 {
+			to[i] |= byte(low)
+		}
+		if high != 0 {
+			to[8] |= byte(high)
+		}
 	}
-	return n
+	return b
 }
+
+func uvarintLen(v uint64) int { return (bits.Len64(v|1) + 6) / 7 }
 
 // Bytes returns the entry. It is valid until the next Reset or Add.
 func (p *Packer) Bytes() []byte {

@@ -36,7 +36,7 @@ func unpack(b []byte) (out []packed, err error) {
 	for u.Open(b); u.Next(); {
 		e := packed{offset: u.Offset, time: u.TimeMs, data: string(u.Data)}
 		for g, seats := range u.Groups() {
-			e.to = append(e.to, Group{u.Gateways[g], seats.Append(nil)})
+			e.to = append(e.to, Group{u.Gateways[g], RunsOf(seats.Append(nil)...)})
 		}
 		out = append(out, e)
 	}
@@ -45,14 +45,14 @@ func unpack(b []byte) (out []packed, err error) {
 
 var golden = []packed{
 	{1000, 1_700_000_000_000, `{"event_type":"a"}`, []Group{
-		{0x1122334455667788, []event.Seat{3, 5, 300}},
-		{0xff, []event.Seat{7}},
+		{0x1122334455667788, RunsOf(3, 5, 300)},
+		{0xff, RunsOf(7)},
 	}},
 	{1001, 1_700_000_000_250, `{}`, []Group{
-		{0xff, []event.Seat{100, 101, 103, 104, 106, 107, 109, 123}}, // a bitmap is shorter
+		{0xff, RunsOf(100, 101, 103, 104, 106, 107, 109, 123)}, // a bitmap is shorter
 	}},
 	{1200, 1_699_999_999_999, `{"n":1}`, []Group{
-		{0xabcdef, []event.Seat{math.MaxUint32}},
+		{0xabcdef, RunsOf(math.MaxUint32)},
 	}},
 }
 
@@ -97,7 +97,7 @@ func drawEvents(t *rapid.T) []packed {
 	for range rapid.IntRange(0, 20).Draw(t, "events") {
 		e := packed{offset: offset, time: rapid.Int64().Draw(t, "time"), data: rapid.String().Draw(t, "data")}
 		for _, g := range gateways[:rapid.IntRange(0, len(gateways)).Draw(t, "groups")] {
-			e.to = append(e.to, Group{event.Gateway(g), drawSeats(t)})
+			e.to = append(e.to, Group{event.Gateway(g), RunsOf(drawSeats(t)...)})
 		}
 		out = append(out, e)
 		offset += rapid.Int64Range(1, 1<<40).Draw(t, "step")
@@ -143,7 +143,7 @@ func TestSeatsShorter(t *testing.T) {
 		for i := range event.Seat(tt.n) {
 			seats = append(seats, tt.first+i*tt.gap)
 		}
-		b := appendSeats(nil, seats)
+		b := new(Packer).appendRuns(nil, RunsOf(seats...))
 		u := Unpacker{rest: b}
 		head := u.uvarint(math.MaxInt32)
 		check(t, tt.name+": bitmap", head&1 == 1, tt.bitmap)
@@ -152,12 +152,35 @@ func TestSeatsShorter(t *testing.T) {
 			t.Errorf("%s: seats %v, want %v", tt.name, got, seats)
 		}
 	}
-	if b := appendSeats(nil, nil); len(b) != 1 {
+	if b := new(Packer).appendRuns(nil, nil); len(b) != 1 {
 		t.Errorf("no seats take %d bytes", len(b))
 	}
 	if got := (Seats{}).Append(nil); len(got) > 0 {
 		t.Errorf("no seats became %v", got)
 	}
+}
+
+// However seats are cut into Runs, they take the same bytes.
+func TestRunsAreCutAnywhere(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		seats := drawSeats(t)
+		var runs []Run
+		for _, s := range seats {
+			n := len(runs)
+			if n > 0 && s-runs[n-1].First < 64 && !rapid.Bool().Draw(t, "cut") {
+				runs[n-1].Mask |= 1 << (s - runs[n-1].First)
+			} else {
+				runs = append(runs, Run{s, 1})
+			}
+		}
+		got, want := new(Packer).appendRuns(nil, runs), new(Packer).appendRuns(nil, RunsOf(seats...))
+		if !slices.Equal(got, want) {
+			t.Fatalf("%v takes %x, want %x", runs, got, want)
+		}
+		if last := runs[len(runs)-1].Last(); last != seats[len(seats)-1] {
+			t.Fatalf("Last = %d, want that of %d", last, seats)
+		}
+	})
 }
 
 // Groups may be left in the middle, or not be looked at.
@@ -271,7 +294,7 @@ func benchEvents(n int) []packed {
 				seats[j] = event.Seat(r.Uint32N(10_000))
 			}
 			slices.Sort(seats)
-			e.to = append(e.to, Group{g + 1, slices.Compact(seats)})
+			e.to = append(e.to, Group{g + 1, RunsOf(slices.Compact(seats)...)})
 		}
 		out = append(out, e)
 	}

@@ -108,6 +108,7 @@ type Change struct {
 	Joined  []Seated
 	Forgot  []event.Seat
 	Filter  *filter.Change
+	Unknown error // a filter's change that this version can't read: a filter.ErrUnknown
 }
 
 // ControlID is a place in the control stream: the ID of a Redis stream entry.

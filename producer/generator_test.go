@@ -44,7 +44,7 @@ func TestGeneratorsEvents(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := d.Decode(ev.Value); err != nil {
+		if _, err := d.Decode(ev.Value, nil); err != nil {
 			t.Fatalf("%s: %v", ev.Value, err)
 		}
 		var e struct {

@@ -60,7 +60,7 @@ func (r *Reader) Next() (Event, error) {
 		if len(line) == 0 {
 			continue
 		}
-		if _, err := r.check.Decode(line); err != nil {
+		if _, err := r.check.Decode(line, nil); err != nil {
 			return Event{}, &LineError{r.line, err}
 		}
 		return Event{Key: r.key(line), Value: line}, nil

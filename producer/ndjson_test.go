@@ -156,7 +156,7 @@ func FuzzReader(f *testing.F) {
 			if err != nil {
 				return
 			}
-			if _, err := d.Decode(ev.Value); err != nil {
+			if _, err := d.Decode(ev.Value, nil); err != nil {
 				t.Fatal(fmt.Errorf("got %q, no event: %w", ev.Value, err))
 			}
 		}

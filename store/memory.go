@@ -45,7 +45,7 @@ func (m *Memory) Create(ctx context.Context, s filter.Spec) (filter.Filter, erro
 	if m.rows == nil {
 		m.rows = make(map[filter.ID]*row)
 	}
-	r := &row{Change: Change{Filter: filter.Filter{ID: newID(), Spec: clone(s)}}}
+	r := &row{Change: Change{Filter: filter.Filter{ID: newID(), Spec: s.Clone()}}}
 	m.rows[r.ID] = r
 	m.ids = append(m.ids, r.ID)
 	return m.changedLocked(r), nil
@@ -108,7 +108,7 @@ func (m *Memory) Update(ctx context.Context, id filter.ID, s filter.Spec, ifRevi
 	case ifRevision != 0 && ifRevision != r.Revision:
 		return filter.Filter{}, ErrConflict
 	}
-	r.Spec = clone(s)
+	r.Spec = s.Clone()
 	return m.changedLocked(r), nil
 }
 
@@ -235,17 +235,6 @@ func (m *Memory) changedLocked(r *row) filter.Filter {
 
 func (r *row) copy() Change {
 	c := r.Change
-	c.Spec = clone(c.Spec)
+	c.Spec = c.Spec.Clone()
 	return c
-}
-
-// clone returns a copy of s that shares no memory with it.
-func clone(s filter.Spec) filter.Spec {
-	s.EventTypes = slices.Clone(s.EventTypes)
-	s.UserTiers = slices.Clone(s.UserTiers)
-	if s.MinAmount != nil {
-		amount := *s.MinAmount
-		s.MinAmount = &amount
-	}
-	return s
 }

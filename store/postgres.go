@@ -1,7 +1,6 @@
 package store
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -283,17 +282,14 @@ func encode(s filter.Spec) ([]byte, error) {
 }
 
 // scan reads id, revision, spec and what else there is. A condition that this
-// version doesn't know is an error: without it the filter would match more than
-// its subscriber may get.
+// version doesn't know is a filter.ErrUnknown.
 func scan(row pgx.Row, more ...any) (filter.Filter, error) {
 	var f filter.Filter
 	var spec []byte
 	if err := row.Scan(append([]any{&f.ID, &f.Revision, &spec}, more...)...); err != nil {
 		return filter.Filter{}, err
 	}
-	dec := json.NewDecoder(bytes.NewReader(spec))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&f.Spec); err != nil {
+	if err := f.Spec.UnmarshalJSON(spec); err != nil {
 		return filter.Filter{}, fmt.Errorf("spec of filter %s: %w", f.ID, err)
 	}
 	return f, nil

@@ -145,6 +145,12 @@ func TestSpecsComeBackAsTheyWere(t *testing.T) {
 		{SubscriberID: "ada", UserTiers: []string{"premium"}},
 		amount(0), amount(-1.5), amount(0.1), amount(1e21), amount(math.MaxFloat64), amount(-math.MaxFloat64),
 		amount(math.SmallestNonzeroFloat64), amount(9007199254740993),
+		{SubscriberID: "ada", UserIDs: []string{"u"}, Countries: []string{"NL"}, Where: filter.Where{
+			"a.b": {In: []filter.Scalar{filter.Text("x"), filter.Num(1e300), filter.Flag(false)}, Ne: new(filter.Text(""))},
+			"at":  {Gte: new(filter.Text("2026-01-02T03:04:05Z"))},
+		}},
+		{SubscriberID: "ada", Any: []filter.Where{{"x": {Exists: new(true)}}, {"y": {Between: []filter.Scalar{filter.Num(1), filter.Num(2)}}}}},
+		{SubscriberID: "ada", Expr: `x == "1"`, ExprAny: []filter.Where{{"x": {Eq: new(filter.Text("1"))}}}},
 	}
 	each(t, func(t *testing.T, s Store) {
 		for _, want := range specs {

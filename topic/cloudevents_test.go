@@ -126,7 +126,7 @@ func FuzzValue(f *testing.F) {
 			t.Fatalf("got %q, no JSON object: %v", got, err)
 		}
 		var d event.Decoder
-		if _, err := d.Decode(got); err != nil && !errors.Is(err, event.ErrNoType) && !errors.Is(err, event.ErrNotUTF8) {
+		if _, err := d.Decode(got, nil); err != nil && !errors.Is(err, event.ErrNoType) && !errors.Is(err, event.ErrNotUTF8) {
 			t.Fatalf("got %q, no event: %v", got, err)
 		}
 	})

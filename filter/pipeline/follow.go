@@ -272,6 +272,7 @@ func (f *follower) readSeats(ctx context.Context) error {
 			return err
 		}
 	}
+	f.routes.publish()
 	return nil
 }
 

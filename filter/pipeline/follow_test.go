@@ -70,8 +70,8 @@ func (f *following) synced(t *testing.T) lane.ControlID {
 // knows checks which seats are known.
 func (f *following) knows(t *testing.T, want ...event.Address) {
 	t.Helper()
-	f.routes.mu.RLock()
-	defer f.routes.mu.RUnlock()
+	f.routes.mu.Lock()
+	defer f.routes.mu.Unlock()
 	n := 0
 	for _, seats := range f.routes.gateways {
 		n += len(seats)
@@ -146,10 +146,10 @@ func TestSyncAppliesWhatWasAcknowledged(t *testing.T) {
 				if got.Compare(c) < 0 || got.Compare(at) < 0 {
 					t.Errorf("synced up to %v, after a change at %v", got, c)
 				}
-				f.routes.mu.RLock()
+				f.routes.mu.Lock()
 				_, seated := f.routes.gateways[g+1][i]
-				_, filed := f.routes.filters[id]
-				f.routes.mu.RUnlock()
+				_, filed := f.routes.filters[keyOf(id)]
+				f.routes.mu.Unlock()
 				if !seated || !filed {
 					t.Errorf("%s: seat is known: %t, filter is known: %t", who, seated, filed)
 				}
@@ -159,8 +159,8 @@ func TestSyncAppliesWhatWasAcknowledged(t *testing.T) {
 	all.Wait()
 	cancel()
 	running.Wait()
-	if active, filters, indexed := f.routes.counts(); active != 1600 || filters != 1600 || indexed != 1600 {
-		t.Errorf("%d active, %d filters, %d indexed, want 1600 of each", active, filters, indexed)
+	if got, want := f.routes.counts(), (counts{active: 1600, filters: 1600, indexed: 1600, conditions: 1}); got != want {
+		t.Errorf("counts = %+v, want %+v", got, want)
 	}
 }
 

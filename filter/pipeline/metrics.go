@@ -5,12 +5,15 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"eventstream/filter"
 )
 
 // metrics of the filter service. The first five bear the predecessor's names.
 type metrics struct {
 	read, matched, routed prometheus.Counter
 	redisFailures         prometheus.Counter
+	candidates, matches   prometheus.Counter
 	deadLetters           prometheus.Counter
 	tombstones            prometheus.Counter
 	appendSeconds         prometheus.Histogram
@@ -25,14 +28,17 @@ func newMetrics(reg prometheus.Registerer, r *routes) *metrics {
 	gauge := func(name, help string, value func() int) {
 		f.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return float64(value()) })
 	}
-	gauge("active_streams_count", "Subscribers with at least one seat.", func() int { n, _, _ := r.counts(); return n })
-	gauge("filters_count", "Filters known.", func() int { _, n, _ := r.counts(); return n })
-	gauge("filters_indexed_count", "Filters of active subscribers.", func() int { _, _, n := r.counts(); return n })
+	gauge("active_streams_count", "Subscribers with at least one seat.", func() int { return r.counts().active })
+	gauge("filters_count", "Filters known.", func() int { return r.counts().filters })
+	gauge("filters_indexed_count", "Filters of active subscribers.", func() int { return r.counts().indexed })
+	gauge("filter_conditions_count", "Different conditions among the filters known.", func() int { return r.counts().conditions })
 	return &metrics{
 		read:          counter("events_read_total", "Records taken off Kafka."),
 		matched:       counter("events_matched_total", "Events that matched an active subscriber's filter."),
 		routed:        counter("events_routed_total", "Recipients that matched events were addressed to."),
 		redisFailures: counter("redis_failures_total", "Calls to Redis that failed."),
+		candidates:    counter("filter_candidates_total", "Conditions that the index looked at to match events."),
+		matches:       counter("filter_matches_total", "Subscribers that events were matched to."),
 		deadLetters:   counter("events_dead_lettered_total", "Records that are no events and went to the dead-letter topic."),
 		tombstones:    counter("events_tombstones_total", "Records without a value, which are skipped."),
 		appendSeconds: f.NewHistogram(prometheus.HistogramOpts{
@@ -48,6 +54,13 @@ func newMetrics(reg prometheus.Registerer, r *routes) *metrics {
 // lag notes how many events of a partition wait.
 func (m *metrics) lag(partition int32, n int64) {
 	m.lagEvents.WithLabelValues(strconv.Itoa(int(partition))).Set(float64(max(n, 0)))
+}
+
+// tell adds what m has counted since it was told last.
+func (m *metrics) tell(c *filter.Matcher) {
+	m.candidates.Add(float64(c.Candidates))
+	m.matches.Add(float64(c.Matches))
+	c.Candidates, c.Matches = 0, 0
 }
 
 // unassigned forgets a partition that another process works on now.

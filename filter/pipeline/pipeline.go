@@ -146,8 +146,8 @@ func (s *Service) load(ctx context.Context) error {
 	began := time.Now()
 	s.retry(ctx, "load filters", func() error { return s.loadFilters(ctx) })
 	if ctx.Err() == nil {
-		_, n, _ := s.routes.counts()
-		s.log.Info("filters loaded", "filters", n, "took", time.Since(began).Round(time.Millisecond))
+		n := s.routes.counts()
+		s.log.Info("filters loaded", "filters", n.filters, "different", n.conditions, "took", time.Since(began).Round(time.Millisecond))
 		s.loaded.Store(true)
 	}
 	return ctx.Err()
@@ -199,12 +199,13 @@ func (s *Service) retry(ctx context.Context, what string, try func() error) {
 // loadFilters reads all filters, however long it takes. Those known before that
 // the store does not have any more are dropped.
 func (s *Service) loadFilters(ctx context.Context) error {
-	stale := s.routes.filterIDs()
+	stale, read := s.routes.filterIDs(), s.routes.reading()
 	mark, err := s.filters.Load(ctx, func(f filter.Filter) error {
 		s.routes.setFilter(filter.Change{Filter: f})
-		delete(stale, f.ID)
+		delete(stale, keyOf(f.ID))
 		return nil
 	})
+	read(err)
 	if err != nil {
 		return err
 	}
@@ -221,10 +222,16 @@ func (s *Service) refresh(ctx context.Context) error {
 	s.mu.Lock()
 	mark := s.mark
 	s.mu.Unlock()
+	changed, read := false, s.routes.reading()
 	mark, err := s.filters.ChangesSince(ctx, mark, func(c filter.Change) error {
 		s.routes.setFilter(c)
+		changed = true
 		return nil
 	})
+	if changed {
+		s.routes.publish()
+	}
+	read(err)
 	if err != nil {
 		return err
 	}
@@ -268,6 +275,9 @@ func (s *Service) Ready(ctx context.Context) error {
 		return errors.New("waiting for Kafka, Redis and the filter store; filters are not loaded yet")
 	}
 	if _, err := s.follower.sync(ctx); err != nil {
+		return err
+	}
+	if err := s.routes.understood(); err != nil {
 		return err
 	}
 	s.mu.Lock()

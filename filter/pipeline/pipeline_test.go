@@ -150,12 +150,38 @@ func TestReconcile(t *testing.T) {
 	}
 	w.filters.set(nil)
 	testenv.Eventually(t, patience, func() error {
-		if ids := s.routes.filterIDs(); len(ids) != 1 || ids[told.ID] {
+		if ids := s.routes.filterIDs(); len(ids) != 1 || ids[keyOf(told.ID)] {
 			return fmt.Errorf("knows %v, want only the new one", ids)
 		}
 		return nil
 	})
 	filters(1)
+}
+
+// A filter that only a newer version understands could match any event: they wait
+// until it is gone, or this process is upgraded.
+func TestWaitsWithAFilterItDoesNotUnderstand(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	w.seat(1, 1, "s", "a")
+	s := w.start()
+	w.ready(s)
+	w.filters.set(fmt.Errorf("filter 7: %w: \"wildcard\"", filter.ErrUnknown))
+	w.unready(s, "until this process is upgraded, or the filter is changed")
+	w.produce(0, values("a", 1)...)
+	w.unready(s, "wildcard")
+	if evs, pos := w.lane(0); len(evs) != 0 || pos.Next != 0 {
+		t.Errorf("lane holds %d events and is at %d, want it to wait", len(evs), pos.Next)
+	}
+	w.filters.set(nil)
+	w.reaches(0, 1)
+	w.holds(0, 0, 1, event.Address{Gateway: 1, Seat: 1})
+	w.ready(s)
+
+	s.routes.apply([]lane.Change{{Unknown: filter.ErrUnknown}}) // as the control stream tells it
+	w.produce(0, values("a", 1)...)
+	w.reaches(0, 2)
+	w.ready(s)
 }
 
 // Everything it depends on may be down when it starts.

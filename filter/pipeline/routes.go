@@ -1,62 +1,113 @@
 package pipeline
 
 import (
+	"errors"
+	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/google/uuid"
 
 	"eventstream/event"
 	"eventstream/filter"
+	"eventstream/internal/cow"
 	"eventstream/lane"
 )
 
 // routes knows every filter and where the active subscribers sit. Only active
 // subscribers' filters are in the index: those with at least one seat. Workers
-// match side by side under the read lock; changes take the write lock.
+// match side by side on the view that was published last, without locks; changes
+// are made one after the other.
 type routes struct {
-	mu      sync.RWMutex
-	index   *filter.Index
-	filters map[filter.ID]*known
-	owned   map[string][]filter.ID // by subscriber: the filters that are not deleted
-	live    int                    // filters that are not deleted
-	tombs   []tomb                 // of deleted filters, by time
+	published atomic.Pointer[view]
 
-	slots    map[string]filter.Slot
-	active   []subscriber // by slot
-	free     []filter.Slot
-	gateways map[event.Gateway]map[event.Seat]filter.Slot
+	mu          sync.Mutex
+	index       *filter.Index
+	places      places
+	gen         cow.Gen // of places
+	filters     map[key]known
+	tombs       []tomb // of deleted filters, by time
+	live        int    // filters that are not deleted
+	subscribers map[string]*subscriber
+	active      int // subscribers with a seat
+	next        filter.Slot
+	free        []filter.Slot
+	unknown     error // a filter that this version doesn't understand is among the changes
+	unknowns    int   // how often there was one
+	gateways    map[event.Gateway]map[event.Seat]*subscriber
+}
+
+// view is what workers match with: the routes as they were at one moment.
+type view struct {
+	index  *filter.Snapshot
+	places places
+}
+
+// key is a filter's ID in 16 bytes.
+type key [16]byte
+
+// keyOf returns the key of an ID, also of one that is no UUID.
+func keyOf(id filter.ID) key {
+	u, err := uuid.Parse(string(id))
+	if err != nil {
+		u = uuid.NewSHA1(uuid.Nil, []byte(id))
+	}
+	return key(u)
 }
 
 // known is a filter, or the tombstone of one. A tombstone keeps an older change
 // that arrives late from bringing the filter back.
 type known struct {
-	filter.Filter
-	deleted bool
+	revision   int64
+	condition  *filter.Condition // nil in a tombstone
+	subscriber *subscriber
 }
 
 type tomb struct {
-	id filter.ID
-	at time.Time
+	key key
+	at  time.Time
 }
 
+// subscriber is one that has filters, seats, or both.
 type subscriber struct {
 	id    string
-	seats []event.Address
+	wants wants
+	slot  filter.Slot
+	seats int
 }
 
 func newRoutes() *routes {
-	return &routes{
-		index:    filter.NewIndex(),
-		filters:  make(map[filter.ID]*known),
-		owned:    make(map[string][]filter.ID),
-		slots:    make(map[string]filter.Slot),
-		gateways: make(map[event.Gateway]map[event.Seat]filter.Slot),
+	r := &routes{
+		index:       filter.NewIndex(),
+		gen:         1,
+		filters:     make(map[key]known),
+		subscribers: make(map[string]*subscriber),
+		gateways:    make(map[event.Gateway]map[event.Seat]*subscriber),
 	}
+	r.publishLocked()
+	return r
 }
 
-// setFilter applies a change unless a later one is known already: the changes
+// view returns the routes as they were published last.
+func (r *routes) view() *view { return r.published.Load() }
+
+// publish makes the changes so far what workers match with.
+func (r *routes) publish() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.publishLocked()
+}
+
+func (r *routes) publishLocked() {
+	r.published.Store(&view{r.index.Snapshot(), r.places})
+	r.gen++
+}
+
+// setFilter takes in a change unless a later one is known already: the changes
 // of two API processes may come in either order, and come again when the store
-// is read.
+// is read. It counts once it is published.
 func (r *routes) setFilter(c filter.Change) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -64,61 +115,84 @@ func (r *routes) setFilter(c filter.Change) {
 }
 
 func (r *routes) setFilterLocked(c filter.Change) {
-	old := r.filters[c.ID]
-	if old != nil && old.Revision >= c.Revision {
+	k := keyOf(c.ID)
+	old, exists := r.filters[k]
+	if exists && old.revision >= c.Revision {
 		return
 	}
-	if old != nil && !old.deleted {
-		r.disownLocked(&old.Filter)
-	}
+	now := known{revision: c.Revision}
 	if c.Deleted {
-		r.filters[c.ID] = &known{Filter: filter.Filter{ID: c.ID, Revision: c.Revision}, deleted: true}
-		r.tombs = append(r.tombs, tomb{c.ID, time.Now()})
-		return
+		r.tombs = append(r.tombs, tomb{k, time.Now()})
+	} else {
+		now.subscriber = r.subscriberLocked(c.SubscriberID)
+		now.condition = r.index.Intern(&c.Spec)
+		r.wantLocked(now.subscriber, now.condition)
 	}
-	now := &known{Filter: c.Filter}
-	r.filters[c.ID] = now
+	r.filters[k] = now
+	r.dropLocked(old) // after the new one came: a condition that stays is not built anew
+}
+
+// wantLocked notes one more filter of a subscriber.
+func (r *routes) wantLocked(s *subscriber, c *filter.Condition) {
 	r.live++
-	r.owned[c.SubscriberID] = append(r.owned[c.SubscriberID], c.ID)
-	if slot, ok := r.slots[c.SubscriberID]; ok {
-		r.index.Add(&now.Filter, slot)
+	if s.wants.add(c) && s.seats > 0 {
+		r.index.Add(c, s.slot)
 	}
 }
 
-func (r *routes) disownLocked(f *filter.Filter) {
-	r.index.Remove(f.ID)
-	r.live--
-	rest := slices.DeleteFunc(r.owned[f.SubscriberID], func(id filter.ID) bool { return id == f.ID })
-	if len(rest) == 0 {
-		delete(r.owned, f.SubscriberID)
+// dropLocked undoes wantLocked, and gives up the filter's condition.
+func (r *routes) dropLocked(f known) {
+	if f.condition == nil {
 		return
 	}
-	r.owned[f.SubscriberID] = rest
+	r.live--
+	s := f.subscriber
+	if s.wants.remove(f.condition) && s.seats > 0 {
+		r.index.Remove(f.condition, s.slot)
+	}
+	r.index.Release(f.condition)
+	r.forgetIdleLocked(s)
 }
 
-// filterIDs returns the IDs of all filters that are not deleted.
-func (r *routes) filterIDs() map[filter.ID]bool {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	ids := make(map[filter.ID]bool, len(r.filters))
-	for id, f := range r.filters {
-		if !f.deleted {
-			ids[id] = true
+func (r *routes) subscriberLocked(id string) *subscriber {
+	s := r.subscribers[id]
+	if s == nil {
+		s = &subscriber{id: id}
+		r.subscribers[id] = s
+	}
+	return s
+}
+
+func (r *routes) forgetIdleLocked(s *subscriber) {
+	if s.seats == 0 && s.wants.none() {
+		delete(r.subscribers, s.id)
+	}
+}
+
+// filterIDs returns all filters that are not deleted.
+func (r *routes) filterIDs() map[key]bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	ids := make(map[key]bool, len(r.filters))
+	for k, f := range r.filters {
+		if f.condition != nil {
+			ids[k] = true
 		}
 	}
 	return ids
 }
 
-// dropFilters drops the filters with these IDs.
-func (r *routes) dropFilters(ids map[filter.ID]bool) {
+// dropFilters drops these filters.
+func (r *routes) dropFilters(ids map[key]bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for id := range ids {
-		if f := r.filters[id]; f != nil && !f.deleted {
-			r.disownLocked(&f.Filter)
-			delete(r.filters, id)
+	for k := range ids {
+		if f := r.filters[k]; f.condition != nil {
+			r.dropLocked(f)
+			delete(r.filters, k)
 		}
 	}
+	r.publishLocked()
 }
 
 // prune drops tombstones from before the given time.
@@ -127,14 +201,15 @@ func (r *routes) prune(before time.Time) {
 	defer r.mu.Unlock()
 	n := 0
 	for ; n < len(r.tombs) && r.tombs[n].at.Before(before); n++ {
-		if f := r.filters[r.tombs[n].id]; f != nil && f.deleted {
-			delete(r.filters, f.ID)
+		if f, ok := r.filters[r.tombs[n].key]; ok && f.condition == nil {
+			delete(r.filters, r.tombs[n].key)
 		}
 	}
 	r.tombs = slices.Delete(r.tombs, 0, n)
 }
 
-// apply applies changes of the control stream, in order.
+// apply takes in changes of the control stream, in order, and publishes them at
+// once.
 func (r *routes) apply(changes []lane.Change) {
 	if len(changes) == 0 {
 		return
@@ -149,10 +224,46 @@ func (r *routes) apply(changes []lane.Change) {
 		if c.Filter != nil {
 			r.setFilterLocked(*c.Filter)
 		}
+		if c.Unknown != nil {
+			r.unknown = c.Unknown
+			r.unknowns++
+		}
+	}
+	r.publishLocked()
+}
+
+// understood returns why events can't be matched, or nil: a filter that this
+// version doesn't understand could match them. It is asked after the changes
+// were applied.
+func (r *routes) understood() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.unknown == nil {
+		return nil
+	}
+	return fmt.Errorf("events wait until this process is upgraded, or the filter is changed: %w", r.unknown)
+}
+
+// reading notes that all changes are about to be read from the store. The result
+// of that is for the function returned.
+func (r *routes) reading() (read func(error)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	before := r.unknowns
+	return func(err error) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		switch {
+		case errors.Is(err, filter.ErrUnknown):
+			r.unknown = err
+		case err == nil && before == r.unknowns: // whatever it was is changed or deleted
+			r.unknown = nil
+		}
 	}
 }
 
-// join makes seats known; those known already are left as they are.
+// join makes seats known; those known already are left as they are. It counts
+// once it is published.
 func (r *routes) join(g event.Gateway, seated []lane.Seated) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -165,59 +276,55 @@ func (r *routes) joinLocked(g event.Gateway, seated []lane.Seated) {
 	}
 	seats := r.gateways[g]
 	if seats == nil {
-		seats = make(map[event.Seat]filter.Slot)
+		seats = make(map[event.Seat]*subscriber)
 		r.gateways[g] = seats
 	}
-	for _, s := range seated {
-		if _, ok := seats[s.Seat]; ok {
+	for _, joined := range seated {
+		if seats[joined.Seat] != nil {
 			continue
 		}
-		slot := r.activateLocked(s.Subscriber)
-		seats[s.Seat] = slot
-		sub := &r.active[slot]
-		sub.seats = append(sub.seats, event.Address{Gateway: g, Seat: s.Seat})
+		s := r.subscriberLocked(joined.Subscriber)
+		seats[joined.Seat] = s
+		if s.seats++; s.seats == 1 {
+			r.activateLocked(s)
+		}
+		r.places.add(r.gen, s.slot, event.Address{Gateway: g, Seat: joined.Seat})
 	}
 }
 
-func (r *routes) activateLocked(id string) filter.Slot {
-	if slot, ok := r.slots[id]; ok {
-		return slot
-	}
-	var slot filter.Slot
+// activateLocked gives s a slot, and its filters a place in the index.
+func (r *routes) activateLocked(s *subscriber) {
+	r.active++
 	if n := len(r.free); n > 0 {
-		slot, r.free = r.free[n-1], r.free[:n-1]
+		s.slot, r.free = r.free[n-1], r.free[:n-1]
 	} else {
-		slot = filter.Slot(len(r.active))
-		r.active = append(r.active, subscriber{})
+		s.slot = r.next
+		r.next++
 	}
-	r.active[slot] = subscriber{id: id}
-	r.slots[id] = slot
-	for _, fid := range r.owned[id] {
-		r.index.Add(&r.filters[fid].Filter, slot)
+	for c := range s.wants.all() {
+		r.index.Add(c, s.slot)
 	}
-	return slot
 }
 
 func (r *routes) forgetLocked(a event.Address) {
-	slot, ok := r.gateways[a.Gateway][a.Seat]
-	if !ok {
+	s := r.gateways[a.Gateway][a.Seat]
+	if s == nil {
 		return
 	}
 	delete(r.gateways[a.Gateway], a.Seat)
 	if len(r.gateways[a.Gateway]) == 0 {
 		delete(r.gateways, a.Gateway)
 	}
-	sub := &r.active[slot]
-	sub.seats = slices.DeleteFunc(sub.seats, func(b event.Address) bool { return a == b })
-	if len(sub.seats) > 0 {
+	r.places.remove(r.gen, s.slot, a)
+	if s.seats--; s.seats > 0 {
 		return
 	}
-	for _, fid := range r.owned[sub.id] {
-		r.index.Remove(fid)
+	r.active--
+	for c := range s.wants.all() {
+		r.index.Remove(c, s.slot)
 	}
-	delete(r.slots, sub.id)
-	r.active[slot] = subscriber{}
-	r.free = append(r.free, slot)
+	r.free = append(r.free, s.slot)
+	r.forgetIdleLocked(s)
 }
 
 // dropGateway forgets all seats of g.
@@ -227,12 +334,13 @@ func (r *routes) dropGateway(g event.Gateway) {
 	for seat := range r.gateways[g] {
 		r.forgetLocked(event.Address{Gateway: g, Seat: seat})
 	}
+	r.publishLocked()
 }
 
 // knownGateways lists the gateways with seats.
 func (r *routes) knownGateways() []event.Gateway {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	all := make([]event.Gateway, 0, len(r.gateways))
 	for g := range r.gateways {
 		all = append(all, g)
@@ -240,57 +348,16 @@ func (r *routes) knownGateways() []event.Gateway {
 	return all
 }
 
-// counts returns the number of active subscribers, of filters that are not
-// deleted, and of those in the index.
-func (r *routes) counts() (active, filters, indexed int) {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	return len(r.slots), r.live, r.index.Len()
+// counts is what routes hold.
+type counts struct {
+	active     int // subscribers with a seat
+	filters    int // not deleted
+	indexed    int // of active subscribers, the same filter of one subscriber once
+	conditions int // different ones
 }
 
-// resolver finds the recipients of events and owns the memory of the result.
-// One resolver serves one goroutine, which holds the read lock meanwhile.
-type resolver struct {
-	routes  *routes
-	matcher *filter.Matcher
-	groups  []lane.Group
-}
-
-func (r *routes) newResolver() *resolver {
-	return &resolver{routes: r, matcher: filter.NewMatcher(r.index)}
-}
-
-// recipients returns where ev goes, grouped by gateway with ascending seats, and
-// how many seats these are. It is valid until the next call.
-func (v *resolver) recipients(ev *event.Event) (groups []lane.Group, seats int) {
-	v.groups = v.groups[:0]
-	for _, slot := range v.matcher.Match(ev) {
-		for _, a := range v.routes.active[slot].seats {
-			g := v.group(a.Gateway)
-			g.Seats = append(g.Seats, a.Seat)
-			seats++
-		}
-	}
-	for _, g := range v.groups {
-		slices.Sort(g.Seats)
-	}
-	return v.groups, seats
-}
-
-// group returns gateway g's group, empty if it is new. There are few gateways:
-// a scan beats a map.
-func (v *resolver) group(g event.Gateway) *lane.Group {
-	for i := range v.groups {
-		if v.groups[i].Gateway == g {
-			return &v.groups[i]
-		}
-	}
-	n := len(v.groups)
-	if n < cap(v.groups) {
-		v.groups = v.groups[:n+1] // with the memory of an earlier event's seats
-	} else {
-		v.groups = append(v.groups, lane.Group{})
-	}
-	v.groups[n].Gateway, v.groups[n].Seats = g, v.groups[n].Seats[:0]
-	return &v.groups[n]
+func (r *routes) counts() counts {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return counts{active: r.active, filters: r.live, indexed: r.index.Len(), conditions: r.index.Conditions()}
 }

@@ -3,6 +3,7 @@ package pipeline
 import (
 	"encoding/json"
 	"fmt"
+	"math/bits"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -25,7 +26,11 @@ func (n *naive) set(c filter.Change) {
 	}
 }
 
-func (n *naive) recipients(ev *event.Event) []event.Address {
+func (n *naive) recipients(raw []byte) []event.Address {
+	ev, err := filter.DecodeEvent(raw)
+	if err != nil {
+		panic(err)
+	}
 	wants := make(map[string]bool)
 	for _, c := range n.filters {
 		if !c.Deleted && c.Match(ev) {
@@ -50,7 +55,7 @@ func TestRoutesAgainstModel(t *testing.T) {
 
 func testRoutes(t *testing.T, rng *rand.Rand) {
 	r, model := newRoutes(), &naive{make(map[filter.ID]filter.Change), make(map[event.Address]string)}
-	v := r.newResolver()
+	var v resolver
 	revisions := make(map[filter.ID]int64)
 	var history []filter.Change // also comes again, in any order
 	lastSeat := make(map[event.Gateway]event.Seat)
@@ -92,7 +97,8 @@ func testRoutes(t *testing.T, rng *rand.Rand) {
 				}
 			}
 		}
-		compare(t, v, model, randomEvent(rng))
+		r.publish()
+		compare(t, &v, r.view(), model, randomEvent(rng))
 	}
 	checkEmpty(t, r, model)
 }
@@ -127,7 +133,7 @@ func randomSeats(rng *rand.Rand, last map[event.Gateway]event.Seat, g event.Gate
 	return out
 }
 
-func randomEvent(rng *rand.Rand) *event.Event {
+func randomEvent(rng *rand.Rand) []byte {
 	raw := map[string]any{"event_type": []string{"a", "b", "c", "d"}[rng.IntN(4)]}
 	if rng.IntN(2) == 0 {
 		raw["user_tier"] = []string{"gold", "tin"}[rng.IntN(2)]
@@ -136,30 +142,40 @@ func randomEvent(rng *rand.Rand) *event.Event {
 		raw["amount"] = rng.IntN(6)
 	}
 	text, _ := json.Marshal(raw)
-	var d event.Decoder
-	ev, err := d.Decode(text)
-	if err != nil {
-		panic(err)
-	}
-	return ev
+	return text
 }
 
-func compare(t *testing.T, v *resolver, model *naive, ev *event.Event) {
+func compare(t *testing.T, v *resolver, w *view, model *naive, raw []byte) {
 	t.Helper()
-	groups, n := v.recipients(ev)
+	var d event.Decoder
+	ev, err := d.Decode(raw, w.index.Paths())
+	if err != nil {
+		t.Fatal(err)
+	}
+	groups, n := v.recipients(w, ev)
 	var got []event.Address
 	for _, g := range groups {
-		if !slices.IsSorted(g.Seats) || len(g.Seats) == 0 {
-			t.Fatalf("gateway %v: seats %v are not ascending, or none", g.Gateway, g.Seats)
+		seats := seatsOf(g)
+		if !slices.IsSorted(seats) || len(slices.Compact(seats)) != len(seats) || len(seats) == 0 {
+			t.Fatalf("gateway %v: seats %v are not ascending, or none", g.Gateway, seats)
 		}
-		for _, s := range g.Seats {
+		for _, s := range seats {
 			got = append(got, event.Address{Gateway: g.Gateway, Seat: s})
 		}
 	}
 	slices.SortFunc(got, compareAddress)
-	if want := model.recipients(ev); !slices.Equal(got, want) || n != len(want) {
-		t.Fatalf("recipients of %s: got %d, %v, want %v", ev.Type, n, got, want)
+	if want := model.recipients(raw); !slices.Equal(got, want) || n != len(want) {
+		t.Fatalf("recipients of %s: got %d, %v, want %v", raw, n, got, want)
 	}
+}
+
+func seatsOf(g lane.Group) (seats []event.Seat) {
+	for _, r := range g.Runs {
+		for mask := r.Mask; mask != 0; mask &= mask - 1 {
+			seats = append(seats, r.First+event.Seat(bits.TrailingZeros64(mask)))
+		}
+	}
+	return seats
 }
 
 // checkEmpty takes everything away again and looks for what is left.
@@ -168,23 +184,23 @@ func checkEmpty(t *testing.T, r *routes, model *naive) {
 	for a := range model.seats {
 		r.apply([]lane.Change{{Gateway: a.Gateway, Forgot: []event.Seat{a.Seat}}})
 	}
-	if active, _, indexed := r.counts(); active != 0 || indexed != 0 {
-		t.Errorf("without seats: %d active, %d filters indexed, want none", active, indexed)
+	if got := r.counts(); got.active != 0 || got.indexed != 0 {
+		t.Errorf("without seats: %+v, want none active or indexed", got)
 	}
 	for id := range model.filters {
 		r.setFilter(filter.Change{Filter: filter.Filter{ID: id, Revision: 1 << 40}, Deleted: true})
 	}
 	r.prune(time.Now().Add(time.Second))
 	for what, n := range map[string]int{
-		"filters": len(r.filters), "owned": len(r.owned), "slots": len(r.slots), "gateways": len(r.gateways),
-		"taken slots": len(r.active) - len(r.free),
+		"filters": len(r.filters), "subscribers": len(r.subscribers), "gateways": len(r.gateways),
+		"taken slots": int(r.next) - len(r.free),
 	} {
 		if n != 0 {
 			t.Errorf("%s: %d left, want none", what, n)
 		}
 	}
-	if _, filters, _ := r.counts(); filters != 0 {
-		t.Errorf("%d filters counted, want none", filters)
+	if got := r.counts(); got != (counts{}) {
+		t.Errorf("counts = %+v, want none", got)
 	}
 }
 
@@ -194,11 +210,11 @@ func TestDropFilters(t *testing.T) {
 		r.setFilter(filter.Change{Filter: filter.Filter{ID: filter.ID(fmt.Sprint(i)), Revision: 1, Spec: filter.Spec{SubscriberID: "s"}}})
 	}
 	r.join(1, []lane.Seated{{Seat: 1, Subscriber: "s"}})
-	r.dropFilters(map[filter.ID]bool{"0": true, "2": true, "unknown": true})
-	if _, filters, indexed := r.counts(); filters != 1 || indexed != 1 {
-		t.Errorf("%d filters, %d indexed, want 1 and 1", filters, indexed)
+	r.dropFilters(map[key]bool{keyOf("0"): true, keyOf("2"): true, keyOf("unknown"): true})
+	if got := r.counts(); got != (counts{active: 1, filters: 1, indexed: 1, conditions: 1}) {
+		t.Errorf("counts = %+v, want 1 of each", got)
 	}
-	if got := r.filterIDs(); len(got) != 1 || !got["1"] {
+	if got := r.filterIDs(); len(got) != 1 || !got[keyOf("1")] {
 		t.Errorf("filterIDs = %v, want 1", got)
 	}
 }

@@ -25,7 +25,7 @@ type worker struct {
 	claimed  bool  // next is known
 	end      int64 // of the partition, when it was claimed
 	decoder  event.Decoder
-	resolver *resolver
+	resolver resolver
 	packer   lane.Packer
 }
 
@@ -37,7 +37,7 @@ var errRefused = errors.New("lane refuses us: it was written with later changes 
 // work is called for each assigned partition, and again when it has failed.
 func (s *Service) work(ctx context.Context, p *topic.Partition) error {
 	w := &worker{
-		Service: s, assignment: s.assigned(ctx, p), log: s.log.With("lane", p.ID), resolver: s.routes.newResolver(),
+		Service: s, assignment: s.assigned(ctx, p), log: s.log.With("lane", p.ID),
 	}
 	err := w.run(ctx)
 	if ctx.Err() != nil {
@@ -61,6 +61,7 @@ func (w *worker) run(ctx context.Context) error {
 		if err := w.step(ctx, records); err != nil {
 			return err
 		}
+		w.metrics.tell(&w.resolver.matcher)
 		w.metrics.lag(w.part.ID, max(w.end, w.part.HighWatermark())-w.next)
 		if len(records) > 0 {
 			// Records that come while we wait share the next entry. The first
@@ -163,13 +164,17 @@ func (w *worker) step(ctx context.Context, records []*kgo.Record) error {
 	if err != nil {
 		return err
 	}
+	if err := w.routes.understood(); err != nil {
+		return err
+	}
+	view := w.routes.view()
 	w.packer.Reset()
 	next := w.next
 	for _, r := range records {
 		if r.Offset < next {
 			continue
 		}
-		if err := w.add(ctx, r); err != nil {
+		if err := w.add(ctx, view, r); err != nil {
 			if next > w.next { // what came before it need not wait
 				_, aerr := w.append(ctx, next, at)
 				err = errors.Join(err, aerr)
@@ -191,7 +196,7 @@ func (w *worker) step(ctx context.Context, records []*kgo.Record) error {
 
 // add matches one record. What is no event goes to the dead-letter topic, and
 // is done only when that has it.
-func (w *worker) add(ctx context.Context, r *kgo.Record) error {
+func (w *worker) add(ctx context.Context, v *view, r *kgo.Record) error {
 	w.metrics.read.Inc()
 	data, err := topic.Value(r)
 	if errors.Is(err, topic.ErrTombstone) {
@@ -200,7 +205,7 @@ func (w *worker) add(ctx context.Context, r *kgo.Record) error {
 	}
 	var ev *event.Event
 	if err == nil {
-		ev, err = w.decoder.Decode(data)
+		ev, err = w.decoder.Decode(data, v.index.Paths())
 	}
 	if err != nil {
 		if err := w.dead.DeadLetter(ctx, r, "decode", err); err != nil {
@@ -209,9 +214,7 @@ func (w *worker) add(ctx context.Context, r *kgo.Record) error {
 		w.metrics.deadLetters.Inc()
 		return nil
 	}
-	w.routes.mu.RLock()
-	groups, seats := w.resolver.recipients(ev)
-	w.routes.mu.RUnlock()
+	groups, seats := w.resolver.recipients(v, ev)
 	if seats > 0 {
 		w.metrics.matched.Inc()
 		w.metrics.routed.Add(float64(seats))

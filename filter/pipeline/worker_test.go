@@ -75,7 +75,7 @@ func TestZombieMovesThePosition(t *testing.T) {
 			t.Fatalf("round %d: at %d, want %d", i, pos.Next, 3+4*i)
 		}
 		var p lane.Packer
-		p.Add(pos.Next, 1, []byte(`{"event_type":"z"}`), []lane.Group{{Gateway: 1, Seats: []event.Seat{1}}})
+		p.Add(pos.Next, 1, []byte(`{"event_type":"z"}`), []lane.Group{{Gateway: 1, Runs: lane.RunsOf(1)}})
 		end, _ := w.store.ControlEnd(t.Context())
 		// The zombie has matched the next event already; the others it hasn't.
 		var first int64
@@ -137,7 +137,7 @@ func TestRolledBack(t *testing.T) {
 	}
 	var p lane.Packer
 	for _, e := range old[:50] {
-		p.Add(e.offset, 1, []byte(e.data), []lane.Group{{Gateway: 1, Seats: []event.Seat{1}}})
+		p.Add(e.offset, 1, []byte(e.data), []lane.Group{{Gateway: 1, Runs: lane.RunsOf(1)}})
 	}
 	if _, err := memory.Append(t.Context(), lane.Append{Topic: w.topic.ID, Next: 50, Entry: p.Bytes(), Last: 49}); err != nil {
 		t.Fatal(err)

@@ -1,0 +1,214 @@
+package filter_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"eventstream/event"
+	"eventstream/filter"
+	"eventstream/perf/workload"
+)
+
+// build files each spec for a slot of its own.
+func build(specs []filter.Spec) *filter.Index {
+	x := filter.NewIndex()
+	for i := range specs {
+		x.Add(x.Intern(&specs[i]), filter.Slot(i))
+	}
+	return x
+}
+
+// The whole way, from an event's JSON to encoded recipients, is in
+// filter/pipeline; this is the index alone.
+func BenchmarkMatch(b *testing.B) {
+	for _, n := range []int{1_000, 10_000, 100_000, 1_000_000} {
+		for _, matches := range []int{0, 10, 1000, n / 10} {
+			w := workload.For(n, matches)
+			var snap *filter.Snapshot
+			b.Run(fmt.Sprintf("filters=%d/matches=%d", n, matches), func(b *testing.B) {
+				if snap == nil {
+					snap = build(w.Specs(n)).Snapshot()
+				}
+				benchMatch(b, snap, w.Event(matches, n))
+			})
+		}
+	}
+}
+
+func BenchmarkMatchUsers(b *testing.B) {
+	for _, n := range []int{10_000, 1_000_000} {
+		var snap *filter.Snapshot
+		b.Run(fmt.Sprintf("filters=%d", n), func(b *testing.B) {
+			if snap == nil {
+				snap = build(workload.Users(n)).Snapshot()
+			}
+			benchMatch(b, snap, []byte(`{"event_type":"type_3","user_id":"user_321"}`))
+		})
+	}
+}
+
+func benchMatch(b *testing.B, snap *filter.Snapshot, raw []byte) {
+	var d event.Decoder
+	var m filter.Matcher
+	ev, err := d.Decode(raw, snap.Paths())
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		m.Match(snap, ev)
+		for range m.All() {
+		}
+	}
+	b.ReportMetric(float64(m.Matches)/float64(b.N), "matches/op")
+	b.ReportMetric(float64(m.Candidates)/float64(b.N), "candidates/op")
+}
+
+// BenchmarkBuild tells also what filters take: "source" is the conditions
+// themselves, which a filter service keeps for all filters; "index" is what the
+// index adds for those of active subscribers.
+func BenchmarkBuild(b *testing.B) {
+	const n = 1_000_000
+	same := workload.Narrow.Specs(10_000)
+	for name, specs := range map[string][]filter.Spec{
+		"different": workload.Narrow.Specs(n), "users": workload.Users(n), "of-10000": repeated(same, n),
+	} {
+		b.Run(fmt.Sprintf("filters=%d/%s", n, name), func(b *testing.B) {
+			for b.Loop() {
+				b.StopTimer()
+				x := filter.NewIndex()
+				conditions := make([]*filter.Condition, n)
+				before := heap()
+				b.StartTimer()
+				for i := range specs {
+					conditions[i] = x.Intern(&specs[i])
+				}
+				b.StopTimer()
+				interned := heap()
+				b.StartTimer()
+				for i, c := range conditions {
+					x.Add(c, filter.Slot(i))
+				}
+				b.StopTimer()
+				x.Snapshot()
+				b.ReportMetric(float64(interned-before)/float64(n), "source-B/filter")
+				b.ReportMetric(float64(heap()-interned)/float64(n), "index-B/filter")
+				runtime.KeepAlive(x)
+				b.StartTimer()
+			}
+		})
+	}
+}
+
+func repeated(specs []filter.Spec, n int) []filter.Spec {
+	out := make([]filter.Spec, n)
+	for i := range out {
+		out[i] = specs[i%len(specs)]
+	}
+	return out
+}
+
+// heap returns the bytes of what is in use.
+func heap() int64 {
+	runtime.GC()
+	var s runtime.MemStats
+	runtime.ReadMemStats(&s)
+	return int64(s.HeapAlloc)
+}
+
+// BenchmarkUpdate adds or removes one filter among a million and publishes that
+// at once, as for a filter that is changed by itself.
+func BenchmarkUpdate(b *testing.B) {
+	const n = 1_000_000
+	for name, specs := range map[string][]filter.Spec{"different": workload.Narrow.Specs(n), "users": workload.Users(n)} {
+		x := filter.NewIndex()
+		conditions := make([]*filter.Condition, n)
+		for i := range specs {
+			conditions[i] = x.Intern(&specs[i])
+			x.Add(conditions[i], filter.Slot(i))
+		}
+		rng := rand.New(rand.NewPCG(5, 6))
+		b.Run(fmt.Sprintf("filters=%d/%s/remove+add", n, name), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				i := rng.IntN(n)
+				x.Remove(conditions[i], filter.Slot(i))
+				x.Snapshot()
+				x.Add(conditions[i], filter.Slot(i))
+				x.Snapshot()
+			}
+		})
+	}
+}
+
+// BenchmarkMatchDuringUpdates matches while another goroutine replaces filters
+// at a rate.
+func BenchmarkMatchDuringUpdates(b *testing.B) {
+	const n = 1_000_000
+	specs := workload.Narrow.Specs(n)
+	x := filter.NewIndex()
+	conditions := make([]*filter.Condition, n)
+	for i := range specs {
+		conditions[i] = x.Intern(&specs[i])
+		x.Add(conditions[i], filter.Slot(i))
+	}
+	var published atomic.Pointer[filter.Snapshot]
+	published.Store(x.Snapshot())
+	for _, rate := range []int{0, 5_000, 50_000} {
+		b.Run(fmt.Sprintf("filters=%d/updates=%d", n, rate), func(b *testing.B) {
+			u := updater{x: x, conditions: conditions, published: &published}
+			stop := u.start(rate)
+			defer stop()
+			var d event.Decoder
+			var m filter.Matcher
+			ev, err := d.Decode(workload.Narrow.Event(1000, n), x.Snapshot().Paths())
+			if err != nil {
+				b.Fatal(err)
+			}
+			for b.Loop() {
+				m.Match(published.Load(), ev)
+				for range m.All() {
+				}
+			}
+		})
+	}
+}
+
+// updater replaces filters and publishes each change by itself.
+type updater struct {
+	x          *filter.Index
+	conditions []*filter.Condition
+	published  *atomic.Pointer[filter.Snapshot]
+}
+
+// start makes rate changes a second until stop.
+func (u *updater) start(rate int) (stop func()) {
+	if rate == 0 {
+		return func() {}
+	}
+	done, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		rng := rand.New(rand.NewPCG(7, 8))
+		tick := time.NewTicker(time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-done:
+				return
+			case <-tick.C:
+			}
+			for range rate / 1000 {
+				i := rng.IntN(len(u.conditions))
+				u.x.Remove(u.conditions[i], filter.Slot(i))
+				u.x.Add(u.conditions[i], filter.Slot(i))
+				u.published.Store(u.x.Snapshot())
+			}
+		}
+	}()
+	return func() { close(done); <-stopped }
+}

@@ -1,0 +1,260 @@
+package filter
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"slices"
+	"unsafe"
+)
+
+// Condition is what a Spec asks for, apart from who asks, in compact form.
+// Specs that ask for the same have one Condition, however many they are. It
+// belongs to the Index that made it.
+type Condition struct {
+	text  string // see below
+	word  word   // who is to get what matches
+	users int32  // Specs that hold it
+}
+
+// The text of a Condition begins with how its alternatives are filed; what makes
+// two of them equal comes after that:
+//
+//	length of the plans uvarint | plan of each alternative
+//	for each alternative: length uvarint | predicates, in the order of their bytes
+//
+// A plan tells in which order an alternative is looked at: first what it is
+// filed under, the most selective one first; then the interval by which it is
+// kept in order; then the rest. It is made once, so that an alternative is found
+// again where it was put.
+//
+//	number of predicates | how many it is filed under | for each predicate, its place among them
+//
+// Each is one byte.
+
+// maxSpread bounds how many places an alternative may be filed at, unless it is
+// filed under one long list only.
+const maxSpread = 64
+
+// canonical returns the part of the text after the plans.
+func (c *Condition) canonical() string {
+	size, n := binary.Uvarint(unsafe.Slice(unsafe.StringData(c.text), min(len(c.text), binary.MaxVarintLen64)))
+	return c.text[n+int(size):]
+}
+
+// Intern returns the Condition of s, which must be valid. The caller releases it
+// when it has no more use for it.
+func (x *Index) Intern(s *Spec) *Condition {
+	text := x.text[:0]
+	all := x.alternatives(s)
+	for _, a := range all {
+		text = binary.AppendUvarint(text, uint64(len(a.code)))
+		text = append(text, a.code...)
+	}
+	x.text = text
+	if c, ok := x.conditions[string(text)]; ok {
+		c.users++
+		return c
+	}
+	size := 0
+	for _, a := range all {
+		size += len(a.plan)
+	}
+	whole := make([]byte, 0, binary.MaxVarintLen32+size+len(text))
+	whole = binary.AppendUvarint(whole, uint64(size))
+	for _, a := range all {
+		whole = append(whole, a.plan...)
+	}
+	c := &Condition{text: string(append(whole, text...)), word: nobody, users: 1}
+	x.conditions[c.canonical()] = c
+	for code := range c.codes() {
+		x.countUsers(code, 1)
+	}
+	return c
+}
+
+// Release gives back a Condition. It must not be in the Index any more when its
+// last holder releases it.
+func (x *Index) Release(c *Condition) {
+	if c.users--; c.users > 0 {
+		return
+	}
+	if c.word != nobody {
+		panic("filter: released a Condition that is in the Index")
+	}
+	delete(x.conditions, c.canonical())
+	for code := range c.codes() {
+		x.countUsers(code, -1)
+	}
+}
+
+// codes yields the predicates of each alternative, in the order of their bytes.
+func (c *Condition) codes() func(yield func([]byte) bool) {
+	return func(yield func([]byte) bool) {
+		rest := unsafe.Slice(unsafe.StringData(c.text), len(c.text)) // only read
+		size, n := binary.Uvarint(rest)
+		for rest = rest[n+int(size):]; len(rest) > 0; {
+			size, n = binary.Uvarint(rest)
+			if !yield(rest[n : n+int(size)]) {
+				return
+			}
+			rest = rest[n+int(size):]
+		}
+	}
+}
+
+// conjunction is an alternative on its way into a Condition.
+type conjunction struct {
+	code []byte // predicates in the order of their bytes
+	plan []byte
+}
+
+// alternatives returns those of s, in an order that doesn't depend on how s says
+// it. They are valid until the next call.
+func (x *Index) alternatives(s *Spec) []conjunction {
+	x.buf = x.buf[:0]
+	var one [1]conjunction
+	all := one[:0]
+	for _, a := range atLeastOne(s.Any) {
+		for _, e := range atLeastOne(s.ExprAny) {
+			all = append(all, x.compact(x.lowerer.lower(s, a, e)))
+		}
+	}
+	if len(all) == 1 {
+		return all
+	}
+	slices.SortFunc(all, func(a, b conjunction) int { return bytes.Compare(a.code, b.code) })
+	return slices.CompactFunc(all, func(a, b conjunction) bool { return bytes.Equal(a.code, b.code) })
+}
+
+// compact numbers the attributes of a conjunction, and plans how it is filed.
+func (x *Index) compact(preds []lowered) (c conjunction) {
+	for i := range preds {
+		p := &preds[i]
+		p.attr = x.attr(p.path)
+		p.encode(x)
+		x.attrs[p.attr].saw(x.seed, p)
+	}
+	slices.SortFunc(preds, func(a, b lowered) int { return bytes.Compare(a.code, b.code) })
+	preds = slices.CompactFunc(preds, func(a, b lowered) bool { return bytes.Equal(a.code, b.code) })
+	c.code = x.write(func(b []byte) []byte {
+		for i := range preds {
+			b = append(b, preds[i].code...)
+		}
+		return b
+	})
+	c.plan = x.write(func(b []byte) []byte { return x.appendPlan(b, preds) })
+	return c
+}
+
+// write returns what append appends to the scratch buffer.
+func (x *Index) write(appendTo func([]byte) []byte) []byte {
+	start := len(x.buf)
+	x.buf = appendTo(x.buf)
+	return x.buf[start:len(x.buf):len(x.buf)]
+}
+
+// encode gives p its compact form.
+func (p *lowered) encode(x *Index) {
+	payload := x.write(func(b []byte) []byte {
+		switch p.op {
+		case opIn, opNotIn:
+			p.values = sortLiterals(p.values)
+			return appendList(b, p.values)
+		case opInterval:
+			return p.span.append(b)
+		}
+		return append(b, p.text...)
+	})
+	p.code = x.write(func(b []byte) []byte { return appendPredicate(b, predicate{p.op, p.attr, payload}) })
+}
+
+// appendPlan chooses what a conjunction is filed under, and in which order the
+// rest is looked at.
+func (x *Index) appendPlan(b []byte, preds []lowered) []byte {
+	var room [MaxPredicates]ranked
+	order := room[:0]
+	for i := range preds {
+		order = append(order, ranked{byte(i), x.rank(&preds[i])})
+	}
+	slices.SortStableFunc(order, func(a, b ranked) int { return cmp.Compare(a.rank, b.rank) })
+	b = append(b, byte(len(preds)), 0)
+	filed := len(b) - 1
+	spread := 1
+	for i, o := range order {
+		p := &preds[o.at]
+		n := max(1, len(p.values))
+		if p.op.files() && (n == 1 || worth(n, o.rank) && (spread == 1 || spread*n <= maxSpread)) {
+			spread *= n
+			b[filed]++
+			b = append(b, o.at)
+			order[i].rank = -1
+		}
+	}
+	// An interval that is to give an entry its place must come next.
+	for _, interval := range []bool{true, false} {
+		for _, o := range order {
+			if o.rank >= 0 && (preds[o.at].op == opInterval) == interval {
+				b = append(b, o.at)
+			}
+		}
+	}
+	return b
+}
+
+// worth reports whether to file something at n places keeps enough events away
+// from it, of which a share of passing meets it anyway.
+func worth(n int, passing float64) bool { return n <= 8 || passing <= 0.25 }
+
+type ranked struct {
+	at   byte
+	rank float64
+}
+
+// rank estimates which share of the events passes a predicate, by how many
+// values its attribute has. What can't be filed under comes last.
+func (x *Index) rank(p *lowered) float64 {
+	distinct := x.attrs[p.attr].distinct()
+	switch p.op {
+	case opIn:
+		return min(1, float64(len(p.values))/distinct)
+	case opPrefix:
+		return min(1, 2/distinct)
+	case opExists:
+		return 1
+	case opInterval:
+		if p.span.lo > 0 && p.span.hi < ^uint64(0) {
+			return 2
+		}
+		return 3
+	}
+	return 4 + float64(p.op)
+}
+
+// programs yields the alternatives of c as they are filed, each as one entry. Its
+// code is in buf, or in what buf has grown to.
+func (c *Condition) programs(buf []byte) func(yield func(entry) bool) {
+	return func(yield func(entry) bool) {
+		text := unsafe.Slice(unsafe.StringData(c.text), len(c.text)) // only read
+		_, n := binary.Uvarint(text)
+		plan := text[n:]
+		var room [16][]byte
+		for code := range c.codes() {
+			count, filed := int(plan[0]), plan[1]
+			order := plan[2 : 2+count]
+			plan = plan[2+count:]
+			preds := room[:0]
+			for len(code) > 0 {
+				_, rest := next(code)
+				preds, code = append(preds, code[:len(code)-len(rest)]), rest
+			}
+			buf = buf[:0]
+			for _, i := range order {
+				buf = append(buf, preds[i]...)
+			}
+			if !yield(entry{word: c.word, filed: filed, code: buf}) {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,185 @@
+package filter
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"time"
+
+	"eventstream/event"
+)
+
+// lowered is one predicate of a conjunction on its way to the compact form.
+type lowered struct {
+	path   string
+	op     op
+	values []literal // of opIn, opNotIn
+	text   string    // of opPrefix, opSuffix, opContains
+	span   span      // of opInterval
+
+	attr event.Attr // path's number
+	code []byte     // the compact form
+}
+
+// lowerer makes lowered predicates of Specs, and reuses its memory.
+type lowerer struct {
+	preds  []lowered
+	values []literal
+}
+
+// lower returns the conjunction that s, which must be valid, comes to with one
+// of each of its alternatives. It is valid until the next call.
+func (l *lowerer) lower(s *Spec, a, e Where) []lowered {
+	l.preds, l.values = l.preds[:0], l.values[:0]
+	l.short(s)
+	l.where(s.Where)
+	l.where(a)
+	l.where(e)
+	if len(s.Where)+len(a)+len(e) > 0 { // the short fields alone have each path once
+		l.merge()
+	}
+	return l.preds
+}
+
+func (l *lowerer) add(p lowered) { l.preds = append(l.preds, p) }
+
+// short adds what the short fields stand for.
+func (l *lowerer) short(s *Spec) {
+	for _, f := range s.shortLists() {
+		if len(f.values) == 0 {
+			continue
+		}
+		start := len(l.values)
+		for _, v := range f.values {
+			l.values = append(l.values, literal{kind: event.String, text: v})
+		}
+		l.add(lowered{path: f.path, op: opIn, values: l.values[start:len(l.values):len(l.values)]})
+	}
+	if s.MinAmount == nil && s.MaxAmount == nil {
+		return
+	}
+	amount := span{kind: event.Number, hi: math.MaxUint64}
+	if s.MinAmount != nil {
+		amount.lo = event.NumberKey(*s.MinAmount)
+	}
+	if s.MaxAmount != nil {
+		amount.hi = event.NumberKey(*s.MaxAmount)
+	}
+	l.add(lowered{path: "amount", op: opInterval, span: amount})
+}
+
+func (l *lowerer) where(w Where) {
+	for path, t := range w {
+		l.test(path, &t)
+	}
+}
+
+func (l *lowerer) test(path string, t *Test) {
+	l.list(path, opIn, one(t.Eq))
+	l.list(path, opIn, t.In)
+	l.list(path, opNotIn, one(t.Ne))
+	l.list(path, opNotIn, t.NotIn)
+	l.text(path, opPrefix, t.Prefix)
+	l.text(path, opSuffix, t.Suffix)
+	l.text(path, opContains, t.Contains)
+	if within := t.span(); within.kind != event.Other {
+		l.add(lowered{path: path, op: opInterval, span: within})
+	}
+	switch {
+	case t.Exists == nil:
+	case *t.Exists:
+		l.add(lowered{path: path, op: opExists})
+	default:
+		l.add(lowered{path: path, op: opMissing})
+	}
+}
+
+func one(s *Scalar) []Scalar {
+	if s == nil {
+		return nil
+	}
+	return []Scalar{*s}
+}
+
+func (l *lowerer) list(path string, o op, list []Scalar) {
+	if len(list) == 0 {
+		return
+	}
+	start := len(l.values)
+	for _, s := range list {
+		v := literal{kind: s.kind, text: s.text}
+		switch s.kind {
+		case event.Number:
+			v.key = event.NumberKey(s.num)
+		case event.Bool:
+			v.key = uint64(s.num)
+		}
+		l.values = append(l.values, v)
+	}
+	l.add(lowered{path: path, op: o, values: l.values[start:len(l.values):len(l.values)]})
+}
+
+func (l *lowerer) text(path string, o op, text *string) {
+	if text != nil {
+		l.add(lowered{path: path, op: o, text: *text})
+	}
+}
+
+// merge makes one list of all that an attribute must not be equal to, and one
+// interval of all that it is compared with.
+func (l *lowerer) merge() {
+	slices.SortFunc(l.preds, func(a, b lowered) int { return cmp.Or(cmp.Compare(a.path, b.path), cmp.Compare(a.op, b.op)) })
+	merged := l.preds[:0]
+	for _, p := range l.preds {
+		if n := len(merged); n > 0 && merged[n-1].path == p.path && merged[n-1].op == p.op {
+			last := &merged[n-1]
+			switch p.op {
+			case opNotIn:
+				last.values = append(last.values, p.values...)
+				continue
+			case opInterval:
+				last.span.lo, last.span.hi = max(last.span.lo, p.span.lo), min(last.span.hi, p.span.hi)
+				continue
+			}
+		}
+		merged = append(merged, p)
+	}
+	l.preds = merged
+}
+
+// span returns t's bounds as an interval with both ends included, of kind Other
+// if there are none. Between two neighbouring values there is no other, so that
+// "greater than" is "from the next one on".
+func (t *Test) span() span {
+	s := span{hi: math.MaxUint64}
+	if len(t.Between) == 2 {
+		s.from(&t.Between[0], 0)
+		s.to(&t.Between[1], 0)
+	}
+	s.from(t.Gte, 0)
+	s.from(t.Gt, 1)
+	s.to(t.Lte, 0)
+	s.to(t.Lt, 1)
+	return s
+}
+
+func (s *span) from(bound *Scalar, past uint64) {
+	if bound != nil {
+		s.lo = max(s.lo, s.place(bound)+past)
+	}
+}
+
+func (s *span) to(bound *Scalar, short uint64) {
+	if bound != nil {
+		s.hi = min(s.hi, s.place(bound)-short)
+	}
+}
+
+func (s *span) place(bound *Scalar) uint64 {
+	s.kind = bound.kind
+	if bound.kind == event.Number {
+		return event.NumberKey(bound.num)
+	}
+	t, _ := time.Parse(time.RFC3339, bound.text) // Validate has parsed it
+	return event.TimeKey(t)
+}

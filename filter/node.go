@@ -1,0 +1,248 @@
+package filter
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"math"
+	"slices"
+
+	"eventstream/event"
+	"eventstream/internal/cow"
+)
+
+// node is a place in the index, for conjunctions that share the predicates on
+// the way there. Few of them are simply tried one after the other. When they
+// become too many, each goes on to where its next predicate leads, or, if it has
+// none left to be filed under, to a tree.
+type node struct {
+	gen    cow.Gen
+	few    []byte // entries
+	n      int    // of entries in few
+	spread bool   // there were too many once
+	dirs   []*dir
+	trees  []*tree
+}
+
+// fewMost is how many entries are tried one after the other. Tests make it small.
+var fewMost = 32
+
+// entry is a conjunction at a node.
+type entry struct {
+	word  word
+	filed byte   // how many of the predicates it is still to be filed under
+	code  []byte // its predicates that the way to the node doesn't tell
+}
+
+// An entry in a node's few, integers little endian:
+//
+//	word 4 bytes | filed 1 byte | length of code uvarint | code
+func appendEntry(b []byte, e entry) []byte {
+	b = binary.LittleEndian.AppendUint32(b, uint32(e.word))
+	b = append(b, e.filed)
+	b = binary.AppendUvarint(b, uint64(len(e.code)))
+	return append(b, e.code...)
+}
+
+func nextEntry(b []byte) (e entry, rest []byte) {
+	e.word, e.filed = word(binary.LittleEndian.Uint32(b)), b[4]
+	size, n := shortUvarint(b[5:])
+	b = b[5+n:]
+	e.code = b[:size]
+	return e, b[size:]
+}
+
+// dir leads on by the values of one attribute, of one kind.
+type dir struct {
+	gen  cow.Gen
+	attr event.Attr
+	op   op         // opIn, opPrefix, opExists
+	kind event.Kind // of the values of opIn
+	keys hashTrie
+	lens []prefixLen // ascending; of opPrefix
+}
+
+// prefixLen counts the prefixes of one length.
+type prefixLen struct{ bytes, n int }
+
+func (n *node) empty() bool { return n.n == 0 && len(n.dirs) == 0 && len(n.trees) == 0 }
+
+// ownNode makes *place a node of generation g: itself, a copy or a new one.
+func ownNode(place **node, g cow.Gen) *node {
+	n := *place
+	switch {
+	case n == nil:
+		n = &node{gen: g}
+	case n.gen == g:
+		return n
+	default:
+		n = &node{
+			gen: g, few: slices.Clone(n.few), n: n.n, spread: n.spread,
+			dirs: slices.Clone(n.dirs), trees: slices.Clone(n.trees),
+		}
+	}
+	*place = n
+	return n
+}
+
+// file puts e at the node.
+func (x *Index) file(place **node, e entry) {
+	n := ownNode(place, x.gen)
+	if !n.spread && n.n < fewMost {
+		n.few = appendEntry(n.few, e)
+		n.n++
+		return
+	}
+	n.spread = true
+	for few := n.few; len(few) > 0; {
+		var one entry
+		one, few = nextEntry(few)
+		x.fileOn(n, one)
+	}
+	n.few, n.n = nil, 0
+	x.fileOn(n, e)
+}
+
+// fileOn puts e where it belongs below n.
+func (x *Index) fileOn(n *node, e entry) {
+	if e.filed == 0 {
+		t, item := x.treeFor(n, e)
+		t.insert(x.gen, item)
+		return
+	}
+	p, rest := next(e.code)
+	for kind, text := range p.keys() {
+		d := x.dirFor(n, p.attr, p.op, kind)
+		at, isNew := d.keys.ref(x.gen, x.hash(text), text)
+		if isNew && d.op == opPrefix {
+			d.count(len(text), 1)
+		}
+		x.file(at, entry{e.word, e.filed - 1, rest})
+	}
+}
+
+// unfile takes e away from the node, which has it.
+func (x *Index) unfile(place **node, e entry) {
+	n := ownNode(place, x.gen)
+	if n.spread {
+		x.unfileOn(n, e)
+		return
+	}
+	for rest := n.few; len(rest) > 0; {
+		start := len(n.few) - len(rest)
+		var one entry
+		one, rest = nextEntry(rest)
+		if one.word == e.word && one.filed == e.filed && bytes.Equal(one.code, e.code) {
+			n.few = slices.Delete(n.few, start, len(n.few)-len(rest))
+			n.n--
+			return
+		}
+	}
+	panic("filter: an entry is not where it was filed")
+}
+
+func (x *Index) unfileOn(n *node, e entry) {
+	if e.filed == 0 {
+		t, item := x.treeFor(n, e)
+		if !t.remove(x.gen, item) {
+			panic("filter: an entry is not in the tree where it was filed")
+		}
+		if t.empty() {
+			n.trees = slices.DeleteFunc(n.trees, func(u *tree) bool { return u == t })
+		}
+		return
+	}
+	p, rest := next(e.code)
+	for kind, text := range p.keys() {
+		d := x.dirFor(n, p.attr, p.op, kind)
+		hash := x.hash(text)
+		at, _ := d.keys.ref(x.gen, hash, text)
+		x.unfile(at, entry{e.word, e.filed - 1, rest})
+		if !(*at).empty() {
+			continue
+		}
+		d.keys.remove(x.gen, hash, text)
+		if d.op == opPrefix {
+			d.count(len(text), -1)
+		}
+		if d.keys.n == 0 {
+			n.dirs = slices.DeleteFunc(n.dirs, func(u *dir) bool { return u == d })
+		}
+	}
+}
+
+// keys yields what conjunctions are filed under by p: the kind and the bytes of
+// each value.
+func (p predicate) keys() func(yield func(event.Kind, []byte) bool) {
+	return func(yield func(event.Kind, []byte) bool) {
+		switch p.op {
+		case opPrefix:
+			yield(event.String, p.payload)
+		case opExists:
+			yield(event.Other, nil)
+		case opIn:
+			for b := openList(p.payload).values; len(b) > 0; {
+				var kind event.Kind
+				var text []byte
+				kind, text, b = nextValue(b)
+				if !yield(kind, text) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// dirFor returns n's dir for such keys, for the writer.
+func (x *Index) dirFor(n *node, attr event.Attr, o op, kind event.Kind) *dir {
+	i, found := slices.BinarySearchFunc(n.dirs, &dir{attr: attr, op: o, kind: kind}, func(a, b *dir) int {
+		return cmp.Or(cmp.Compare(a.attr, b.attr), cmp.Compare(a.op, b.op), cmp.Compare(a.kind, b.kind))
+	})
+	if !found {
+		n.dirs = slices.Insert(n.dirs, i, &dir{gen: x.gen, attr: attr, op: o, kind: kind})
+	}
+	if d := n.dirs[i]; d.gen != x.gen {
+		c := *d
+		c.gen, c.lens = x.gen, slices.Clone(d.lens)
+		n.dirs[i] = &c
+	}
+	return n.dirs[i]
+}
+
+// count notes one more or one fewer prefix of a length.
+func (d *dir) count(bytes, n int) {
+	i, found := slices.BinarySearchFunc(d.lens, bytes, func(l prefixLen, b int) int { return cmp.Compare(l.bytes, b) })
+	if !found {
+		d.lens = slices.Insert(d.lens, i, prefixLen{bytes: bytes})
+	}
+	if d.lens[i].n += n; d.lens[i].n == 0 {
+		d.lens = slices.Delete(d.lens, i, i+1)
+	}
+}
+
+// treeFor returns the tree of n that e belongs to, for the writer, and e as it is
+// kept there. An interval that comes first in e's code gives it its place.
+func (x *Index) treeFor(n *node, e entry) (*tree, treeEntry) {
+	item := treeEntry{to: math.MaxUint64, word: e.word, code: e.code}
+	var attr event.Attr
+	kind := event.Other
+	if len(e.code) > 0 {
+		if p, rest := next(e.code); p.op == opInterval {
+			s := openSpan(p.payload)
+			attr, kind = p.attr, s.kind
+			item.from, item.to, item.code = s.lo, s.hi, rest
+		}
+	}
+	i, found := slices.BinarySearchFunc(n.trees, &tree{attr: attr, kind: kind}, func(a, b *tree) int {
+		return cmp.Or(cmp.Compare(a.attr, b.attr), cmp.Compare(a.kind, b.kind))
+	})
+	if !found {
+		n.trees = slices.Insert(n.trees, i, &tree{gen: x.gen, attr: attr, kind: kind})
+	}
+	if t := n.trees[i]; t.gen != x.gen {
+		c := *t
+		c.gen = x.gen
+		n.trees[i] = &c
+	}
+	return n.trees[i], item
+}

@@ -1,0 +1,137 @@
+package pipeline
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"eventstream/event"
+	"eventstream/filter"
+	"eventstream/lane"
+	"eventstream/perf/workload"
+)
+
+// filled returns the view of routes with a subscriber for each spec, which has
+// its seat at one of the gateways. They took their seats in order, or have all
+// moved since.
+func filled(specs []filter.Spec, gateways int, moved bool) *view {
+	r := newRoutes()
+	for i := range specs {
+		f := filter.Filter{ID: filter.ID(fmt.Sprintf("00000000-0000-7000-8000-%012x", i)), Revision: 1, Spec: specs[i]}
+		r.setFilter(filter.Change{Filter: f})
+	}
+	sit := func(order []int, first int) {
+		joined := make([][]lane.Seated, gateways)
+		for n, i := range order {
+			g := i % gateways
+			joined[g] = append(joined[g], lane.Seated{Seat: event.Seat(first + n), Subscriber: specs[i].SubscriberID})
+		}
+		for g, seats := range joined {
+			r.join(event.Gateway(g+1), seats)
+		}
+	}
+	order := make([]int, len(specs))
+	for i := range order {
+		order[i] = i
+	}
+	sit(order, 1)
+	if moved {
+		rng := rand.New(rand.NewPCG(1, 1))
+		rng.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
+		sit(order, len(specs)+1)
+		for i := range specs {
+			r.forgetLocked(event.Address{Gateway: event.Gateway(i%gateways + 1), Seat: event.Seat(i + 1)})
+		}
+	}
+	r.publish()
+	return r.view()
+}
+
+// BenchmarkEvent is the whole way of an event in the filter service, but for
+// Kafka and Redis: its JSON in, the bytes of a lane entry with all recipients out.
+func BenchmarkEvent(b *testing.B) {
+	for _, n := range []int{1_000, 10_000, 100_000, 1_000_000} {
+		for _, matches := range []int{0, 10, 1000, n / 10} {
+			if matches > n/10 {
+				continue
+			}
+			w := workload.For(n, matches)
+			var v *view
+			b.Run(fmt.Sprintf("filters=%d/matches=%d", n, matches), func(b *testing.B) {
+				if v == nil {
+					v = filled(w.Specs(n), 1, false)
+				}
+				benchEvent(b, v, w.Event(matches, n))
+			})
+		}
+	}
+	const n = 1_000_000
+	for _, s := range []struct {
+		name     string
+		gateways int
+		moved    bool
+	}{{"gateways=4", 4, false}, {"moved", 1, true}} {
+		for _, matches := range []int{10, n / 10} {
+			w := workload.For(n, matches)
+			var v *view
+			b.Run(fmt.Sprintf("filters=%d/matches=%d/%s", n, matches, s.name), func(b *testing.B) {
+				if v == nil {
+					v = filled(w.Specs(n), s.gateways, s.moved)
+				}
+				benchEvent(b, v, w.Event(matches, n))
+			})
+		}
+	}
+}
+
+// BenchmarkEventParallel does it on all cores at once, over one view.
+func BenchmarkEventParallel(b *testing.B) {
+	const n, matches = 1_000_000, 10
+	w := workload.For(n, matches)
+	var v *view
+	b.Run(fmt.Sprintf("filters=%d/matches=%d", n, matches), func(b *testing.B) {
+		if v == nil {
+			v = filled(w.Specs(n), 1, false)
+		}
+		raw := w.Event(matches, n)
+		b.ReportAllocs()
+		b.RunParallel(func(pb *testing.PB) {
+			var p path
+			for pb.Next() {
+				p.pass(b, v, raw)
+			}
+		})
+	})
+}
+
+func benchEvent(b *testing.B, v *view, raw []byte) {
+	var p path
+	p.pass(b, v, raw)
+	b.ReportAllocs()
+	p.seats = 0
+	for b.Loop() {
+		p.pass(b, v, raw)
+	}
+	b.ReportMetric(float64(p.seats)/float64(b.N), "seats/op")
+}
+
+// path is what a worker needs to take events from their JSON to an entry.
+type path struct {
+	decoder  event.Decoder
+	resolver resolver
+	packer   lane.Packer
+	seats    int
+}
+
+func (p *path) pass(b *testing.B, v *view, raw []byte) {
+	ev, err := p.decoder.Decode(raw, v.index.Paths())
+	if err != nil {
+		b.Fatal(err)
+	}
+	groups, n := p.resolver.recipients(v, ev)
+	p.seats += n
+	p.packer.Reset()
+	if n > 0 {
+		p.packer.Add(1, 1_700_000_000_000, raw, groups)
+	}
+}

@@ -1,0 +1,334 @@
+package filter
+
+import (
+	"bytes"
+	"cmp"
+	"math"
+	"slices"
+
+	"eventstream/event"
+	"eventstream/internal/cow"
+)
+
+// tree keeps entries in the order of where their interval begins: a B+tree in
+// which every branch knows how far the intervals below it reach. Those that a
+// value lies in are found without a look at most of the others (the interval
+// tree of Cormen et al., Introduction to Algorithms, 14.3, with wider nodes).
+//
+// A tree of kind Other has the entries without an interval; for them, every
+// value does.
+type tree struct {
+	gen  cow.Gen
+	attr event.Attr
+	kind event.Kind // of the values: Number, or String for timestamps
+	root *treeNode
+}
+
+// treeNode is a leaf, or a branch if it has kids. For each entry or kid it has
+// the lowest (from, word), in this order, and the highest end.
+type treeNode struct {
+	gen   cow.Gen
+	from  []uint64
+	words []word
+	to    []uint64 // nil: all are math.MaxUint64
+
+	kids []*treeNode
+
+	code []byte   // of a leaf: what remains to be run of each entry
+	ends []uint32 // of a leaf: where an entry's code ends; nil: there is none
+}
+
+// Bounds of a node. Tests make them small.
+var (
+	leafMost   = 128
+	branchMost = 64
+)
+
+// treeEntry is what a tree holds.
+type treeEntry struct {
+	from, to uint64
+	word     word
+	code     []byte
+}
+
+func (t *tree) insert(g cow.Gen, e treeEntry) {
+	if t.root == nil {
+		t.root = &treeNode{gen: g}
+	}
+	t.root = t.root.own(g)
+	if right := t.root.insert(g, e); right != nil {
+		left := t.root
+		t.root = &treeNode{gen: g}
+		t.root.insertKid(0, left)
+		t.root.insertKid(1, right)
+	}
+}
+
+// remove takes out one entry that is e, and reports whether there was one.
+func (t *tree) remove(g cow.Gen, e treeEntry) bool {
+	if t.root == nil || !t.root.has(e) {
+		return false
+	}
+	t.root = t.root.own(g)
+	t.root.remove(g, e)
+	for len(t.root.kids) == 1 {
+		t.root = t.root.kids[0]
+	}
+	return true
+}
+
+func (t *tree) empty() bool { return t.root == nil || len(t.root.from) == 0 }
+
+// own returns n if it is of generation g, or else a copy that is.
+func (n *treeNode) own(g cow.Gen) *treeNode {
+	if n.gen == g {
+		return n
+	}
+	return &treeNode{
+		gen: g, from: roomy(n.from), words: roomy(n.words), to: roomy(n.to),
+		kids: roomy(n.kids), code: roomy(n.code), ends: roomy(n.ends),
+	}
+}
+
+// roomy clones s with room for one more, as most copies are made to add one.
+func roomy[T any](s []T) []T {
+	if s == nil {
+		return nil
+	}
+	return append(make([]T, 0, len(s)+1), s...)
+}
+
+// before returns how many entries or kids of n come before (from, w), or are it
+// if inclusive.
+func (n *treeNode) before(from uint64, w word, inclusive bool) int {
+	low, high := 0, len(n.from)
+	for low < high {
+		mid := int(uint(low+high) / 2)
+		if f := n.from[mid]; f < from || f == from && (n.words[mid] < w || inclusive && n.words[mid] == w) {
+			low = mid + 1
+		} else {
+			high = mid
+		}
+	}
+	return low
+}
+
+// end returns how far the intervals in n reach.
+func (n *treeNode) end() uint64 {
+	if n.to == nil {
+		return math.MaxUint64
+	}
+	return slices.Max(n.to)
+}
+
+// insert adds e below n. If n is too full then, the right half of it is returned.
+func (n *treeNode) insert(g cow.Gen, e treeEntry) (right *treeNode) {
+	at := n.before(e.from, e.word, true)
+	if n.kids == nil {
+		n.insertEntry(at, e)
+		return n.splitIf(len(n.from) > leafMost, g)
+	}
+	at = max(0, at-1)
+	kid := n.kids[at].own(g)
+	n.kids[at] = kid
+	more := kid.insert(g, e)
+	n.refresh(at)
+	if more != nil {
+		n.insertKid(at+1, more)
+	}
+	return n.splitIf(len(n.kids) > branchMost, g)
+}
+
+// refresh notes what n has to know of its i-th kid.
+func (n *treeNode) refresh(i int) {
+	n.from[i], n.words[i] = n.kids[i].from[0], n.kids[i].words[0]
+	n.setTo(i, n.kids[i].end())
+}
+
+func (n *treeNode) setTo(i int, to uint64) {
+	if n.to == nil {
+		if to == math.MaxUint64 {
+			return
+		}
+		n.to = slices.Repeat([]uint64{math.MaxUint64}, len(n.from))
+	}
+	n.to[i] = to
+}
+
+func (n *treeNode) insertHead(at int, from uint64, w word, to uint64) {
+	n.from = slices.Insert(n.from, at, from)
+	n.words = slices.Insert(n.words, at, w)
+	if n.to != nil {
+		n.to = slices.Insert(n.to, at, to)
+	}
+	n.setTo(at, to)
+}
+
+func (n *treeNode) insertKid(at int, kid *treeNode) {
+	n.kids = slices.Insert(n.kids, at, kid)
+	n.insertHead(at, kid.from[0], kid.words[0], kid.end())
+}
+
+func (n *treeNode) insertEntry(at int, e treeEntry) {
+	n.insertHead(at, e.from, e.word, e.to)
+	if n.ends == nil {
+		if len(e.code) == 0 {
+			return
+		}
+		n.ends = make([]uint32, len(n.from)-1, len(n.from))
+	}
+	start := n.start(at)
+	n.code = slices.Insert(n.code, int(start), e.code...)
+	n.ends = slices.Insert(n.ends, at, start)
+	for i := at; i < len(n.ends); i++ {
+		n.ends[i] += uint32(len(e.code))
+	}
+}
+
+// start returns where the code of the i-th entry begins.
+func (n *treeNode) start(i int) uint32 {
+	if i == 0 {
+		return 0
+	}
+	return n.ends[i-1]
+}
+
+// codeOf returns what remains to be run of the i-th entry.
+func (n *treeNode) codeOf(i int) []byte {
+	if n.ends == nil {
+		return nil
+	}
+	return n.code[n.start(i):n.ends[i]]
+}
+
+// splitIf moves the right half of n to a new node. Both get arrays of their own
+// size: many never grow again.
+func (n *treeNode) splitIf(full bool, g cow.Gen) *treeNode {
+	if !full {
+		return nil
+	}
+	left, right := n.slice(g, 0, len(n.from)/2), n.slice(g, len(n.from)/2, len(n.from))
+	*n = *left
+	return right
+}
+
+// slice returns a node with the entries or kids from i to j.
+func (n *treeNode) slice(g cow.Gen, i, j int) *treeNode {
+	s := &treeNode{gen: g, from: slices.Clone(n.from[i:j]), words: slices.Clone(n.words[i:j])}
+	if n.to != nil && slices.Min(n.to[i:j]) < math.MaxUint64 {
+		s.to = slices.Clone(n.to[i:j])
+	}
+	if n.kids != nil {
+		s.kids = slices.Clone(n.kids[i:j])
+	}
+	if n.ends != nil && n.ends[j-1] > n.start(i) {
+		first := n.start(i)
+		s.code = slices.Clone(n.code[first:n.ends[j-1]])
+		for _, end := range n.ends[i:j] {
+			s.ends = append(s.ends, end-first)
+		}
+	}
+	return s
+}
+
+// find returns where e is in a leaf, or which kid has it, and whether there is one.
+func (n *treeNode) find(e treeEntry) (at int, found bool) {
+	at = n.before(e.from, e.word, false)
+	if n.kids != nil {
+		at = max(0, at-1) // e may be at the end of the kid before
+	}
+	for ; at < len(n.from); at++ {
+		if cmp.Or(cmp.Compare(n.from[at], e.from), cmp.Compare(n.words[at], e.word)) > 0 {
+			return 0, false
+		}
+		if n.kids != nil {
+			if n.kids[at].has(e) {
+				return at, true
+			}
+			continue
+		}
+		to := uint64(math.MaxUint64)
+		if n.to != nil {
+			to = n.to[at]
+		}
+		if n.from[at] == e.from && n.words[at] == e.word && to == e.to && bytes.Equal(n.codeOf(at), e.code) {
+			return at, true
+		}
+	}
+	return 0, false
+}
+
+func (n *treeNode) has(e treeEntry) bool {
+	_, found := n.find(e)
+	return found
+}
+
+// remove takes out e, which is there.
+func (n *treeNode) remove(g cow.Gen, e treeEntry) {
+	at, _ := n.find(e)
+	if n.kids == nil {
+		n.removeHead(at)
+		if n.ends != nil {
+			size := uint32(len(e.code))
+			n.code = slices.Delete(n.code, int(n.start(at)), int(n.ends[at]))
+			n.ends = slices.Delete(n.ends, at, at+1)
+			for i := at; i < len(n.ends); i++ {
+				n.ends[i] -= size
+			}
+		}
+		return
+	}
+	kid := n.kids[at].own(g)
+	n.kids[at] = kid
+	kid.remove(g, e)
+	if len(kid.from) == 0 {
+		n.removeKid(at)
+		return
+	}
+	n.refresh(at)
+	n.join(g, at)
+}
+
+func (n *treeNode) removeHead(at int) {
+	n.from = slices.Delete(n.from, at, at+1)
+	n.words = slices.Delete(n.words, at, at+1)
+	if n.to != nil {
+		n.to = slices.Delete(n.to, at, at+1)
+	}
+}
+
+func (n *treeNode) removeKid(at int) {
+	n.kids = slices.Delete(n.kids, at, at+1)
+	n.removeHead(at)
+}
+
+// join puts the i-th kid and a neighbour together if they have become small.
+func (n *treeNode) join(g cow.Gen, i int) {
+	most := leafMost
+	if n.kids[i].kids != nil {
+		most = branchMost
+	}
+	if len(n.kids[i].from) > most/4 || len(n.kids) == 1 {
+		return
+	}
+	i = min(i, len(n.kids)-2)
+	left, right := n.kids[i], n.kids[i+1]
+	if len(left.from)+len(right.from) > most*3/4 {
+		return
+	}
+	left = left.own(g)
+	n.kids[i] = left
+	for at := range right.from {
+		if right.kids != nil {
+			left.insertKid(len(left.kids), right.kids[at])
+			continue
+		}
+		to := uint64(math.MaxUint64)
+		if right.to != nil {
+			to = right.to[at]
+		}
+		left.insertEntry(len(left.from), treeEntry{right.from[at], to, right.words[at], right.codeOf(at)})
+	}
+	n.removeKid(i + 1)
+	n.refresh(i)
+}
