@@ -12,6 +12,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"eventstream/filter"
+	"eventstream/filter/expr"
 )
 
 func (s *Server) createFilter(ctx *fasthttp.RequestCtx) error {
@@ -172,7 +173,7 @@ func (s *Server) body(ctx *fasthttp.RequestCtx) (filter.Spec, error) {
 	if len(body) > s.cfg.MaxBodyBytes {
 		return filter.Spec{}, &problem{kind: tooLarge, detail: fmt.Sprintf("the body has %d bytes; at most %d are allowed", len(body), s.cfg.MaxBodyBytes)}
 	}
-	return filter.ParseSpec(body, nil)
+	return filter.ParseSpec(body, expr.Translate)
 }
 
 // checkMediaType lets pass what can be JSON: also the form type, which curl -d
