@@ -214,7 +214,7 @@ type ranked struct {
 // rank estimates which share of the events passes a predicate, by how many
 // values its attribute has. What can't be filed under comes last.
 func (x *Index) rank(p *lowered) float64 {
-	distinct := x.attrs[p.attr].distinct()
+	distinct := x.attrs[p.attr].distinct
 	switch p.op {
 	case opIn:
 		return min(1, float64(len(p.values))/distinct)

@@ -31,7 +31,7 @@ const (
 	hashDepth = 32 / hashBits // no bucket is split below
 )
 
-var bucketMost = 16 // keys in a bucket. Tests make it small.
+var bucketMost = 32 // keys in a bucket. Tests make it small.
 
 func branchOf(hash uint32, depth int) uint32 { return hash >> (hashBits * depth) & (1<<hashBits - 1) }
 

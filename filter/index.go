@@ -36,6 +36,7 @@ type Index struct {
 	stale     bool // paths is behind attrs
 
 	snapshot *Snapshot // nil if something changed since it was taken
+	waiting  []*tree   // with entries to be inserted before the next Snapshot
 
 	lowerer         lowerer // scratch
 	buf, text, code []byte
@@ -47,6 +48,8 @@ type attribute struct {
 	users int    // predicates of Conditions
 	filed int    // of these, of those in the index
 	seen  [8]uint64
+
+	distinct float64 // estimate of how many values there are, and one more
 }
 
 // NewIndex returns an empty Index.
@@ -55,7 +58,7 @@ func NewIndex() *Index {
 		seed: maphash.MakeSeed(), gen: 1, root: &node{},
 		conditions: make(map[string]*Condition), attrOf: make(map[string]event.Attr),
 	}
-	x.attrs = append(x.attrs, attribute{path: "event_type", users: 1}) // event.TypeAttr, for good
+	x.attrs = append(x.attrs, attribute{path: "event_type", users: 1, distinct: 1}) // event.TypeAttr, for good
 	x.attrOf["event_type"] = event.TypeAttr
 	return x
 }
@@ -85,11 +88,9 @@ func (x *Index) Add(c *Condition, s Slot) bool {
 		x.fileAll(c)
 	default:
 		x.changed()
-		p := x.postings.At(uint32(c.word &^ shared)).own(x.gen)
-		if !p.add(x.gen, s) {
+		if !x.posting(c.word).add(x.gen, s) {
 			return false
 		}
-		x.postings.Set(x.gen, uint32(c.word&^shared), p)
 	}
 	x.n++
 	x.top = max(x.top, s)
@@ -101,14 +102,13 @@ func (x *Index) Remove(c *Condition, s Slot) bool {
 	switch {
 	case c.word&shared != 0:
 		x.changed()
-		p := x.postings.At(uint32(c.word &^ shared)).own(x.gen)
+		p := x.posting(c.word)
 		if !p.remove(x.gen, s) {
 			return false
 		}
-		x.postings.Set(x.gen, uint32(c.word&^shared), p)
 		if p.n == 0 { // one alone stays as it is: it may soon be two again
 			x.unfileAll(c)
-			x.postings.Set(x.gen, uint32(c.word&^shared), nil)
+			*x.postings.Own(x.gen, uint32(c.word&^shared)) = nil
 			x.spare = append(x.spare, c.word)
 			c.word = nobody
 		}
@@ -123,6 +123,13 @@ func (x *Index) Remove(c *Condition, s Slot) bool {
 	return true
 }
 
+// posting returns a posting for the writer.
+func (x *Index) posting(w word) *posting {
+	p := x.postings.Own(x.gen, uint32(w&^shared))
+	*p = (*p).own(x.gen)
+	return *p
+}
+
 func (x *Index) newPosting(p *posting) word {
 	var w word
 	if n := len(x.spare); n > 0 {
@@ -131,7 +138,7 @@ func (x *Index) newPosting(p *posting) word {
 		w = shared | x.numbered
 		x.numbered++
 	}
-	x.postings.Set(x.gen, uint32(w&^shared), p)
+	*x.postings.Own(x.gen, uint32(w&^shared)) = p
 	return w
 }
 
@@ -179,7 +186,7 @@ func (x *Index) attr(path string) event.Attr {
 		a = event.Attr(len(x.attrs))
 		x.attrs = append(x.attrs, attribute{})
 	}
-	x.attrs[a] = attribute{path: path}
+	x.attrs[a] = attribute{path: path, distinct: 1}
 	x.attrOf[path] = a
 	return a
 }
@@ -212,16 +219,20 @@ func (a *attribute) saw(seed maphash.Seed, p *lowered) {
 	}
 }
 
-func (a *attribute) sawHash(h uint64) { a.seen[h/64%8] |= 1 << (h % 64) }
+func (a *attribute) sawHash(h uint64) {
+	if w, bit := &a.seen[h/64%8], uint64(1)<<(h%64); *w&bit == 0 {
+		*w |= bit
+		a.estimate()
+	}
+}
 
-// distinct estimates how many values the attribute has, one more than were seen:
-// up to some 3,000, which is selective enough.
-func (a *attribute) distinct() float64 {
+// estimate counts up to some 3,000 values, which is selective enough.
+func (a *attribute) estimate() {
 	zeros := 512
 	for _, w := range a.seen {
 		zeros -= bits.OnesCount64(w)
 	}
-	return 1 - 512*math.Log(float64(max(zeros, 1))/512)
+	a.distinct = 1 - 512*math.Log(float64(max(zeros, 1))/512)
 }
 
 // changed begins a new generation if the current one is in a Snapshot.
@@ -251,6 +262,12 @@ func (x *Index) Snapshot() *Snapshot {
 	if x.snapshot != nil {
 		return x.snapshot
 	}
+	for _, t := range x.waiting {
+		if len(t.waiting) > 0 {
+			t.flush(x.gen)
+		}
+	}
+	x.waiting = x.waiting[:0]
 	if x.stale || x.paths == nil {
 		x.paths, x.stale = x.newPaths(), false
 	}

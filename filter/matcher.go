@@ -16,19 +16,16 @@ type Matcher struct {
 	Candidates uint64 // entries looked at, since it was set to 0
 	Matches    uint64 // Slots found, since it was set to 0
 
-	snap    *Snapshot
-	ev      *event.Event
-	seen    []uint64 // a bit for each Slot found
-	touched []uint32 // places in seen that are not 0, unless there are too many
-	many    bool     // touched doesn't have all
+	snap *Snapshot
+	ev   *event.Event
+	seen []uint64 // a bit for each Slot found
+	some []uint64 // a bit for each place in seen that is not 0
+	tops []uint64 // a bit for each place in some that is not 0
 
+	warm    int                // only to read what is counted
 	keys    []uint64           // scratch: the values of one attribute
 	visited map[*node]struct{} // by several values of one attribute
 }
-
-// touchedMost is how many places of seen are noted; with more, all of seen is
-// looked through.
-const touchedMost = 256
 
 // Match finds the Slots with a condition that matches ev, which must have been
 // decoded with s.Paths(). They are read by All, before the next Match.
@@ -36,88 +33,84 @@ func (m *Matcher) Match(s *Snapshot, ev *event.Event) {
 	for range m.All() { // what nobody has read
 	}
 	m.snap, m.ev = s, ev
-	if len(m.visited) > 0 {
-		clear(m.visited)
-	}
-	if need := int(s.top)/64 + 1; len(m.seen) < need {
-		m.seen = append(m.seen, make([]uint64, need-len(m.seen))...)
-	}
+	clear(m.visited)
+	m.seen = grown(m.seen, int(s.top)/64+1)
+	m.some = grown(m.some, len(m.seen)/64+1)
+	m.tops = grown(m.tops, len(m.some)/64+1)
 	m.visit(s.root)
 }
 
+// grown returns list with at least n items.
+func grown(list []uint64, n int) []uint64 {
+	if len(list) < n {
+		list = append(list, make([]uint64, n-len(list))...)
+	}
+	return list
+}
+
 // All yields what Match found, 64 Slots at a time: bit i of the mask stands for
-// Slot base+i. No base comes twice. It can be read once.
+// Slot base+i. Bases ascend. It can be read once.
 func (m *Matcher) All() iter.Seq2[Slot, uint64] {
 	return func(yield func(base Slot, mask uint64) bool) {
 		going := true
-		take := func(i int) {
-			mask := m.seen[i]
-			m.seen[i] = 0
-			m.Matches += uint64(bits.OnesCount64(mask))
-			going = going && yield(Slot(i*64), mask)
-		}
-		if m.many {
-			for i, mask := range m.seen {
-				if mask != 0 {
-					take(i)
+		for t, top := range m.tops {
+			for ; top != 0; top &= top - 1 {
+				s := t*64 + bits.TrailingZeros64(top)
+				for some := m.some[s]; some != 0; some &= some - 1 {
+					at := s*64 + bits.TrailingZeros64(some)
+					mask := m.seen[at]
+					m.seen[at] = 0
+					m.Matches += uint64(bits.OnesCount64(mask))
+					going = going && yield(Slot(at*64), mask)
 				}
+				m.some[s] = 0
 			}
-		} else {
-			for _, i := range m.touched {
-				take(int(i))
-			}
+			m.tops[t] = 0
 		}
-		m.touched, m.many = m.touched[:0], false
 	}
 }
 
 // take notes the recipients w.
 func (m *Matcher) take(w word) {
-	if w&shared != 0 {
-		m.takePosting(m.snap.postings.At(uint32(w &^ shared)))
+	if w&shared == 0 {
+		m.note(uint32(w/64), 1<<(w%64))
 		return
 	}
-	m.or(uint32(w/64), 1<<(w%64))
+	p := *m.snap.postings.At(uint32(w &^ shared))
+	for _, s := range p.list {
+		m.note(uint32(s/64), 1<<(s%64))
+	}
+	for _, c := range p.chunks {
+		base := uint32(c.base / 64)
+		for _, at := range c.list {
+			m.note(base+uint32(at/64), 1<<(at%64))
+		}
+		if c.bits == nil {
+			continue
+		}
+		for i, mask := range c.bits {
+			if mask != 0 {
+				m.note(base+uint32(i), mask)
+			}
+		}
+	}
 }
 
-// or notes the Slots of mask at a place of seen.
-func (m *Matcher) or(at uint32, mask uint64) {
-	if m.seen[at] == 0 && !m.many {
-		if len(m.touched) == touchedMost {
-			m.many = true
-		}
-		m.touched = append(m.touched, at)
+// note notes the Slots of mask at a place of seen.
+func (m *Matcher) note(at uint32, mask uint64) {
+	if m.seen[at] == 0 {
+		m.some[at/64] |= 1 << (at % 64)
+		m.tops[at/4096] |= 1 << (at / 64 % 64)
 	}
 	m.seen[at] |= mask
 }
 
 func (m *Matcher) takeAll(words []word) {
-	if len(words) > touchedMost {
-		m.many = true
-	}
 	for _, w := range words {
-		if w&shared != 0 || !m.many {
+		if w&shared == 0 {
+			m.note(uint32(w/64), 1<<(w%64))
+		} else {
 			m.take(w)
-			continue
-		}
-		m.seen[w/64] |= 1 << (w % 64)
-	}
-}
-
-func (m *Matcher) takePosting(p *posting) {
-	for _, s := range p.list {
-		m.or(uint32(s/64), 1<<(s%64))
-	}
-	for _, c := range p.chunks {
-		for _, at := range c.list {
-			m.or(uint32(c.base)/64+uint32(at)/64, 1<<(at%64))
-		}
-		if c.bits == nil {
-			continue
-		}
-		m.many = true
-		for i, mask := range c.bits {
-			m.seen[int(c.base)/64+i] |= mask
 		}
 	}
 }
@@ -222,15 +215,36 @@ func (m *Matcher) search(t *tree) {
 
 // stab takes the entries below n whose interval has v in it.
 func (m *Matcher) stab(n *treeNode, v uint64) {
-	end := sort.Search(len(n.from), func(i int) bool { return n.from[i] > v })
-	if n.kids != nil {
-		for i, kid := range n.kids[:end] {
-			if n.to == nil || n.to[i] >= v {
-				m.stab(kid, v)
-			}
-		}
+	if n.kids == nil {
+		m.stabLeaf(n, sort.Search(len(n.from), func(i int) bool { return n.from[i] > v }), v)
 		return
 	}
+	end := sort.Search(len(n.from), func(i int) bool { return n.from[i] > v })
+	m.stabKids(n, end, v, end-1)
+}
+
+// stabKids takes them below the first kids of n. All intervals of a kid before
+// the whole-th begin before v, since those of the next one do.
+func (m *Matcher) stabKids(n *treeNode, end int, v uint64, whole int) {
+	for _, kid := range n.kids[:end] {
+		m.warm += len(kid.words) // what is read next is fetched at once, not one after the other
+	}
+	for i, kid := range n.kids[:end] {
+		switch {
+		case n.to != nil && n.to[i] < v:
+		case i >= whole:
+			m.stab(kid, v)
+		case kid.kids != nil:
+			m.stabKids(kid, len(kid.kids), v, len(kid.kids))
+		default:
+			m.stabLeaf(kid, len(kid.words), v)
+		}
+	}
+}
+
+// stabLeaf takes those of the first entries of a leaf, whose intervals begin
+// before v, that don't end before it.
+func (m *Matcher) stabLeaf(n *treeNode, end int, v uint64) {
 	m.Candidates += uint64(end)
 	if n.to == nil && n.ends == nil {
 		m.takeAll(n.words[:end])

@@ -107,7 +107,9 @@ func (x *Index) file(place **node, e entry) {
 func (x *Index) fileOn(n *node, e entry) {
 	if e.filed == 0 {
 		t, item := x.treeFor(n, e)
-		t.insert(x.gen, item)
+		if t.later(item); len(t.waiting) == 1 {
+			x.waiting = append(x.waiting, t)
+		}
 		return
 	}
 	p, rest := next(e.code)
@@ -138,16 +140,16 @@ func (x *Index) unfile(place **node, e entry) {
 			return
 		}
 	}
-	panic("filter: an entry is not where it was filed")
+	panic(errMisfiled)
 }
 
 func (x *Index) unfileOn(n *node, e entry) {
 	if e.filed == 0 {
 		t, item := x.treeFor(n, e)
-		if !t.remove(x.gen, item) {
-			panic("filter: an entry is not in the tree where it was filed")
+		if len(t.waiting) > 0 {
+			t.flush(x.gen)
 		}
-		if t.empty() {
+		if t.remove(x.gen, item); t.empty() {
 			n.trees = slices.DeleteFunc(n.trees, func(u *tree) bool { return u == t })
 		}
 		return

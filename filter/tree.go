@@ -2,7 +2,6 @@ package filter
 
 import (
 	"bytes"
-	"cmp"
 	"math"
 	"slices"
 
@@ -22,6 +21,8 @@ type tree struct {
 	attr event.Attr
 	kind event.Kind // of the values: Number, or String for timestamps
 	root *treeNode
+
+	waiting []treeEntry // to be inserted, see bulk.go
 }
 
 // treeNode is a leaf, or a branch if it has kids. For each entry or kid it has
@@ -64,20 +65,16 @@ func (t *tree) insert(g cow.Gen, e treeEntry) {
 	}
 }
 
-// remove takes out one entry that is e, and reports whether there was one.
-func (t *tree) remove(g cow.Gen, e treeEntry) bool {
-	if t.root == nil || !t.root.has(e) {
-		return false
-	}
+// remove takes out one entry that is e, which is there.
+func (t *tree) remove(g cow.Gen, e treeEntry) {
 	t.root = t.root.own(g)
 	t.root.remove(g, e)
 	for len(t.root.kids) == 1 {
 		t.root = t.root.kids[0]
 	}
-	return true
 }
 
-func (t *tree) empty() bool { return t.root == nil || len(t.root.from) == 0 }
+func (t *tree) empty() bool { return len(t.waiting) == 0 && (t.root == nil || len(t.root.from) == 0) }
 
 // own returns n if it is of generation g, or else a copy that is.
 func (n *treeNode) own(g cow.Gen) *treeNode {
@@ -231,41 +228,45 @@ func (n *treeNode) slice(g cow.Gen, i, j int) *treeNode {
 	return s
 }
 
-// find returns where e is in a leaf, or which kid has it, and whether there is one.
-func (n *treeNode) find(e treeEntry) (at int, found bool) {
-	at = n.before(e.from, e.word, false)
-	if n.kids != nil {
-		at = max(0, at-1) // e may be at the end of the kid before
-	}
-	for ; at < len(n.from); at++ {
-		if cmp.Or(cmp.Compare(n.from[at], e.from), cmp.Compare(n.words[at], e.word)) > 0 {
-			return 0, false
-		}
-		if n.kids != nil {
-			if n.kids[at].has(e) {
+// errMisfiled says that the index has lost its order, which is our mistake.
+const errMisfiled = "filter: an entry is not where it was filed"
+
+// find returns where e is in a leaf, or which kid has it, and whether there is
+// one. If e is known to be there, one possible kid need not be asked.
+func (n *treeNode) find(e treeEntry, there bool) (at int, found bool) {
+	at, end := n.before(e.from, e.word, false), n.before(e.from, e.word, true)
+	if n.kids == nil {
+		for ; at < end; at++ {
+			if n.is(at, e) {
 				return at, true
 			}
-			continue
 		}
-		to := uint64(math.MaxUint64)
-		if n.to != nil {
-			to = n.to[at]
-		}
-		if n.from[at] == e.from && n.words[at] == e.word && to == e.to && bytes.Equal(n.codeOf(at), e.code) {
+		return 0, false
+	}
+	at = max(0, at-1) // e may be at the end of the kid before
+	if there && end-at == 1 {
+		return at, true
+	}
+	for ; at < end; at++ {
+		if _, found := n.kids[at].find(e, false); found {
 			return at, true
 		}
 	}
 	return 0, false
 }
 
-func (n *treeNode) has(e treeEntry) bool {
-	_, found := n.find(e)
-	return found
+// is reports whether the i-th entry of a leaf is e.
+func (n *treeNode) is(i int, e treeEntry) bool {
+	o := n.entry(i)
+	return o.from == e.from && o.word == e.word && o.to == e.to && bytes.Equal(o.code, e.code)
 }
 
 // remove takes out e, which is there.
 func (n *treeNode) remove(g cow.Gen, e treeEntry) {
-	at, _ := n.find(e)
+	at, found := n.find(e, true)
+	if !found {
+		panic(errMisfiled)
+	}
 	if n.kids == nil {
 		n.removeHead(at)
 		if n.ends != nil {
@@ -323,11 +324,7 @@ func (n *treeNode) join(g cow.Gen, i int) {
 			left.insertKid(len(left.kids), right.kids[at])
 			continue
 		}
-		to := uint64(math.MaxUint64)
-		if right.to != nil {
-			to = right.to[at]
-		}
-		left.insertEntry(len(left.from), treeEntry{right.from[at], to, right.words[at], right.codeOf(at)})
+		left.insertEntry(len(left.from), right.entry(at))
 	}
 	n.removeKid(i + 1)
 	n.refresh(i)

@@ -147,15 +147,18 @@ func (p *Packer) appendRuns(b []byte, runs []Run) []byte {
 func appendList(b []byte, runs []Run) []byte {
 	prev := event.Seat(0)
 	for _, r := range runs {
-		for mask := r.Mask; mask != 0; mask &= mask - 1 {
-			s := r.First + event.Seat(bits.TrailingZeros64(mask))
-			if gap := s - prev; gap < 0x80 {
-				b = append(b, byte(gap))
-			} else {
-				b = binary.AppendUvarint(b, uint64(gap))
-			}
-			prev = s
+		b = binary.AppendUvarint(b, uint64(r.First-prev))
+		b = slices.Grow(b, 64)
+		rest, n := b[len(b):len(b)+64], 0
+		last := 0
+		for mask := r.Mask &^ 1; mask != 0; mask &= mask - 1 { // within a run, a gap is one byte
+			at := bits.TrailingZeros64(mask)
+			rest[n&63] = byte(at - last)
+			last = at
+			n++
 		}
+		b = b[:len(b)+n]
+		prev = r.First + event.Seat(last)
 	}
 	return b
 }

@@ -3,6 +3,7 @@ package pipeline
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"eventstream/event"
@@ -20,27 +21,28 @@ func filled(specs []filter.Spec, gateways int, moved bool) *view {
 		f := filter.Filter{ID: filter.ID(fmt.Sprintf("00000000-0000-7000-8000-%012x", i)), Revision: 1, Spec: specs[i]}
 		r.setFilter(filter.Change{Filter: f})
 	}
-	sit := func(order []int, first int) {
-		joined := make([][]lane.Seated, gateways)
-		for n, i := range order {
+	given := make([]event.Seat, gateways)
+	seatOf := make([]event.Address, len(specs))
+	sit := func(order []int) {
+		for _, i := range order {
 			g := i % gateways
-			joined[g] = append(joined[g], lane.Seated{Seat: event.Seat(first + n), Subscriber: specs[i].SubscriberID})
-		}
-		for g, seats := range joined {
-			r.join(event.Gateway(g+1), seats)
+			given[g]++
+			seatOf[i] = event.Address{Gateway: event.Gateway(g + 1), Seat: given[g]}
+			r.join(seatOf[i].Gateway, []lane.Seated{{Seat: seatOf[i].Seat, Subscriber: specs[i].SubscriberID}})
 		}
 	}
 	order := make([]int, len(specs))
 	for i := range order {
 		order[i] = i
 	}
-	sit(order, 1)
+	sit(order)
 	if moved {
 		rng := rand.New(rand.NewPCG(1, 1))
 		rng.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
-		sit(order, len(specs)+1)
-		for i := range specs {
-			r.forgetLocked(event.Address{Gateway: event.Gateway(i%gateways + 1), Seat: event.Seat(i + 1)})
+		before := slices.Clone(seatOf)
+		sit(order)
+		for _, a := range before {
+			r.forgetLocked(a)
 		}
 	}
 	r.publish()
@@ -65,6 +67,11 @@ func BenchmarkEvent(b *testing.B) {
 			})
 		}
 	}
+}
+
+// BenchmarkEventScattered does it with seats that are not in the order of the
+// subscribers.
+func BenchmarkEventScattered(b *testing.B) {
 	const n = 1_000_000
 	for _, s := range []struct {
 		name     string

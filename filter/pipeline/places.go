@@ -1,7 +1,7 @@
 package pipeline
 
 import (
-	"cmp"
+	"math"
 	"math/bits"
 	"slices"
 
@@ -11,10 +11,10 @@ import (
 	"eventstream/lane"
 )
 
-// places tells the seats of each slot. The writer changes it in place; a copy is
-// a snapshot once the writer has gone on to another generation.
+// places tells the seats of each slot. The writer changes it; a copy is a
+// snapshot once the writer has gone on to another generation.
 type places struct {
-	blocks cow.Vector[*block]
+	blocks cow.Vector[block]
 }
 
 // block is the seats of 64 slots in a row. Subscribers mostly get their slots in
@@ -22,11 +22,19 @@ type places struct {
 // from the block's first slot, counted from the block's first seat. Those of
 // which this holds are regular; the seats of 64 of them are found in one step.
 type block struct {
-	gen     cow.Gen
-	gateway event.Gateway // of the regular ones
-	first   int64         // seat of the first slot, if it is regular
-	regular uint64        // a bit for each slot
-	others  []placed      // all other seats, ascending by slot
+	gateway   event.Gateway // of the regular ones
+	first     int64         // seat of the first slot, if it is regular
+	regular   uint64        // a bit for each slot
+	irregular *irregular    // the other seats, nil if there are none; each change makes a new one
+}
+
+// irregular is seats of the slots of a block that are not regular.
+type irregular struct {
+	gateways []event.Gateway // few
+	has      uint64          // the slots with one of these:
+	seats    [64]event.Seat  // by slot
+	at       [64]uint8       // its gateway's place in gateways
+	more     []placed        // where a slot has several
 }
 
 type placed struct {
@@ -34,30 +42,14 @@ type placed struct {
 	seat event.Address
 }
 
-func (p *places) at(base filter.Slot) *block { return p.blocks.At(uint32(base) / 64) }
-
-// own returns the block of s for the writer.
-func (p *places) own(g cow.Gen, s filter.Slot) (b *block, at uint8) {
-	i := uint32(s) / 64
-	b = p.blocks.At(i)
-	switch {
-	case b == nil:
-		b = &block{gen: g}
-	case b.gen != g:
-		c := *b
-		c.gen, c.others = g, slices.Clone(b.others)
-		b = &c
-	}
-	p.blocks.Set(g, i, b)
-	return b, uint8(s % 64)
-}
+// of returns the block of the 64 slots from base on, nil if they never had seats.
+func (p *places) of(base filter.Slot) *block { return p.blocks.At(uint32(base) / 64) }
 
 // add gives a slot one more seat.
 func (p *places) add(g cow.Gen, s filter.Slot, a event.Address) {
-	b, at := p.own(g, s)
+	b, at := p.blocks.Own(g, uint32(s)/64), uint8(s%64)
 	if !b.addRegular(at, a) {
-		i, _ := slices.BinarySearchFunc(b.others, at, func(o placed, at uint8) int { return cmp.Compare(o.at, at) })
-		b.others = slices.Insert(b.others, i, placed{at, a})
+		b.irregular = b.irregular.with(at, a)
 	}
 }
 
@@ -73,22 +65,75 @@ func (b *block) addRegular(at uint8, a event.Address) bool {
 	return true
 }
 
-// remove takes a seat from a slot that has it, and reports whether it has others.
-func (p *places) remove(g cow.Gen, s filter.Slot, a event.Address) (more bool) {
-	b, at := p.own(g, s)
-	if b.regular>>at&1 == 1 && b.gateway == a.Gateway && b.first+int64(at) == int64(a.Seat) {
-		if b.regular &^= 1 << at; b.regular == 0 {
-			b.settle()
-		}
-	} else {
-		b.others = slices.DeleteFunc(b.others, func(o placed) bool { return o.at == at && o.seat == a })
+// remove takes a seat from a slot that has it.
+func (p *places) remove(g cow.Gen, s filter.Slot, a event.Address) {
+	b, at := p.blocks.Own(g, uint32(s)/64), uint8(s%64)
+	if b.regular>>at&1 == 0 || b.gateway != a.Gateway || b.first+int64(at) != int64(a.Seat) {
+		b.irregular = b.irregular.without(func(o placed) bool { return o.at == at && o.seat == a })
+		return
 	}
-	return b.regular>>at&1 == 1 || slices.ContainsFunc(b.others, func(o placed) bool { return o.at == at })
+	if b.regular &^= 1 << at; b.regular == 0 { // others may be so now
+		b.irregular = b.irregular.without(func(o placed) bool { return b.addRegular(o.at, o.seat) })
+	}
 }
 
-// settle makes regular what it can of a block without regular seats.
-func (b *block) settle() {
-	b.others = slices.DeleteFunc(b.others, func(o placed) bool { return b.addRegular(o.at, o.seat) })
+// with returns a copy of r, which may be nil, with one more seat.
+func (r *irregular) with(at uint8, a event.Address) *irregular {
+	c := &irregular{}
+	if r != nil {
+		*c = *r
+	}
+	c.put(placed{at, a})
+	return c
+}
+
+// put adds a seat to r, which nobody else has yet.
+func (r *irregular) put(p placed) {
+	g := slices.Index(r.gateways, p.seat.Gateway)
+	if g < 0 {
+		g = len(r.gateways)
+		r.gateways = append(slices.Clip(r.gateways), p.seat.Gateway)
+	}
+	if r.has>>p.at&1 == 1 || g > math.MaxUint8 {
+		r.more = append(slices.Clip(r.more), p)
+		return
+	}
+	r.has |= 1 << p.at
+	r.seats[p.at], r.at[p.at] = p.seat.Seat, uint8(g)
+}
+
+// without returns r without what drop wants dropped, nil if nothing is left.
+func (r *irregular) without(drop func(placed) bool) *irregular {
+	if r == nil {
+		return nil
+	}
+	var c irregular
+	for p := range r.all(math.MaxUint64) {
+		if !drop(p) {
+			c.put(p)
+		}
+	}
+	if c.has == 0 && len(c.more) == 0 {
+		return nil
+	}
+	return &c
+}
+
+// all yields the seats of the slots in mask.
+func (r *irregular) all(mask uint64) func(yield func(placed) bool) {
+	return func(yield func(placed) bool) {
+		for has := r.has & mask; has != 0; has &= has - 1 {
+			at := uint8(bits.TrailingZeros64(has))
+			if !yield(placed{at, event.Address{Gateway: r.gateways[r.at[at]], Seat: r.seats[at]}}) {
+				return
+			}
+		}
+		for _, p := range r.more {
+			if mask>>p.at&1 == 1 && !yield(p) {
+				return
+			}
+		}
+	}
 }
 
 // resolver finds the recipients of events and owns the memory of the result. One
@@ -107,7 +152,7 @@ func (v *resolver) recipients(w *view, ev *event.Event) (groups []lane.Group, se
 	v.groups, v.open = v.groups[:0], 0
 	v.matcher.Match(w.index, ev)
 	for base, mask := range v.matcher.All() {
-		b := w.places.at(base)
+		b := w.places.of(base)
 		if b == nil {
 			continue
 		}
@@ -116,11 +161,12 @@ func (v *resolver) recipients(w *view, ev *event.Event) (groups []lane.Group, se
 			low := bits.TrailingZeros64(regular)
 			v.add(b.gateway, lane.Run{First: event.Seat(b.first + int64(low)), Mask: regular >> low})
 		}
-		for _, o := range b.others {
-			if mask>>o.at&1 == 1 {
-				seats++
-				v.add(o.seat.Gateway, lane.Run{First: o.seat.Seat, Mask: 1})
-			}
+		if b.irregular == nil {
+			continue
+		}
+		for p := range b.irregular.all(mask) {
+			seats++
+			v.add(p.seat.Gateway, lane.Run{First: p.seat.Seat, Mask: 1})
 		}
 	}
 	for i := range v.groups {

@@ -34,21 +34,23 @@ type page[T any] struct {
 	items [pageLen]T
 }
 
-// At returns the item at i, the zero value if it was never set.
-func (v *Vector[T]) At(i uint32) (item T) {
+// At returns the item at i, nil if nothing near it was ever set. It is not to be
+// changed.
+func (v *Vector[T]) At(i uint32) *T {
 	at := int(i >> (2 * pageBits))
 	if at >= len(v.top) || v.top[at] == nil {
-		return item
+		return nil
 	}
 	p := v.top[at].pages[i>>pageBits&pageMask]
 	if p == nil {
-		return item
+		return nil
 	}
-	return p.items[i&pageMask]
+	return &p.items[i&pageMask]
 }
 
-// Set puts item at i. The Vector grows as needed.
-func (v *Vector[T]) Set(g Gen, i uint32, item T) {
+// Own returns the item at i for the writer, who is in generation g, to change:
+// the zero value if it is new. The Vector grows as needed.
+func (v *Vector[T]) Own(g Gen, i uint32) *T {
 	at := int(i >> (2 * pageBits))
 	if v.gen != g {
 		v.top, v.gen = slices.Clone(v.top), g
@@ -58,7 +60,7 @@ func (v *Vector[T]) Set(g Gen, i uint32, item T) {
 	}
 	b := own(&v.top[at], g, func(b *branch[T]) *Gen { return &b.gen })
 	p := own(&b.pages[i>>pageBits&pageMask], g, func(p *page[T]) *Gen { return &p.gen })
-	p.items[i&pageMask] = item
+	return &p.items[i&pageMask]
 }
 
 // own makes *at a part of generation g: itself, a copy, or a new one if it is nil.

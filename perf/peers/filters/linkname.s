@@ -1,0 +1,1 @@
+// Without a file in assembly the compiler wants a body for tagMatch.
