@@ -1,15 +1,24 @@
 package pipeline
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"slices"
+	"syscall"
 	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"eventstream/event"
 	"eventstream/filter"
+	"eventstream/internal/testenv"
 	"eventstream/lane"
 	"eventstream/perf/workload"
+	"eventstream/store"
+	"eventstream/topic"
 )
 
 // filled returns the view of routes with a subscriber for each spec, which has
@@ -141,4 +150,90 @@ func (p *path) pass(b *testing.B, v *view, raw []byte) {
 	if n > 0 {
 		p.packer.Add(1, 1_700_000_000_000, raw, groups)
 	}
+}
+
+// BenchmarkService is the whole filter service over real Kafka and Redis: events
+// that wait in Kafka, until their matches stand in the lanes, with 100,000
+// active subscribers. It reports the process's CPU time, since most of the time
+// by the clock is spent in Kafka and Redis on the same machine.
+func BenchmarkService(b *testing.B) {
+	const n, events, partitions = 100_000, 400_000, 4
+	for _, matches := range []int{0, 10} {
+		b.Run(fmt.Sprintf("subscribers=%d/matches=%d", n, matches), func(b *testing.B) {
+			for b.Loop() {
+				b.StopTimer()
+				w := newRealWorld(b, testenv.Redis(b), partitions)
+				w.cfg.VerifyEvery = time.Second
+				seated := make([]lane.Seated, n)
+				for i, s := range workload.Narrow.Specs(n) {
+					if _, err := w.filters.Create(b.Context(), s); err != nil {
+						b.Fatal(err)
+					}
+					seated[i] = lane.Seated{Seat: event.Seat(i + 1), Subscriber: s.SubscriberID}
+				}
+				w.announce(1, seated...)
+				raw := workload.Narrow.Event(matches, n)
+				for i := 0; i < events; i += 1000 {
+					records := make([]*kgo.Record, 1000)
+					for j := range records {
+						records[j] = &kgo.Record{Partition: int32(j % partitions), Value: raw}
+					}
+					w.write(records...)
+				}
+				gate := make(chan struct{})
+				w.wrap = func(k Kafka) Kafka { return gated{k, gate} }
+				s := w.start()
+				testenv.Eventually(b, patience, func() error {
+					if got := s.routes.counts(); got.indexed != n {
+						return fmt.Errorf("routes hold %+v, want %d filters indexed", got, n)
+					}
+					return nil
+				})
+				w.filters.set(filter.ErrUnavailable) // a service's filters are not in its own memory twice
+				w.filters.Memory = &store.Memory{}
+				runtime.GC()
+				before := cpu(b)
+				b.StartTimer()
+				close(gate)
+				testenv.Eventually(b, time.Minute, func() error { return w.done(events) })
+				b.ReportMetric(float64(events)/(cpu(b)-before).Seconds(), "events/CPU-s")
+			}
+		})
+	}
+}
+
+// gated keeps partitions from being worked on until the gate is open.
+type gated struct {
+	Kafka
+	gate chan struct{}
+}
+
+func (g gated) Run(ctx context.Context, work func(context.Context, *topic.Partition) error) error {
+	<-g.gate
+	return g.Kafka.Run(ctx, work)
+}
+
+// done tells how many of the events are not in the lanes yet.
+func (w *world) done(events int64) error {
+	all, err := w.store.Positions(context.Background(), w.topic.Partitions)
+	if err != nil {
+		return err
+	}
+	for _, p := range all {
+		events -= p.Next
+	}
+	if events > 0 {
+		return fmt.Errorf("%d events are not done", events)
+	}
+	return nil
+}
+
+// cpu returns the CPU time that this process has taken.
+func cpu(b *testing.B) time.Duration {
+	b.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

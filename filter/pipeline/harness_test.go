@@ -178,7 +178,7 @@ func (k kafka) Ensure(ctx context.Context) (topic.Info, error) {
 
 // world is all that a service works with.
 type world struct {
-	t       *testing.T
+	t testing.TB
 	kafka   topic.Config
 	store   *faulty
 	filters *faultyFilters
@@ -191,7 +191,7 @@ type world struct {
 }
 
 // newWorld starts an embedded broker, with a store in memory.
-func newWorld(t *testing.T, partitions int32) *world {
+func newWorld(t testing.TB, partitions int32) *world {
 	t.Helper()
 	b, err := topic.StartBroker(topic.EmbeddedConfig{Topic: "events", Partitions: partitions})
 	if err != nil {
@@ -201,7 +201,7 @@ func newWorld(t *testing.T, partitions int32) *world {
 	return worldOf(t, topic.Config{Brokers: []string{b.Addr()}, Topic: "events", Group: "g", Partitions: partitions}, lane.NewMemory())
 }
 
-func worldOf(t *testing.T, kcfg topic.Config, s backend) *world {
+func worldOf(t testing.TB, kcfg topic.Config, s backend) *world {
 	t.Helper()
 	kcfg.SessionTimeout = 6 * time.Second // the least that brokers allow
 	w := &world{

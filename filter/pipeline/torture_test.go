@@ -78,7 +78,7 @@ func TestTorture(t *testing.T) {
 }
 
 // newRealWorld has the shared Kafka, and Redis.
-func newRealWorld(t *testing.T, server *testenv.RedisServer, partitions int32) *world {
+func newRealWorld(t testing.TB, server *testenv.RedisServer, partitions int32) *world {
 	t.Helper()
 	kcfg := topic.Config{Brokers: testenv.Kafka(t), Topic: testenv.Topic(t), Partitions: partitions}
 	kcfg.Group = kcfg.Topic
