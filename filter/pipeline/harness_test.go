@@ -178,7 +178,7 @@ func (k kafka) Ensure(ctx context.Context) (topic.Info, error) {
 
 // world is all that a service works with.
 type world struct {
-	t testing.TB
+	t       testing.TB
 	kafka   topic.Config
 	store   *faulty
 	filters *faultyFilters
