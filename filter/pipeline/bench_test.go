@@ -139,7 +139,7 @@ type path struct {
 	seats    int
 }
 
-func (p *path) pass(b *testing.B, v *view, raw []byte) {
+func (p *path) pass(b testing.TB, v *view, raw []byte) {
 	ev, err := p.decoder.Decode(raw, v.index.Paths())
 	if err != nil {
 		b.Fatal(err)
@@ -183,12 +183,12 @@ func BenchmarkService(b *testing.B) {
 				gate := make(chan struct{})
 				w.wrap = func(k Kafka) Kafka { return gated{k, gate} }
 				s := w.start()
-				testenv.Eventually(b, patience, func() error {
-					if got := s.routes.counts(); got.indexed != n {
-						return fmt.Errorf("routes hold %+v, want %d filters indexed", got, n)
-					}
-					return nil
-				})
+				if _, err := s.follower.sync(b.Context()); err != nil {
+					b.Fatal(err)
+				}
+				if got := s.routes.counts(); got.indexed != n {
+					b.Fatalf("routes hold %+v, want %d filters indexed", got, n)
+				}
 				w.filters.set(filter.ErrUnavailable) // a service's filters are not in its own memory twice
 				w.filters.Memory = &store.Memory{}
 				runtime.GC()

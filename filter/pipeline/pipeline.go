@@ -77,7 +77,8 @@ type Config struct {
 	AnnounceGrace time.Duration // for gateways to see that the store lost their seats; 2.5 s if zero
 }
 
-// refreshTimeout bounds a look for changes in the filter store.
+// refreshTimeout bounds how long a look for changes in the filter store may get
+// nowhere. A million changes at once take longer, but they come one by one.
 const refreshTimeout = 5 * time.Second
 
 // Service is the filter service.
@@ -217,13 +218,16 @@ func (s *Service) loadFilters(ctx context.Context) error {
 // refresh brings in the filters that changed in the store. Of two at the same
 // time, both do no more than repeat what the other did.
 func (s *Service) refresh(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, refreshTimeout)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stalled := time.AfterFunc(refreshTimeout, func() { cancel(context.DeadlineExceeded) })
+	defer stalled.Stop()
 	s.mu.Lock()
 	mark := s.mark
 	s.mu.Unlock()
 	changed, read := false, s.routes.reading()
 	mark, err := s.filters.ChangesSince(ctx, mark, func(c filter.Change) error {
+		stalled.Reset(refreshTimeout)
 		s.routes.setFilter(c)
 		changed = true
 		return nil
