@@ -102,7 +102,7 @@ func read(m *Matcher) []Slot {
 // every match with trying all filters one by one, also on a Snapshot from before.
 func TestIndexAgainstReference(t *testing.T) {
 	for _, sizes := range [][4]int{{1, 2, 1, 2}, {3, 4, 2, 5}, {fewMost, leafMost, bucketMost, postingMost}} {
-		for seed := range uint64(4) {
+		for seed := range uint64(3) {
 			t.Run(fmt.Sprintf("sizes=%v/seed=%d", sizes, seed), func(t *testing.T) {
 				small(t, sizes[0], sizes[1], sizes[2], sizes[3])
 				testIndex(t, rand.New(rand.NewPCG(seed, 7)))
@@ -115,7 +115,7 @@ func testIndex(t *testing.T, rng *rand.Rand) {
 	m := &model{x: NewIndex()}
 	var r reader
 	common := []Spec{randomSpec(rng), randomSpec(rng), randomSpec(rng)} // many hold these
-	for step := range 3000 {
+	for step := range 2000 {
 		grow := step/500%2 == 0 // and then shrink
 		if n := rng.IntN(10); n < 2 || n < 7 && grow {
 			s := randomSpec(rng)

@@ -1,0 +1,49 @@
+package filter
+
+import (
+	"encoding/json"
+	"math/rand/v2"
+	"testing"
+)
+
+// FuzzIndex compares the index with the plain definition. A stored Spec that
+// isn't valid must not break the index either: it could come from another version.
+func FuzzIndex(f *testing.F) {
+	rng := rand.New(rand.NewPCG(2, 3))
+	for range 20 {
+		s := randomSpec(rng)
+		f.Add(stored(f, s), randomEventJSON(rng))
+	}
+	f.Add([]byte(`{"where":{"a..b":{"between":[1]},"":{"in":[]}},"min_amount":5,"max_amount":1}`), []byte(`{"event_type":"a"}`))
+	f.Add([]byte(`{"where":{"t":{"gt":"x","lt":5,"gte":true}}}`), []byte(`{"event_type":"a","t":"x"}`))
+	f.Fuzz(func(t *testing.T, spec, raw []byte) {
+		var s Spec
+		if s.UnmarshalJSON(spec) != nil {
+			return
+		}
+		x := NewIndex()
+		c := x.Intern(&s)
+		x.Add(c, 3)
+		var r reader
+		got, err := r.match(x.Snapshot(), raw)
+		x.Remove(c, 3)
+		x.Release(c)
+		checkEmpty(t, x)
+		doc, derr := DecodeEvent(raw)
+		if err != nil || derr != nil || s.Validate() != nil {
+			return
+		}
+		if want := s.Match(doc); (len(got) == 1) != want {
+			t.Fatalf("filter %s, event %s: match = %t, want %t", spec, raw, len(got) == 1, want)
+		}
+	})
+}
+
+func stored(t testing.TB, s Spec) []byte {
+	t.Helper()
+	b, err := json.Marshal(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
