@@ -133,7 +133,7 @@ func (x *Index) compact(preds []lowered) (c conjunction) {
 		p := &preds[i]
 		p.attr = x.attr(p.path)
 		p.encode(x)
-		x.attrs[p.attr].saw(x.seed, p)
+		x.attrs[p.attr].saw(p)
 	}
 	slices.SortFunc(preds, func(a, b lowered) int { return bytes.Compare(a.code, b.code) })
 	preds = slices.CompactFunc(preds, func(a, b lowered) bool { return bytes.Equal(a.code, b.code) })

@@ -142,7 +142,7 @@ func scalarFlaw(v Scalar) string {
 	case v.kind == event.String && len(v.text) > MaxValueBytes:
 		return fmt.Sprintf("%d bytes; at most %d are allowed", len(v.text), MaxValueBytes)
 	case v.kind == event.String:
-		return textFlaw(v.text)
+		return TextFlaw(v.text)
 	case v.kind == event.Number && (math.IsNaN(v.num) || math.IsInf(v.num, 0)):
 		return "want a finite number"
 	case v.kind == event.Other:
@@ -151,8 +151,8 @@ func scalarFlaw(v Scalar) string {
 	return ""
 }
 
-// textFlaw says why PostgreSQL can't store a string in JSON, or "".
-func textFlaw(s string) string {
+// TextFlaw says why PostgreSQL can't store a string in JSON, or "".
+func TextFlaw(s string) string {
 	switch {
 	case !utf8.ValidString(s):
 		return "not valid UTF-8"

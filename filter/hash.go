@@ -1,6 +1,7 @@
 package filter
 
 import (
+	"hash/maphash"
 	"slices"
 
 	"eventstream/internal/cow"
@@ -25,6 +26,11 @@ type hashSlot struct {
 	key  string
 	node *node
 }
+
+// seed is one for all indexes of the process: events keep the hashes of their values.
+var seed = maphash.MakeSeed()
+
+func hash(key []byte) uint32 { return uint32(maphash.Bytes(seed, key)) }
 
 const (
 	hashBits  = 4

@@ -20,7 +20,6 @@ import (
 type Index struct {
 	gen        cow.Gen
 	root       *node
-	seed       maphash.Seed
 	conditions map[string]*Condition // by canonical text
 	n          int                   // pairs of a Condition and a Slot
 	top        Slot                  // no Slot in use is larger
@@ -55,7 +54,7 @@ type attribute struct {
 // NewIndex returns an empty Index.
 func NewIndex() *Index {
 	x := &Index{
-		seed: maphash.MakeSeed(), gen: 1, root: &node{},
+		gen: 1, root: &node{},
 		conditions: make(map[string]*Condition), attrOf: make(map[string]event.Attr),
 	}
 	x.attrs = append(x.attrs, attribute{path: "event_type", users: 1, distinct: 1}) // event.TypeAttr, for good
@@ -207,7 +206,7 @@ func (x *Index) countUsers(code []byte, n int) {
 
 // saw takes values for the estimate of how many there are: linear counting
 // (Whang et al., A Linear-Time Probabilistic Counting Algorithm, 1990).
-func (a *attribute) saw(seed maphash.Seed, p *lowered) {
+func (a *attribute) saw(p *lowered) {
 	switch p.op {
 	case opIn:
 		for i := range p.values {
@@ -243,14 +242,11 @@ func (x *Index) changed() {
 	}
 }
 
-func (x *Index) hash(key []byte) uint32 { return uint32(maphash.Bytes(x.seed, key)) }
-
 // Snapshot is an Index as it was at one moment. It is safe for concurrent use.
 type Snapshot struct {
 	root     *node
 	postings cow.Vector[*posting]
 	paths    *event.Paths
-	seed     maphash.Seed
 	top      Slot
 }
 
@@ -271,7 +267,7 @@ func (x *Index) Snapshot() *Snapshot {
 	if x.stale || x.paths == nil {
 		x.paths, x.stale = x.newPaths(), false
 	}
-	x.snapshot = &Snapshot{root: x.root, postings: x.postings, paths: x.paths, seed: x.seed, top: x.top}
+	x.snapshot = &Snapshot{root: x.root, postings: x.postings, paths: x.paths, top: x.top}
 	return x.snapshot
 }
 

@@ -1,7 +1,6 @@
 package filter
 
 import (
-	"hash/maphash"
 	"iter"
 	"math/bits"
 	"slices"
@@ -147,7 +146,7 @@ func (m *Matcher) follow(d *dir) {
 		return
 	}
 	if d.op == opExists {
-		m.visit(d.keys.get(m.hash(nil), nil))
+		m.visit(d.keys.get(hash(nil), nil))
 		return
 	}
 	several := m.ev.Next(v) != nil
@@ -157,7 +156,7 @@ func (m *Matcher) follow(d *dir) {
 			var buf [8]byte
 			key := valueBytes(v, &buf)
 			if v.Hash == 0 {
-				v.Hash = 1<<32 | uint64(m.hash(key))
+				v.Hash = 1<<32 | uint64(hash(key))
 			}
 			m.enter(d.keys.get(uint32(v.Hash), key), several)
 		case d.op == opPrefix && v.Kind == event.String:
@@ -166,7 +165,7 @@ func (m *Matcher) follow(d *dir) {
 					break
 				}
 				key := v.Text[:l.bytes]
-				m.enter(d.keys.get(m.hash(key), key), several)
+				m.enter(d.keys.get(hash(key), key), several)
 			}
 		}
 	}
@@ -188,8 +187,6 @@ func (m *Matcher) enter(n *node, several bool) {
 	}
 	m.visit(n)
 }
-
-func (m *Matcher) hash(key []byte) uint32 { return uint32(maphash.Bytes(m.snap.seed, key)) }
 
 // search takes the entries of t whose interval one of the event's values lies in.
 func (m *Matcher) search(t *tree) {

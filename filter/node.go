@@ -115,7 +115,7 @@ func (x *Index) fileOn(n *node, e entry) {
 	p, rest := next(e.code)
 	for kind, text := range p.keys() {
 		d := x.dirFor(n, p.attr, p.op, kind)
-		at, isNew := d.keys.ref(x.gen, x.hash(text), text)
+		at, isNew := d.keys.ref(x.gen, hash(text), text)
 		if isNew && d.op == opPrefix {
 			d.count(len(text), 1)
 		}
@@ -157,7 +157,7 @@ func (x *Index) unfileOn(n *node, e entry) {
 	p, rest := next(e.code)
 	for kind, text := range p.keys() {
 		d := x.dirFor(n, p.attr, p.op, kind)
-		hash := x.hash(text)
+		hash := hash(text)
 		at, _ := d.keys.ref(x.gen, hash, text)
 		x.unfile(at, entry{e.word, e.filed - 1, rest})
 		if !(*at).empty() {

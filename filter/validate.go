@@ -135,8 +135,8 @@ func (s *Spec) checkExpr(bad *Invalid) {
 		bad.add("/expr_any", "is made from expr, and there is none")
 	case len(s.Expr) > MaxExprBytes:
 		bad.add("/expr", "%d bytes; at most %d are allowed", len(s.Expr), MaxExprBytes)
-	case textFlaw(s.Expr) != "":
-		bad.add("/expr", "%s", textFlaw(s.Expr))
+	case TextFlaw(s.Expr) != "":
+		bad.add("/expr", "%s", TextFlaw(s.Expr))
 	case len(s.ExprAny) == 0:
 		bad.add("/expr", "has not been translated into conditions, or can never hold")
 	}
@@ -231,8 +231,8 @@ func pathFlaw(path string) string {
 		return "empty; want the name of an attribute"
 	case len(path) > MaxPathBytes:
 		return fmt.Sprintf("a path of %d bytes; at most %d are allowed", len(path), MaxPathBytes)
-	case textFlaw(path) != "":
-		return textFlaw(path)
+	case TextFlaw(path) != "":
+		return TextFlaw(path)
 	case !ok:
 		return `not a path: want names joined by dots, such as user.address.city, and none of them empty; a dot or a backslash that belongs to a name is written \. or \\`
 	case len(names) > MaxPathNames:

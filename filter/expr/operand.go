@@ -65,7 +65,7 @@ func (t translator) attribute(e ast.Expr) (string, error) {
 // name returns a path as package filter writes it, if it takes it.
 func (t translator) name(e ast.Expr, path event.Path) (string, error) {
 	attr := filter.FormatPath(path)
-	switch flaw := textFlaw(attr); {
+	switch flaw := filter.TextFlaw(attr); {
 	case len(path) > filter.MaxPathNames:
 		return "", t.errorf(e, "a path of %d names; at most %d are allowed", len(path), filter.MaxPathNames)
 	case len(attr) > filter.MaxPathBytes:
@@ -119,7 +119,7 @@ func (t translator) scalar(c operand) (filter.Scalar, error) {
 }
 
 func (t translator) scalarText(c operand, s string) (filter.Scalar, error) {
-	switch flaw := textFlaw(s); {
+	switch flaw := filter.TextFlaw(s); {
 	case len(s) > filter.MaxValueBytes:
 		return filter.Scalar{}, t.errorf(c, "a string of %d bytes; at most %d are allowed", len(s), filter.MaxValueBytes)
 	case flaw != "":

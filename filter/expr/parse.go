@@ -2,9 +2,7 @@ package expr
 
 import (
 	"fmt"
-	"strings"
 	"sync"
-	"unicode/utf8"
 
 	"github.com/google/cel-go/checker"
 	"github.com/google/cel-go/common"
@@ -30,7 +28,7 @@ func parse(src string) (ast.Expr, translator, error) {
 	if len(src) > filter.MaxExprBytes {
 		return nil, translator{}, syntaxError(common.NoLocation, fmt.Sprintf("%d bytes long; at most %d are allowed", len(src), filter.MaxExprBytes))
 	}
-	if flaw := textFlaw(src); flaw != "" {
+	if flaw := filter.TextFlaw(src); flaw != "" {
 		return nil, translator{}, syntaxError(common.NoLocation, flaw)
 	}
 	tree, errs := newParser().Parse(common.NewTextSource(src))
@@ -44,17 +42,6 @@ func parse(src string) (ast.Expr, translator, error) {
 	}
 	t.scope = scope(names)
 	return tree.Expr(), t, nil
-}
-
-// textFlaw says why package filter does not take a string, or "".
-func textFlaw(s string) string {
-	switch {
-	case !utf8.ValidString(s):
-		return "not valid UTF-8"
-	case strings.ContainsRune(s, 0):
-		return "the character U+0000 is not allowed"
-	}
-	return ""
 }
 
 var newParser = sync.OnceValue(func() *parser.Parser {
