@@ -13,13 +13,22 @@ import (
 	"eventstream/perf/workload"
 )
 
-// build files each spec for a slot of its own.
-func build(specs []filter.Spec) *filter.Index {
+// filled returns an Index with each spec for a slot of its own, and their
+// conditions.
+func filled(specs []filter.Spec) (*filter.Index, []*filter.Condition) {
 	x := filter.NewIndex()
+	conditions := make([]*filter.Condition, len(specs))
 	for i := range specs {
-		x.Add(x.Intern(&specs[i]), filter.Slot(i))
+		conditions[i] = x.Intern(&specs[i])
+		x.Add(conditions[i], filter.Slot(i))
 	}
-	return x
+	x.Snapshot()
+	return x, conditions
+}
+
+func snapshot(specs []filter.Spec) *filter.Snapshot {
+	x, _ := filled(specs)
+	return x.Snapshot()
 }
 
 // The whole way, from an event's JSON to encoded recipients, is in
@@ -31,7 +40,7 @@ func BenchmarkMatch(b *testing.B) {
 			var snap *filter.Snapshot
 			b.Run(fmt.Sprintf("filters=%d/matches=%d", n, matches), func(b *testing.B) {
 				if snap == nil {
-					snap = build(w.Specs(n)).Snapshot()
+					snap = snapshot(w.Specs(n))
 				}
 				benchMatch(b, snap, w.Event(matches, n))
 			})
@@ -44,7 +53,7 @@ func BenchmarkMatchUsers(b *testing.B) {
 		var snap *filter.Snapshot
 		b.Run(fmt.Sprintf("filters=%d", n), func(b *testing.B) {
 			if snap == nil {
-				snap = build(workload.Users(n)).Snapshot()
+				snap = snapshot(workload.Users(n))
 			}
 			benchMatch(b, snap, []byte(`{"event_type":"type_3","user_id":"user_321"}`))
 		})
@@ -120,29 +129,33 @@ func heap() int64 {
 	return int64(s.HeapAlloc)
 }
 
-// BenchmarkUpdate adds or removes one filter among a million and publishes that
-// at once, as for a filter that is changed by itself.
+// BenchmarkUpdate replaces filters among a million, and publishes each change by
+// itself or several together, as a filter service does with what came since its
+// last batch of events.
 func BenchmarkUpdate(b *testing.B) {
 	const n = 1_000_000
-	for name, specs := range map[string][]filter.Spec{"different": workload.Narrow.Specs(n), "users": workload.Users(n)} {
-		x := filter.NewIndex()
-		conditions := make([]*filter.Condition, n)
-		for i := range specs {
-			conditions[i] = x.Intern(&specs[i])
-			x.Add(conditions[i], filter.Slot(i))
-		}
-		x.Snapshot()
+	for name, specs := range map[string]func(int) []filter.Spec{"different": workload.Narrow.Specs, "users": workload.Users} {
+		x, conditions := filled(specs(n))
 		rng := rand.New(rand.NewPCG(5, 6))
-		b.Run(fmt.Sprintf("filters=%d/%s/remove+add", n, name), func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				i := rng.IntN(n)
-				x.Remove(conditions[i], filter.Slot(i))
-				x.Snapshot()
-				x.Add(conditions[i], filter.Slot(i))
-				x.Snapshot()
-			}
-		})
+		for _, together := range []int{1, 32} {
+			b.Run(fmt.Sprintf("filters=%d/%s/together=%d", n, name, together), func(b *testing.B) {
+				b.ReportAllocs()
+				updates, at := 0, make([]int, together)
+				for b.Loop() { // an update is a removal, or an addition
+					for i := range at {
+						at[i] = rng.IntN(n)
+						x.Remove(conditions[at[i]], filter.Slot(at[i]))
+					}
+					x.Snapshot()
+					for _, i := range at {
+						x.Add(conditions[i], filter.Slot(i))
+					}
+					x.Snapshot()
+					updates += 2 * together
+				}
+				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(updates), "ns/update")
+			})
+		}
 	}
 }
 
@@ -151,13 +164,7 @@ func BenchmarkUpdate(b *testing.B) {
 // what else happens on the machine hits both.
 func BenchmarkMatchDuringUpdates(b *testing.B) {
 	const n = 1_000_000
-	specs := workload.Narrow.Specs(n)
-	x := filter.NewIndex()
-	conditions := make([]*filter.Condition, n)
-	for i := range specs {
-		conditions[i] = x.Intern(&specs[i])
-		x.Add(conditions[i], filter.Slot(i))
-	}
+	x, conditions := filled(workload.Narrow.Specs(n))
 	var published atomic.Pointer[filter.Snapshot]
 	published.Store(x.Snapshot())
 	for _, rate := range []int{5_000, 50_000} {

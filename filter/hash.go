@@ -14,17 +14,14 @@ type hashTrie struct {
 	n    int // keys
 }
 
-// hashNode is a bucket, or a branch if it has kids.
+// hashNode is a bucket, or a branch if it has kids. The lists of hashes and keys
+// are shared by its copies: they are appended to or replaced, never changed.
 type hashNode struct {
 	gen    cow.Gen
 	kids   *[1 << hashBits]*hashNode
 	hashes []uint32 // of the bucket's keys
-	slots  []hashSlot
-}
-
-type hashSlot struct {
-	key  string
-	node *node
+	keys   []string
+	nodes  []*node
 }
 
 // seed is one for all indexes of the process: events keep the hashes of their values.
@@ -54,12 +51,20 @@ func (t *hashTrie) get(hash uint32, key []byte) *node {
 }
 
 func (n *hashNode) find(hash uint32, key []byte) *node {
-	for i, h := range n.hashes {
-		if h == hash && n.slots[i].key == string(key) {
-			return n.slots[i].node
-		}
+	if i := n.index(hash, key); i >= 0 {
+		return n.nodes[i]
 	}
 	return nil
+}
+
+// index returns where key is in a bucket, -1 if it isn't there.
+func (n *hashNode) index(hash uint32, key []byte) int {
+	for i, h := range n.hashes {
+		if h == hash && n.keys[i] == string(key) {
+			return i
+		}
+	}
+	return -1
 }
 
 // ref returns where the node of key is kept, for the writer to change it. A new
@@ -72,31 +77,30 @@ func (t *hashTrie) ref(g cow.Gen, hash uint32, key []byte) (at **node, isNew boo
 			place = &n.kids[branchOf(hash, depth)]
 			continue
 		}
-		for i, h := range n.hashes {
-			if h == hash && n.slots[i].key == string(key) {
-				return &n.slots[i].node, false
-			}
+		if i := n.index(hash, key); i >= 0 {
+			return &n.nodes[i], false
 		}
 		if len(n.hashes) < bucketMost || depth == hashDepth {
 			t.n++
-			n.hashes = append(n.hashes, hash)
-			n.slots = append(n.slots, hashSlot{key: string(key)})
-			return &n.slots[len(n.slots)-1].node, true
+			n.add(hash, string(key), nil)
+			return &n.nodes[len(n.nodes)-1], true
 		}
 		n.split(g, depth)
 		place = &n.kids[branchOf(hash, depth)]
 	}
 }
 
+func (n *hashNode) add(hash uint32, key string, to *node) {
+	n.hashes, n.keys, n.nodes = append(n.hashes, hash), append(n.keys, key), append(n.nodes, to)
+}
+
 // split makes a branch of a bucket.
 func (n *hashNode) split(g cow.Gen, depth int) {
 	n.kids = new([1 << hashBits]*hashNode)
 	for i, h := range n.hashes {
-		kid := ownHashNode(&n.kids[branchOf(h, depth)], g)
-		kid.hashes = append(kid.hashes, h)
-		kid.slots = append(kid.slots, n.slots[i])
+		ownHashNode(&n.kids[branchOf(h, depth)], g).add(h, n.keys[i], n.nodes[i])
 	}
-	n.hashes, n.slots = nil, nil
+	n.hashes, n.keys, n.nodes = nil, nil, nil
 }
 
 // remove takes out key, which is there.
@@ -108,10 +112,11 @@ func (t *hashTrie) remove(g cow.Gen, hash uint32, key []byte) {
 func removeKey(place **hashNode, g cow.Gen, hash uint32, key []byte, depth int) {
 	n := ownHashNode(place, g)
 	if n.kids == nil {
-		i := slices.IndexFunc(n.slots, func(s hashSlot) bool { return s.key == string(key) })
-		n.hashes = slices.Delete(n.hashes, i, i+1)
-		n.slots = slices.Delete(n.slots, i, i+1)
-		if len(n.slots) == 0 {
+		i := n.index(hash, key)
+		n.hashes = slices.Concat(n.hashes[:i], n.hashes[i+1:])
+		n.keys = slices.Concat(n.keys[:i], n.keys[i+1:])
+		n.nodes = slices.Delete(n.nodes, i, i+1)
+		if len(n.nodes) == 0 {
 			*place = nil
 		}
 		return
@@ -139,7 +144,8 @@ func (n *hashNode) collapse(place **hashNode, g cow.Gen) {
 	for _, kid := range n.kids {
 		if kid != nil {
 			bucket.hashes = append(bucket.hashes, kid.hashes...)
-			bucket.slots = append(bucket.slots, kid.slots...)
+			bucket.keys = append(bucket.keys, kid.keys...)
+			bucket.nodes = append(bucket.nodes, kid.nodes...)
 		}
 	}
 	*place = bucket
@@ -154,7 +160,7 @@ func ownHashNode(place **hashNode, g cow.Gen) *hashNode {
 	case n.gen == g:
 		return n
 	default:
-		c := &hashNode{gen: g, hashes: roomy(n.hashes), slots: roomy(n.slots)}
+		c := &hashNode{gen: g, hashes: slices.Clip(n.hashes), keys: slices.Clip(n.keys), nodes: roomy(n.nodes)}
 		if n.kids != nil {
 			kids := *n.kids
 			c.kids = &kids

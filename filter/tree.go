@@ -76,14 +76,21 @@ func (t *tree) remove(g cow.Gen, e treeEntry) {
 
 func (t *tree) empty() bool { return len(t.waiting) == 0 && (t.root == nil || len(t.root.from) == 0) }
 
-// own returns n if it is of generation g, or else a copy that is.
+// own returns n if it is of generation g, or else a copy that is. What a branch
+// knows of its kids mostly stays as it is: those lists are shared by its copies,
+// and replaced where they change.
 func (n *treeNode) own(g cow.Gen) *treeNode {
-	if n.gen == g {
+	switch {
+	case n.gen == g:
 		return n
+	case n.kids != nil:
+		return &treeNode{
+			gen: g, from: slices.Clip(n.from), words: slices.Clip(n.words), to: slices.Clip(n.to), kids: roomy(n.kids),
+		}
 	}
 	return &treeNode{
 		gen: g, from: roomy(n.from), words: roomy(n.words), to: roomy(n.to),
-		kids: roomy(n.kids), code: roomy(n.code), ends: roomy(n.ends),
+		code: roomy(n.code), ends: roomy(n.ends),
 	}
 }
 
@@ -138,8 +145,18 @@ func (n *treeNode) insert(g cow.Gen, e treeEntry) (right *treeNode) {
 
 // refresh notes what n has to know of its i-th kid.
 func (n *treeNode) refresh(i int) {
-	n.from[i], n.words[i] = n.kids[i].from[0], n.kids[i].words[0]
-	n.setTo(i, n.kids[i].end())
+	kid := n.kids[i]
+	n.from, n.words = replaced(n.from, i, kid.from[0]), replaced(n.words, i, kid.words[0])
+	n.setTo(i, kid.end())
+}
+
+// replaced returns s with v at i: s itself if it is there already.
+func replaced[T comparable](s []T, i int, v T) []T {
+	if s[i] != v {
+		s = slices.Clone(s)
+		s[i] = v
+	}
+	return s
 }
 
 func (n *treeNode) setTo(i int, to uint64) {
@@ -149,7 +166,7 @@ func (n *treeNode) setTo(i int, to uint64) {
 		}
 		n.to = slices.Repeat([]uint64{math.MaxUint64}, len(n.from))
 	}
-	n.to[i] = to
+	n.to = replaced(n.to, i, to)
 }
 
 func (n *treeNode) insertHead(at int, from uint64, w word, to uint64) {
@@ -300,6 +317,7 @@ func (n *treeNode) removeHead(at int) {
 
 func (n *treeNode) removeKid(at int) {
 	n.kids = slices.Delete(n.kids, at, at+1)
+	n.from, n.words, n.to = slices.Clone(n.from), slices.Clone(n.words), slices.Clone(n.to)
 	n.removeHead(at)
 }
 
