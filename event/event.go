@@ -9,7 +9,6 @@ package event
 import (
 	"errors"
 	"fmt"
-	"iter"
 )
 
 // Event is a view of one event's JSON: the values of the attributes that were
@@ -27,9 +26,6 @@ type Event struct {
 // no particular order and each once.
 func (e *Event) Attrs() []Attr { return e.attrs }
 
-// Has reports whether the event has a value of a.
-func (e *Event) Has(a Attr) bool { return e.First(a) != nil }
-
 // First returns the first value of a, nil if the event has none.
 func (e *Event) First(a Attr) *Value {
 	if int(a) >= len(e.first) || e.first[a] == 0 {
@@ -44,14 +40,6 @@ func (e *Event) Next(v *Value) *Value {
 		return nil
 	}
 	return &e.values[v.next-1]
-}
-
-// Values yields all values of a.
-func (e *Event) Values(a Attr) iter.Seq[*Value] {
-	return func(yield func(*Value) bool) {
-		for v := e.First(a); v != nil && yield(v); v = e.Next(v) {
-		}
-	}
 }
 
 // MaxDepth bounds how deep an event may be nested; the event itself is one level
