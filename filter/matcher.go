@@ -21,7 +21,6 @@ type Matcher struct {
 	some []uint64 // a bit for each place in seen that is not 0
 	tops []uint64 // a bit for each place in some that is not 0
 
-	warm    int                // only to read what is counted
 	keys    []uint64           // scratch: the values of one attribute
 	visited map[*node]struct{} // by several values of one attribute
 }
@@ -212,20 +211,17 @@ func (m *Matcher) search(t *tree) {
 
 // stab takes the entries below n whose interval has v in it.
 func (m *Matcher) stab(n *treeNode, v uint64) {
+	end := sort.Search(len(n.from), func(i int) bool { return n.from[i] > v })
 	if n.kids == nil {
-		m.stabLeaf(n, sort.Search(len(n.from), func(i int) bool { return n.from[i] > v }), v)
+		m.stabLeaf(n, end, v)
 		return
 	}
-	end := sort.Search(len(n.from), func(i int) bool { return n.from[i] > v })
 	m.stabKids(n, end, v, end-1)
 }
 
 // stabKids takes them below the first kids of n. All intervals of a kid before
 // the whole-th begin before v, since those of the next one do.
 func (m *Matcher) stabKids(n *treeNode, end int, v uint64, whole int) {
-	for _, kid := range n.kids[:end] {
-		m.warm += len(kid.words) // what is read next is fetched at once, not one after the other
-	}
 	for i, kid := range n.kids[:end] {
 		switch {
 		case n.to != nil && n.to[i] < v:
