@@ -236,6 +236,9 @@ func (s *Service) refresh(ctx context.Context) error {
 		s.routes.publish()
 	}
 	read(err)
+	if err != nil && context.Cause(ctx) == context.DeadlineExceeded {
+		err = fmt.Errorf("no filter came for %v: %w", refreshTimeout, context.DeadlineExceeded)
+	}
 	if err != nil {
 		return err
 	}

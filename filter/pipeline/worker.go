@@ -58,10 +58,11 @@ func (w *worker) run(ctx context.Context) error {
 			return err // ctx ended
 		}
 		began := time.Now()
-		if err := w.step(ctx, records); err != nil {
+		err = w.step(ctx, records)
+		w.metrics.tell(&w.resolver.matcher)
+		if err != nil {
 			return err
 		}
-		w.metrics.tell(&w.resolver.matcher)
 		w.metrics.lag(w.part.ID, max(w.end, w.part.HighWatermark())-w.next)
 		if len(records) > 0 {
 			// Records that come while we wait share the next entry. The first
