@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/binary"
+	"iter"
 	"slices"
 	"unsafe"
 )
@@ -28,7 +29,7 @@ type Condition struct {
 // kept in order; then the rest. It is made once, so that an alternative is found
 // again where it was put.
 //
-//	number of predicates | how many it is filed under | for each predicate, its place among them
+//	how many predicates it is filed under | for each predicate, its place among them
 //
 // Each is one byte.
 
@@ -36,10 +37,17 @@ type Condition struct {
 // filed under one long list only.
 const maxSpread = 64
 
+// parts returns the plans and what comes after them. They are not to be changed.
+func (c *Condition) parts() (plans, alternatives []byte) {
+	text := unsafe.Slice(unsafe.StringData(c.text), len(c.text))
+	size, n := binary.Uvarint(text)
+	return text[n : n+int(size)], text[n+int(size):]
+}
+
 // canonical returns the part of the text after the plans.
 func (c *Condition) canonical() string {
-	size, n := binary.Uvarint(unsafe.Slice(unsafe.StringData(c.text), min(len(c.text), binary.MaxVarintLen64)))
-	return c.text[n+int(size):]
+	_, alternatives := c.parts()
+	return c.text[len(c.text)-len(alternatives):]
 }
 
 // Intern returns the Condition of s, which must be valid. The caller releases it
@@ -89,12 +97,10 @@ func (x *Index) Release(c *Condition) {
 }
 
 // codes yields the predicates of each alternative, in the order of their bytes.
-func (c *Condition) codes() func(yield func([]byte) bool) {
+func (c *Condition) codes() iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
-		rest := unsafe.Slice(unsafe.StringData(c.text), len(c.text)) // only read
-		size, n := binary.Uvarint(rest)
-		for rest = rest[n+int(size):]; len(rest) > 0; {
-			size, n = binary.Uvarint(rest)
+		for _, rest := c.parts(); len(rest) > 0; {
+			size, n := binary.Uvarint(rest)
 			if !yield(rest[n : n+int(size)]) {
 				return
 			}
@@ -178,8 +184,8 @@ func (x *Index) appendPlan(b []byte, preds []lowered) []byte {
 		order = append(order, ranked{byte(i), x.rank(&preds[i])})
 	}
 	slices.SortStableFunc(order, func(a, b ranked) int { return cmp.Compare(a.rank, b.rank) })
-	b = append(b, byte(len(preds)), 0)
-	filed := len(b) - 1
+	filed := len(b)
+	b = append(b, 0)
 	spread := 1
 	for i, o := range order {
 		p := &preds[o.at]
@@ -233,21 +239,18 @@ func (x *Index) rank(p *lowered) float64 {
 
 // programs yields the alternatives of c as they are filed, each as one entry. Its
 // code is in buf, or in what buf has grown to.
-func (c *Condition) programs(buf []byte) func(yield func(entry) bool) {
+func (c *Condition) programs(buf []byte) iter.Seq[entry] {
 	return func(yield func(entry) bool) {
-		text := unsafe.Slice(unsafe.StringData(c.text), len(c.text)) // only read
-		_, n := binary.Uvarint(text)
-		plan := text[n:]
-		var room [16][]byte
+		plans, _ := c.parts()
+		var room [MaxPredicates][]byte
 		for code := range c.codes() {
-			count, filed := int(plan[0]), plan[1]
-			order := plan[2 : 2+count]
-			plan = plan[2+count:]
 			preds := room[:0]
 			for len(code) > 0 {
 				_, rest := next(code)
 				preds, code = append(preds, code[:len(code)-len(rest)]), rest
 			}
+			filed, order := plans[0], plans[1:1+len(preds)]
+			plans = plans[1+len(preds):]
 			buf = buf[:0]
 			for _, i := range order {
 				buf = append(buf, preds[i]...)

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"math"
 	"slices"
-	"time"
 
 	"eventstream/event"
 )
@@ -108,11 +107,8 @@ func (l *lowerer) list(path string, o op, list []Scalar) {
 	start := len(l.values)
 	for _, s := range list {
 		v := literal{kind: s.kind, text: s.text}
-		switch s.kind {
-		case event.Number:
-			v.key = event.NumberKey(s.num)
-		case event.Bool:
-			v.key = uint64(s.num)
+		if s.kind != event.String {
+			v.key = s.key()
 		}
 		l.values = append(l.values, v)
 	}
@@ -165,21 +161,12 @@ func (t *Test) span() span {
 
 func (s *span) from(bound *Scalar, past uint64) {
 	if bound != nil {
-		s.lo = max(s.lo, s.place(bound)+past)
+		s.kind, s.lo = bound.kind, max(s.lo, bound.key()+past)
 	}
 }
 
 func (s *span) to(bound *Scalar, short uint64) {
 	if bound != nil {
-		s.hi = min(s.hi, s.place(bound)-short)
+		s.kind, s.hi = bound.kind, min(s.hi, bound.key()-short)
 	}
-}
-
-func (s *span) place(bound *Scalar) uint64 {
-	s.kind = bound.kind
-	if bound.kind == event.Number {
-		return event.NumberKey(bound.num)
-	}
-	t, _ := time.Parse(time.RFC3339, bound.text) // Validate has parsed it
-	return event.TimeKey(t)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/binary"
+	"iter"
 	"math"
 	"slices"
 
@@ -175,7 +176,7 @@ func (x *Index) unfileOn(n *node, e entry) {
 
 // keys yields what conjunctions are filed under by p: the kind and the bytes of
 // each value.
-func (p predicate) keys() func(yield func(event.Kind, []byte) bool) {
+func (p predicate) keys() iter.Seq2[event.Kind, []byte] {
 	return func(yield func(event.Kind, []byte) bool) {
 		switch p.op {
 		case opPrefix:

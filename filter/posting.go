@@ -20,7 +20,7 @@ type word uint32
 
 const (
 	shared word = 1 << 31
-	nobody      = shared - 1
+	nobody      = word(MaxSlot) + 1
 )
 
 // posting is a set of Slots, for a Condition with more than one: a list, or, of

@@ -345,25 +345,18 @@ func kind(v Scalar) string {
 }
 
 func (r *reach) narrow(g *given) {
-	key := func(v Scalar) uint64 {
-		if v.kind == event.Number {
-			return event.NumberKey(v.num)
-		}
-		k, _ := event.ParseTime([]byte(v.text)) // it has been checked
-		return k
-	}
-	from, to := r.lo, r.hi
+	from, to, end := r.lo, r.hi, g.values[0].key()
 	switch g.op {
 	case "gt":
-		from = key(g.values[0]) + 1
+		from = end + 1
 	case "gte":
-		from = key(g.values[0])
+		from = end
 	case "lt":
-		to = key(g.values[0]) - 1
+		to = end - 1
 	case "lte":
-		to = key(g.values[0])
+		to = end
 	case "between":
-		from, to = key(g.values[0]), key(g.values[1])
+		from, to = end, g.values[1].key()
 	}
 	if from > r.lo {
 		r.lo, r.above = from, g

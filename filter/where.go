@@ -94,6 +94,19 @@ func (s *Scalar) UnmarshalJSON(b []byte) error {
 // escaped reports whether r is not what it means in a string's JSON.
 func escaped(r rune) bool { return r == '\\' || r == '"' || r < ' ' || r == utf8.RuneError }
 
+// key returns where s lies in the order of its kind; a string's is that of the
+// timestamp that it must be.
+func (s Scalar) key() uint64 {
+	switch s.kind {
+	case event.Number:
+		return event.NumberKey(s.num)
+	case event.String:
+		k, _ := event.ParseTime([]byte(s.text)) // Validate has refused other strings
+		return k
+	}
+	return uint64(s.num)
+}
+
 // A SyntaxError reports what in an expression can't be translated, and where.
 type SyntaxError struct {
 	Line, Column int // from 1

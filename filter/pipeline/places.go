@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"iter"
 	"math"
 	"math/bits"
 	"slices"
@@ -120,7 +121,7 @@ func (r *irregular) without(drop func(placed) bool) *irregular {
 }
 
 // all yields the seats of the slots in mask.
-func (r *irregular) all(mask uint64) func(yield func(placed) bool) {
+func (r *irregular) all(mask uint64) iter.Seq[placed] {
 	return func(yield func(placed) bool) {
 		for has := r.has & mask; has != 0; has &= has - 1 {
 			at := uint8(bits.TrailingZeros64(has))

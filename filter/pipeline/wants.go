@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"iter"
 	"slices"
 
 	"eventstream/filter"
@@ -49,7 +50,7 @@ func (w *wants) remove(c *filter.Condition) (last bool) {
 func (w *wants) none() bool { return len(w.few)+len(w.many) == 0 }
 
 // all yields the conditions; one that several filters have may come several times.
-func (w *wants) all() func(yield func(*filter.Condition) bool) {
+func (w *wants) all() iter.Seq[*filter.Condition] {
 	return func(yield func(*filter.Condition) bool) {
 		for _, c := range w.few {
 			if !yield(c) {

@@ -81,8 +81,8 @@ func (f Filters) Event(matches, n int) []byte {
 		`"device":"mobile","campaign":"spring_sale","sku":"cat7/item123","referrer":"https://example.com/a"}`, amount)
 }
 
-// Users is a mix in which each filter names one of n/5 users and 10 of the 20
-// event types: about ten match UserEvent, at any n.
+// Users returns n filters of which each names one of n/20 users and 10 of the 20
+// event types: an event matches about ten, at any n.
 func Users(n int) []filter.Spec {
 	rng := rand.New(rand.NewPCG(3, 4))
 	specs := make([]filter.Spec, n)
