@@ -117,7 +117,7 @@ func TestGap(t *testing.T) {
 			}),
 			script(t, func(s *seat) {
 				s.hello("c2", false)
-				s.send(wire.AppendGap(nil, "old", "c2", wire.GapTrimmed))
+				s.send(wire.AppendGap(nil, "old", "c2", wire.GapTrimmed, nil))
 				s.events("", "0-5")
 			}),
 			script(t, func(s *seat) {
@@ -141,7 +141,7 @@ func TestGapOtherTopic(t *testing.T) {
 		g := newGateway(t, script(t, func(s *seat) {
 			s.hello("c1", false)
 			s.events("c2", "0-100")
-			s.send(wire.AppendGap(nil, "c2", "c3", wire.GapOtherTopic))
+			s.send(wire.AppendGap(nil, "c2", "c3", wire.GapOtherTopic, nil))
 			s.events("", "0-0", "0-1")
 			s.wait()
 		}))

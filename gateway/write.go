@@ -29,7 +29,7 @@ func (s *shard) hello(c *conn, p *post) {
 
 func (s *shard) gap(c *conn, from, to, reason string) {
 	s.gw.metrics.gaps.WithLabelValues(reason).Inc()
-	s.send(c, opText, wire.AppendGap(nil, from, to, reason))
+	s.send(c, opText, wire.AppendGap(nil, from, to, reason, nil))
 }
 
 // cursorDue reports whether a busy connection may have a cursor: once a second.

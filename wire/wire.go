@@ -23,6 +23,7 @@ const (
 	Gap    = "gap"    // events are missing, because the service does not hold them any more
 	Error  = "error"  // what the client sent was wrong
 	Pong   = "pong"   // answer to ping
+	Acked  = "acked"  // answer to ack: the cursor is saved
 )
 
 // Close codes beside those of RFC 6455. 1001 is sent when the gateway drains:
@@ -39,8 +40,9 @@ const (
 
 // Reasons of a Gap.
 const (
-	GapTrimmed        = "trimmed"         // the events after the cursor are past retention
-	GapUnknownAddress = "unknown_address" // the cursor's connection ended longer ago than the resume window, or was another subscriber's
+	GapTrimmed        = "trimmed"         // the events are past Kafka's retention
+	GapLimit          = "replay_limit"    // older, or more, than the operator lets be replayed
+	GapUnknownAddress = "unknown_address" // the cursor's connection ended longer ago than the resume window, or was another subscriber's, and there is no replay from Kafka
 	GapOtherTopic     = "other_topic"     // the cursor is of a topic that was deleted and made again
 )
 
@@ -55,12 +57,21 @@ type Message struct {
 
 	Events []Event `json:"events,omitempty"`
 
-	From   string `json:"from,omitempty"` // gap: the client's cursor
-	To     string `json:"to,omitempty"`   // gap: where it goes on
-	Reason string `json:"reason,omitempty"`
+	From    string    `json:"from,omitempty"` // gap: the client's cursor
+	To      string    `json:"to,omitempty"`   // gap: where it goes on
+	Reason  string    `json:"reason,omitempty"`
+	Missing []Missing `json:"missing,omitempty"` // gap: which events, as far as that can be said
 
 	Code string `json:"code,omitempty"` // error
 	Text string `json:"message,omitempty"`
+}
+
+// Missing is a range of events that are not sent, whether or not they match:
+// those with IDs <partition>-<From> to <partition>-<To - 1>.
+type Missing struct {
+	Partition int32 `json:"partition"`
+	From      int64 `json:"from"`
+	To        int64 `json:"to"`
 }
 
 // Event is an event in an events message.
@@ -116,15 +127,32 @@ func AppendCursor(b []byte, cursor string) []byte {
 	return append(b, `"}`...)
 }
 
-// AppendGap appends a gap message. from and to are cursors, reason is one of
-// the Gap constants.
-func AppendGap(b []byte, from, to, reason string) []byte {
-	b = append(b, `{"type":"gap","from":"`...)
-	b = append(b, from...)
-	b = append(b, `","to":"`...)
+// AppendGap appends a gap message. from and to are cursors, from may be "";
+// reason is one of the Gap constants.
+func AppendGap(b []byte, from, to, reason string, missing []Missing) []byte {
+	b = append(b, `{"type":"gap"`...)
+	if from != "" {
+		b = append(b, `,"from":"`...)
+		b = append(b, from...)
+		b = append(b, '"')
+	}
+	b = append(b, `,"to":"`...)
 	b = append(b, to...)
 	b = append(b, `","reason":"`...)
 	b = append(b, reason...)
+	b = append(b, '"')
+	if len(missing) > 0 {
+		ranges, _ := json.Marshal(missing) // numbers always marshal
+		b = append(b, `,"missing":`...)
+		b = append(b, ranges...)
+	}
+	return append(b, '}')
+}
+
+// AppendAcked appends the answer to an ack.
+func AppendAcked(b []byte, cursor string) []byte {
+	b = append(b, `{"type":"acked","cursor":"`...)
+	b = append(b, cursor...)
 	return append(b, `"}`...)
 }
 
@@ -147,12 +175,16 @@ func appendString(b []byte, s string) []byte {
 
 // Request is a message from a client.
 type Request struct {
-	Type string `json:"type"` // "ping"
+	Type   string `json:"type"`   // "ping" or "ack"
+	Cursor string `json:"cursor"` // ack: everything before it is dealt with
 }
 
-// Ping is the only Request so far: answered by pong, for clients that can't
-// send WebSocket pings, such as browsers.
-const Ping = "ping"
+// Types of Request. Ping is answered by pong, for clients that can't send
+// WebSocket pings, such as browsers. Ack is answered by acked, when it is saved.
+const (
+	Ping = "ping"
+	Ack  = "ack"
+)
 
 // ErrRequest reports a client's message that can't be understood.
 var ErrRequest = errors.New("message not understood")
@@ -164,8 +196,11 @@ func ParseRequest(b []byte) (Request, error) {
 	if err := json.Unmarshal(b, &r); err != nil {
 		return Request{}, fmt.Errorf(`%w: want a JSON object such as {"type":"ping"}`, ErrRequest)
 	}
-	if r.Type != Ping {
-		return Request{}, fmt.Errorf(`%w: type %.40q; allowed is "ping"`, ErrRequest, r.Type)
+	switch {
+	case r.Type == Ack && r.Cursor == "":
+		return Request{}, fmt.Errorf(`%w: ack without a cursor; want {"type":"ack","cursor":"…"}`, ErrRequest)
+	case r.Type != Ping && r.Type != Ack:
+		return Request{}, fmt.Errorf(`%w: type %.40q; allowed are "ping" and "ack"`, ErrRequest, r.Type)
 	}
 	return r, nil
 }

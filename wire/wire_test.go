@@ -56,8 +56,16 @@ var messages = map[string]struct {
 		Message{Type: Cursor, Cursor: "Y3Vyc29y"},
 	},
 	"gap": {
-		AppendGap(nil, "b2xk", "bmV3", GapTrimmed),
+		AppendGap(nil, "b2xk", "bmV3", GapTrimmed, nil),
 		Message{Type: Gap, From: "b2xk", To: "bmV3", Reason: GapTrimmed},
+	},
+	"gap_missing": {
+		AppendGap(nil, "", "bmV3", GapLimit, []Missing{{3, 100, 250}, {4, 0, 7}}),
+		Message{Type: Gap, To: "bmV3", Reason: GapLimit, Missing: []Missing{{3, 100, 250}, {4, 0, 7}}},
+	},
+	"acked": {
+		AppendAcked(nil, "Y3Vyc29y"),
+		Message{Type: Acked, Cursor: "Y3Vyc29y"},
 	},
 	"error": {
 		AppendError(nil, "bad_request", `type "<x>" & co`),
@@ -221,6 +229,13 @@ func TestEventsMessageAllocs(t *testing.T) {
 	}
 }
 
+func TestParseAck(t *testing.T) {
+	got, err := ParseRequest([]byte(`{"type":"ack","cursor":"Y3Vyc29y"}`))
+	if want := (Request{Type: Ack, Cursor: "Y3Vyc29y"}); got != want || err != nil {
+		t.Errorf("got %+v, %v, want %+v", got, err, want)
+	}
+}
+
 func TestParseRequest(t *testing.T) {
 	for _, tt := range []struct {
 		body string
@@ -228,7 +243,8 @@ func TestParseRequest(t *testing.T) {
 	}{
 		{`{"type":"ping"}`, ""},
 		{" {\n\"type\" : \"p\\u0069ng\", \"at\": 1 }", ""},
-		{`{"type":"pong"}`, `type "pong"; allowed is "ping"`},
+		{`{"type":"ack"}`, "ack without a cursor"},
+		{`{"type":"pong"}`, `type "pong"; allowed are "ping" and "ack"`},
 		{`{"type":"` + strings.Repeat("x", 1000) + `"}`, strings.Repeat("x", 40) + `"; allowed`},
 		{`{"type":"<é>"}`, `type "<é>"`},
 		{`{}`, `type ""`},
