@@ -91,6 +91,7 @@ func (r *resume) over(next []int64) bool {
 // message is one event, encoded once for all its recipients.
 type message struct {
 	id   event.ID
+	ts   int64 // of its Kafka record, Unix milliseconds
 	json []byte
 }
 

@@ -43,6 +43,7 @@ type Lanes interface {
 // Config holds what an operator may set. The zero value works.
 type Config struct {
 	MaxConns     int           // open connections; 19,000 if zero
+	RingBytes    int           // of the lanes' latest entries, kept in memory for clients that come back; 64 MiB if zero
 	MaxPending   int           // bytes of events that may wait for one client; past that it falls behind; 1 MiB if zero
 	ResumeWindow time.Duration // how long after its end a connection can be resumed; 5 min if zero
 	Heartbeat    time.Duration // a quiet connection gets a message this often; 25 s if zero
@@ -52,9 +53,6 @@ type Config struct {
 
 // storeTimeout bounds calls to the store, and its silence.
 const storeTimeout = 5 * time.Second
-
-// maxReplays bounds the replays that read lanes at the same time.
-const maxReplays = 16
 
 // Gateway is one gateway process.
 type Gateway struct {
@@ -75,7 +73,7 @@ type Gateway struct {
 	draining bool
 	admitted sync.WaitGroup // handshakes under way
 
-	replays   chan struct{}
+	replays   atomic.Int64 // clients that catch up
 	resuming  sync.WaitGroup
 	replayCtx context.Context
 	endReplay context.CancelFunc
@@ -85,13 +83,14 @@ type Gateway struct {
 // New returns a Gateway. It does no I/O: Run does.
 func New(cfg Config, l Lanes, reg prometheus.Registerer, log *slog.Logger) *Gateway {
 	cfg.MaxConns = cmp.Or(cfg.MaxConns, 19_000)
+	cfg.RingBytes = cmp.Or(cfg.RingBytes, 64<<20)
 	cfg.MaxPending = cmp.Or(cfg.MaxPending, 1<<20)
 	cfg.ResumeWindow = cmp.Or(cfg.ResumeWindow, 5*time.Minute)
 	cfg.Heartbeat = cmp.Or(cfg.Heartbeat, 25*time.Second)
 	cfg.Drain = cmp.Or(cfg.Drain, 10*time.Second)
 	g := &Gateway{
 		cfg: cfg, id: event.Gateway(rand.Uint64()), lanes: l, log: log, metrics: newMetrics(reg),
-		timeout: storeTimeout, replays: make(chan struct{}, maxReplays), patience: 30 * time.Second,
+		timeout: storeTimeout, patience: 30 * time.Second,
 	}
 	g.replayCtx, g.endReplay = context.WithCancel(context.Background())
 	g.reader = newReader(g)

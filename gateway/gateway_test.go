@@ -213,7 +213,7 @@ func wantSet(t *testing.T, c *wsClient, want ...string) {
 func TestTooSlowForTheLanes(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)
-	g := w.gateway(Config{MaxPending: 64 << 10})
+	g := w.gateway(Config{MaxPending: 64 << 10, RingBytes: 1})
 	slow := connect(t, g, "slow", "")
 	first := w.publish(0, "slow")
 	slow.untilEvent(first)

@@ -16,7 +16,9 @@ import (
 // reader reads the lanes, finds what is for this gateway's seats, and posts it
 // to their shards.
 type reader struct {
-	gw *Gateway
+	gw   *Gateway
+	ring ring
+	past []*pastScan // by partition
 
 	heard atomic.Int64 // when the lanes last answered, Unix nanoseconds
 
@@ -34,7 +36,7 @@ type reader struct {
 }
 
 func newReader(gw *Gateway) *reader {
-	return &reader{gw: gw, follow: make(map[event.Gateway]map[event.Seat][]event.Seat)}
+	return &reader{gw: gw, ring: ring{max: gw.cfg.RingBytes}, follow: make(map[event.Gateway]map[event.Seat][]event.Seat)}
 }
 
 // start begins at the given positions.
@@ -43,6 +45,10 @@ func (r *reader) start(next []int64) {
 	r.next = next
 	r.synced = make([]lane.ControlID, len(next))
 	r.mu.Unlock()
+	r.ring.start(next)
+	for p := range next {
+		r.past = append(r.past, newPast(r, int32(p)))
+	}
 	r.heard.Store(time.Now().UnixNano())
 	r.posts = make([]post, len(r.gw.shards))
 }
@@ -128,6 +134,7 @@ func (r *reader) batch(b lane.Batch) error {
 			return err
 		}
 	}
+	r.ring.add(b.Entries)
 	for _, p := range b.Positions {
 		if int(p.Partition) < len(next) {
 			next[p.Partition] = max(next[p.Partition], p.Next)
@@ -154,6 +161,7 @@ func (r *reader) lost(positions []lane.Position) {
 		if int(p.Partition) < len(r.next) && p.First > r.next[p.Partition] {
 			r.gw.log.Error("events were trimmed before they were read; closing all connections",
 				"lane", p.Partition, "pos", r.next[p.Partition], "first", p.First)
+			r.ring.cut(p.Partition, p.First)
 			r.gw.closeAll(wire.CloseDrain, "events are missing; reconnect")
 			return
 		}
@@ -222,7 +230,7 @@ func (r *reader) collect(g event.Gateway, encoded lane.Seats) {
 
 // deliver adds one event to the posts of its recipients' shards.
 func (r *reader) deliver(id event.ID, u *lane.Unpacker) {
-	msg := &message{id: id, json: wire.AppendEvent(make([]byte, 0, len(u.Data)+64), id, u.TimeMs, u.Data)}
+	msg := newMessage(id, u)
 	n := event.Seat(len(r.posts))
 	for i := range r.posts {
 		r.posts[i].deliveries = append(r.posts[i].deliveries, delivery{msg: msg})
@@ -239,45 +247,6 @@ func (r *reader) deliver(id event.ID, u *lane.Unpacker) {
 	if u.TimeMs > 0 { // some producers give no time
 		r.gw.metrics.latency.Observe(time.Since(time.UnixMilli(u.TimeMs)).Seconds())
 	}
-}
-
-// replay passes on the events of a span that are addressed to one of the seats,
-// as they stand in the lane, and the offset from which on the lane is complete.
-func (r *reader) replay(ctx context.Context, s span, to []event.Address, sink func(*message) error) (first int64, err error) {
-	var u lane.Unpacker
-	var scratch []event.Seat
-	return r.gw.lanes.Range(ctx, s.partition, s.from, s.to, func(e lane.Entry) error {
-		u.Open(e.Blob)
-		for u.Next() {
-			if u.Offset < s.from || u.Offset >= s.to || !addressed(&u, to, &scratch) {
-				continue
-			}
-			id := event.ID{Partition: s.partition, Offset: u.Offset}
-			if err := sink(&message{id: id, json: wire.AppendEvent(nil, id, u.TimeMs, u.Data)}); err != nil {
-				return err
-			}
-		}
-		return u.Err()
-	})
-}
-
-// addressed reports whether u's event is for one of the seats.
-func addressed(u *lane.Unpacker, to []event.Address, scratch *[]event.Seat) bool {
-	for g, seats := range u.Groups() {
-		decoded := false
-		for _, a := range to {
-			if a.Gateway != u.Gateways[g] {
-				continue
-			}
-			if !decoded {
-				*scratch, decoded = seats.Append((*scratch)[:0]), true
-			}
-			if _, ok := slices.BinarySearch(*scratch, a.Seat); ok {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

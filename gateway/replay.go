@@ -2,13 +2,12 @@ package gateway
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
 
 	"eventstream/event"
-	"eventstream/lane"
+	"eventstream/internal/scan"
 	"eventstream/wire"
 )
 
@@ -54,18 +53,20 @@ func (g *Gateway) startReplay(ctx context.Context, r *replay) {
 // come with a cursor, so that a client which breaks off comes further with every
 // attempt.
 func (g *Gateway) runReplay(ctx context.Context, r *replay) error {
+	g.replays.Add(1)
+	defer g.replays.Add(-1)
 	for _, s := range r.spans {
 		for s.from < s.to {
-			before := s.from
-			batch, first, err := g.missedPatiently(ctx, r.seats, &s)
+			part, err := g.missed(ctx, r.seats, s)
 			if err != nil {
 				return fmt.Errorf("read lane %d: %w", s.partition, err)
 			}
-			if first > before {
-				g.trimmed(r, s.partition, first)
+			if part.Lost.To > part.Lost.From {
+				g.trimmed(r, s.partition, part.Lost.To)
 			}
-			r.at[s.partition] = max(s.from, first)
-			if err := r.send(ctx, batch); err != nil {
+			s.from = part.Next
+			r.at[s.partition] = s.from
+			if err := r.send(ctx, part.Events); err != nil {
 				return err
 			}
 		}
@@ -97,51 +98,29 @@ func (g *Gateway) trimmed(r *replay, partition int32, first int64) {
 	c.shard.post(post{conn: c, what: verbGap, ask: ask{text: r.cursor}, from: slices.Clone(r.at), gap: wire.GapTrimmed})
 }
 
-// replayBytes is about how much of a replay is handed to a connection at a time.
-const replayBytes = 4 * maxGather
+// A replay is handed to its connection in parts of about replayBytes, or less
+// when many catch up, so that all of them together hold about allReplayBytes.
+const (
+	replayBytes    = 4 * maxGather
+	minReplayBytes = 16 << 10
+	allReplayBytes = 256 << 20
+)
 
-// errBatchFull ends the reading of a span for now.
-var errBatchFull = errors.New("batch is full")
+func (g *Gateway) replayShare() int {
+	return min(max(allReplayBytes/int(max(g.replays.Load(), 1)), minReplayBytes), replayBytes)
+}
 
-// missedPatiently is missed, again and again for a while if the store fails: it
-// may be starting, or be filled again after it lost writes.
-func (g *Gateway) missedPatiently(ctx context.Context, seats []event.Address, s *span) (batch []*message, first int64, err error) {
+// missed takes the next part off a span. If the store fails, as when it is
+// starting, or is filled again after it lost writes, it tries again for a while.
+func (g *Gateway) missed(ctx context.Context, seats []event.Address, s span) (part missedPart, err error) {
 	began := time.Now()
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
-		batch, first, err = g.missed(ctx, seats, s)
+		part, err = g.reader.past[s.partition].Take(ctx, seats, s.from, s.to, g.replayShare())
 		if err == nil || ctx.Err() != nil || time.Since(began) > g.patience {
-			return batch, first, err
+			return part, err
 		}
 		sleep(ctx, wait)
 	}
 }
 
-// missed takes the next batch off a span, and tells from where on the lane was
-// complete. It waits for its turn, but not for a client.
-func (g *Gateway) missed(ctx context.Context, seats []event.Address, s *span) (batch []*message, first int64, err error) {
-	select {
-	case g.replays <- struct{}{}:
-		defer func() { <-g.replays }()
-	case <-ctx.Done():
-		return nil, 0, ctx.Err()
-	}
-	bytes := 0
-	first, err = g.reader.replay(ctx, *s, seats, func(m *message) error {
-		batch = append(batch, m)
-		if bytes += len(m.json); bytes >= replayBytes {
-			return errBatchFull
-		}
-		return nil
-	})
-	next := s.to
-	if errors.Is(err, errBatchFull) {
-		next, err = batch[len(batch)-1].id.Offset+1, nil
-	}
-	if err == nil && first < 0 {
-		err = lane.ErrBehind
-	}
-	if err == nil {
-		s.from = next
-	}
-	return batch, first, err
-}
+type missedPart = scan.Taken[*message]

@@ -63,24 +63,35 @@ func (g *Gateway) occupant(ctx context.Context, a event.Address) (string, bool, 
 // plan fills in where e goes on, and what has to be replayed until to. What the
 // lanes do not hold any more is left out.
 func (g *Gateway) plan(ctx context.Context, e *entrance, to []int64) error {
+	e.from = slices.Clone(e.conn.resume.from)
+	inStore := false
+	for p := range to {
+		if e.from[p] < to[p] {
+			e.replay = append(e.replay, span{int32(p), e.from[p], to[p]})
+			inStore = inStore || e.from[p] < g.reader.ring.from(int32(p))
+		}
+	}
+	if !inStore {
+		return nil
+	}
 	positions, err := g.lanes.Positions(ctx, int32(len(to)))
 	if err != nil {
 		return fmt.Errorf("read positions: %w", err)
 	}
-	e.from = slices.Clone(e.conn.resume.from)
-	for _, p := range positions {
-		from, to := &e.from[p.Partition], to[p.Partition]
-		if *from >= to {
+	for i := range e.replay {
+		s := &e.replay[i]
+		at := positions[s.partition]
+		if s.from >= g.reader.ring.from(s.partition) {
 			continue
 		}
-		if p.Next < to {
-			return fmt.Errorf("partition %d is at %d, was at %d: %w", p.Partition, p.Next, to, lane.ErrBehind)
+		if at.Next < s.to {
+			return fmt.Errorf("partition %d is at %d, was at %d: %w", s.partition, at.Next, s.to, lane.ErrBehind)
 		}
-		if *from < p.First {
+		if s.from < at.First {
 			e.gap = wire.GapTrimmed
-			*from = p.First
+			s.from = min(at.First, s.to)
+			e.from[s.partition] = s.from
 		}
-		e.replay = append(e.replay, span{p.Partition, *from, to})
 	}
 	return nil
 }

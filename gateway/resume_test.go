@@ -128,7 +128,7 @@ func TestResumeRefused(t *testing.T) {
 
 func TestResumeTrimmed(t *testing.T) {
 	w := newWorld(t, 2)
-	g := w.gateway(Config{})
+	g := w.gateway(Config{RingBytes: 1})
 	c := connect(t, g, "user_1", "")
 	c.ws.CloseNow()
 	gone := []string{w.publish(0, "user_1"), w.publish(0, "user_1")}
@@ -212,7 +212,7 @@ func TestStalledReplays(t *testing.T) {
 		w.publishSized(0, 4<<10, "user_1")
 	}
 	id := w.publish(0, "user_2")
-	for range 2 * maxReplays {
+	for range 32 {
 		r := rawDial(t, g, "user_1", c.cursor)
 		r.message()
 	}
@@ -220,12 +220,38 @@ func TestStalledReplays(t *testing.T) {
 	r.untilEvent(id)
 }
 
+// Who comes back soon is served from memory: the store is not asked for lanes.
+func TestResumeFromRing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 2)
+	l := &countingStore{Memory: w.store}
+	g := startGateway(t, Config{}, l)
+	var gone []*wsClient
+	for i := range 50 {
+		c := connect(t, g, fmt.Sprint("user_", i), "")
+		c.ws.CloseNow()
+		gone = append(gone, c)
+	}
+	var want [50]string
+	for i := range want {
+		want[i] = w.publish(i%2, fmt.Sprint("user_", i))
+	}
+	for i, c := range gone {
+		r := connect(t, g, fmt.Sprint("user_", i), c.cursor)
+		r.untilEvent(want[i])
+		wantIDs(t, r, want[i])
+	}
+	if n := l.ranges.Load(); n > 0 {
+		t.Errorf("%d reads of lanes, want none", n)
+	}
+}
+
 // Clients that resume and leave at once leave no replay behind.
 func TestReplayEndsWithItsConnection(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)
 	l := &countingStore{Memory: w.store}
-	g := startGateway(t, Config{}, l)
+	g := startGateway(t, Config{RingBytes: 1}, l)
 	c := connect(t, g, "user_1", "")
 	c.ws.CloseNow()
 	for range 4000 {
@@ -256,7 +282,7 @@ func TestResumeProperty(t *testing.T) {
 	t.Logf("seed %d", seed)
 	w := newWorld(t, 3)
 	w.lag = 3 * time.Millisecond
-	gateways := []*instance{w.gateway(Config{}), w.gateway(Config{}), w.gateway(Config{})}
+	gateways := []*instance{w.gateway(Config{RingBytes: 1}), w.gateway(Config{RingBytes: 4 << 10}), w.gateway(Config{})}
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
 	subscribers := []string{"user_0", "user_1", "user_2", "user_3", "user_4", "user_5"}

@@ -159,10 +159,10 @@ func TestWipe(t *testing.T) {
 // to resume has to wait for that.
 func TestResumeFromBehind(t *testing.T) {
 	w := newWorld(t, 1)
-	g := w.gateway(Config{})
+	g := w.gateway(Config{RingBytes: 1})
 	c := connect(t, g, "user_1", "")
 	c.untilEvent(w.publish(0, "user_1"))
-	elsewhere := w.gateway(Config{})
+	elsewhere := w.gateway(Config{RingBytes: 1})
 	w.store.Wipe()
 	for _, at := range []*instance{elsewhere, g} {
 		resp, problem := askRaw(t, at, request("user_1", c.hello.Cursor))
