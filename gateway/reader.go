@@ -51,7 +51,7 @@ func (r *reader) start(next []int64) {
 func (r *reader) run(ctx context.Context) error {
 	for wait := 100 * time.Millisecond; ctx.Err() == nil; wait = min(2*wait, 2*time.Second) {
 		began := time.Now()
-		err := r.gw.lanes.Tail(ctx, r.positions(), r.batch)
+		err := r.gw.lanes.Tail(ctx, lane.Shard{}, r.positions(), r.batch)
 		if ctx.Err() != nil {
 			break
 		}
@@ -246,7 +246,7 @@ func (r *reader) deliver(id event.ID, u *lane.Unpacker) {
 func (r *reader) replay(ctx context.Context, s span, to []event.Address, sink func(*message) error) (first int64, err error) {
 	var u lane.Unpacker
 	var scratch []event.Seat
-	return r.gw.lanes.Range(ctx, s.partition, s.from, s.to, func(e lane.Entry) error {
+	return r.gw.lanes.Range(ctx, lane.Shard{}, s.partition, s.from, s.to, func(e lane.Entry) error {
 		u.Open(e.Blob)
 		for u.Next() {
 			if u.Offset < s.from || u.Offset >= s.to || !addressed(&u, to, &scratch) {

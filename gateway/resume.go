@@ -63,7 +63,7 @@ func (g *Gateway) occupant(ctx context.Context, a event.Address) (string, bool, 
 // plan fills in where e goes on, and what has to be replayed until to. What the
 // lanes do not hold any more is left out.
 func (g *Gateway) plan(ctx context.Context, e *entrance, to []int64) error {
-	positions, err := g.lanes.Positions(ctx, int32(len(to)))
+	positions, err := g.lanes.Positions(ctx, lane.Shard{}, int32(len(to)))
 	if err != nil {
 		return fmt.Errorf("read positions: %w", err)
 	}
