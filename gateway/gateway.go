@@ -32,9 +32,9 @@ import (
 // Lanes is what the gateway needs of the store: Redis, or memory.
 type Lanes interface {
 	Topic(ctx context.Context) (lane.Topic, error)
-	Positions(ctx context.Context, partitions int32) ([]lane.Position, error)
-	Tail(ctx context.Context, from []int64, sink func(lane.Batch) error) error
-	Range(ctx context.Context, p int32, from, to int64, sink func(lane.Entry) error) (first int64, err error)
+	Positions(ctx context.Context, sh lane.Shard, partitions int32) ([]lane.Position, error)
+	Tail(ctx context.Context, sh lane.Shard, from []int64, sink func(lane.Batch) error) error
+	Range(ctx context.Context, sh lane.Shard, p int32, from, to int64, sink func(lane.Entry) error) (first int64, err error)
 	Announce(ctx context.Context, a lane.Announcement) (lane.ControlID, error)
 	Heartbeat(ctx context.Context, g event.Gateway, ttl time.Duration) (lane.Beat, error)
 	Occupant(ctx context.Context, a event.Address) (subscriber string, ok bool, err error)
@@ -165,7 +165,7 @@ func (g *Gateway) positions(ctx context.Context) (lane.Topic, []int64, error) {
 	if err != nil {
 		return topic, nil, err
 	}
-	positions, err := g.lanes.Positions(ctx, topic.Partitions)
+	positions, err := g.lanes.Positions(ctx, lane.Shard{}, topic.Partitions)
 	if err != nil {
 		return topic, nil, err
 	}

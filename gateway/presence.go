@@ -259,7 +259,7 @@ const outOfTouch = 2 * time.Second
 // reached. If a lane has gone on beyond where it was before, events may have been
 // matched by somebody who did not know of us.
 func (p *presence) checkMissed(ctx context.Context, had []int64) error {
-	positions, err := p.gw.lanes.Positions(ctx, int32(len(had)))
+	positions, err := p.gw.lanes.Positions(ctx, lane.Shard{}, int32(len(had)))
 	if err != nil {
 		p.seq++ // the next heartbeat does all of this again
 		return fmt.Errorf("look for what was missed: %w", err)

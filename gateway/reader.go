@@ -57,7 +57,7 @@ func (r *reader) start(next []int64) {
 func (r *reader) run(ctx context.Context) error {
 	for wait := 100 * time.Millisecond; ctx.Err() == nil; wait = min(2*wait, 2*time.Second) {
 		began := time.Now()
-		err := r.gw.lanes.Tail(ctx, r.positions(), r.batch)
+		err := r.gw.lanes.Tail(ctx, lane.Shard{}, r.positions(), r.batch)
 		if ctx.Err() != nil {
 			break
 		}

@@ -74,7 +74,7 @@ func (g *Gateway) plan(ctx context.Context, e *entrance, to []int64) error {
 	if !inStore {
 		return nil
 	}
-	positions, err := g.lanes.Positions(ctx, int32(len(to)))
+	positions, err := g.lanes.Positions(ctx, lane.Shard{}, int32(len(to)))
 	if err != nil {
 		return fmt.Errorf("read positions: %w", err)
 	}

@@ -76,7 +76,7 @@ func (w *world) claim() {
 	w.store.Epoch(ctx)
 	w.store.SetTopic(ctx, lane.Topic{ID: testTopic, Partitions: int32(len(w.parts))})
 	for p := range w.parts {
-		if _, err := w.store.Claim(ctx, int32(p), testTopic, w.parts[p].next); err != nil {
+		if _, err := w.store.Claim(ctx, lane.Shard{}, int32(p), testTopic, w.parts[p].next); err != nil {
 			w.t.Error(err)
 		}
 	}
@@ -478,14 +478,14 @@ func (f *flaky) Heartbeat(ctx context.Context, g event.Gateway, ttl time.Duratio
 	return f.Memory.Heartbeat(ctx, g, ttl)
 }
 
-func (f *flaky) Tail(ctx context.Context, from []int64, sink func(lane.Batch) error) error {
+func (f *flaky) Tail(ctx context.Context, sh lane.Shard, from []int64, sink func(lane.Batch) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	f.tailing.Store(&cancel)
 	if err := trouble(ctx, &f.tail); err != nil {
 		return err
 	}
-	if err := f.Memory.Tail(ctx, from, sink); err != nil {
+	if err := f.Memory.Tail(ctx, sh, from, sink); err != nil {
 		return err
 	}
 	return errFlaky
@@ -504,9 +504,9 @@ type countingStore struct {
 	ranges atomic.Int64
 }
 
-func (c *countingStore) Range(ctx context.Context, p int32, from, to int64, sink func(lane.Entry) error) (int64, error) {
+func (c *countingStore) Range(ctx context.Context, sh lane.Shard, p int32, from, to int64, sink func(lane.Entry) error) (int64, error) {
 	c.ranges.Add(1)
-	return c.Memory.Range(ctx, p, from, to, sink)
+	return c.Memory.Range(ctx, sh, p, from, to, sink)
 }
 
 // fakeSocket takes frames without a network. While it is stuck it queues them,

@@ -21,7 +21,7 @@ var ErrFull = errors.New("lane store is full")
 // service has not filled it again yet.
 var ErrBehind = errors.New("lane has lost writes and is not filled again yet")
 
-// claimScript: KEYS lane, pos; ARGV topic, start.
+// claimScript: KEYS lane, pos; ARGV owner, start.
 var claimScript = rueidis.NewLuaScript(`
 local m = redis.call('HMGET', KEYS[2], 'topic', 'next')
 if m[1] == ARGV[1] and m[2] then return m[2] end
@@ -30,7 +30,7 @@ redis.call('HSET', KEYS[2], 'topic', ARGV[1], 'next', ARGV[2], 'first', ARGV[2],
 return ARGV[2]
 `)
 
-// appendScript: KEYS lane, pos; ARGV topic, expect, next, synced, trim before,
+// appendScript: KEYS lane, pos; ARGV owner, expect, next, synced, trim before,
 // last, entry. Offsets are compared as the strings that this package wrote and
 // are never turned into a number on their way. XADD comes first: it is what
 // Redis refuses when its memory is full, and it refuses a script only before
@@ -41,7 +41,7 @@ return ARGV[2]
 // events that were matched without a subscriber after readers had been told
 // that from here on all are matched with it.
 var appendScript = rueidis.NewLuaScript(`
-local m = redis.call('HMGET', KEYS[2], 'topic', 'next', 'first', 'synced')
+local m = redis.call('HMGET', KEYS[2], 'topic', 'next', 'first', 'synced', 'beat')
 if not m[2] or m[1] ~= ARGV[1] then return '-1' end
 if m[2] ~= ARGV[2] then return m[2] end
 if m[4] ~= ARGV[4] then
@@ -51,7 +51,7 @@ if m[4] ~= ARGV[4] then
   if ams < ms or (ams == ms and aseq < seq) then return m[2] end
 end
 if ARGV[7] ~= '' then redis.call('XADD', KEYS[1], ARGV[6]..'-1', 'b', ARGV[7]) end
-redis.call('HSET', KEYS[2], 'next', ARGV[3], 'synced', ARGV[4])
+redis.call('HSET', KEYS[2], 'next', ARGV[3], 'synced', ARGV[4], 'beat', (tonumber(m[5]) or 0) + 1)
 if tonumber(ARGV[5]) > tonumber(m[3]) then
   redis.call('HSET', KEYS[2], 'first', ARGV[5])
   redis.call('XTRIM', KEYS[1], 'MINID', '~', ARGV[5]..'-0')
@@ -59,7 +59,7 @@ end
 return ARGV[3]
 `)
 
-// trimScript: KEYS lane, pos; ARGV topic, trim before. XTRIM comes first: a full
+// trimScript: KEYS lane, pos; ARGV owner, trim before. XTRIM comes first: a full
 // Redis lets it pass, and after it the HSET.
 var trimScript = rueidis.NewLuaScript(`
 local m = redis.call('HMGET', KEYS[2], 'topic', 'first', 'next')
@@ -68,10 +68,11 @@ redis.call('XTRIM', KEYS[1], 'MINID', '~', ARGV[2]..'-0')
 redis.call('HSET', KEYS[2], 'first', ARGV[2])
 `)
 
-// Claim returns the position of partition p. If there is none, or it is that of
-// another topic, an empty lane is begun at start.
-func (r *Redis) Claim(ctx context.Context, p int32, id event.TopicID, start int64) (next int64, err error) {
-	next, err = claimScript.Exec(ctx, r.client, r.partitionKeys(p), []string{hexTopic(id), offset(start)}).AsInt64()
+// Claim returns the position of a shard's lane of partition p. If there is none,
+// or it is that of another topic or another number of shards, an empty lane is
+// begun at start.
+func (r *Redis) Claim(ctx context.Context, sh Shard, p int32, id event.TopicID, start int64) (next int64, err error) {
+	next, err = claimScript.Exec(ctx, r.client, r.laneKeys(sh, p), []string{owner(id, sh), offset(start)}).AsInt64()
 	if err != nil {
 		return 0, fmt.Errorf("redis claim partition %d: %w", p, err)
 	}
@@ -83,7 +84,7 @@ func (r *Redis) Claim(ctx context.Context, p int32, id event.TopicID, start int6
 // after that:
 //
 //   - a.Next: it is done, by this call or by an earlier one whose answer was lost;
-//   - -1: the store knows nothing of this partition and topic: Claim;
+//   - -1: the store knows nothing of this partition, topic and number of shards: Claim;
 //   - anything else, also a.Expect: nothing was appended, because the store lost
 //     writes, or another writer moved on or has applied more of the control
 //     stream. Read the control stream and go on from the returned offset.
@@ -93,14 +94,14 @@ func (r *Redis) Append(ctx context.Context, a Append) (next int64, err error) {
 	if err := a.check(); err != nil {
 		return 0, err
 	}
-	topic, keys, trim := hexTopic(a.Topic), r.partitionKeys(a.Partition), offset(min(a.TrimBefore, a.Next))
+	owner, keys, trim := owner(a.Topic, a.Shard), r.laneKeys(a.Shard, a.Partition), offset(min(a.TrimBefore, a.Next))
 	next, err = appendScript.Exec(ctx, r.client, keys, []string{
-		topic, offset(a.Expect), offset(a.Next), a.Synced.String(), trim,
+		owner, offset(a.Expect), offset(a.Next), a.Synced.String(), trim,
 		offset(a.Last), rueidis.BinaryString(a.Entry),
 	}).AsInt64()
 	if isFull(err) {
 		// Without this a full Redis would stay full: nothing else trims lanes.
-		trimScript.Exec(ctx, r.client, keys, []string{topic, trim})
+		trimScript.Exec(ctx, r.client, keys, []string{owner, trim})
 		err = fmt.Errorf("%w: %w", ErrFull, err)
 	}
 	if err != nil {
@@ -122,11 +123,11 @@ func isFull(err error) bool {
 	return ok && strings.Contains(err.Error(), "OOM command not allowed")
 }
 
-// Positions returns the positions of partitions 0 to n-1.
-func (r *Redis) Positions(ctx context.Context, n int32) ([]Position, error) {
+// Positions returns the positions of a shard in partitions 0 to n-1.
+func (r *Redis) Positions(ctx context.Context, sh Shard, n int32) ([]Position, error) {
 	commands := make(rueidis.Commands, n)
 	for p := range n {
-		commands[p] = r.readPosition(r.client.B(), p)
+		commands[p] = r.readPosition(r.client.B(), sh, p)
 	}
 	results, err := r.pipeline(ctx, commands...)
 	if err != nil {
@@ -134,41 +135,67 @@ func (r *Redis) Positions(ctx context.Context, n int32) ([]Position, error) {
 	}
 	out := make([]Position, n)
 	for p := range n {
-		if out[p], err = parsePosition(p, results[p]); err != nil {
+		if out[p], err = parsePosition(sh, p, results[p]); err != nil {
 			return nil, fmt.Errorf("redis positions: %w", err)
 		}
 	}
 	return out, nil
 }
 
-func (r *Redis) readPosition(b rueidis.Builder, p int32) rueidis.Completed {
-	return b.Hmget().Key(r.posKey(p)).Field("next", "first", "synced").Build()
+func (r *Redis) readPosition(b rueidis.Builder, sh Shard, p int32) rueidis.Completed {
+	return b.Hmget().Key(r.posKey(sh, p)).Field("topic", "next", "first", "synced", "beat").Build()
 }
 
-func parsePosition(p int32, res rueidis.RedisResult) (Position, error) {
+// parsePosition reads what readPosition asked for. The position of another number
+// of shards says nothing of this one.
+func parsePosition(sh Shard, p int32, res rueidis.RedisResult) (Position, error) {
 	pos := Position{Partition: p, Next: -1, First: -1}
-	f, err := arrayOf(3, res)
+	f, err := arrayOf(5, res)
 	if err != nil {
 		return pos, fmt.Errorf("position of partition %d: %w", p, err)
 	}
-	if f[0].IsNil() {
+	owner, _ := f[0].ToString()
+	if f[1].IsNil() || !sh.owns(owner) {
 		return pos, nil
 	}
-	synced, err := f[2].ToString()
+	synced, err := f[3].ToString()
 	if err != nil {
 		return pos, fmt.Errorf("position of partition %d: synced: %w", p, err)
 	}
-	var err1, err2, err3 error
-	pos.Next, err1 = f[0].AsInt64()
-	pos.First, err2 = f[1].AsInt64()
+	var err1, err2, err3, err4 error
+	pos.Next, err1 = f[1].AsInt64()
+	pos.First, err2 = f[2].AsInt64()
 	pos.Synced, err3 = ParseControlID(synced)
-	if err := errors.Join(err1, err2, err3); err != nil {
+	if !f[4].IsNil() {
+		pos.Beat, err4 = f[4].AsInt64()
+	}
+	if err := errors.Join(err1, err2, err3, err4); err != nil {
 		return pos, fmt.Errorf("position of partition %d: %w", p, err)
 	}
 	return pos, nil
 }
 
-func (r *Redis) partitionKeys(p int32) []string { return []string{r.laneKey(p), r.posKey(p)} }
+func (r *Redis) laneKeys(sh Shard, p int32) []string {
+	return []string{r.laneKey(sh, p), r.posKey(sh, p)}
+}
+
+// owner is what a position was claimed for: the topic and, if there are several,
+// the number of shards: "<topic>/8". Lanes of different numbers of shards have
+// the same keys, but one never goes on where the other left off, since they are
+// not for the same subscribers.
+func owner(id event.TopicID, sh Shard) string { return hexTopic(id) + sh.suffix() }
+
+func (s Shard) owns(owner string) bool {
+	_, of, several := strings.Cut(owner, "/")
+	return several == (s.Of > 1) && (!several || of == strconv.Itoa(int(s.Of)))
+}
+
+func (s Shard) suffix() string {
+	if s.Of <= 1 {
+		return ""
+	}
+	return "/" + strconv.Itoa(int(s.Of))
+}
 
 func offset(n int64) string { return strconv.FormatInt(n, 10) }
 

@@ -2,7 +2,7 @@
 // through Redis Streams, and what the two must know of each other: who sits
 // where (presence) and what changed (the control stream).
 //
-// A lane is one stream for each Kafka partition. An entry packs the matched
+// A lane is one stream for each Kafka partition and Shard. An entry packs the matched
 // events of one batch, with the addresses of their recipients, and is appended
 // exactly once: the position up to which the partition is done is compared and
 // moved in the same step. Whatever a store loses, it loses together with its
@@ -38,6 +38,7 @@ const ControlRetention = 10 * time.Minute
 type Topic struct {
 	ID         event.TopicID
 	Partitions int32
+	Shards     int32 // every subscriber is in one of them, and each has lanes of its own
 }
 
 // Position tells how far a partition has come.
@@ -46,10 +47,12 @@ type Position struct {
 	Next      int64     // every offset below is done; -1 if the store knows nothing of this partition
 	First     int64     // the lane is complete from this offset on
 	Synced    ControlID // every offset from Next on is matched with at least this much of the control stream applied
+	Beat      int64     // another one after each Append that was accepted, also one that moved nothing
 }
 
 // Append is one step of a partition: from offset Expect to Next.
 type Append struct {
+	Shard      Shard
 	Partition  int32
 	Topic      event.TopicID
 	Expect     int64

@@ -28,14 +28,25 @@ type Memory struct {
 	mu    sync.Mutex // guards all below
 	epoch string
 	topic *Topic
-	lanes map[int32]*memoryLane
+	lanes map[memoryKey]*memoryLane
 	wake  chan struct{} // closed when an entry is appended
 	memoryControl
 }
 
-// memoryLane is one partition.
+// memoryKey names a lane. As in Redis, those of different numbers of shards take
+// the place of each other.
+type memoryKey struct {
+	partition, shard int32
+	several          bool
+}
+
+func memoryKeyOf(sh Shard, p int32) memoryKey { return memoryKey{p, sh.whole().Index, sh.Of > 1} }
+
+// memoryLane is one partition of one shard.
 type memoryLane struct {
 	topic       event.TopicID
+	of          int32 // shards
+	beat        int64
 	next, first int64
 	synced      ControlID
 	entries     []Entry // by Last
@@ -51,7 +62,7 @@ func NewMemory() *Memory {
 
 func (m *Memory) clearLocked() {
 	m.epoch, m.topic = "", nil
-	m.lanes = make(map[int32]*memoryLane)
+	m.lanes = make(map[memoryKey]*memoryLane)
 	m.memoryControl = memoryControl{used: m.used, gateways: make(map[event.Gateway]*memoryGateway)}
 }
 
@@ -86,6 +97,7 @@ func (m *Memory) Epoch(context.Context) (epoch string, created bool, err error) 
 func (m *Memory) SetTopic(_ context.Context, t Topic) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	t.Shards = max(t.Shards, 1)
 	m.topic = &t
 	return nil
 }
@@ -101,15 +113,23 @@ func (m *Memory) Topic(context.Context) (Topic, error) {
 }
 
 // Claim is Redis.Claim.
-func (m *Memory) Claim(_ context.Context, p int32, id event.TopicID, start int64) (next int64, err error) {
+func (m *Memory) Claim(_ context.Context, sh Shard, p int32, id event.TopicID, start int64) (next int64, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	l := m.lanes[p]
+	l := m.laneLocked(sh, p)
 	if l == nil || l.topic != id {
-		l = &memoryLane{topic: id, next: start, first: start}
-		m.lanes[p] = l
+		l = &memoryLane{topic: id, of: sh.whole().Of, next: start, first: start}
+		m.lanes[memoryKeyOf(sh, p)] = l
 	}
 	return l.next, nil
+}
+
+// laneLocked returns a lane, nil if there is none for this number of shards.
+func (m *Memory) laneLocked(sh Shard, p int32) *memoryLane {
+	if l := m.lanes[memoryKeyOf(sh, p)]; l != nil && l.of == sh.whole().Of {
+		return l
+	}
+	return nil
 }
 
 // Append is Redis.Append. The entry is copied.
@@ -119,7 +139,7 @@ func (m *Memory) Append(_ context.Context, a Append) (next int64, err error) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	l := m.lanes[a.Partition]
+	l := m.laneLocked(a.Shard, a.Partition)
 	if l == nil || l.topic != a.Topic {
 		return -1, nil
 	}
@@ -127,6 +147,7 @@ func (m *Memory) Append(_ context.Context, a Append) (next int64, err error) {
 		return l.next, nil
 	}
 	l.next, l.synced = a.Next, a.Synced
+	l.beat++
 	if len(a.Entry) > 0 {
 		l.entries = append(l.entries, Entry{a.Partition, a.Last, slices.Clone(a.Entry)})
 		l.bytes += len(a.Entry)
@@ -159,27 +180,27 @@ func (l *memoryLane) from(o int64) []Entry {
 	return l.entries[sort.Search(len(l.entries), func(i int) bool { return l.entries[i].Last >= o }):]
 }
 
-// Positions returns the positions of partitions 0 to n-1.
-func (m *Memory) Positions(_ context.Context, n int32) ([]Position, error) {
+// Positions returns the positions of a shard in partitions 0 to n-1.
+func (m *Memory) Positions(_ context.Context, sh Shard, n int32) ([]Position, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	out := make([]Position, n)
 	for p := range n {
-		out[p] = m.positionLocked(p)
+		out[p] = m.positionLocked(sh, p)
 	}
 	return out, nil
 }
 
-func (m *Memory) positionLocked(p int32) Position {
-	if l := m.lanes[p]; l != nil {
-		return Position{p, l.next, l.first, l.synced}
+func (m *Memory) positionLocked(sh Shard, p int32) Position {
+	if l := m.laneLocked(sh, p); l != nil {
+		return Position{p, l.next, l.first, l.synced, l.beat}
 	}
 	return Position{Partition: p, Next: -1, First: -1}
 }
 
 // Range is Redis.Range.
-func (m *Memory) Range(_ context.Context, p int32, from, to int64, sink func(Entry) error) (first int64, err error) {
-	entries, pos := m.read(p, from, to)
+func (m *Memory) Range(_ context.Context, sh Shard, p int32, from, to int64, sink func(Entry) error) (first int64, err error) {
+	entries, pos := m.read(sh, p, from, to)
 	for _, e := range entries {
 		if err := sink(e); err != nil {
 			return pos.First, err
@@ -191,12 +212,12 @@ func (m *Memory) Range(_ context.Context, p int32, from, to int64, sink func(Ent
 	return pos.First, nil
 }
 
-func (m *Memory) read(p int32, from, to int64) ([]Entry, Position) {
+func (m *Memory) read(sh Shard, p int32, from, to int64) ([]Entry, Position) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	l := m.lanes[p]
+	l := m.laneLocked(sh, p)
 	if l == nil {
-		return nil, m.positionLocked(p)
+		return nil, m.positionLocked(sh, p)
 	}
 	entries := l.from(from)
 	for i, e := range entries {
@@ -205,16 +226,16 @@ func (m *Memory) read(p int32, from, to int64) ([]Entry, Position) {
 			break
 		}
 	}
-	return slices.Clone(entries), m.positionLocked(p)
+	return slices.Clone(entries), m.positionLocked(sh, p)
 }
 
 // Tail is Redis.Tail. It never fails but by sink.
-func (m *Memory) Tail(ctx context.Context, from []int64, sink func(Batch) error) error {
+func (m *Memory) Tail(ctx context.Context, sh Shard, from []int64, sink func(Batch) error) error {
 	next, due := slices.Clone(from), slices.Repeat([]bool{true}, len(from))
 	ticker := time.NewTicker(m.every)
 	defer ticker.Stop()
 	for ctx.Err() == nil {
-		batch, wake := m.news(next, due)
+		batch, wake := m.news(sh, next, due)
 		if len(batch.Entries) > 0 || len(batch.Positions) > 0 {
 			if err := sink(batch); err != nil && ctx.Err() == nil {
 				return err
@@ -237,13 +258,13 @@ var ready = func() <-chan struct{} { c := make(chan struct{}); close(c); return 
 // news returns what there is from next on and the positions that are due, both
 // of which it moves, and what to wait for when there is nothing. A position
 // stays due while entries below it are left.
-func (m *Memory) news(next []int64, due []bool) (Batch, <-chan struct{}) {
+func (m *Memory) news(sh Shard, next []int64, due []bool) (Batch, <-chan struct{}) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var out Batch
 	for i := range next {
 		var left bool
-		if l := m.lanes[int32(i)]; l != nil {
+		if l := m.laneLocked(sh, int32(i)); l != nil {
 			entries := l.from(next[i])
 			left = len(entries) > memoryTailCount
 			entries = entries[:min(len(entries), memoryTailCount)]
@@ -253,7 +274,7 @@ func (m *Memory) news(next []int64, due []bool) (Batch, <-chan struct{}) {
 			}
 		}
 		if due[i] && !left {
-			out.Positions = append(out.Positions, m.positionLocked(int32(i)))
+			out.Positions = append(out.Positions, m.positionLocked(sh, int32(i)))
 			due[i] = false
 		}
 	}

@@ -13,16 +13,17 @@ const (
 	lastPage  = 128
 )
 
-// Range passes the entries that may hold offsets in [from, to), in order, and
+// Range passes the entries of a shard's lane of partition p that may hold offsets
+// in [from, to), in order, and
 // returns from where on the lane was complete after they had been read: if that
 // is above from, entries were trimmed away; -1: the partition is unknown.
 // ErrBehind: the partition is not at to, so that entries may be missing. If sink
 // ends it, that holds for the entries passed.
-func (r *Redis) Range(ctx context.Context, p int32, from, to int64, sink func(Entry) error) (first int64, err error) {
+func (r *Redis) Range(ctx context.Context, sh Shard, p int32, from, to int64, sink func(Entry) error) (first int64, err error) {
 	first = -1
 	start := offset(max(from, 0)) + "-0"
 	for n := firstPage; ; n = min(2*n, lastPage) {
-		page, err := r.readRange(ctx, p, start, n)
+		page, err := r.readRange(ctx, sh, p, start, n)
 		if err != nil {
 			return 0, fmt.Errorf("redis range of partition %d: %w", p, err)
 		}
@@ -57,17 +58,17 @@ type page struct {
 	pos     Position
 }
 
-func (r *Redis) readRange(ctx context.Context, p int32, start string, n int) (page, error) {
+func (r *Redis) readRange(ctx context.Context, sh Shard, p int32, start string, n int) (page, error) {
 	b := r.client.B()
 	res, err := r.pipeline(ctx,
-		r.readPosition(b, p),
-		b.Xrange().Key(r.laneKey(p)).Start(start).End("+").Count(int64(n)).Build(),
-		r.readPosition(b, p))
+		r.readPosition(b, sh, p),
+		b.Xrange().Key(r.laneKey(sh, p)).Start(start).End("+").Count(int64(n)).Build(),
+		r.readPosition(b, sh, p))
 	if err != nil {
 		return page{}, err
 	}
-	before, err1 := parsePosition(p, res[0])
-	after, err2 := parsePosition(p, res[2])
+	before, err1 := parsePosition(sh, p, res[0])
+	after, err2 := parsePosition(sh, p, res[2])
 	msgs, err3 := res[1].ToArray()
 	if err := errors.Join(err1, err2, err3); err != nil {
 		return page{}, err

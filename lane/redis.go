@@ -34,9 +34,10 @@ type RedisConfig struct {
 // Keys, all below the prefix:
 //
 //	{<p>}:lane             stream, entry <last offset>-1, field b
-//	{<p>}:pos              hash: topic, next, first, synced
+//	{<p>}:pos              hash: topic, next, first, synced, beat
+//	{<p>:<s>}:lane, :pos   the same, of shard s if there are several
 //	epoch                  identity of the store's content
-//	topic                  hash: id, partitions
+//	topic                  hash: id, partitions, shards
 //	{control}              stream, field s (seats) or f (filter)
 //	{control}:gws          set of gateways
 //	{control}:gw:<16 hex>  hash: seat -> subscriber, # -> sequence
@@ -126,10 +127,13 @@ func (r *Redis) CheckConfig(ctx context.Context) error {
 	return nil
 }
 
-func (r *Redis) key(name string) string { return r.cfg.Prefix + name }
-func (r *Redis) laneKey(p int32) string { return r.partitionKey(p) + ":lane" }
-func (r *Redis) posKey(p int32) string  { return r.partitionKey(p) + ":pos" }
-func (r *Redis) partitionKey(p int32) string {
+func (r *Redis) key(name string) string           { return r.cfg.Prefix + name }
+func (r *Redis) laneKey(sh Shard, p int32) string { return r.partitionKey(sh, p) + ":lane" }
+func (r *Redis) posKey(sh Shard, p int32) string  { return r.partitionKey(sh, p) + ":pos" }
+func (r *Redis) partitionKey(sh Shard, p int32) string {
+	if sh.Of > 1 {
+		return r.cfg.Prefix + "{" + strconv.Itoa(int(p)) + ":" + strconv.Itoa(int(sh.Index)) + "}"
+	}
 	return r.cfg.Prefix + "{" + strconv.Itoa(int(p)) + "}"
 }
 

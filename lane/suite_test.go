@@ -23,11 +23,11 @@ type store interface {
 	Epoch(context.Context) (string, bool, error)
 	SetTopic(context.Context, Topic) error
 	Topic(context.Context) (Topic, error)
-	Claim(ctx context.Context, p int32, id event.TopicID, start int64) (int64, error)
+	Claim(ctx context.Context, sh Shard, p int32, id event.TopicID, start int64) (int64, error)
 	Append(context.Context, Append) (int64, error)
-	Positions(ctx context.Context, n int32) ([]Position, error)
-	Tail(ctx context.Context, from []int64, sink func(Batch) error) error
-	Range(ctx context.Context, p int32, from, to int64, sink func(Entry) error) (int64, error)
+	Positions(ctx context.Context, sh Shard, n int32) ([]Position, error)
+	Tail(ctx context.Context, sh Shard, from []int64, sink func(Batch) error) error
+	Range(ctx context.Context, sh Shard, p int32, from, to int64, sink func(Entry) error) (int64, error)
 	Announce(context.Context, Announcement) (ControlID, error)
 	Heartbeat(context.Context, event.Gateway, time.Duration) (Beat, error)
 	Occupant(context.Context, event.Address) (string, bool, error)
@@ -58,6 +58,9 @@ var suite = []struct {
 	{"append copies", testAppendCopies},
 	{"wiped lane", testWipedLane},
 	{"zombie writer", testZombieWriter},
+	{"shards", testShards},
+	{"other number of shards", testOtherShards},
+	{"beat", testBeat},
 	{"range", testRange},
 	{"range of many pages", testRangePages},
 	{"range over trimmed", testRangeTrimmed},
@@ -94,12 +97,12 @@ func TestMemory(t *testing.T) {
 func (m *Memory) save() func() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	old := *m.lanes[0]
+	old := *m.lanes[memoryKey{}]
 	old.entries = slices.Clone(old.entries)
 	return func() {
 		m.mu.Lock()
 		defer m.mu.Unlock()
-		m.lanes[0] = &old
+		m.lanes[memoryKey{}] = &old
 	}
 }
 
@@ -132,11 +135,11 @@ func do(t testing.TB, r *Redis, command ...string) {
 }
 
 func saveLane(t testing.TB, r *Redis) func() {
-	for _, key := range r.partitionKeys(0) {
+	for _, key := range r.laneKeys(Shard{}, 0) {
 		do(t, r, "COPY", key, key+".saved", "REPLACE")
 	}
 	return func() {
-		for _, key := range r.partitionKeys(0) {
+		for _, key := range r.laneKeys(Shard{}, 0) {
 			do(t, r, "DEL", key)
 			do(t, r, "COPY", key+".saved", key)
 		}
@@ -175,7 +178,7 @@ func put(t testing.TB, s store, p int32, expect, last, next int64) {
 // lasts returns the Last of each entry in the range, after a look at the blobs.
 func lasts(t testing.TB, s store, p int32, from, to int64) (out []int64, first int64, err error) {
 	t.Helper()
-	first, err = s.Range(t.Context(), p, from, to, func(e Entry) error {
+	first, err = s.Range(t.Context(), Shard{}, p, from, to, func(e Entry) error {
 		check(t, "partition", e.Partition, p)
 		check(t, "blob", string(e.Blob), fmt.Sprint(e.Last))
 		out = append(out, e.Last)
@@ -198,13 +201,17 @@ type follower struct {
 var errTimeout = errors.New("nothing came")
 
 func follow(t testing.TB, s store, from []int64) *follower {
+	return followShard(t, s, Shard{}, from)
+}
+
+func followShard(t testing.TB, s store, sh Shard, from []int64) *follower {
 	ctx, cancel := context.WithCancel(t.Context())
 	f := &follower{t: t, batches: make(chan Batch), done: make(chan error, 1), stop: cancel}
 	for p := range from {
 		f.pos = append(f.pos, Position{Partition: int32(p), Next: -2})
 	}
 	go func() {
-		f.done <- s.Tail(ctx, from, func(b Batch) error {
+		f.done <- s.Tail(ctx, sh, from, func(b Batch) error {
 			select {
 			case f.batches <- b:
 			case <-ctx.Done():
@@ -272,10 +279,14 @@ func testTopic(t *testing.T, s subject) {
 	if _, err := s.Topic(ctx); !errors.Is(err, ErrNoTopic) {
 		t.Fatalf("Topic = %v, want ErrNoTopic", err)
 	}
-	for _, want := range []Topic{{topicA, 4}, {topicB, 8}, {topicB, event.MaxPartitions}} {
+	for _, want := range []Topic{{topicA, 4, 1}, {topicB, 8, 1}, {topicB, event.MaxPartitions, MaxShards}} {
 		if err := s.SetTopic(ctx, want); err != nil {
 			t.Fatal(err)
 		}
 		check(t, "Topic", must[Topic](t)(s.Topic(ctx)), want)
 	}
+	if err := s.SetTopic(ctx, Topic{ID: topicA, Partitions: 4}); err != nil {
+		t.Fatal(err)
+	}
+	check(t, "Topic", must[Topic](t)(s.Topic(ctx)), Topic{topicA, 4, 1})
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// Tail passes the entries of all lanes on as they come, those whose Last is
+// Tail passes the entries of all lanes of a shard on as they come, those whose Last is
 // below from of their partition left out, and about once per cfg.Block the
 // positions, for which see Batch. A partition that the store knows nothing of
 // has a Position with Next -1. Blobs belong to the receiver.
@@ -20,7 +20,7 @@ import (
 // they were read are left out without a word: the receiver compares
 // Position.First with how far it had come. Of another topic under the same keys
 // nothing is noticed: ask Topic.
-func (r *Redis) Tail(ctx context.Context, from []int64, sink func(Batch) error) error {
+func (r *Redis) Tail(ctx context.Context, sh Shard, from []int64, sink func(Batch) error) error {
 	if len(from) == 0 {
 		<-ctx.Done()
 		return nil
@@ -31,7 +31,7 @@ func (r *Redis) Tail(ctx context.Context, from []int64, sink func(Batch) error) 
 	stop := context.AfterFunc(ctx, dc.Close)
 	defer stop()
 
-	t := newTail(r, dc, from)
+	t := newTail(r, dc, sh, from)
 	for ctx.Err() == nil {
 		batch, err := t.read()
 		if err == nil && (len(batch.Entries) > 0 || len(batch.Positions) > 0) {
@@ -48,6 +48,7 @@ func (r *Redis) Tail(ctx context.Context, from []int64, sink func(Batch) error) 
 type tail struct {
 	r     *Redis
 	dc    rueidis.DedicatedClient
+	shard Shard
 	keys  []string   // of the lanes
 	ids   []string   // last entry read, by partition
 	count int        // entries of one lane per read
@@ -56,9 +57,9 @@ type tail struct {
 	holds []bool     // held[p] is set
 }
 
-func newTail(r *Redis, dc rueidis.DedicatedClient, from []int64) *tail {
+func newTail(r *Redis, dc rueidis.DedicatedClient, sh Shard, from []int64) *tail {
 	t := &tail{
-		r: r, dc: dc,
+		r: r, dc: dc, shard: sh,
 		keys: make([]string, len(from)), ids: make([]string, len(from)),
 		held: make([]Position, len(from)), holds: make([]bool, len(from)),
 		count: r.cfg.ReadCount,
@@ -67,7 +68,7 @@ func newTail(r *Redis, dc rueidis.DedicatedClient, from []int64) *tail {
 		t.count = min(max(256/len(from), 4), 64) // bounds a reply to about 16 MB
 	}
 	for p := range from {
-		t.keys[p] = r.laneKey(int32(p))
+		t.keys[p] = r.laneKey(sh, int32(p))
 		t.ids[p] = offset(max(from[p], 0)) + "-0"
 	}
 	return t
@@ -85,13 +86,13 @@ func (t *tail) read() (Batch, error) {
 	}
 	commands := make(rueidis.Commands, 0, len(t.keys)+1)
 	for p := range t.keys {
-		commands = append(commands, t.r.readPosition(t.dc.B(), int32(p)))
+		commands = append(commands, t.r.readPosition(t.dc.B(), t.shard, int32(p)))
 	}
 	commands = append(commands, t.dc.B().Xread().Count(int64(t.count)).Streams().Key(t.keys...).Id(t.ids...).Build())
 	results := t.dc.DoMulti(ctx, commands...)
 	t.due = time.Now().Add(t.r.cfg.Block)
 	for p, res := range results[:len(t.keys)] {
-		pos, err := parsePosition(int32(p), res)
+		pos, err := parsePosition(t.shard, int32(p), res)
 		if err != nil {
 			return Batch{}, err
 		}

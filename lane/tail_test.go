@@ -14,7 +14,7 @@ import (
 
 func testTail(t *testing.T, s subject) {
 	for p := range int32(2) {
-		must[int64](t)(s.Claim(t.Context(), p, topicA, 0))
+		must[int64](t)(s.Claim(t.Context(), Shard{}, p, topicA, 0))
 		for i := range int64(10) {
 			put(t, s, p, i*10, i*10+5, i*10+10)
 		}
@@ -24,7 +24,7 @@ func testTail(t *testing.T, s subject) {
 	f.until("positions", func() bool { return f.pos[0].Next == 100 && f.pos[1].Next == 100 && f.pos[2].Next == -1 })
 	put(t, s, 1, 100, 100, 101)
 	put(t, s, 1, 101, 101, 102)
-	must[int64](t)(s.Claim(t.Context(), 2, topicA, 0))
+	must[int64](t)(s.Claim(t.Context(), Shard{}, 2, topicA, 0))
 	put(t, s, 2, 0, 0, 1)
 	f.until("what was appended", func() bool { return len(f.entries) == 5+2+1 })
 	f.until("new positions", func() bool { return f.pos[1].Next == 102 && f.pos[2].Next == 1 })
@@ -56,30 +56,30 @@ func testTailNothing(t *testing.T, s subject) {
 
 func testTailEnds(t *testing.T, s subject) {
 	want := errors.New("full")
-	if err := s.Tail(t.Context(), []int64{0}, func(Batch) error { return want }); !errors.Is(err, want) {
+	if err := s.Tail(t.Context(), Shard{}, []int64{0}, func(Batch) error { return want }); !errors.Is(err, want) {
 		t.Errorf("Tail = %v, want the error of sink", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	err := s.Tail(ctx, []int64{0}, func(Batch) error {
+	err := s.Tail(ctx, Shard{}, []int64{0}, func(Batch) error {
 		cancel()
 		return context.Canceled
 	})
 	if err != nil {
 		t.Errorf("Tail = %v after its context ended, want nil", err)
 	}
-	if err := s.Tail(ctx, []int64{0}, func(Batch) error { return want }); err != nil {
+	if err := s.Tail(ctx, Shard{}, []int64{0}, func(Batch) error { return want }); err != nil {
 		t.Errorf("Tail = %v with an ended context, want nil", err)
 	}
 }
 
 func testTailWiped(t *testing.T, s subject) {
-	must[int64](t)(s.Claim(t.Context(), 0, topicA, 0))
+	must[int64](t)(s.Claim(t.Context(), Shard{}, 0, topicA, 0))
 	put(t, s, 0, 0, 5, 10)
 	f := follow(t, s, []int64{0})
 	f.until("its position", func() bool { return f.pos[0].Next == 10 })
 	s.wipe()
 	f.until("the loss", func() bool { return f.pos[0].Next == -1 })
-	must[int64](t)(s.Claim(t.Context(), 0, topicA, 3))
+	must[int64](t)(s.Claim(t.Context(), Shard{}, 0, topicA, 3))
 	put(t, s, 0, 3, 5, 8)
 	put(t, s, 0, 8, 12, 20)
 	f.until("what is new", func() bool { return len(f.entries) > 1 })
@@ -102,7 +102,7 @@ func testTailPositions(t *testing.T, s subject) {
 	const partitions, steps = 4, 300
 	from := make([]int64, partitions)
 	for p := range int32(partitions) {
-		must[int64](t)(s.Claim(t.Context(), p, topicA, 0))
+		must[int64](t)(s.Claim(t.Context(), Shard{}, p, topicA, 0))
 		for i := range int64(steps / 3) { // some before, to catch up with
 			must[int64](t)(s.Append(t.Context(), step(p, i)))
 		}
@@ -183,7 +183,7 @@ func appendOn(ctx context.Context, r *Redis) {
 			got, err = r.Append(ctx, step(0, next/10))
 		}
 		if err != nil || got < 0 {
-			got, err = r.Claim(ctx, 0, topicA, 0)
+			got, err = r.Claim(ctx, Shard{}, 0, topicA, 0)
 		}
 		if next = got; err != nil {
 			next = -1
@@ -196,7 +196,7 @@ func appendOn(ctx context.Context, r *Redis) {
 func tailOn(ctx context.Context, r *Redis, passed chan<- int64) error {
 	next, at := []int64{0}, int64(0)
 	for ctx.Err() == nil {
-		err := r.Tail(ctx, next, func(b Batch) error {
+		err := r.Tail(ctx, Shard{}, next, func(b Batch) error {
 			for _, e := range b.Entries {
 				for len(step(0, at).Entry) == 0 {
 					at++
@@ -258,7 +258,7 @@ func TestRedisHangs(t *testing.T) {
 	case <-time.After(15 * time.Second):
 		t.Error("Tail hangs with Redis")
 	}
-	if _, err := r.Positions(t.Context(), 1); err == nil {
+	if _, err := r.Positions(t.Context(), Shard{}, 1); err == nil {
 		t.Error("Positions = nil, want an error")
 	}
 }
@@ -271,7 +271,7 @@ func TestRedisStartsLater(t *testing.T) {
 	if err := r.Ping(t.Context()); err == nil {
 		t.Error("Ping = nil, want an error")
 	}
-	if err := r.Tail(t.Context(), []int64{0}, func(Batch) error { return nil }); err == nil {
+	if err := r.Tail(t.Context(), Shard{}, []int64{0}, func(Batch) error { return nil }); err == nil {
 		t.Error("Tail = nil, want an error")
 	}
 	server.Restart()

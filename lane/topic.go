@@ -1,9 +1,11 @@
 package lane
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"strconv"
 
@@ -32,7 +34,8 @@ func (r *Redis) Epoch(ctx context.Context) (epoch string, created bool, err erro
 func (r *Redis) SetTopic(ctx context.Context, t Topic) error {
 	cmd := r.client.B().Hset().Key(r.key("topic")).FieldValue().
 		FieldValue("id", hexTopic(t.ID)).
-		FieldValue("partitions", strconv.Itoa(int(t.Partitions))).Build()
+		FieldValue("partitions", strconv.Itoa(int(t.Partitions))).
+		FieldValue("shards", strconv.Itoa(int(max(t.Shards, 1)))).Build()
 	if err := r.client.Do(ctx, cmd).Error(); err != nil {
 		return fmt.Errorf("redis set topic: %w", err)
 	}
@@ -51,10 +54,12 @@ func (r *Redis) Topic(ctx context.Context) (Topic, error) {
 	var t Topic
 	id, err1 := hex.DecodeString(h["id"])
 	n, err2 := strconv.ParseInt(h["partitions"], 10, 32)
-	if err1 != nil || err2 != nil || len(id) != len(t.ID) || n < 0 || n > event.MaxPartitions {
-		return Topic{}, fmt.Errorf("redis topic: id %.40q with %.20q partitions", h["id"], h["partitions"])
+	shards, err3 := strconv.ParseInt(cmp.Or(h["shards"], "1"), 10, 32) // none from versions that knew of none
+	if err := errors.Join(err1, err2, err3); err != nil || len(id) != len(t.ID) ||
+		n < 0 || n > event.MaxPartitions || shards < 1 || shards > MaxShards {
+		return Topic{}, fmt.Errorf("redis topic: id %.40q with %.20q partitions in %.20q shards", h["id"], h["partitions"], h["shards"])
 	}
 	copy(t.ID[:], id)
-	t.Partitions = int32(n)
+	t.Partitions, t.Shards = int32(n), int32(shards)
 	return t, nil
 }

@@ -215,7 +215,7 @@ func (g gated) Run(ctx context.Context, work func(context.Context, *topic.Partit
 
 // done tells how many of the events are not in the lanes yet.
 func (w *world) done(events int64) error {
-	all, err := w.store.Positions(context.Background(), w.topic.Partitions)
+	all, err := w.store.Positions(context.Background(), lane.Shard{}, w.topic.Partitions)
 	if err != nil {
 		return err
 	}

@@ -40,9 +40,9 @@ func TestMain(m *testing.M) {
 // backend is a store with both of its sides.
 type backend interface {
 	Store
-	Positions(ctx context.Context, n int32) ([]lane.Position, error)
-	Range(ctx context.Context, p int32, from, to int64, sink func(lane.Entry) error) (int64, error)
-	Tail(ctx context.Context, from []int64, sink func(lane.Batch) error) error
+	Positions(ctx context.Context, sh lane.Shard, n int32) ([]lane.Position, error)
+	Range(ctx context.Context, sh lane.Shard, p int32, from, to int64, sink func(lane.Entry) error) (int64, error)
+	Tail(ctx context.Context, sh lane.Shard, from []int64, sink func(lane.Batch) error) error
 	Announce(ctx context.Context, a lane.Announcement) (lane.ControlID, error)
 	PublishFilter(ctx context.Context, c filter.Change) (lane.ControlID, error)
 }
@@ -98,8 +98,8 @@ func (f *faulty) SetTopic(ctx context.Context, t lane.Topic) error {
 	return err
 }
 
-func (f *faulty) Claim(ctx context.Context, p int32, id event.TopicID, start int64) (int64, error) {
-	return call(f, "claim", func() (int64, error) { return f.backend.Claim(ctx, p, id, start) })
+func (f *faulty) Claim(ctx context.Context, sh lane.Shard, p int32, id event.TopicID, start int64) (int64, error) {
+	return call(f, "claim", func() (int64, error) { return f.backend.Claim(ctx, sh, p, id, start) })
 }
 
 func (f *faulty) Append(ctx context.Context, a lane.Append) (int64, error) {
@@ -213,7 +213,7 @@ func worldOf(t testing.TB, kcfg topic.Config, s backend) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.topic = lane.Topic{ID: info.ID, Partitions: info.Partitions}
+	w.topic = lane.Topic{ID: info.ID, Partitions: info.Partitions, Shards: 1}
 	w.client, err = kgo.NewClient(kgo.SeedBrokers(kcfg.Brokers...), kgo.DefaultProduceTopic(kcfg.Topic),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(0))
 	if err != nil {
@@ -321,12 +321,12 @@ type delivered struct {
 // lane returns what stands in a lane, and where it is.
 func (w *world) lane(p int32) ([]delivered, lane.Position) {
 	w.t.Helper()
-	positions, err := w.store.Positions(context.Background(), p+1)
+	positions, err := w.store.Positions(context.Background(), lane.Shard{}, p+1)
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	var out []delivered
-	_, err = w.store.Range(context.Background(), p, 0, max(positions[p].Next, 0), func(e lane.Entry) error {
+	_, err = w.store.Range(context.Background(), lane.Shard{}, p, 0, max(positions[p].Next, 0), func(e lane.Entry) error {
 		evs, err := unpack(e)
 		out = append(out, evs...)
 		return err

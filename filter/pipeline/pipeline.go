@@ -33,7 +33,7 @@ import (
 type Lanes interface {
 	Topic(ctx context.Context) (lane.Topic, error)
 	SetTopic(ctx context.Context, t lane.Topic) error
-	Claim(ctx context.Context, p int32, id event.TopicID, start int64) (int64, error)
+	Claim(ctx context.Context, sh lane.Shard, p int32, id event.TopicID, start int64) (int64, error)
 	Append(ctx context.Context, a lane.Append) (int64, error)
 }
 
@@ -142,7 +142,7 @@ func (s *Service) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.topic.Store(&lane.Topic{ID: info.ID, Partitions: info.Partitions})
+	s.topic.Store(&lane.Topic{ID: info.ID, Partitions: info.Partitions, Shards: 1})
 	s.retry(ctx, "announce the topic", func() error { return s.announce(ctx, 0) })
 	began := time.Now()
 	s.retry(ctx, "load filters", func() error { return s.loadFilters(ctx) })
@@ -167,7 +167,7 @@ func (s *Service) announce(ctx context.Context, partition int32) error {
 		if info.ID != ours.ID || partition >= info.Partitions {
 			return fmt.Errorf("partition %d is not one of the topic that this process started with", partition)
 		}
-		ours = &lane.Topic{ID: info.ID, Partitions: info.Partitions}
+		ours = &lane.Topic{ID: info.ID, Partitions: info.Partitions, Shards: 1}
 		s.log.Warn("topic has more partitions than before", "partitions", ours.Partitions)
 		s.topic.Store(ours)
 	}

@@ -261,7 +261,7 @@ func newInbox(w *world, partitions int32) *inbox {
 			in.mu.Lock()
 			from := slices.Clone(in.next)
 			in.mu.Unlock()
-			w.store.Tail(ctx, from, in.batch)
+			w.store.Tail(ctx, lane.Shard{}, from, in.batch)
 		}
 	})
 	w.t.Cleanup(func() { cancel(); running.Wait() })

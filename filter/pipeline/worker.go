@@ -91,7 +91,7 @@ func (w *worker) claim(ctx context.Context) error {
 	if err := w.announce(ctx, w.part.ID); err != nil {
 		return w.storeFailed("announce the topic", err)
 	}
-	next, err := w.lanes.Claim(ctx, w.part.ID, w.topic.Load().ID, start)
+	next, err := w.lanes.Claim(ctx, lane.Shard{}, w.part.ID, w.topic.Load().ID, start)
 	if err != nil {
 		return w.storeFailed("claim lane", err)
 	}

@@ -132,7 +132,7 @@ func TestRolledBack(t *testing.T) {
 	old, pos := w.lane(0)
 	// The store comes back with half of it.
 	memory.Wipe()
-	if _, err := memory.Claim(t.Context(), 0, w.topic.ID, 0); err != nil {
+	if _, err := memory.Claim(t.Context(), lane.Shard{}, 0, w.topic.ID, 0); err != nil {
 		t.Fatal(err)
 	}
 	var p lane.Packer
@@ -322,7 +322,7 @@ func TestEntrySizes(t *testing.T) {
 	if evs, _ := w.lane(0); evs[500].data != huge {
 		t.Error("the huge event isn't as it was")
 	}
-	_, err := w.store.Range(t.Context(), 0, 0, 1001, func(e lane.Entry) error {
+	_, err := w.store.Range(t.Context(), lane.Shard{}, 0, 0, 1001, func(e lane.Entry) error {
 		if len(e.Blob) > 2200 && len(e.Blob) < len(huge) {
 			t.Errorf("entry up to %d has %d bytes, want about 2000", e.Last, len(e.Blob))
 		}
@@ -339,7 +339,7 @@ func TestGoesOnAtTheLanesPosition(t *testing.T) {
 	w := newWorld(t, 1)
 	w.seat(1, 1, "s")
 	w.produce(0, values("a", 20)...)
-	if _, err := w.store.Claim(t.Context(), 0, w.topic.ID, 7); err != nil {
+	if _, err := w.store.Claim(t.Context(), lane.Shard{}, 0, w.topic.ID, 7); err != nil {
 		t.Fatal(err)
 	}
 	s := w.start()
@@ -387,7 +387,7 @@ func TestRecordsWithoutTime(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)
 	w.seat(1, 1, "s")
-	if _, err := w.store.Claim(t.Context(), 0, w.topic.ID, 0); err != nil {
+	if _, err := w.store.Claim(t.Context(), lane.Shard{}, 0, w.topic.ID, 0); err != nil {
 		t.Fatal(err)
 	}
 	for _, v := range values("a", 3) {
@@ -403,7 +403,7 @@ func TestRecordsWithoutTime(t *testing.T) {
 func TestPositionBeyondTheEnd(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)
-	if _, err := w.store.Claim(t.Context(), 0, w.topic.ID, 1000); err != nil {
+	if _, err := w.store.Claim(t.Context(), lane.Shard{}, 0, w.topic.ID, 1000); err != nil {
 		t.Fatal(err)
 	}
 	s := w.start()
@@ -418,7 +418,7 @@ func TestRetentionPassedThePosition(t *testing.T) {
 	w.seat(1, 1, "s")
 	w.produce(0, values("a", 30)...)
 	w.deleteBefore(0, 20)
-	if _, err := w.store.Claim(t.Context(), 0, w.topic.ID, 5); err != nil {
+	if _, err := w.store.Claim(t.Context(), lane.Shard{}, 0, w.topic.ID, 5); err != nil {
 		t.Fatal(err)
 	}
 	w.start()
