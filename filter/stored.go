@@ -5,7 +5,7 @@ import "errors"
 // Facts about stored filters that callers act on. They are told here, not in
 // the store, for the services that must not know which store they use.
 var (
-	ErrNotFound    = errors.New("no such filter")
+	ErrNotFound    = errors.New("not found") // a filter, or what a subscriber acknowledged
 	ErrConflict    = errors.New("filter has another revision")
 	ErrSubscriber  = errors.New("filter belongs to another subscriber")
 	ErrUnavailable = errors.New("filter store unavailable")

@@ -7,10 +7,11 @@ import (
 	"sync"
 	"time"
 
+	"eventstream/event"
 	"eventstream/filter"
 )
 
-// Memory keeps filters in memory, for development and tests. The zero value is
+// Memory keeps filters and acknowledgements in memory, for development and tests. The zero value is
 // an empty store.
 type Memory struct {
 	mu      sync.Mutex
@@ -18,6 +19,7 @@ type Memory struct {
 	ids     []filter.ID // of rows, in order
 	changes uint64      // number of the last change
 	purged  uint64      // no purged row was changed later than this
+	acks    map[string]event.Ack
 }
 
 type row struct {

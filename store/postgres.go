@@ -18,7 +18,7 @@ import (
 // connectTimeout is for one attempt, where the DSN doesn't set connect_timeout.
 const connectTimeout = 3 * time.Second
 
-// Postgres keeps filters in PostgreSQL.
+// Postgres keeps filters and acknowledgements in PostgreSQL.
 type Postgres struct {
 	pool *pgxpool.Pool
 }
@@ -46,9 +46,9 @@ func NewPostgres(dsn string) (*Postgres, error) {
 // Close waits for the calls under way and closes the connections.
 func (p *Postgres) Close() { p.pool.Close() }
 
-// Ping reports whether filters can be read.
+// Ping reports whether filters and acknowledgements can be read.
 func (p *Postgres) Ping(ctx context.Context) error {
-	_, err := p.pool.Exec(ctx, `select from filters limit 0`)
+	_, err := p.pool.Exec(ctx, `select from filters, acks limit 0`)
 	return fail("ping PostgreSQL", err)
 }
 

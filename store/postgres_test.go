@@ -190,6 +190,40 @@ func TestMigrate(t *testing.T) {
 	})
 }
 
+// TestMigrateWaitsForNobody: a service that starts while filters are written has
+// no part in it.
+func TestMigrateWaitsForNobody(t *testing.T) {
+	dsn := testenv.Postgres(t)
+	s, conn := postgres(t, dsn), connect(t, dsn)
+	if _, err := conn.Exec(t.Context(), `begin; lock table filters, filter_changes, acks in row exclusive mode`); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := s.Migrate(ctx); err != nil {
+		t.Errorf("Migrate beside a writer = %v", err)
+	}
+}
+
+// TestMigrateAddsWhatIsMissing: a database of an older version gets the rest.
+func TestMigrateAddsWhatIsMissing(t *testing.T) {
+	dsn := testenv.Postgres(t)
+	s, conn := postgres(t, dsn), connect(t, dsn)
+	for _, drop := range []string{"table acks", "index filters_deleted", "table filter_changes"} {
+		if _, err := conn.Exec(t.Context(), "drop "+drop); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Migrate(t.Context()); err != nil {
+			t.Errorf("Migrate after drop %s = %v", drop, err)
+		}
+		name := drop[strings.Index(drop, " ")+1:]
+		var there bool
+		if err := conn.QueryRow(t.Context(), `select to_regclass($1) is not null`, name).Scan(&there); err != nil || !there {
+			t.Errorf("Migrate after drop %s: it is there = %t, %v", drop, there, err)
+		}
+	}
+}
+
 func TestSchemaAtTheRootIsOurs(t *testing.T) {
 	ours, err := os.ReadFile("schema.sql")
 	if err != nil {

@@ -1,6 +1,6 @@
--- The filters of eventstream, for PostgreSQL 13 or newer. Apply it with
--- `psql -f schema.sql` or let `eventstream api` do it: as often as you like,
--- and from several places at once.
+-- The filters of eventstream and what its clients acknowledged, for PostgreSQL
+-- 13 or newer. Apply it with `psql -f schema.sql` or let the services do it: as
+-- often as you like, and from several places at once.
 
 begin;
 
@@ -36,5 +36,20 @@ create table if not exists filter_changes (
 );
 
 insert into filter_changes default values on conflict do nothing;
+
+-- How far each durable subscriber acknowledged its events: a cursor, in parts
+-- so that two can be merged here. The rows are updated all the time and in
+-- place: what is not indexed, and room on the page, keep that cheap.
+create table if not exists acks (
+    subscriber_id text collate "C" primary key, -- in the order that programs see
+    acked_at      timestamptz not null,
+    topic         uuid not null,
+    next          bigint[] not null, -- next offset, by partition
+    issued        timestamptz not null,
+    gateway       bigint not null,   -- its 64 bits, as a signed number
+    seat          bigint not null,
+    old_gateway   bigint not null,
+    old_seat      bigint not null
+) with (fillfactor = 70);
 
 commit;

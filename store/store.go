@@ -1,9 +1,13 @@
-// Package store keeps filters, in PostgreSQL or in memory.
+// Package store keeps filters and what subscribers acknowledged, in PostgreSQL
+// or in memory.
 //
 // Each change of a filter raises its revision by one. A reader that wants to
 // hold all filters Loads them and goes on with ChangesSince, which repeats
 // changes but skips none: of two states of a filter, the one with the higher
 // revision counts. Deleted filters are told as changes until they are Purged.
+//
+// What is acknowledged never goes back, whoever saves it and in whatever order:
+// in each partition the furthest position counts, see event.Ack.Merge.
 //
 // Postgres and Memory keep the same promises; the tests hold them to one suite.
 package store
@@ -23,7 +27,7 @@ type (
 // What callers act on. An error that wraps ErrUnavailable leaves it open
 // whether a write was done.
 var (
-	ErrNotFound    = filter.ErrNotFound    // it was never there, or is deleted
+	ErrNotFound    = filter.ErrNotFound    // it was never there, or is gone
 	ErrConflict    = filter.ErrConflict    // its revision is not the one asked for
 	ErrSubscriber  = filter.ErrSubscriber  // an update would move it to another subscriber
 	ErrUnavailable = filter.ErrUnavailable // the database doesn't answer, or not in time

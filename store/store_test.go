@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"eventstream/event"
 	"eventstream/filter"
 	"eventstream/internal/testenv"
 	"eventstream/store"
@@ -28,6 +29,11 @@ type Store interface {
 	Load(context.Context, func(filter.Filter) error) (store.Mark, error)
 	ChangesSince(context.Context, store.Mark, func(store.Change) error) (store.Mark, error)
 	Purge(ctx context.Context, olderThan time.Duration) (int64, error)
+	SaveAcks(context.Context, []event.Ack) error
+	Acked(ctx context.Context, subscriber string) (event.Ack, error)
+	ForgetAck(ctx context.Context, subscriber string) error
+	Acks(ctx context.Context, after string, limit int) ([]event.Ack, error)
+	AckTotals(ctx context.Context, topic event.TopicID, next []int64) (event.AckTotals, error)
 	Ping(context.Context) error
 	Close()
 }
@@ -238,6 +244,11 @@ func TestEndedContext(t *testing.T) {
 		_, errs["Load"] = s.Load(ctx, func(filter.Filter) error { return nil })
 		_, errs["ChangesSince"] = s.ChangesSince(ctx, "", func(store.Change) error { return nil })
 		_, errs["Purge"] = s.Purge(ctx, 0)
+		errs["SaveAcks"] = s.SaveAcks(ctx, []event.Ack{ack("ada", 1)})
+		_, errs["Acked"] = s.Acked(ctx, "ada")
+		errs["ForgetAck"] = s.ForgetAck(ctx, "ada")
+		_, errs["Acks"] = s.Acks(ctx, "", 1)
+		_, errs["AckTotals"] = s.AckTotals(ctx, event.TopicID{}, nil)
 		for what, err := range errs {
 			wantErr(t, what, err, context.Canceled)
 			if errors.Is(err, store.ErrUnavailable) {

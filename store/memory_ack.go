@@ -1,0 +1,101 @@
+package store
+
+import (
+	"context"
+	"maps"
+	"slices"
+
+	"eventstream/event"
+)
+
+// SaveAcks is Postgres.SaveAcks.
+func (m *Memory) SaveAcks(ctx context.Context, acks []event.Ack) error {
+	acks, err := merge(acks)
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if m.acks == nil {
+		m.acks = make(map[string]event.Ack)
+	}
+	for _, a := range acks {
+		if old, ok := m.acks[a.Subscriber]; ok {
+			a = old.Merge(a)
+		}
+		m.acks[a.Subscriber] = copyAck(a)
+	}
+	return nil
+}
+
+// Acked returns what a subscriber acknowledged, or ErrNotFound.
+func (m *Memory) Acked(ctx context.Context, subscriber string) (event.Ack, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return event.Ack{}, err
+	}
+	a, ok := m.acks[subscriber]
+	if !ok {
+		return event.Ack{}, ErrNotFound
+	}
+	return copyAck(a), nil
+}
+
+// ForgetAck is Postgres.ForgetAck.
+func (m *Memory) ForgetAck(ctx context.Context, subscriber string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if _, ok := m.acks[subscriber]; !ok {
+		return ErrNotFound
+	}
+	delete(m.acks, subscriber)
+	return nil
+}
+
+// Acks returns at most limit acknowledgements of subscribers after the given
+// one, in the order of their ids.
+func (m *Memory) Acks(ctx context.Context, after string, limit int) ([]event.Ack, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var list []event.Ack
+	for _, id := range slices.Sorted(maps.Keys(m.acks)) {
+		if id > after && len(list) < limit {
+			list = append(list, copyAck(m.acks[id]))
+		}
+	}
+	return list, ctx.Err()
+}
+
+// AckTotals sums up all acknowledgements. How far they are behind is counted of
+// those in the given topic, to the given next offset of each partition.
+func (m *Memory) AckTotals(ctx context.Context, topic event.TopicID, next []int64) (event.AckTotals, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	t := event.AckTotals{Subscribers: int64(len(m.acks))}
+	for _, a := range m.acks {
+		if t.Oldest.IsZero() || a.At.Before(t.Oldest) {
+			t.Oldest = a.At
+		}
+		if a.Cursor.Topic != topic {
+			continue
+		}
+		var behind int64
+		for _, n := range a.Cursor.Behind(next) {
+			behind += n
+		}
+		t.MaxBehind = max(t.MaxBehind, behind)
+	}
+	return t, ctx.Err()
+}
+
+func copyAck(a event.Ack) event.Ack {
+	a.Cursor.Next = slices.Clone(a.Cursor.Next)
+	return a
+}
