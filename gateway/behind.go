@@ -48,7 +48,7 @@ func (s *shard) fallBehind(c *conn) {
 // catchUp sends c what it is behind with. If it falls further behind meanwhile,
 // that comes after it.
 func (s *shard) catchUp(c *conn) {
-	r := &replay{conn: c, spans: c.behind.spans, at: slices.Clone(before(s.next, c.pending))}
+	r := &replay{conn: c, spans: c.behind.spans, at: slices.Clone(before(s.positions(c), c.pending))}
 	for _, sp := range r.spans {
 		r.at[sp.partition] = min(r.at[sp.partition], sp.from)
 	}

@@ -14,6 +14,7 @@ import (
 type conn struct {
 	seat       event.Seat
 	subscriber string
+	reader     *reader // of the lanes that carry its events
 	shard      *shard
 	sock       socket      // set before the conn is opened, never after
 	handed     atomic.Bool // to the pollers: what was written before is theirs to read, which epoll alone does not promise

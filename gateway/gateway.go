@@ -62,11 +62,12 @@ type Gateway struct {
 	log      *slog.Logger
 	metrics  *metrics
 	shards   []*shard
-	reader   *reader
+	readers  []*reader // by lane shard; set before topic is
 	presence *presence
 	sockets  *sockets
 	open     atomic.Int64  // connections, joining ones included
 	timeout  time.Duration // storeTimeout, but in tests
+	stuck    time.Duration // after which a lane that shows no life is one; storeTimeout, but in tests
 	topic    atomic.Pointer[lane.Topic]
 
 	admitMu  sync.Mutex
@@ -90,10 +91,9 @@ func New(cfg Config, l Lanes, reg prometheus.Registerer, log *slog.Logger) *Gate
 	cfg.Drain = cmp.Or(cfg.Drain, 10*time.Second)
 	g := &Gateway{
 		cfg: cfg, id: event.Gateway(rand.Uint64()), lanes: l, log: log, metrics: newMetrics(reg),
-		timeout: storeTimeout, patience: 30 * time.Second,
+		timeout: storeTimeout, stuck: storeTimeout, patience: 30 * time.Second,
 	}
 	g.replayCtx, g.endReplay = context.WithCancel(context.Background())
-	g.reader = newReader(g)
 	g.presence = newPresence(g)
 	g.sockets = newSockets(g)
 	for range runtime.GOMAXPROCS(0) {
@@ -105,7 +105,7 @@ func New(cfg Config, l Lanes, reg prometheus.Registerer, log *slog.Logger) *Gate
 // Run serves until ctx ends: it waits for the filter service to have started,
 // holds connections, and in the end says goodbye to them.
 func (g *Gateway) Run(ctx context.Context) error {
-	topic, next := g.begin(ctx)
+	topic := g.begin(ctx)
 	if ctx.Err() != nil {
 		return nil
 	}
@@ -113,21 +113,18 @@ func (g *Gateway) Run(ctx context.Context) error {
 		return fmt.Errorf("start pollers: %w", err)
 	}
 	defer g.sockets.stop()
-	for _, s := range g.shards {
-		s.next = next
-	}
-	g.reader.start(next)
-	g.topic.Store(&topic)
-	g.log.Info("gateway is ready", "gateway", g.id.String(), "partitions", topic.Partitions)
-
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	group, work := errgroup.WithContext(work)
+	g.setUp(topic)
 	for _, s := range g.shards {
 		group.Go(func() error { return s.run(work) })
 	}
+	for _, r := range g.readers {
+		group.Go(func() error { return r.run(work) })
+	}
+	g.log.Info("gateway is ready", "gateway", g.id.String(), "partitions", topic.Partitions, "shards", len(g.readers))
 	group.Go(func() error { return g.presence.run(work) })
-	group.Go(func() error { return g.reader.run(work) })
 	group.Go(func() error { return g.watchTopic(work) })
 	group.Go(func() error {
 		select {
@@ -141,42 +138,52 @@ func (g *Gateway) Run(ctx context.Context) error {
 	return group.Wait()
 }
 
-// begin waits until it is known which topic the lanes carry and how far each
-// partition is.
-func (g *Gateway) begin(ctx context.Context) (lane.Topic, []int64) {
+// begin waits until it is known which topic the lanes carry, and in how many
+// shards.
+func (g *Gateway) begin(ctx context.Context) (topic lane.Topic) {
 	said := ""
-	for ; ctx.Err() == nil; sleep(ctx, 250*time.Millisecond) {
-		topic, next, err := g.positions(ctx)
+	for ; ctx.Err() == nil; sleep(ctx, retryEvery) {
+		err := g.within(ctx, func(ctx context.Context) (err error) {
+			topic, err = g.lanes.Topic(ctx)
+			return err
+		})
 		if err == nil {
-			return topic, next
+			break
 		}
 		if err.Error() != said && ctx.Err() == nil {
 			said = err.Error()
 			g.log.Info("not ready yet; waiting", "err", err)
 		}
 	}
-	return lane.Topic{}, nil
+	return topic
 }
 
-func (g *Gateway) positions(ctx context.Context) (lane.Topic, []int64, error) {
+// retryEvery is the pause between two looks for the filter service.
+const retryEvery = 250 * time.Millisecond
+
+// within bounds a call to the store.
+func (g *Gateway) within(ctx context.Context, call func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, g.timeout)
 	defer cancel()
-	topic, err := g.lanes.Topic(ctx)
-	if err != nil {
-		return topic, nil, err
+	return call(ctx)
+}
+
+// setUp makes the readers of the topic's lanes. From then on the gateway may be
+// ready.
+func (g *Gateway) setUp(topic lane.Topic) {
+	n := max(topic.Shards, 1)
+	for i := range n {
+		g.readers = append(g.readers, newReader(g, int(i), lane.Shard{Index: i, Of: n}, topic.Partitions))
 	}
-	positions, err := g.lanes.Positions(ctx, lane.Shard{}, topic.Partitions)
-	if err != nil {
-		return topic, nil, err
+	for _, s := range g.shards {
+		s.next = make([][]int64, n)
 	}
-	next := make([]int64, topic.Partitions)
-	for _, p := range positions {
-		if p.Next < 0 {
-			return topic, nil, errors.New("a filter service has yet to take up every partition")
-		}
-		next[p.Partition] = p.Next
-	}
-	return topic, next, nil
+	g.topic.Store(&topic)
+}
+
+// reader returns the reader of the lanes that a subscriber's events go through.
+func (g *Gateway) reader(subscriber string) *reader {
+	return g.readers[lane.ShardOf(subscriber, int32(len(g.readers)))]
 }
 
 // errTopicChanged ends the gateway when the topic was made anew or has more
@@ -221,13 +228,15 @@ func (g *Gateway) unready() string {
 	if g.topic.Load() == nil {
 		return "waiting for the filter service"
 	}
-	if age := g.reader.age(); age > g.timeout {
-		return fmt.Sprintf("the lanes have not answered for %s", age.Round(time.Second))
+	for _, r := range g.readers {
+		if reason := r.unready(); reason != "" {
+			return reason
+		}
 	}
 	return g.presence.unready()
 }
 
-// Ready tells why the gateway takes no connections, or nil.
+// Ready tells why no events, or no connections, go through the gateway, or nil.
 func (g *Gateway) Ready(context.Context) error {
 	g.admitMu.Lock()
 	draining := g.draining
@@ -237,6 +246,12 @@ func (g *Gateway) Ready(context.Context) error {
 	}
 	if reason := g.unready(); reason != "" {
 		return errors.New(reason)
+	}
+	// A client may join nevertheless: what is produced from then on will come.
+	for _, r := range g.readers {
+		if reason := r.stuck(); reason != "" {
+			return errors.New(reason)
+		}
 	}
 	return nil
 }

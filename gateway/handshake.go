@@ -223,10 +223,10 @@ type entrance struct {
 // join announces a seat for the client. If it fails, the connection is counted
 // out.
 func (g *Gateway) join(ctx context.Context, a ask) (*entrance, error) {
-	c := &conn{subscriber: a.subscriber, last: event.ID{Partition: -1}}
+	c := &conn{subscriber: a.subscriber, reader: g.reader(a.subscriber), last: event.ID{Partition: -1}}
 	e := &entrance{conn: c, ask: a}
-	var err error
-	if a.cursor != nil {
+	err := c.reader.started(ctx)
+	if err == nil && a.cursor != nil {
 		c.resume, e.gap, err = g.resumable(ctx, a)
 	}
 	if err == nil {
@@ -242,7 +242,7 @@ func (g *Gateway) join(ctx context.Context, a ask) (*entrance, error) {
 	}
 	c.heard.Store(time.Now().Unix())
 	c.shard = g.shards[int(c.seat)%len(g.shards)]
-	live := g.reader.join(c) // from here on the shard counts it out
+	live := c.reader.join(c) // from here on the shard counts it out
 	e.at, err = g.presence.announce(ctx, lane.Seated{Seat: c.seat, Subscriber: a.subscriber})
 	if err == nil && c.resume != nil {
 		err = g.plan(ctx, e, live)

@@ -19,6 +19,7 @@ const maxMail = 16 << 20
 // post is one thing for the worker to do.
 type post struct {
 	deliveries []delivery
+	reader     int            // whose positions follow
 	next       []int64        // positions after deliveries; nil if unchanged
 	settled    lane.ControlID // addresses announced up to here are in use everywhere; zero if nothing new
 

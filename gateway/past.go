@@ -91,7 +91,7 @@ func (l *past) fetch(ctx context.Context, from, to int64) (entries []lane.Entry,
 	gw := l.reader.gw
 	ctx, cancel := context.WithTimeout(ctx, gw.timeout)
 	defer cancel()
-	first, err = gw.lanes.Range(ctx, lane.Shard{}, l.partition, from, to, func(e lane.Entry) error {
+	first, err = gw.lanes.Range(ctx, l.reader.shard, l.partition, from, to, func(e lane.Entry) error {
 		if entries = append(entries, e); len(entries) == pageEntries {
 			return errPageFull
 		}

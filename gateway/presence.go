@@ -42,7 +42,7 @@ type presence struct {
 	vacating  []ended   // to be taken out of the hash
 	vacated   []ended   // out of the hash since, but still addressed; by time
 	beaten    time.Time // last heartbeat that the store answered
-	had       []int64   // positions of the reader then
+	had       [][]int64 // positions of each reader then
 }
 
 type joinRequest struct {
@@ -127,7 +127,7 @@ func (p *presence) run(ctx context.Context) error {
 	beat := time.NewTicker(min(heartbeatEvery, p.gw.cfg.ResumeWindow/4))
 	defer beat.Stop()
 	failing := false
-	p.beaten, p.had = time.Now(), p.gw.reader.positions()
+	p.beaten, p.had = time.Now(), p.positions()
 	for {
 		var err error
 		select {
@@ -232,7 +232,7 @@ func (p *presence) heartbeat(ctx context.Context) error {
 	}
 	apart, had := time.Since(p.beaten), p.had
 	p.beaten = began // the store counts from then on at the earliest
-	p.had = p.gw.reader.positions()
+	p.had = p.positions()
 	if b.Seq == p.seq && b.Epoch == p.epoch {
 		return nil
 	}
@@ -258,19 +258,30 @@ const outOfTouch = 2 * time.Second
 // checkMissed is called when the store was emptied while it could not be
 // reached. If a lane has gone on beyond where it was before, events may have been
 // matched by somebody who did not know of us.
-func (p *presence) checkMissed(ctx context.Context, had []int64) error {
-	positions, err := p.gw.lanes.Positions(ctx, lane.Shard{}, int32(len(had)))
-	if err != nil {
-		p.seq++ // the next heartbeat does all of this again
-		return fmt.Errorf("look for what was missed: %w", err)
-	}
-	for _, at := range positions {
-		if at.Next > had[at.Partition] {
-			p.restart()
-			return p.announceAll(ctx)
+func (p *presence) checkMissed(ctx context.Context, had [][]int64) error {
+	for i, next := range had {
+		positions, err := p.gw.lanes.Positions(ctx, p.gw.readers[i].shard, int32(len(next)))
+		if err != nil {
+			p.seq++ // the next heartbeat does all of this again
+			return fmt.Errorf("look for what was missed: %w", err)
+		}
+		for _, at := range positions {
+			if at.Next > next[at.Partition] {
+				p.restart()
+				return p.announceAll(ctx)
+			}
 		}
 	}
 	return nil
+}
+
+// positions returns how far each reader is; nil for those that don't read yet.
+func (p *presence) positions() [][]int64 {
+	all := make([][]int64, len(p.gw.readers))
+	for i, r := range p.gw.readers {
+		all[i] = r.positions()
+	}
+	return all
 }
 
 // restart gives up all seats, because filter services may have stopped

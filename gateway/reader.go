@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -13,18 +14,24 @@ import (
 	"eventstream/wire"
 )
 
-// reader reads the lanes, finds what is for this gateway's seats, and posts it
-// to their shards.
+// reader reads the lanes of one shard of the subscribers, finds what is for this
+// gateway's seats, and posts it to their workers. Unless it is the only one, it
+// begins when the first of its subscribers comes.
 type reader struct {
-	gw   *Gateway
-	ring ring
-	past []*pastScan // by partition
+	gw    *Gateway
+	index int
+	shard lane.Shard
+	ring  ring
+	past  []*pastScan   // by partition
+	wish  chan struct{} // somebody needs it; capacity 1
 
 	heard atomic.Int64 // when the lanes last answered, Unix nanoseconds
 
 	mu     sync.Mutex // held during a batch: a join falls between two
-	next   []int64    // positions: every event below has been posted; replaced, never changed
+	next   []int64    // positions: every event below has been posted; replaced, never changed; nil before start
 	synced []lane.ControlID
+	beats  []beat
+	news   chan struct{} // closed when positions came, or it started
 
 	followMu sync.Mutex
 	follow   map[event.Gateway]map[event.Seat][]event.Seat // old seats, and ours that resumed from them
@@ -35,29 +42,37 @@ type reader struct {
 	posts    []post // by shard
 }
 
-func newReader(gw *Gateway) *reader {
-	return &reader{gw: gw, ring: ring{max: gw.cfg.RingBytes}, follow: make(map[event.Gateway]map[event.Seat][]event.Seat)}
+// beat is what a partition's position showed last, and since when.
+type beat struct {
+	value int64
+	at    time.Time
 }
 
-// start begins at the given positions.
-func (r *reader) start(next []int64) {
-	r.mu.Lock()
-	r.next = next
-	r.synced = make([]lane.ControlID, len(next))
-	r.mu.Unlock()
-	r.ring.start(next)
-	for p := range next {
-		r.past = append(r.past, newPast(r, int32(p)))
+func newReader(gw *Gateway, index int, sh lane.Shard, partitions int32) *reader {
+	r := &reader{
+		gw: gw, index: index, shard: sh,
+		ring: ring{max: gw.cfg.RingBytes}, wish: make(chan struct{}, 1), news: make(chan struct{}),
+		synced: make([]lane.ControlID, partitions), beats: make([]beat, partitions),
+		follow: make(map[event.Gateway]map[event.Seat][]event.Seat),
 	}
-	r.heard.Store(time.Now().UnixNano())
-	r.posts = make([]post, len(r.gw.shards))
+	if sh.Of == 1 {
+		r.wish <- struct{}{}
+	}
+	return r
 }
 
-// run reads until ctx ends. A store that fails is asked again.
+// run begins when it is asked to, and reads until ctx ends. A store that fails is
+// asked again.
 func (r *reader) run(ctx context.Context) error {
+	select {
+	case <-r.wish:
+	case <-ctx.Done():
+		return nil
+	}
+	r.begin(ctx)
 	for wait := 100 * time.Millisecond; ctx.Err() == nil; wait = min(2*wait, 2*time.Second) {
 		began := time.Now()
-		err := r.gw.lanes.Tail(ctx, lane.Shard{}, r.positions(), r.batch)
+		err := r.gw.lanes.Tail(ctx, r.shard, r.positions(), r.batch)
 		if ctx.Err() != nil {
 			break
 		}
@@ -71,15 +86,114 @@ func (r *reader) run(ctx context.Context) error {
 	return nil
 }
 
+// begin waits until a filter service has taken up all lanes, and starts there.
+func (r *reader) begin(ctx context.Context) {
+	said := ""
+	for ; ctx.Err() == nil; sleep(ctx, retryEvery) {
+		next, err := r.ends(ctx)
+		if err == nil {
+			r.start(next)
+			return
+		}
+		if err.Error() != said && ctx.Err() == nil {
+			said = err.Error()
+			r.gw.log.Info("lanes can't be read yet; waiting", "shard", r.shard.String(), "err", err)
+		}
+	}
+}
+
+func (r *reader) ends(ctx context.Context) ([]int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.gw.timeout)
+	defer cancel()
+	positions, err := r.gw.lanes.Positions(ctx, r.shard, int32(len(r.synced)))
+	if err != nil {
+		return nil, err
+	}
+	next := make([]int64, len(positions))
+	for _, p := range positions {
+		if p.Next < 0 {
+			return nil, errors.New("a filter service has yet to take up every partition")
+		}
+		next[p.Partition] = p.Next
+	}
+	return next, nil
+}
+
+// start begins at the given positions.
+func (r *reader) start(next []int64) {
+	r.ring.start(next)
+	r.posts = make([]post, len(r.gw.shards))
+	for p := range next {
+		r.past = append(r.past, newPast(r, int32(p)))
+		r.beats[p].at = time.Now()
+	}
+	for _, s := range r.gw.shards {
+		s.post(post{reader: r.index, next: next})
+	}
+	r.heard.Store(time.Now().UnixNano())
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.next = next
+	close(r.news)
+	r.news = make(chan struct{})
+}
+
+// started returns when the reader reads, which it makes it do.
+func (r *reader) started(ctx context.Context) error {
+	select {
+	case r.wish <- struct{}{}:
+	default:
+	}
+	for {
+		r.mu.Lock()
+		started, news := r.next != nil, r.news
+		r.mu.Unlock()
+		if started {
+			return nil
+		}
+		select {
+		case <-news:
+		case <-ctx.Done():
+			return fmt.Errorf("start reading lanes of shard %s: %w", r.shard, ctx.Err())
+		}
+	}
+}
+
+// unready tells why nobody can join, or "".
+func (r *reader) unready() string {
+	if heard := r.heard.Load(); heard == 0 {
+		if r.shard.Of == 1 {
+			return "waiting for the filter service to take up every partition"
+		}
+		return ""
+	} else if age := time.Since(time.Unix(0, heard)); age > r.gw.timeout {
+		return fmt.Sprintf("the lanes have not answered for %s", age.Round(time.Second))
+	}
+	return ""
+}
+
+// stuck tells which partition nobody has looked after for a while, or "". A
+// filter service shows every second that it does.
+func (r *reader) stuck() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.next == nil {
+		return ""
+	}
+	for p, b := range r.beats {
+		if age := time.Since(b.at); age > r.gw.stuck {
+			return fmt.Sprintf("partition %d has not moved for %s: no filter service works on it", p, age.Round(time.Second))
+		}
+	}
+	return ""
+}
+
 // positions returns how far the reader has come. The slice must not be changed.
 func (r *reader) positions() []int64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.next
 }
-
-// age is how long ago the lanes last answered.
-func (r *reader) age() time.Duration { return time.Since(time.Unix(0, r.heard.Load())) }
 
 // join makes c known to its shard, following the seat it resumed from, at one
 // point between two batches: from the returned positions on, c gets every event
@@ -139,12 +253,17 @@ func (r *reader) batch(b lane.Batch) error {
 		if int(p.Partition) < len(next) {
 			next[p.Partition] = max(next[p.Partition], p.Next)
 			r.synced[p.Partition] = p.Synced
+			if b := &r.beats[p.Partition]; b.value != p.Beat {
+				*b = beat{p.Beat, time.Now()}
+			}
 		}
 	}
 	r.next = next
-	p := post{next: next}
+	p := post{reader: r.index, next: next}
 	if len(b.Positions) > 0 {
 		p.settled = slices.MinFunc(r.synced, lane.ControlID.Compare)
+		close(r.news)
+		r.news = make(chan struct{})
 	}
 	for i := range r.posts {
 		p.deliveries, r.posts[i].deliveries = r.posts[i].deliveries, nil

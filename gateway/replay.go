@@ -57,7 +57,7 @@ func (g *Gateway) runReplay(ctx context.Context, r *replay) error {
 	defer g.replays.Add(-1)
 	for _, s := range r.spans {
 		for s.from < s.to {
-			part, err := g.missed(ctx, r.seats, s)
+			part, err := g.missed(ctx, r, s)
 			if err != nil {
 				return fmt.Errorf("read lane %d: %w", s.partition, err)
 			}
@@ -112,10 +112,10 @@ func (g *Gateway) replayShare() int {
 
 // missed takes the next part off a span. If the store fails, as when it is
 // starting, or is filled again after it lost writes, it tries again for a while.
-func (g *Gateway) missed(ctx context.Context, seats []event.Address, s span) (part missedPart, err error) {
+func (g *Gateway) missed(ctx context.Context, r *replay, s span) (part missedPart, err error) {
 	began := time.Now()
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
-		part, err = g.reader.past[s.partition].Take(ctx, seats, s.from, s.to, g.replayShare())
+		part, err = r.conn.reader.past[s.partition].Take(ctx, r.seats, s.from, s.to, g.replayShare())
 		if err == nil || ctx.Err() != nil || time.Since(began) > g.patience {
 			return part, err
 		}

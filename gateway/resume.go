@@ -63,25 +63,26 @@ func (g *Gateway) occupant(ctx context.Context, a event.Address) (string, bool, 
 // plan fills in where e goes on, and what has to be replayed until to. What the
 // lanes do not hold any more is left out.
 func (g *Gateway) plan(ctx context.Context, e *entrance, to []int64) error {
-	e.from = slices.Clone(e.conn.resume.from)
+	c := e.conn
+	e.from = slices.Clone(c.resume.from)
 	inStore := false
 	for p := range to {
 		if e.from[p] < to[p] {
 			e.replay = append(e.replay, span{int32(p), e.from[p], to[p]})
-			inStore = inStore || e.from[p] < g.reader.ring.from(int32(p))
+			inStore = inStore || e.from[p] < c.reader.ring.from(int32(p))
 		}
 	}
 	if !inStore {
 		return nil
 	}
-	positions, err := g.lanes.Positions(ctx, lane.Shard{}, int32(len(to)))
+	positions, err := g.lanes.Positions(ctx, c.reader.shard, int32(len(to)))
 	if err != nil {
 		return fmt.Errorf("read positions: %w", err)
 	}
 	for i := range e.replay {
 		s := &e.replay[i]
 		at := positions[s.partition]
-		if s.from >= g.reader.ring.from(s.partition) {
+		if s.from >= c.reader.ring.from(s.partition) {
 			continue
 		}
 		if at.Next < s.to {

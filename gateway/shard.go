@@ -28,10 +28,10 @@ type shard struct {
 
 	// worker
 	conns   table
-	next    []int64 // positions: every event below has been queued for its recipients
-	dirty   []*conn // have something waiting
-	spare   []*conn // memory for the next dirty
-	work    mailbox // being applied
+	next    [][]int64 // positions, by reader: every event below has been queued for its recipients
+	dirty   []*conn   // have something waiting
+	spare   []*conn   // memory for the next dirty
+	work    mailbox   // being applied
 	scratch []byte
 }
 
@@ -80,10 +80,10 @@ func (s *shard) apply(p *post) {
 		}
 	}
 	if p.next != nil {
-		s.next = p.next
+		s.next[p.reader] = p.next
 	}
 	if p.settled != (lane.ControlID{}) {
-		s.settle(p.settled)
+		s.settle(p.reader, p.settled)
 	}
 	if p.conn != nil {
 		s.applyTo(p.conn, p)
@@ -106,11 +106,14 @@ func (s *shard) dismiss(code int, reason string) {
 	})
 }
 
+// positions returns how far the lanes of c's events have been queued.
+func (s *shard) positions(c *conn) []int64 { return s.next[c.reader.index] }
+
 func (s *shard) applyTo(c *conn, p *post) {
 	switch {
 	case p.what == verbJoin:
 		s.conns.set(c.seat, c)
-		c.opening = &opening{from: s.next}
+		c.opening = &opening{from: s.positions(c)}
 	case c.state == gone:
 		if p.done != nil {
 			close(p.done)
@@ -215,18 +218,18 @@ func (s *shard) replay(c *conn, p *post) {
 // settle ends the following of old addresses: every event from here on is
 // addressed to the seats announced up to at. A conn that has yet to send earlier
 // ones goes on: its cursors, and what it is behind with, need the old address.
-func (s *shard) settle(at lane.ControlID) {
+func (s *shard) settle(reader int, at lane.ControlID) {
 	s.conns.each(func(c *conn) {
 		r := c.resume
-		if r == nil || c.state == joining || r.join.Compare(at) > 0 {
+		if r == nil || c.reader.index != reader || c.state == joining || r.join.Compare(at) > 0 {
 			return
 		}
 		if r.until == nil {
-			r.until = s.next
+			r.until = s.positions(c)
 		}
-		if c.state == live && r.over(before(s.next, c.pending)) {
+		if c.state == live && r.over(before(s.positions(c), c.pending)) {
 			c.resume = nil
-			s.gw.reader.unfollow(r.old, c.seat)
+			c.reader.unfollow(r.old, c.seat)
 		}
 	})
 }
@@ -299,7 +302,7 @@ func (s *shard) remove(c *conn) {
 	s.conns.set(c.seat, nil)
 	s.endReplay(c)
 	if c.resume != nil {
-		s.gw.reader.unfollow(c.resume.old, c.seat)
+		c.reader.unfollow(c.resume.old, c.seat)
 	}
 	s.gw.presence.left(c.seat)
 }

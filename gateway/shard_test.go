@@ -23,22 +23,23 @@ import (
 type bench struct {
 	*Gateway
 	*shard
-	t testing.TB
+	reader *reader
+	t      testing.TB
 }
 
 func newBench(t testing.TB, cfg Config) *bench {
 	g := New(cfg, lane.NewMemory(), prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
-	g.topic.Store(&lane.Topic{ID: testTopic, Partitions: 2})
 	g.shards = g.shards[:1]
-	g.reader.start(make([]int64, 2))
-	b := &bench{Gateway: g, shard: g.shards[0], t: t}
-	b.next = make([]int64, 2)
+	g.setUp(lane.Topic{ID: testTopic, Partitions: 2})
+	b := &bench{Gateway: g, shard: g.shards[0], reader: g.readers[0], t: t}
+	b.reader.start(make([]int64, 2))
+	b.settleMail()
 	return b
 }
 
 // join makes a connection known to the shard.
 func (b *bench) join(old *resume) (*conn, *fakeSocket) {
-	c := &conn{subscriber: "user_1", shard: b.shard, last: event.ID{Partition: -1}, resume: old}
+	c := &conn{subscriber: "user_1", reader: b.reader, shard: b.shard, last: event.ID{Partition: -1}, resume: old}
 	c.seat, _ = b.presence.reserve(c.subscriber)
 	f := &fakeSocket{c: c, keep: true}
 	c.sock = f
@@ -432,11 +433,11 @@ func TestSettleWithBacklog(t *testing.T) {
 	if c.resume == nil || len(c.pending) == 0 {
 		t.Fatalf("resume %v, %d wait: want it kept while what came before waits", c.resume, len(c.pending))
 	}
-	cur, err := event.ParseCursor(b.cursor(c, before(b.next, c.pending)))
+	cur, err := event.ParseCursor(b.cursor(c, before(b.positions(c), c.pending)))
 	if err != nil || cur.Old != old {
 		t.Errorf("cursor: got %+v, %v; want one that names the old seat", cur, err)
 	}
-	if cur, err = event.ParseCursor(b.cursor(c, b.next)); err != nil || cur.Old != (event.Address{}) {
+	if cur, err = event.ParseCursor(b.cursor(c, b.positions(c))); err != nil || cur.Old != (event.Address{}) {
 		t.Errorf("cursor after the backlog: got %+v, %v; want one that names our own seat only", cur, err)
 	}
 	f.release()

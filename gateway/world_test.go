@@ -221,6 +221,7 @@ func launchGateway(t testing.TB, cfg Config, l Lanes) *instance {
 	reg := prometheus.NewRegistry()
 	g := New(cfg, l, reg, slog.New(slog.NewTextHandler(logs, nil)))
 	g.timeout = 1500 * time.Millisecond
+	g.stuck = time.Hour // a world does not beat by itself
 	g.patience = 2 * time.Second
 	ctx, cancel := context.WithCancel(context.Background())
 	ln, err := Listen(ctx, "127.0.0.1:0")

@@ -59,7 +59,7 @@ func (s *shard) flush(c *conn) int {
 	sent, rest := c.pending[:n], c.pending[n:]
 	cursor := ""
 	if s.cursorDue(c) {
-		cursor = s.cursor(c, before(s.next, rest))
+		cursor = s.cursor(c, before(s.positions(c), rest))
 	}
 	s.sendEvents(c, sent, cursor)
 	for _, m := range sent {
@@ -153,7 +153,7 @@ func (s *shard) cursor(c *conn, next []int64) string {
 // beat sends what a quiet connection is due.
 func (s *shard) beat(c *conn, now, beat int64) {
 	if c.state == live && len(c.pending) == 0 && now-c.lastCursor >= beat {
-		s.send(c, opText, wire.AppendCursor(nil, s.cursor(c, s.next)))
+		s.send(c, opText, wire.AppendCursor(nil, s.cursor(c, s.positions(c))))
 		c.lastCursor = now
 	}
 	if now-c.lastPing >= beat {
