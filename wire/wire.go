@@ -42,6 +42,7 @@ const (
 	GapTrimmed        = "trimmed"         // the events after the cursor are past retention
 	GapUnknownAddress = "unknown_address" // the cursor's connection ended longer ago than the resume window, or was another subscriber's
 	GapOtherTopic     = "other_topic"     // the cursor is of a topic that was deleted and made again
+	GapLimit          = "replay_limit"    // the events are older, or more, than is replayed
 )
 
 // Message is a message from the gateway, as a client decodes it.
