@@ -24,6 +24,7 @@ import (
 	"eventstream/internal/run"
 	"eventstream/lane"
 	"eventstream/producer"
+	"eventstream/replay"
 	"eventstream/store"
 	"eventstream/topic"
 )
@@ -98,7 +99,11 @@ func (a *app) dev(ctx context.Context, d *devFlags, out io.Writer) error {
 	if err := addFilter(&g, d.listenFilter, newRegistry(a.version), pipeline.Config{}, kcfg, lanes, filters, a.log); err != nil {
 		return err
 	}
-	addGateway(&g, d.listenGateway, newRegistry(a.version), gateway.Config{Drain: time.Second}, lanes, a.log)
+	replayer, err := replay.NewClient([]string{"http://" + d.listenFilter.Addr().String()}, a.log)
+	if err != nil {
+		return err
+	}
+	addGateway(&g, d.listenGateway, newRegistry(a.version), gateway.Config{Drain: time.Second}, lanes, replayer, filters, a.log)
 	g.Add("greeting", func(ctx context.Context) error { return d.greet(ctx, out, broker.Addr(), a.log) })
 	return g.Run(ctx)
 }

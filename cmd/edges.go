@@ -3,6 +3,7 @@ package cmd
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"time"
@@ -11,6 +12,7 @@ import (
 
 	"eventstream/filter"
 	"eventstream/lane"
+	"eventstream/replay"
 	"eventstream/store"
 	"eventstream/topic"
 )
@@ -69,6 +71,23 @@ func checkRedis(ctx context.Context, l *lane.Redis, log *slog.Logger) error {
 			return nil
 		}
 	}
+}
+
+// replayFlags say who replays events from Kafka.
+type replayFlags struct {
+	Filter []string `env:"FILTER_URL" envDefault:"http://127.0.0.1:8002"`
+}
+
+func (r *replayFlags) add(fs *pflag.FlagSet) {
+	fs.StringSliceVar(&r.Filter, "filter-url", r.Filter, "filter services, which replay what Redis does not hold any more; of each shard at least one")
+}
+
+func (r *replayFlags) open(log *slog.Logger) (*replay.Client, error) {
+	c, err := replay.NewClient(r.Filter, log)
+	if err != nil {
+		return nil, usageError{fmt.Errorf("--filter-url: %w", err)}
+	}
+	return c, nil
 }
 
 // postgresFlags say where PostgreSQL is.

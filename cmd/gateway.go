@@ -10,18 +10,21 @@ import (
 	"eventstream/internal/run"
 )
 
-var errGatewayFlags = errors.New("--max-conns must be at least 1, --resume-window at least 1s")
+var errGatewayFlags = errors.New("--max-conns and --ring-bytes must be at least 1, --resume-window at least 1s")
 
 func (a *app) gatewayCommand() (*cobra.Command, error) {
 	var listen listenFlags
 	var redis redisFlags
+	var replays replayFlags
+	var postgres postgresFlags
 	own := struct {
 		MaxConns int           `env:"MAX_CONNS" envDefault:"19000"`
+		Ring     int           `env:"RING_BYTES" envDefault:"67108864"`
 		Origins  []string      `env:"ORIGINS"`
 		Resume   time.Duration `env:"RESUME_WINDOW" envDefault:"5m"`
 		Drain    time.Duration `env:"DRAIN" envDefault:"10s"`
 	}{}
-	if err := fromEnvAll(&listen, &redis, &own); err != nil {
+	if err := fromEnvAll(&listen, &redis, &replays, &postgres, &own); err != nil {
 		return nil, err
 	}
 	c := &cobra.Command{
@@ -33,7 +36,7 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx := c.Context()
-			if own.MaxConns < 1 || own.Resume < time.Second {
+			if own.MaxConns < 1 || own.Resume < time.Second || own.Ring < 1 {
 				return usageError{errGatewayFlags}
 			}
 			lanes, err := redis.open(a.log)
@@ -41,13 +44,22 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 				return err
 			}
 			defer lanes.Close()
+			replayer, err := replays.open(a.log)
+			if err != nil {
+				return err
+			}
+			acks, err := postgres.open() // filter service and API make the schema
+			if err != nil {
+				return err
+			}
+			defer acks.Close()
 			ln, err := listen.open(ctx, gateway.Listen)
 			if err != nil {
 				return err
 			}
 			g := run.Group{Log: a.log, Patience: own.Drain + 30*time.Second}
-			cfg := gateway.Config{MaxConns: own.MaxConns, Origins: own.Origins, ResumeWindow: own.Resume, Drain: own.Drain}
-			addGateway(&g, ln, newRegistry(a.version), cfg, lanes, a.log)
+			cfg := gateway.Config{MaxConns: own.MaxConns, RingBytes: own.Ring, Origins: own.Origins, ResumeWindow: own.Resume, Drain: own.Drain}
+			addGateway(&g, ln, newRegistry(a.version), cfg, lanes, replayer, acks, a.log)
 			if err := listen.addAdmin(ctx, &g); err != nil {
 				return err
 			}
@@ -58,9 +70,12 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 	fs := c.Flags()
 	listen.add(fs, "127.0.0.1:8003")
 	redis.add(fs)
+	replays.add(fs)
+	postgres.add(fs)
 	fs.IntVar(&own.MaxConns, "max-conns", own.MaxConns, "open connections; more are answered 503")
+	fs.IntVar(&own.Ring, "ring-bytes", own.Ring, "memory for the latest events, from which clients that come back soon are served")
 	fs.StringSliceVar(&own.Origins, "origins", own.Origins, "web origins whose pages may connect, such as https://app.example.org; * for all")
-	fs.DurationVar(&own.Resume, "resume-window", own.Resume, "how long after its end a connection can be resumed without a gap")
+	fs.DurationVar(&own.Resume, "resume-window", own.Resume, "how long after its end a connection can be resumed from Redis; after that, from Kafka")
 	fs.DurationVar(&own.Drain, "drain", own.Drain, "time for closing connections at the end")
 	return c, nil
 }

@@ -76,8 +76,8 @@ func addFilter(g *run.Group, ln net.Listener, reg *prometheus.Registry, cfg pipe
 }
 
 // addGateway adds a gateway and its pages to g.
-func addGateway(g *run.Group, ln net.Listener, reg *prometheus.Registry, cfg gateway.Config, l laneStore, log *slog.Logger) {
-	gw := gateway.New(cfg, l, reg, log)
+func addGateway(g *run.Group, ln net.Listener, reg *prometheus.Registry, cfg gateway.Config, l laneStore, r gateway.Replayer, acks gateway.Acks, log *slog.Logger) {
+	gw := gateway.New(cfg, l, r, acks, reg, log)
 	g.Add("gateway", gw.Run)
 	mux := http.NewServeMux()
 	mux.Handle("/ws", gw.Handler())

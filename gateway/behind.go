@@ -9,9 +9,9 @@ import (
 
 // A client that takes less than comes falls behind: when more waits for it than
 // MaxPending, what waits is dropped, and only the offsets of it are kept. It
-// stands in the lanes. When the client has taken what was written, it is sent
-// the rest from there, at its own pace, and goes live again. It is given up only
-// when what it has yet to get is past the lanes' retention.
+// stands in the lanes, and later in Kafka. When the client has taken what was
+// written, it is sent the rest from there, at its own pace, and goes live again.
+// It is given up only when what it has yet to get is past all retention.
 
 // behind is what a connection has yet to get from the lanes.
 type behind struct {
@@ -48,7 +48,7 @@ func (s *shard) fallBehind(c *conn) {
 // catchUp sends c what it is behind with. If it falls further behind meanwhile,
 // that comes after it.
 func (s *shard) catchUp(c *conn) {
-	r := &replay{conn: c, spans: c.behind.spans, at: slices.Clone(before(s.positions(c), c.pending))}
+	r := &recovery{conn: c, slow: true, spans: c.behind.spans, at: slices.Clone(before(s.positions(c), c.pending))}
 	for _, sp := range r.spans {
 		r.at[sp.partition] = min(r.at[sp.partition], sp.from)
 	}
@@ -59,5 +59,5 @@ func (s *shard) catchUp(c *conn) {
 	c.state, c.behind = replaying, nil
 	var ctx context.Context
 	ctx, c.stopReplay = context.WithCancel(s.gw.replayCtx)
-	s.gw.startReplay(ctx, r)
+	s.gw.startRecovery(ctx, r)
 }

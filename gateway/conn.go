@@ -31,6 +31,7 @@ type conn struct {
 	pending      []*message // events to be sent, in order
 	pendingBytes int
 	last         event.ID      // of the event that was queued last
+	floor        []int64       // live events below come from the replay; nil if there are none
 	resume       *resume       // nil if it did not resume, or that is settled
 	opening      *opening      // until hello
 	behind       *behind       // nil if all that it has yet to get is pending, or being replayed
@@ -173,11 +174,21 @@ func (c *conn) message(op byte, payload []byte) *protocolError {
 	case opBinary:
 		return &protocolError{code: closeUnsupported, reason: "binary messages are not understood"}
 	case opText:
-		if _, err := wire.ParseRequest(payload); err != nil {
-			c.answer(newFrame(opText, wire.AppendError(nil, "bad_message", err.Error())))
-			return nil
-		}
-		c.answer(newFrame(opText, []byte(wire.PongMessage)))
+		c.request(payload)
 	}
 	return nil
+}
+
+func (c *conn) request(payload []byte) {
+	r, err := wire.ParseRequest(payload)
+	switch {
+	case err != nil:
+		c.answer(newFrame(opText, wire.AppendError(nil, "bad_message", err.Error())))
+	case r.Type == wire.Ping:
+		c.answer(newFrame(opText, []byte(wire.PongMessage)))
+	case r.Type == wire.Ack: // answered when it is saved
+		if err := c.shard.gw.acks.take(c, r.Cursor); err != nil {
+			c.answer(newFrame(opText, wire.AppendError(nil, "bad_ack", err.Error())))
+		}
+	}
 }

@@ -59,6 +59,8 @@ type Gateway struct {
 	cfg      Config
 	id       event.Gateway
 	lanes    Lanes
+	replayer Replayer // nil: nothing is replayed from Kafka
+	acks     *acks
 	log      *slog.Logger
 	metrics  *metrics
 	shards   []*shard
@@ -82,7 +84,9 @@ type Gateway struct {
 }
 
 // New returns a Gateway. It does no I/O: Run does.
-func New(cfg Config, l Lanes, reg prometheus.Registerer, log *slog.Logger) *Gateway {
+// Without a Replayer nothing is replayed from Kafka, without Acks nothing can be
+// acknowledged: both may be nil.
+func New(cfg Config, l Lanes, r Replayer, a Acks, reg prometheus.Registerer, log *slog.Logger) *Gateway {
 	cfg.MaxConns = cmp.Or(cfg.MaxConns, 19_000)
 	cfg.RingBytes = cmp.Or(cfg.RingBytes, 64<<20)
 	cfg.MaxPending = cmp.Or(cfg.MaxPending, 1<<20)
@@ -90,10 +94,11 @@ func New(cfg Config, l Lanes, reg prometheus.Registerer, log *slog.Logger) *Gate
 	cfg.Heartbeat = cmp.Or(cfg.Heartbeat, 25*time.Second)
 	cfg.Drain = cmp.Or(cfg.Drain, 10*time.Second)
 	g := &Gateway{
-		cfg: cfg, id: event.Gateway(rand.Uint64()), lanes: l, log: log, metrics: newMetrics(reg),
+		cfg: cfg, id: event.Gateway(rand.Uint64()), lanes: l, replayer: r, log: log, metrics: newMetrics(reg),
 		timeout: storeTimeout, stuck: storeTimeout, patience: 30 * time.Second,
 	}
 	g.replayCtx, g.endReplay = context.WithCancel(context.Background())
+	g.acks = newAcks(g, a)
 	g.presence = newPresence(g)
 	g.sockets = newSockets(g)
 	for range runtime.GOMAXPROCS(0) {
@@ -125,6 +130,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	}
 	g.log.Info("gateway is ready", "gateway", g.id.String(), "partitions", topic.Partitions, "shards", len(g.readers))
 	group.Go(func() error { return g.presence.run(work) })
+	group.Go(func() error { return g.acks.run(work) })
 	group.Go(func() error { return g.watchTopic(work) })
 	group.Go(func() error {
 		select {

@@ -16,6 +16,8 @@ import (
 	"eventstream/event"
 	"eventstream/filter"
 	"eventstream/lane"
+	"eventstream/replay"
+	"eventstream/wire"
 )
 
 // refusal is an HTTP answer instead of an upgrade.
@@ -77,7 +79,7 @@ func (g *Gateway) upgrade(w http.ResponseWriter, r *http.Request) *refusal {
 	if refused := g.checkOrigin(r); refused != nil {
 		return refused
 	}
-	ask, refused := parseAsk(r.URL.Query())
+	ask, refused := g.parseAsk(r.URL.Query())
 	if refused != nil {
 		return refused
 	}
@@ -90,7 +92,7 @@ func (g *Gateway) upgrade(w http.ResponseWriter, r *http.Request) *refusal {
 	e, err := g.join(ctx, ask)
 	if err != nil {
 		g.log.Debug("join failed", "err", err)
-		return unavailable("the store does not take the connection now; try again")
+		return refusalOf(err)
 	}
 	if err := g.takeOver(w, e.conn); err != nil {
 		e.conn.shard.post(post{conn: e.conn, what: verbClosed})
@@ -101,17 +103,48 @@ func (g *Gateway) upgrade(w http.ResponseWriter, r *http.Request) *refusal {
 	return nil
 }
 
+// refusalOf says why a client can't join now.
+func refusalOf(err error) *refusal {
+	switch {
+	case errors.Is(err, replay.ErrBeyondEnd):
+		return badRequest("bad_cursor", "query parameter cursor: it is of events that do not exist yet; pass one that the gateway sent, unchanged")
+	case errors.Is(err, replay.ErrUnavailable):
+		refused := unavailable("what was missed is to be replayed from Kafka, but no filter service does that now: %v", err)
+		if un, ok := errors.AsType[*replay.Unavailable](err); ok {
+			refused.retryAfter = max(1, int(un.RetryAfter.Seconds()))
+		}
+		return refused
+	case errors.Is(err, errAcks):
+		return unavailable("what was acknowledged can't be read or saved now; try again")
+	}
+	return unavailable("the store does not take the connection now; try again")
+}
+
 // ask is what a client wants.
 type ask struct {
 	subscriber string
-	cursor     *event.Cursor // nil: from now on
+	cursor     *event.Cursor // nil: from since, or from now on
 	text       string        // cursor as it came
+	since      time.Time     // zero if it has a cursor, or wants nothing earlier
+	durable    bool          // without a cursor, go on from what was acknowledged
 }
 
-func parseAsk(q url.Values) (ask, *refusal) {
+func (g *Gateway) parseAsk(q url.Values) (ask, *refusal) {
 	a := ask{subscriber: q.Get("subscriber_id"), text: q.Get("cursor")}
 	if err := filter.CheckSubscriberID(a.subscriber); err != nil {
 		return a, badRequest("bad_subscriber", "query parameter subscriber_id: %v; connect to /ws?subscriber_id=<id>", err)
+	}
+	var refused *refusal
+	if a.since, refused = g.parseSince(q); refused != nil {
+		return a, refused
+	}
+	switch durable := q.Get("durable"); {
+	case durable == "true" && g.acks.store == nil:
+		return a, badRequest("not_durable", "query parameter durable: this gateway has no database to keep acknowledgements in")
+	case durable != "" && durable != "true" && durable != "false":
+		return a, badRequest("bad_durable", "query parameter durable: %.40q; allowed are true and false", durable)
+	default:
+		a.durable = durable == "true"
 	}
 	if a.text == "" {
 		return a, nil
@@ -122,6 +155,36 @@ func parseAsk(q url.Values) (ask, *refusal) {
 	}
 	a.cursor = c
 	return a, nil
+}
+
+// parseSince reads from when on a client wants its events: a time, or how long ago.
+func (g *Gateway) parseSince(q url.Values) (time.Time, *refusal) {
+	text := q.Get("since")
+	if text == "" {
+		return time.Time{}, nil
+	}
+	if q.Get("cursor") != "" {
+		return time.Time{}, badRequest("bad_since", "query parameters since and cursor: want one of them")
+	}
+	if g.replayer == nil {
+		return time.Time{}, badRequest("no_replay", "query parameter since: this gateway knows no filter service that could replay")
+	}
+	const want = "want a time such as 2026-01-02T03:04:05Z, or how long ago, such as 1h30m"
+	now := time.Now()
+	ago, err := time.ParseDuration(text)
+	since := now.Add(-ago)
+	if err != nil {
+		since, err = time.Parse(time.RFC3339, text)
+	}
+	switch {
+	case err != nil:
+		return time.Time{}, badRequest("bad_since", "query parameter since: %.60q; %s", text, want)
+	case since.After(now):
+		return time.Time{}, badRequest("bad_since", "query parameter since: %.60q is in the future; %s", text, want)
+	case since.Year() < 1970:
+		return time.Time{}, badRequest("bad_since", "query parameter since: %.60q is before 1970; %s", text, want)
+	}
+	return since, nil
 }
 
 // checkUpgrade checks the opening handshake (RFC 6455 section 4.2.1) and returns
@@ -210,14 +273,20 @@ func (g *Gateway) admit() *refusal {
 
 // entrance is a connection that is announced and not open yet.
 type entrance struct {
-	conn   *conn
-	ask    ask
-	at     lane.ControlID
-	gap    string          // reason, if the cursor can't be resumed in full
-	ctx    context.Context // of the replay: ends with the connection
-	old    event.Address   // resumed from
-	from   []int64         // where it goes on, by partition; nil if it does not resume
-	replay []span          // to be sent before what is live
+	conn    *conn
+	ask     ask
+	first   bool // it is durable, and has never acknowledged anything
+	rescan  bool // Kafka is asked for all that it missed
+	at      lane.ControlID
+	gap     string // reason, if what was asked for can't be had in full
+	missing []wire.Missing
+	ctx     context.Context // of the replay: ends with the connection
+	old     event.Address   // resumed from
+	from    []int64         // where it goes on, by partition; nil if it does not resume
+	floor   []int64         // what is live begins here; nil if with its seat
+	stream  *replay.Stream  // to be sent first, up to until; nil if Kafka is not needed
+	until   []int64
+	spans   []span // of the lanes, to be sent then
 }
 
 // join announces a seat for the client. If it fails, the connection is counted
@@ -226,8 +295,8 @@ func (g *Gateway) join(ctx context.Context, a ask) (*entrance, error) {
 	c := &conn{subscriber: a.subscriber, reader: g.reader(a.subscriber), last: event.ID{Partition: -1}}
 	e := &entrance{conn: c, ask: a}
 	err := c.reader.started(ctx)
-	if err == nil && a.cursor != nil {
-		c.resume, e.gap, err = g.resumable(ctx, a)
+	if err == nil {
+		err = g.origin(ctx, e)
 	}
 	if err == nil {
 		c.seat, err = g.presence.reserve(a.subscriber)
@@ -236,22 +305,73 @@ func (g *Gateway) join(ctx context.Context, a ask) (*entrance, error) {
 		g.open.Add(-1)
 		return nil, err
 	}
-	if c.resume != nil {
-		e.old = c.resume.old
+	if c.resume != nil || e.rescan {
 		e.ctx, c.stopReplay = context.WithCancel(g.replayCtx)
 	}
 	c.heard.Store(time.Now().Unix())
 	c.shard = g.shards[int(c.seat)%len(g.shards)]
 	live := c.reader.join(c) // from here on the shard counts it out
 	e.at, err = g.presence.announce(ctx, lane.Seated{Seat: c.seat, Subscriber: a.subscriber})
-	if err == nil && c.resume != nil {
-		err = g.plan(ctx, e, live)
+	if err == nil {
+		err = g.prepare(ctx, e, live)
 	}
 	if err != nil {
 		c.shard.post(post{conn: c, what: verbClosed})
 		return nil, err
 	}
 	return e, nil
+}
+
+// origin finds out where the client goes on.
+func (g *Gateway) origin(ctx context.Context, e *entrance) (err error) {
+	if e.ask.durable {
+		last, err := g.acks.last(ctx, e.ask.subscriber)
+		if err != nil {
+			return err
+		}
+		e.first = last == nil
+		if e.ask.cursor == nil && e.ask.since.IsZero() {
+			e.ask.cursor = last
+		}
+	}
+	if e.ask.cursor == nil {
+		e.rescan = !e.ask.since.IsZero()
+		return nil
+	}
+	e.conn.resume, e.gap, err = g.resumable(ctx, e.ask)
+	if e.gap == wire.GapUnknownAddress && g.replayer != nil {
+		e.gap, e.rescan = "", true
+	}
+	if e.conn.resume != nil {
+		e.old = e.conn.resume.old
+	}
+	return err
+}
+
+// prepare plans what is to be sent before what is live.
+func (g *Gateway) prepare(ctx context.Context, e *entrance, live []int64) (err error) {
+	switch {
+	case e.conn.resume != nil:
+		err = g.plan(ctx, e, live)
+	case e.rescan:
+		err = g.rescan(ctx, e)
+	case e.gap == wire.GapUnknownAddress:
+		e.missing = between(e.ask.cursor.Next, live)
+	}
+	if err == nil && e.first {
+		err = g.acks.first(ctx, e, live)
+	}
+	return err
+}
+
+// between returns what lies between two positions.
+func between(from, to []int64) (m []wire.Missing) {
+	for p := range to {
+		if p < len(from) && from[p] < to[p] {
+			m = append(m, wire.Missing{Partition: int32(p), From: from[p], To: to[p]})
+		}
+	}
+	return m
 }
 
 // takeOver hands the socket to the pollers. The handshake is not answered yet:

@@ -3,6 +3,7 @@ package gateway
 import (
 	"eventstream/event"
 	"eventstream/lane"
+	"eventstream/wire"
 )
 
 // mailbox is what waits for the worker.
@@ -23,15 +24,17 @@ type post struct {
 	next       []int64        // positions after deliveries; nil if unchanged
 	settled    lane.ControlID // addresses announced up to here are in use everywhere; zero if nothing new
 
-	conn  *conn
-	what  verb
-	join  lane.ControlID // verbOpen: where its seat was announced
-	ask   ask            // verbOpen, verbGap
-	http  []byte         // verbOpen: answer to the handshake
-	from  []int64        // verbOpen, verbGap: where a resumed connection goes on; verbReplay: after batch
-	gap   string         // verbOpen, verbGap: why the cursor can't be resumed in full; "" if it can
-	batch []*message     // verbReplay
-	done  chan struct{}  // verbReplay: closed when the batch has left, or never will
+	conn    *conn
+	what    verb
+	join    lane.ControlID // verbOpen: where its seat was announced
+	ask     ask            // verbOpen, verbGap; verbAcked: with the cursor's text
+	http    []byte         // verbOpen: answer to the handshake
+	from    []int64        // verbOpen, verbGap: where a resumed connection goes on; verbReplay: after batch; verbEnd: for its last cursor, if not nil
+	floor   []int64        // verbOpen: what is live begins here; nil if with its seat
+	gap     string         // verbOpen, verbGap: why the cursor can't be resumed in full; "" if it can
+	missing []wire.Missing // verbOpen, verbGap: what is missing
+	batch   []*message     // verbReplay
+	done    chan struct{}  // verbReplay: closed when the batch has left, or never will
 
 	ending      // verbEnd, verbCloseAll
 	bye    bool // verbEnd: the client has closed already
@@ -52,6 +55,7 @@ const (
 	verbReplay        // earlier events, before the live ones
 	verbLive          // no more earlier events
 	verbGap           // some of the earlier events are gone
+	verbAcked         // what it acknowledged is saved
 	verbAbort         // the replay failed: it has to reconnect
 	verbEnd           // it is to be closed
 	verbClosed        // its socket is closed

@@ -17,6 +17,8 @@ type metrics struct {
 	behind        prometheus.Counter
 	tooSlow, dead prometheus.Counter
 	redisFailures prometheus.Counter
+	acks          prometheus.Counter
+	ackFailures   prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -42,5 +44,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		tooSlow:       counter("slow_clients_closed_total", "Connections closed because what waited for them was past the lanes' retention."),
 		dead:          counter("dead_clients_closed_total", "Connections closed because nothing was heard from them."),
 		redisFailures: counter("gateway_redis_failures_total", "Calls to Redis that failed."),
+		acks:          counter("acks_saved_total", "Acknowledgements saved; of several that a client sends within a moment, the last."),
+		ackFailures:   counter("ack_failures_total", "Times that acknowledgements could not be saved, and were kept for later."),
 	}
 }

@@ -260,6 +260,9 @@ const outOfTouch = 2 * time.Second
 // matched by somebody who did not know of us.
 func (p *presence) checkMissed(ctx context.Context, had [][]int64) error {
 	for i, next := range had {
+		if next == nil { // it has started since
+			next = p.gw.readers[i].origin()
+		}
 		positions, err := p.gw.lanes.Positions(ctx, p.gw.readers[i].shard, int32(len(next)))
 		if err != nil {
 			p.seq++ // the next heartbeat does all of this again

@@ -29,6 +29,7 @@ type reader struct {
 
 	mu     sync.Mutex // held during a batch: a join falls between two
 	next   []int64    // positions: every event below has been posted; replaced, never changed; nil before start
+	began  []int64    // where it started
 	synced []lane.ControlID
 	beats  []beat
 	news   chan struct{} // closed when positions came, or it started
@@ -133,7 +134,7 @@ func (r *reader) start(next []int64) {
 	r.heard.Store(time.Now().UnixNano())
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.next = next
+	r.next, r.began = next, next
 	close(r.news)
 	r.news = make(chan struct{})
 }
@@ -155,6 +156,24 @@ func (r *reader) started(ctx context.Context) error {
 		case <-news:
 		case <-ctx.Done():
 			return fmt.Errorf("start reading lanes of shard %s: %w", r.shard, ctx.Err())
+		}
+	}
+}
+
+// settled waits until all lanes are matched with what was announced up to at, and
+// returns from where on that is so.
+func (r *reader) settled(ctx context.Context, at lane.ControlID) ([]int64, error) {
+	for {
+		r.mu.Lock()
+		synced, next, news := slices.MinFunc(r.synced, lane.ControlID.Compare), r.next, r.news
+		r.mu.Unlock()
+		if synced.Compare(at) >= 0 {
+			return next, nil
+		}
+		select {
+		case <-news:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("wait until the seat is known everywhere: %w", ctx.Err())
 		}
 	}
 }
@@ -193,6 +212,13 @@ func (r *reader) positions() []int64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.next
+}
+
+// origin is where the reader started; nil if it has not.
+func (r *reader) origin() []int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.began
 }
 
 // join makes c known to its shard, following the seat it resumed from, at one

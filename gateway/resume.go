@@ -7,6 +7,7 @@ import (
 
 	"eventstream/event"
 	"eventstream/lane"
+	"eventstream/replay"
 	"eventstream/wire"
 )
 
@@ -23,8 +24,7 @@ import (
 // resumable checks whose cursor this is. Without a reason for a gap, the
 // connection goes on from the returned resume.
 func (g *Gateway) resumable(ctx context.Context, a ask) (r *resume, gap string, err error) {
-	cur := a.cursor
-	topic := g.topic.Load()
+	cur, topic := a.cursor, g.topic.Load()
 	if cur.Topic != topic.ID || len(cur.Next) > int(topic.Partitions) {
 		return nil, wire.GapOtherTopic, nil
 	}
@@ -61,14 +61,14 @@ func (g *Gateway) occupant(ctx context.Context, a event.Address) (string, bool, 
 }
 
 // plan fills in where e goes on, and what has to be replayed until to. What the
-// lanes do not hold any more is left out.
+// lanes do not hold any more is asked of Kafka, or left out.
 func (g *Gateway) plan(ctx context.Context, e *entrance, to []int64) error {
 	c := e.conn
 	e.from = slices.Clone(c.resume.from)
 	inStore := false
 	for p := range to {
 		if e.from[p] < to[p] {
-			e.replay = append(e.replay, span{int32(p), e.from[p], to[p]})
+			e.spans = append(e.spans, span{int32(p), e.from[p], to[p]})
 			inStore = inStore || e.from[p] < c.reader.ring.from(int32(p))
 		}
 	}
@@ -79,8 +79,9 @@ func (g *Gateway) plan(ctx context.Context, e *entrance, to []int64) error {
 	if err != nil {
 		return fmt.Errorf("read positions: %w", err)
 	}
-	for i := range e.replay {
-		s := &e.replay[i]
+	until := slices.Clone(e.from)
+	for i := range e.spans {
+		s := &e.spans[i]
 		at := positions[s.partition]
 		if s.from >= c.reader.ring.from(s.partition) {
 			continue
@@ -89,23 +90,46 @@ func (g *Gateway) plan(ctx context.Context, e *entrance, to []int64) error {
 			return fmt.Errorf("partition %d is at %d, was at %d: %w", s.partition, at.Next, s.to, lane.ErrBehind)
 		}
 		if s.from < at.First {
-			e.gap = wire.GapTrimmed
 			s.from = min(at.First, s.to)
-			e.from[s.partition] = s.from
+			until[s.partition] = s.from
 		}
 	}
+	return g.trimmed(ctx, e, until)
+}
+
+// trimmed asks Kafka for what the lanes have lost of e, which is up to the given
+// positions, or tells e that it is gone.
+func (g *Gateway) trimmed(ctx context.Context, e *entrance, until []int64) error {
+	if slices.Equal(until, e.from) {
+		return nil
+	}
+	if g.replayer != nil {
+		e.until = until
+		return g.ask(ctx, e, replay.Request{From: slices.Clone(e.from), To: until})
+	}
+	e.gap = wire.GapTrimmed
+	for p, to := range until {
+		if to > e.from[p] {
+			e.missing = append(e.missing, wire.Missing{Partition: int32(p), From: e.from[p], To: to})
+		}
+	}
+	e.from = until
 	return nil
 }
 
 // welcome opens the connection: hello, what it missed, then what is live.
 func (g *Gateway) welcome(e *entrance, answer []byte) {
 	c := e.conn
-	c.shard.post(post{conn: c, what: verbOpen, http: answer, join: e.at, ask: e.ask, from: e.from, gap: e.gap})
+	c.shard.post(post{
+		conn: c, what: verbOpen, http: answer, join: e.at, ask: e.ask, from: e.from, floor: e.floor,
+		gap: e.gap, missing: e.missing,
+	})
 	if e.from == nil {
 		return
 	}
 	g.metrics.resumed.Inc()
-	g.startReplay(e.ctx, &replay{
-		conn: c, seats: []event.Address{e.old}, at: slices.Clone(e.from), spans: e.replay, cursor: e.ask.text,
+	g.startRecovery(e.ctx, &recovery{
+		conn: c, at: slices.Clone(e.from), stream: e.stream, until: e.until,
+		seats: []event.Address{e.old}, spans: e.spans, cursor: e.ask.text,
 	})
 }

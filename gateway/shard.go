@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -125,10 +126,15 @@ func (s *shard) applyTo(c *conn, p *post) {
 	case p.what == verbLive && c.state == replaying:
 		s.goLive(c)
 	case p.what == verbGap && c.state == replaying:
-		s.gap(c, p.ask.text, s.cursor(c, p.from), p.gap)
+		s.gap(c, p, s.cursor(c, p.from))
+	case p.what == verbAcked:
+		s.acked(c, p)
 	case p.what == verbAbort:
 		s.close(c, wire.CloseDrain, "what was missed can't be read now; reconnect")
 	case p.what == verbEnd:
+		if p.from != nil && c.state < closing {
+			s.send(c, opText, wire.AppendCursor(nil, s.cursor(c, p.from)))
+		}
 		s.close(c, p.code, p.reason)
 		if p.bye {
 			c.sock.Close()
@@ -142,6 +148,9 @@ func (s *shard) applyTo(c *conn, p *post) {
 func (s *shard) goLive(c *conn) {
 	s.endReplay(c)
 	c.state = live
+	if below(s.positions(c), c.floor) < 0 {
+		c.floor = nil
+	}
 	if c.behind != nil {
 		s.catchUp(c)
 		return
@@ -155,7 +164,7 @@ func (s *shard) queue(c *conn, m *message) {
 	if c.state >= closing || c.last == m.id || c.opening != nil && c.opening.end != nil {
 		return
 	}
-	if c.resume != nil && m.id.Offset < c.resume.from[m.id.Partition] {
+	if c.resume != nil && m.id.Offset < c.resume.from[m.id.Partition] || c.floor != nil && m.id.Offset < c.floor[m.id.Partition] {
 		return
 	}
 	c.last = m.id
@@ -181,7 +190,10 @@ func (s *shard) open(c *conn, p *post) {
 	c.state = live
 	if c.resume != nil {
 		c.resume.join = p.join
+	}
+	if p.from != nil {
 		c.state = replaying
+		s.raise(c, p.floor)
 	}
 	s.hello(c, p)
 	s.gw.metrics.active.Inc()
@@ -194,6 +206,28 @@ func (s *shard) open(c *conn, p *post) {
 	}
 	if c.state == live {
 		s.goLive(c)
+	}
+}
+
+// raise has what is live begin at the floor: what waits from below comes from the
+// replay.
+func (s *shard) raise(c *conn, floor []int64) {
+	if floor == nil {
+		return
+	}
+	c.floor = floor
+	c.pending = slices.DeleteFunc(c.pending, func(m *message) bool {
+		below := m.id.Offset < floor[m.id.Partition]
+		if below {
+			c.pendingBytes -= len(m.json)
+		}
+		return below
+	})
+	if c.behind != nil {
+		for i := range c.behind.spans {
+			sp := &c.behind.spans[i]
+			sp.from = max(sp.from, floor[sp.partition])
+		}
 	}
 }
 

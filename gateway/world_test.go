@@ -219,7 +219,7 @@ func launchGateway(t testing.TB, cfg Config, l Lanes) *instance {
 	}
 	logs := &logBuffer{}
 	reg := prometheus.NewRegistry()
-	g := New(cfg, l, reg, slog.New(slog.NewTextHandler(logs, nil)))
+	g := New(cfg, l, nil, nil, reg, slog.New(slog.NewTextHandler(logs, nil)))
 	g.timeout = 1500 * time.Millisecond
 	g.stuck = time.Hour // a world does not beat by itself
 	g.patience = 2 * time.Second

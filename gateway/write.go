@@ -14,22 +14,22 @@ import (
 // nothing.
 func (s *shard) hello(c *conn, p *post) {
 	cursor := s.cursor(c, c.opening.from)
-	if c.resume != nil {
+	if p.from != nil {
 		cursor = s.cursor(c, p.from)
 	}
-	resumed := p.ask.cursor != nil && p.gap == ""
+	resumed := p.from != nil && p.gap == ""
 	hello := wire.AppendHello(nil, c.subscriber, cursor, resumed, s.gw.heartbeatSeconds())
 	c.opened.Store(true)
 	c.write(append(p.http, newFrame(opText, hello)...))
 	s.gw.metrics.frames.Inc()
 	if p.gap != "" {
-		s.gap(c, p.ask.text, cursor, p.gap)
+		s.gap(c, p, cursor)
 	}
 }
 
-func (s *shard) gap(c *conn, from, to, reason string) {
-	s.gw.metrics.gaps.WithLabelValues(reason).Inc()
-	s.send(c, opText, wire.AppendGap(nil, from, to, reason, nil))
+func (s *shard) gap(c *conn, p *post, to string) {
+	s.gw.metrics.gaps.WithLabelValues(p.gap).Inc()
+	s.send(c, opText, wire.AppendGap(nil, p.ask.text, to, p.gap, p.missing))
 }
 
 // cursorDue reports whether a busy connection may have a cursor: once a second.
@@ -132,11 +132,15 @@ func (s *shard) seal(c *conn, op byte, buf []byte) {
 	}
 }
 
-// cursor returns c's cursor for the given positions.
+// cursor returns c's cursor for the given positions. Before c's floor events are
+// addressed to nobody, so that it names no address.
 func (s *shard) cursor(c *conn, next []int64) string {
 	cur := event.Cursor{
 		Topic: s.gw.topic.Load().ID, Issued: time.Now(),
 		Addr: event.Address{Gateway: s.gw.id, Seat: c.seat}, Next: next,
+	}
+	if below(next, c.floor) >= 0 {
+		cur.Addr = event.Address{}
 	}
 	if r := c.resume; r != nil {
 		cur.Next = slices.Clone(next)
@@ -148,6 +152,16 @@ func (s *shard) cursor(c *conn, next []int64) string {
 		}
 	}
 	return cur.String()
+}
+
+// below returns a partition whose position is below the floor, or -1.
+func below(next, floor []int64) int {
+	for p, n := range floor {
+		if next[p] < n {
+			return p
+		}
+	}
+	return -1
 }
 
 // beat sends what a quiet connection is due.

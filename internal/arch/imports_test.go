@@ -41,7 +41,7 @@ var table = map[string][]string{
 	// interface that they need of it, and cmd fills it in.
 	"producer":        slices.Concat(words, edges, support),
 	"filter/pipeline": slices.Concat(words, edges, support, []string{"internal/cow"}),
-	"gateway":         slices.Concat(words, edges, support),
+	"gateway":         slices.Concat(words, edges, support, []string{"replay"}),
 	"api":             slices.Concat(words, edges, support, []string{"filter/expr"}),
 	"client":          slices.Concat(words, edges, support),
 

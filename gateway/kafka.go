@@ -1,0 +1,151 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"eventstream/event"
+	"eventstream/lane"
+	"eventstream/replay"
+	"eventstream/wire"
+)
+
+// What the lanes don't hold any more, or hold for a seat that nobody knows any
+// more, is replayed from Kafka: a filter service finds what matches the
+// subscriber's filters as they are now.
+//
+// A connection that has no old seat to follow is replayed up to the positions
+// from which on everything is surely addressed to its own seat: its floor. What
+// is addressed to it before that comes twice, and is dropped here.
+
+// Replayer asks for events that Kafka still holds: a replay.Client.
+type Replayer interface {
+	Open(ctx context.Context, r replay.Request) (*replay.Stream, error)
+}
+
+// rescan asks for everything that e wants from before its floor, which it finds.
+func (g *Gateway) rescan(ctx context.Context, e *entrance) error {
+	floor, err := e.conn.reader.settled(ctx, e.at)
+	if err != nil {
+		return err
+	}
+	floor = slices.Clone(floor)
+	req := replay.Request{Since: e.ask.since}
+	if cur := e.ask.cursor; cur != nil {
+		req.From = make([]int64, len(floor))
+		copy(req.From, cur.Next)
+		for p := range floor { // the cursor may come from a gateway that is ahead of us
+			floor[p] = max(floor[p], req.From[p])
+		}
+	}
+	e.floor, e.until, req.To = floor, floor, floor
+	return g.ask(ctx, e, req)
+}
+
+// ask opens the stream of e's missed events, and notes where it begins. It ends
+// with the connection.
+func (g *Gateway) ask(ctx context.Context, e *entrance, req replay.Request) error {
+	req.Subscriber, req.Topic = e.conn.subscriber, g.topic.Load().ID
+	stop := context.AfterFunc(ctx, e.conn.stopReplay)
+	s, err := g.replayer.Open(e.ctx, req)
+	if !stop() && err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		return fmt.Errorf("ask for a replay: %w", err)
+	}
+	e.stream, e.from = s, slices.Clone(s.From())
+	for p := range e.from {
+		e.from[p] = min(e.from[p], req.To[p])
+	}
+	for _, l := range s.Lost() {
+		e.gap = l.Reason
+		e.missing = append(e.missing, missing(&l))
+	}
+	return nil
+}
+
+func missing(l *replay.Lost) wire.Missing {
+	return wire.Missing{Partition: l.Partition, From: l.From, To: l.To}
+}
+
+// fromKafka sends what Kafka holds from r.at up to the given positions. The
+// stream may be open already. One that breaks off is opened again, for as long as
+// it gets somewhere.
+func (g *Gateway) fromKafka(ctx context.Context, r *recovery, s *replay.Stream, to []int64) error {
+	began := time.Now()
+	for {
+		err := g.openAgain(ctx, r, &s, to)
+		if err == nil {
+			before := slices.Clone(r.at)
+			err = g.relay(ctx, r, s)
+			s.Close()
+			s = nil
+			if !slices.Equal(before, r.at) {
+				began = time.Now()
+			}
+		}
+		if err == nil || ctx.Err() != nil || time.Since(began) > g.patience || errors.Is(err, replay.ErrRequest) {
+			return err
+		}
+		sleep(ctx, time.Second)
+	}
+}
+
+func (g *Gateway) openAgain(ctx context.Context, r *recovery, s **replay.Stream, to []int64) (err error) {
+	if *s != nil {
+		return nil
+	}
+	*s, err = g.replayer.Open(ctx, replay.Request{
+		Subscriber: r.conn.subscriber, Topic: g.topic.Load().ID, From: slices.Clone(r.at), To: to,
+	})
+	if err != nil {
+		return err
+	}
+	for _, l := range (*s).Lost() {
+		g.lost(r, l.Reason, missing(&l))
+	}
+	return nil
+}
+
+// relay hands a stream on to the connection, as fast as the client takes it.
+func (g *Gateway) relay(ctx context.Context, r *recovery, s *replay.Stream) error {
+	for {
+		b, err := s.Next()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		events, err := unpack(b)
+		if err != nil {
+			return err
+		}
+		if b.Lost != nil {
+			g.lost(r, b.Lost.Reason, missing(b.Lost))
+		}
+		r.at[b.Partition] = max(r.at[b.Partition], b.Next)
+		if len(events) == 0 {
+			continue
+		}
+		if err := r.send(ctx, events); err != nil {
+			return err
+		}
+	}
+}
+
+func unpack(b replay.Batch) (events []*message, err error) {
+	if len(b.Entry) == 0 {
+		return nil, nil
+	}
+	var u lane.Unpacker
+	for u.Open(b.Entry); u.Next(); {
+		events = append(events, newMessage(event.ID{Partition: b.Partition, Offset: u.Offset}, &u))
+	}
+	return events, u.Err()
+}
