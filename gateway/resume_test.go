@@ -278,11 +278,28 @@ func TestReplayEndsWithItsConnection(t *testing.T) {
 // and over one connection none twice and all in order.
 func TestResumeProperty(t *testing.T) {
 	t.Parallel()
+	w := newWorld(t, 3)
+	resumeProperty(t, w, 5*time.Minute, 0)
+}
+
+// The same, while seats are soon forgotten and lanes are trimmed at any moment, so
+// that much has to come from Kafka.
+func TestResumePropertyKafka(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 3).replayed()
+	w.beats()
+	resumeProperty(t, w, 250*time.Millisecond, 50)
+}
+
+// resumeProperty trims a lane at about every so many events, unless that is 0.
+func resumeProperty(t *testing.T, w *world, window time.Duration, trimEvery int) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
-	w := newWorld(t, 3)
 	w.lag = 3 * time.Millisecond
-	gateways := []*instance{w.gateway(Config{RingBytes: 1}), w.gateway(Config{RingBytes: 4 << 10}), w.gateway(Config{})}
+	var gateways []*instance
+	for _, bytes := range []int{1, 4 << 10, 64 << 20} {
+		gateways = append(gateways, w.gateway(Config{RingBytes: bytes, ResumeWindow: window}))
+	}
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
 	subscribers := []string{"user_0", "user_1", "user_2", "user_3", "user_4", "user_5"}
@@ -303,6 +320,9 @@ func TestResumeProperty(t *testing.T) {
 				published[i] = append(published[i], w.nextID(p))
 				pubMu.Unlock()
 				w.publish(p, subscribers[i])
+				if trimEvery > 0 && rng.IntN(trimEvery) == 0 {
+					w.trim(p)
+				}
 			}
 			w.beat()
 		})

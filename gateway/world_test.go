@@ -45,7 +45,9 @@ var testTopic = event.TopicID{1, 2, 3}
 type world struct {
 	t     testing.TB
 	store *lane.Memory
+	kafka *fakeKafka // nil unless replayed is called
 	parts []part
+	acks  Acks
 	lag   time.Duration // at most so long passes between match and append
 
 	mu     sync.Mutex
@@ -139,6 +141,7 @@ func (w *world) publishSized(p, size int, subscribers ...string) string {
 	part.mu.Lock()
 	defer part.mu.Unlock()
 	id := event.ID{Partition: int32(p), Offset: part.next}.String()
+	data := fmt.Sprintf(`{"n":%q,"to":%q,"pad":%q}`, id, strings.Join(subscribers, " "), strings.Repeat("x", size))
 	groups, at := w.match(subscribers)
 	if w.lag > 0 {
 		time.Sleep(rand.N(w.lag))
@@ -149,7 +152,6 @@ func (w *world) publishSized(p, size int, subscribers ...string) string {
 		TrimBefore: part.trimmed, Synced: at,
 	}
 	if len(groups) > 0 {
-		data := fmt.Sprintf(`{"n":%q,"to":%q,"pad":%q}`, id, strings.Join(subscribers, " "), strings.Repeat("x", size))
 		part.packer.Add(part.next, time.Now().UnixMilli(), []byte(data), groups)
 		a.Entry, a.Last = part.packer.Bytes(), part.next
 	}
@@ -158,6 +160,7 @@ func (w *world) publishSized(p, size int, subscribers ...string) string {
 		w.t.Errorf("append %s: at %d, %v", id, got, err)
 	}
 	part.next++
+	w.kafka.add(p, data, subscribers)
 	return id
 }
 
@@ -203,23 +206,37 @@ type instance struct {
 }
 
 // gateway starts a gateway and waits until it is ready.
-func (w *world) gateway(cfg Config) *instance { return startGateway(w.t, cfg, w.store) }
+func (w *world) gateway(cfg Config) *instance {
+	if w.kafka != nil {
+		return started(launch(w.t, cfg, w.store, w.kafka.client, w.acks))
+	}
+	return startGateway(w.t, cfg, w.store)
+}
 
 func startGateway(t testing.TB, cfg Config, l Lanes) *instance {
 	t.Helper()
-	i := launchGateway(t, cfg, l)
-	testenv.Eventually(t, 5*time.Second, func() error { return i.Ready(context.Background()) })
+	return started(launchGateway(t, cfg, l))
+}
+
+func started(i *instance) *instance {
+	i.t.Helper()
+	testenv.Eventually(i.t, 5*time.Second, func() error { return i.Ready(context.Background()) })
 	return i
 }
 
 func launchGateway(t testing.TB, cfg Config, l Lanes) *instance {
+	t.Helper()
+	return launch(t, cfg, l, nil, nil)
+}
+
+func launch(t testing.TB, cfg Config, l Lanes, r Replayer, a Acks) *instance {
 	t.Helper()
 	if cfg.Drain == 0 {
 		cfg.Drain = time.Second
 	}
 	logs := &logBuffer{}
 	reg := prometheus.NewRegistry()
-	g := New(cfg, l, nil, nil, reg, slog.New(slog.NewTextHandler(logs, nil)))
+	g := New(cfg, l, r, a, reg, slog.New(slog.NewTextHandler(logs, nil)))
 	g.timeout = 1500 * time.Millisecond
 	g.stuck = time.Hour // a world does not beat by itself
 	g.patience = 2 * time.Second
@@ -294,9 +311,13 @@ type wsClient struct {
 var oneShot = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 
 func dial(i *instance, subscriber, cursor string) (*websocket.Conn, *http.Response, error) {
+	return dialURL(i.url(subscriber, cursor))
+}
+
+func dialURL(url string) (*websocket.Conn, *http.Response, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	ws, resp, err := websocket.Dial(ctx, i.url(subscriber, cursor), &websocket.DialOptions{HTTPClient: oneShot})
+	ws, resp, err := websocket.Dial(ctx, url, &websocket.DialOptions{HTTPClient: oneShot})
 	if err == nil {
 		ws.SetReadLimit(16 << 20)
 	}
@@ -306,7 +327,12 @@ func dial(i *instance, subscriber, cursor string) (*websocket.Conn, *http.Respon
 // connect connects and reads the hello.
 func connect(t testing.TB, i *instance, subscriber, cursor string) *wsClient {
 	t.Helper()
-	ws, _, err := dial(i, subscriber, cursor)
+	return connectURL(t, i.url(subscriber, cursor), subscriber)
+}
+
+func connectURL(t testing.TB, url, subscriber string) *wsClient {
+	t.Helper()
+	ws, _, err := dialURL(url)
 	if err != nil {
 		t.Fatalf("dial: %v", err)
 	}
