@@ -54,6 +54,7 @@ func TestUsage(t *testing.T) {
 		{args: []string{"gateway"}, env: "EVENTSTREAM_MAX_CONNS=x", code: 2, says: "environment"},
 		{args: []string{"api", "--postgres", "nonsense://"}, code: 2, says: "PostgreSQL address"},
 		{args: []string{"filter", "--redis", "nonsense://x"}, code: 2, says: "redis address"},
+		{args: []string{"filter", "--shard", "8/8"}, code: 2, says: "indexes begin at 0"},
 		{args: []string{"listen"}, code: 2, says: "want one subscriber id"},
 		{args: []string{"listen", "--url", "ftp://x", "demo"}, code: 2, says: "ftp"},
 		{args: []string{"listen", "a b"}, code: 2, says: "subscriber id: ' ' is not allowed"},

@@ -3,6 +3,7 @@ package cmd
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -10,11 +11,13 @@ import (
 
 	"eventstream/filter/pipeline"
 	"eventstream/internal/run"
+	"eventstream/lane"
 )
 
 // filterFlags say how events are matched.
 type filterFlags struct {
 	Group     string        `env:"GROUP" envDefault:"eventstream-filter"`
+	Shard     string        `env:"SHARD" envDefault:"0/1"`
 	Retention time.Duration `env:"LANE_RETENTION" envDefault:"10m"`
 	Interval  time.Duration `env:"APPEND_INTERVAL" envDefault:"5ms"`
 	Skip      bool          `env:"KAFKA_SKIP_CORRUPT"`
@@ -22,6 +25,7 @@ type filterFlags struct {
 
 func (f *filterFlags) add(fs *pflag.FlagSet) {
 	fs.StringVar(&f.Group, "group", f.Group, "consumer group")
+	fs.StringVar(&f.Shard, "shard", f.Shard, "part of the subscribers to serve, as 2/8: a group of processes for each of 0/8 to 7/8, and 0/1 for all in one")
 	fs.DurationVar(&f.Retention, "lane-retention", f.Retention, "how long matched events stay in Redis for clients that come back")
 	fs.DurationVar(&f.Interval, "append-interval", f.Interval, "least time between two appends of a busy partition: more costs latency and spares Redis")
 	fs.BoolVar(&f.Skip, "kafka-skip-corrupt", f.Skip, "skip batches that can't be decoded, instead of trying for ever")
@@ -31,7 +35,19 @@ func (f *filterFlags) check() error {
 	if f.Retention < time.Second || f.Interval <= 0 {
 		return errors.New("--lane-retention must be at least 1s, --append-interval more than 0")
 	}
+	if _, err := lane.ParseShard(f.Shard); err != nil {
+		return fmt.Errorf("--shard: %w", err)
+	}
 	return nil
+}
+
+// group returns the consumer group: each shard's processes share all partitions
+// among them.
+func (f *filterFlags) group(sh lane.Shard) string {
+	if sh.Of <= 1 {
+		return f.Group
+	}
+	return fmt.Sprintf("%s.%d-of-%d", f.Group, sh.Index, sh.Of)
 }
 
 func (a *app) filterCommand() (*cobra.Command, error) {
@@ -47,7 +63,8 @@ func (a *app) filterCommand() (*cobra.Command, error) {
 		Use:   "filter",
 		Short: "Match events against filters",
 		Long: "Takes events off Kafka, finds the subscribers whose filters match, and appends the\n" +
-			"matches to Redis for the gateways. Start several: they share the partitions.\n" +
+			"matches to Redis for the gateways. Start several: they share the partitions. Where one\n" +
+			"set can't match for all subscribers, start one for each --shard.\n" +
 			"It makes the topic and the schema itself, and waits for servers that are down.",
 		Example: "  eventstream filter --kafka kafka:9092 --redis redis:6379 --postgres postgres://user:secret@db/eventstream",
 		Args:    noArgs,
@@ -72,8 +89,12 @@ func (a *app) filterCommand() (*cobra.Command, error) {
 			}
 			g := run.Group{Log: a.log}
 			kcfg := kafka.config()
-			kcfg.Group, kcfg.SkipCorrupt = own.Group, own.Skip
-			cfg := pipeline.Config{Retention: own.Retention, Interval: own.Interval}
+			shard, err := lane.ParseShard(own.Shard)
+			if err != nil {
+				return err
+			}
+			kcfg.Group, kcfg.SkipCorrupt = own.group(shard), own.Skip
+			cfg := pipeline.Config{Shard: shard, Retention: own.Retention, Interval: own.Interval}
 			if err := addFilter(&g, ln, newRegistry(a.version), cfg, kcfg, lanes, migrated{s}, a.log); err != nil {
 				return err
 			}

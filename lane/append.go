@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"eventstream/event"
 	"github.com/redis/rueidis"
@@ -24,7 +25,11 @@ var ErrBehind = errors.New("lane has lost writes and is not filled again yet")
 // claimScript: KEYS lane, pos; ARGV owner, start.
 var claimScript = rueidis.NewLuaScript(`
 local m = redis.call('HMGET', KEYS[2], 'topic', 'next')
-if m[1] == ARGV[1] and m[2] then return m[2] end
+if m[1] == ARGV[1] and m[2] then
+  redis.call('PERSIST', KEYS[1])
+  redis.call('PERSIST', KEYS[2])
+  return m[2]
+end
 redis.call('UNLINK', KEYS[1], KEYS[2])
 redis.call('HSET', KEYS[2], 'topic', ARGV[1], 'next', ARGV[2], 'first', ARGV[2], 'synced', '0-0')
 return ARGV[2]
@@ -121,6 +126,27 @@ func (a *Append) check() error {
 func isFull(err error) bool {
 	_, ok := rueidis.IsRedisErr(err)
 	return ok && strings.Contains(err.Error(), "OOM command not allowed")
+}
+
+// retireScript: KEYS lane, pos; ARGV suffix of the owner, ms to keep.
+var retireScript = rueidis.NewLuaScript(`
+local owner = redis.call('HGET', KEYS[2], 'topic')
+if not owner or (string.match(owner, '/.*') or '') ~= ARGV[1] then return end
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+redis.call('PEXPIRE', KEYS[2], ARGV[2])
+`)
+
+// Retire lets the lanes of a shard in partitions 0 to n-1 go after keep, unless
+// they are claimed again.
+func (r *Redis) Retire(ctx context.Context, sh Shard, n int32, keep time.Duration) error {
+	for p := range n {
+		args := []string{sh.suffix(), offset(max(keep.Milliseconds(), 1))}
+		err := retireScript.Exec(ctx, r.client, r.laneKeys(sh, p), args).Error()
+		if err != nil && !rueidis.IsRedisNil(err) {
+			return fmt.Errorf("redis retire partition %d of shard %s: %w", p, sh, err)
+		}
+	}
+	return nil
 }
 
 // Positions returns the positions of a shard in partitions 0 to n-1.

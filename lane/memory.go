@@ -49,7 +49,8 @@ type memoryLane struct {
 	beat        int64
 	next, first int64
 	synced      ControlID
-	entries     []Entry // by Last
+	entries     []Entry     // by Last
+	retired     *time.Timer // drops the lane; nil unless Retire was called
 	bytes       int
 }
 
@@ -121,6 +122,7 @@ func (m *Memory) Claim(_ context.Context, sh Shard, p int32, id event.TopicID, s
 		l = &memoryLane{topic: id, of: sh.whole().Of, next: start, first: start}
 		m.lanes[memoryKeyOf(sh, p)] = l
 	}
+	l.keep()
 	return l.next, nil
 }
 
@@ -156,6 +158,35 @@ func (m *Memory) Append(_ context.Context, a Append) (next int64, err error) {
 	}
 	l.trim(min(a.TrimBefore, a.Next), m.laneBytes)
 	return l.next, nil
+}
+
+// Retire is Redis.Retire.
+func (m *Memory) Retire(_ context.Context, sh Shard, n int32, keep time.Duration) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for p := range n {
+		l := m.laneLocked(sh, p)
+		if l == nil {
+			continue
+		}
+		l.keep()
+		l.retired = time.AfterFunc(keep, func() {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			if key := memoryKeyOf(sh, p); m.lanes[key] == l && l.retired != nil {
+				delete(m.lanes, key)
+			}
+		})
+	}
+	return nil
+}
+
+// keep undoes Retire.
+func (l *memoryLane) keep() {
+	if l.retired != nil {
+		l.retired.Stop()
+		l.retired = nil
+	}
 }
 
 // trim drops the entries with no offset from before on, and the oldest ones

@@ -1,8 +1,12 @@
 package lane
 
 import (
+	"errors"
 	"fmt"
 	"testing"
+	"time"
+
+	"eventstream/internal/testenv"
 )
 
 func TestParseShard(t *testing.T) {
@@ -144,4 +148,28 @@ func testBeat(t *testing.T, s subject) {
 	}
 	must[int64](t)(s.Claim(ctx, Shard{}, 0, topicA, 0))
 	check(t, "beat after Claim", beat(), last)
+}
+
+// Retired lanes go, but not those that are claimed again, nor those of another
+// number of shards under the same keys.
+func testRetire(t *testing.T, s subject) {
+	ctx := t.Context()
+	two, four := Shard{1, 2}, Shard{1, 4}
+	for p := range int32(3) {
+		must[int64](t)(s.Claim(ctx, two, p, topicA, 0))
+		must[int64](t)(s.Append(ctx, Append{Shard: two, Partition: p, Topic: topicA, Next: 10, Last: 5, Entry: []byte("x")}))
+	}
+	must[int64](t)(s.Claim(ctx, four, 2, topicA, 7))
+	if err := s.Retire(ctx, two, 4, 50*time.Millisecond); err != nil {
+		t.Fatal(err)
+	}
+	check(t, "Claim", must[int64](t)(s.Claim(ctx, two, 0, topicA, 99)), 10)
+	testenv.Eventually(t, 10*time.Second, func() error {
+		if pos := must[[]Position](t)(s.Positions(ctx, two, 2)); pos[1].Next != -1 {
+			return errors.New("still there")
+		}
+		return nil
+	})
+	check(t, "position that was claimed again", must[[]Position](t)(s.Positions(ctx, two, 1))[0].Next, 10)
+	check(t, "position of four", must[[]Position](t)(s.Positions(ctx, four, 3))[2].Next, 7)
 }

@@ -25,6 +25,7 @@ type store interface {
 	Topic(context.Context) (Topic, error)
 	Claim(ctx context.Context, sh Shard, p int32, id event.TopicID, start int64) (int64, error)
 	Append(context.Context, Append) (int64, error)
+	Retire(ctx context.Context, sh Shard, n int32, keep time.Duration) error
 	Positions(ctx context.Context, sh Shard, n int32) ([]Position, error)
 	Tail(ctx context.Context, sh Shard, from []int64, sink func(Batch) error) error
 	Range(ctx context.Context, sh Shard, p int32, from, to int64, sink func(Entry) error) (int64, error)
@@ -61,6 +62,7 @@ var suite = []struct {
 	{"shards", testShards},
 	{"other number of shards", testOtherShards},
 	{"beat", testBeat},
+	{"retire", testRetire},
 	{"range", testRange},
 	{"range of many pages", testRangePages},
 	{"range over trimmed", testRangeTrimmed},

@@ -25,7 +25,7 @@ import (
 // its seat at one of the gateways. They took their seats in order, or have all
 // moved since.
 func filled(specs []filter.Spec, gateways int, moved bool) *view {
-	r := newRoutes()
+	r := newRoutes(lane.Shard{})
 	for i := range specs {
 		f := filter.Filter{ID: filter.ID(fmt.Sprintf("00000000-0000-7000-8000-%012x", i)), Revision: 1, Spec: specs[i]}
 		r.setFilter(filter.Change{Filter: f})

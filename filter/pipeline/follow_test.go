@@ -44,7 +44,7 @@ func newFollowing(t *testing.T) *following {
 	memory := lane.NewMemory()
 	f := &following{store: &faulty{backend: memory}, memory: memory}
 	failures := prometheus.NewCounter(prometheus.CounterOpts{Name: "f"})
-	f.follower = newFollower(f.store, newRoutes(), func(context.Context) error { return f.refresh }, 2500*time.Millisecond, failures, testenv.Log(t))
+	f.follower = newFollower(f.store, newRoutes(lane.Shard{}), func(context.Context) error { return f.refresh }, 2500*time.Millisecond, failures, testenv.Log(t))
 	return f
 }
 

@@ -36,6 +36,7 @@ func TestFullRedis(t *testing.T) {
 	s = w.start()
 	w.reaches(0, n+1)
 	w.ready(s)
+	s.stop() // or it trims while we look
 	evs, pos := w.lane(0)
 	if len(evs) == 0 || len(evs) == n+1 {
 		t.Errorf("lane holds %d events, want some", len(evs))

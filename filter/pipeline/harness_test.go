@@ -188,6 +188,7 @@ type world struct {
 	topic   lane.Topic
 	client  *kgo.Client
 	seq     map[event.Gateway]uint64
+	ends    error // with which services may end
 }
 
 // newWorld starts an embedded broker, with a store in memory.
@@ -206,7 +207,7 @@ func worldOf(t testing.TB, kcfg topic.Config, s backend) *world {
 	kcfg.SessionTimeout = 6 * time.Second // the least that brokers allow
 	w := &world{
 		t: t, kafka: kcfg, store: &faulty{backend: s}, filters: &faultyFilters{Memory: &store.Memory{}},
-		cfg: Config{AnnounceGrace: grace, VerifyEvery: 50 * time.Millisecond, Reconcile: 50 * time.Millisecond},
+		cfg: Config{Silence: time.Second, AnnounceGrace: grace, VerifyEvery: 50 * time.Millisecond, Reconcile: 50 * time.Millisecond},
 		seq: make(map[event.Gateway]uint64),
 	}
 	info, err := topic.Ensure(t.Context(), kcfg, testenv.Log(t))
@@ -226,8 +227,9 @@ func worldOf(t testing.TB, kcfg topic.Config, s backend) *world {
 // running is a service and how to stop it.
 type running struct {
 	*Service
-	reg  *prometheus.Registry
-	stop func() // waits until it has returned
+	reg   *prometheus.Registry
+	ended chan struct{}
+	stop  func() // waits until it has returned
 }
 
 // start runs a service until the test ends or stop is called.
@@ -257,7 +259,7 @@ func (w *world) start() *running {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		if err := svc.Run(ctx); err != nil {
+		if err := svc.Run(ctx); err != nil && !errors.Is(err, w.ends) {
 			w.t.Errorf("Run: %v", err)
 		}
 	}()
@@ -266,7 +268,7 @@ func (w *world) start() *running {
 		<-ended
 	})
 	w.t.Cleanup(stop)
-	return &running{svc, reg, stop}
+	return &running{svc, reg, ended, stop}
 }
 
 // produce writes values to a partition and returns the offset of the first.
@@ -318,15 +320,15 @@ type delivered struct {
 	to     []event.Address
 }
 
-// lane returns what stands in a lane, and where it is.
+// lane returns what stands in a lane of the shard, and where it is.
 func (w *world) lane(p int32) ([]delivered, lane.Position) {
 	w.t.Helper()
-	positions, err := w.store.Positions(context.Background(), lane.Shard{}, p+1)
+	positions, err := w.store.Positions(context.Background(), w.cfg.Shard, p+1)
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	var out []delivered
-	_, err = w.store.Range(context.Background(), lane.Shard{}, p, 0, max(positions[p].Next, 0), func(e lane.Entry) error {
+	_, err = w.store.Range(context.Background(), w.cfg.Shard, p, 0, max(positions[p].Next, 0), func(e lane.Entry) error {
 		evs, err := unpack(e)
 		out = append(out, evs...)
 		return err

@@ -35,6 +35,8 @@ type Lanes interface {
 	SetTopic(ctx context.Context, t lane.Topic) error
 	Claim(ctx context.Context, sh lane.Shard, p int32, id event.TopicID, start int64) (int64, error)
 	Append(ctx context.Context, a lane.Append) (int64, error)
+	Positions(ctx context.Context, sh lane.Shard, n int32) ([]lane.Position, error)
+	Retire(ctx context.Context, sh lane.Shard, n int32, keep time.Duration) error
 }
 
 // Store is Lanes and Control: Redis, or memory.
@@ -68,6 +70,7 @@ type DeadLetters interface {
 
 // Config holds what an operator may set. The zero value works.
 type Config struct {
+	Shard         lane.Shard    // the subscribers to serve; all if zero
 	Retention     time.Duration // how long lanes hold events; 10 min if zero
 	MaxLaneBytes  int64         // cap of one lane; 256 MiB if zero
 	Interval      time.Duration // between two appends of a busy partition; 5 ms if zero
@@ -75,6 +78,7 @@ type Config struct {
 	VerifyEvery   time.Duration // an idle partition looks whether the store lost writes; 1 s if zero
 	Reconcile     time.Duration // between two looks for changes in the filter store; 2 s if zero
 	AnnounceGrace time.Duration // for gateways to see that the store lost their seats; 2.5 s if zero
+	Silence       time.Duration // after which lanes that don't beat are taken for abandoned; 5 s if zero
 }
 
 // refreshTimeout bounds how long a look for changes in the filter store may get
@@ -95,6 +99,7 @@ type Service struct {
 
 	topic  atomic.Pointer[lane.Topic] // set by load
 	loaded atomic.Bool
+	delay  atomic.Pointer[error] // why it isn't loaded yet
 
 	mu          sync.Mutex
 	mark        filter.Mark
@@ -110,8 +115,9 @@ func New(cfg Config, s Store, f Filters, k Kafka, d DeadLetters, reg prometheus.
 	cfg.VerifyEvery = cmp.Or(cfg.VerifyEvery, time.Second)
 	cfg.Reconcile = cmp.Or(cfg.Reconcile, 2*time.Second)
 	cfg.AnnounceGrace = cmp.Or(cfg.AnnounceGrace, 2500*time.Millisecond)
+	cfg.Silence = cmp.Or(cfg.Silence, 5*time.Second)
 	svc := &Service{
-		cfg: cfg, lanes: s, filters: f, kafka: k, dead: d, routes: newRoutes(), log: log,
+		cfg: cfg, lanes: s, filters: f, kafka: k, dead: d, routes: newRoutes(cfg.Shard), log: log,
 		assignments: make(map[int32]*assignment),
 	}
 	svc.metrics = newMetrics(reg, svc.routes)
@@ -142,7 +148,7 @@ func (s *Service) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.topic.Store(&lane.Topic{ID: info.ID, Partitions: info.Partitions, Shards: 1})
+	s.topic.Store(s.topicOf(info))
 	s.retry(ctx, "announce the topic", func() error { return s.announce(ctx, 0) })
 	began := time.Now()
 	s.retry(ctx, "load filters", func() error { return s.loadFilters(ctx) })
@@ -154,35 +160,6 @@ func (s *Service) load(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// announce tells the gateways of the topic, unless they know. It is called for
-// each partition that is taken up, since a store that was wiped has to be told
-// again, and partitions may have been added.
-func (s *Service) announce(ctx context.Context, partition int32) error {
-	ours := s.topic.Load()
-	if partition >= ours.Partitions {
-		info, err := s.kafka.Ensure(ctx)
-		if err != nil {
-			return err
-		}
-		if info.ID != ours.ID || partition >= info.Partitions {
-			return fmt.Errorf("partition %d is not one of the topic that this process started with", partition)
-		}
-		ours = &lane.Topic{ID: info.ID, Partitions: info.Partitions, Shards: 1}
-		s.log.Warn("topic has more partitions than before", "partitions", ours.Partitions)
-		s.topic.Store(ours)
-	}
-	// Another process may know of more partitions: only the first word and more
-	// of them count.
-	known, err := s.lanes.Topic(ctx)
-	if err == nil && known.ID == ours.ID && known.Partitions >= ours.Partitions {
-		return nil
-	}
-	if err != nil && !errors.Is(err, lane.ErrNoTopic) {
-		return err
-	}
-	return s.lanes.SetTopic(ctx, *ours)
-}
-
 // retry tries until it works or ctx ends.
 func (s *Service) retry(ctx context.Context, what string, try func() error) {
 	for wait := 250 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
@@ -190,7 +167,9 @@ func (s *Service) retry(ctx context.Context, what string, try func() error) {
 		if err == nil || ctx.Err() != nil {
 			return
 		}
-		s.log.Warn("can't "+what+"; retrying", "in", wait, "err", err)
+		err = fmt.Errorf("can't %s: %w", what, err)
+		s.delay.Store(&err)
+		s.log.Warn("not ready yet; retrying", "in", wait, "err", err)
 		if sleep(ctx, wait) != nil {
 			return
 		}
@@ -253,7 +232,8 @@ func (s *Service) setMark(m filter.Mark) {
 }
 
 // reconcile heals what an API process that died between its commit and its
-// word on the control stream left behind.
+// word on the control stream left behind. It ends when the subscribers have been
+// divided in another way.
 func (s *Service) reconcile(ctx context.Context) error {
 	down := false
 	for sleep(ctx, s.cfg.Reconcile) == nil {
@@ -272,6 +252,9 @@ func (s *Service) reconcile(ctx context.Context) error {
 		}
 		down = err != nil
 		s.routes.prune(time.Now().Add(-time.Hour))
+		if err := s.announce(ctx, 0); errors.Is(err, errShards) && ctx.Err() == nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -279,6 +262,9 @@ func (s *Service) reconcile(ctx context.Context) error {
 // Ready tells why the service does not do its work, or nil.
 func (s *Service) Ready(ctx context.Context) error {
 	if !s.loaded.Load() {
+		if err := s.delay.Load(); err != nil {
+			return *err
+		}
 		return errors.New("waiting for Kafka, Redis and the filter store; filters are not loaded yet")
 	}
 	if _, err := s.follower.sync(ctx); err != nil {

@@ -272,7 +272,7 @@ func TestPartitionStandsStill(t *testing.T) {
 
 func TestMetricNames(t *testing.T) {
 	reg := prometheus.NewRegistry()
-	newMetrics(reg, newRoutes())
+	newMetrics(reg, newRoutes(lane.Shard{}))
 	families, err := reg.Gather()
 	if err != nil {
 		t.Fatal(err)

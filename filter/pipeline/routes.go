@@ -16,11 +16,12 @@ import (
 	"eventstream/lane"
 )
 
-// routes knows every filter and where the active subscribers sit. Only active
+// routes knows every filter of a shard and where its active subscribers sit. Only active
 // subscribers' filters are in the index: those with at least one seat. Workers
 // match side by side on the view that was published last, without locks; changes
 // are made one after the other.
 type routes struct {
+	shard     lane.Shard // others' filters and seats are left out
 	published atomic.Pointer[view]
 
 	mu          sync.Mutex
@@ -78,8 +79,9 @@ type subscriber struct {
 	seats int
 }
 
-func newRoutes() *routes {
+func newRoutes(sh lane.Shard) *routes {
 	r := &routes{
+		shard:       sh,
 		index:       filter.NewIndex(),
 		gen:         1,
 		filters:     make(map[key]known),
@@ -115,6 +117,9 @@ func (r *routes) setFilter(c filter.Change) {
 }
 
 func (r *routes) setFilterLocked(c filter.Change) {
+	if !c.Deleted && !r.shard.Holds(c.SubscriberID) { // a filter never changes its subscriber
+		return
+	}
 	k := keyOf(c.ID)
 	old, exists := r.filters[k]
 	if exists && old.revision >= c.Revision {
@@ -271,17 +276,14 @@ func (r *routes) join(g event.Gateway, seated []lane.Seated) {
 }
 
 func (r *routes) joinLocked(g event.Gateway, seated []lane.Seated) {
-	if len(seated) == 0 {
-		return
-	}
 	seats := r.gateways[g]
-	if seats == nil {
-		seats = make(map[event.Seat]*subscriber)
-		r.gateways[g] = seats
-	}
 	for _, joined := range seated {
-		if seats[joined.Seat] != nil {
+		if seats[joined.Seat] != nil || !r.shard.Holds(joined.Subscriber) {
 			continue
+		}
+		if seats == nil {
+			seats = make(map[event.Seat]*subscriber)
+			r.gateways[g] = seats
 		}
 		s := r.subscriberLocked(joined.Subscriber)
 		seats[joined.Seat] = s

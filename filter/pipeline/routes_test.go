@@ -54,7 +54,7 @@ func TestRoutesAgainstModel(t *testing.T) {
 }
 
 func testRoutes(t *testing.T, rng *rand.Rand) {
-	r, model := newRoutes(), &naive{make(map[filter.ID]filter.Change), make(map[event.Address]string)}
+	r, model := newRoutes(lane.Shard{}), &naive{make(map[filter.ID]filter.Change), make(map[event.Address]string)}
 	var v resolver
 	revisions := make(map[filter.ID]int64)
 	var history []filter.Change // also comes again, in any order
@@ -205,7 +205,7 @@ func checkEmpty(t *testing.T, r *routes, model *naive) {
 }
 
 func TestDropFilters(t *testing.T) {
-	r := newRoutes()
+	r := newRoutes(lane.Shard{})
 	for i := range 3 {
 		r.setFilter(filter.Change{Filter: filter.Filter{ID: filter.ID(fmt.Sprint(i)), Revision: 1, Spec: filter.Spec{SubscriberID: "s"}}})
 	}

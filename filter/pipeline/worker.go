@@ -91,7 +91,7 @@ func (w *worker) claim(ctx context.Context) error {
 	if err := w.announce(ctx, w.part.ID); err != nil {
 		return w.storeFailed("announce the topic", err)
 	}
-	next, err := w.lanes.Claim(ctx, lane.Shard{}, w.part.ID, w.topic.Load().ID, start)
+	next, err := w.lanes.Claim(ctx, w.cfg.Shard, w.part.ID, w.topic.Load().ID, start)
 	if err != nil {
 		return w.storeFailed("claim lane", err)
 	}
@@ -135,7 +135,7 @@ func (w *worker) bounds(ctx context.Context) (oldest, window int64, err error) {
 func (w *worker) skip(ctx context.Context, oldest int64, at lane.ControlID) error {
 	w.log.Error("Kafka's retention has passed the position: events are lost", "pos", w.next, "oldest", oldest, "lost", oldest-w.next)
 	got, err := w.lanes.Append(ctx, lane.Append{
-		Partition: w.part.ID, Topic: w.topic.Load().ID, Expect: w.next, Next: oldest, TrimBefore: oldest, Synced: at,
+		Shard: w.cfg.Shard, Partition: w.part.ID, Topic: w.topic.Load().ID, Expect: w.next, Next: oldest, TrimBefore: oldest, Synced: at,
 	})
 	if err != nil {
 		return w.storeFailed("append to lane", err)
@@ -229,7 +229,7 @@ func (w *worker) add(ctx context.Context, v *view, r *kgo.Record) error {
 // where the store is.
 func (w *worker) append(ctx context.Context, next int64, at lane.ControlID) (ok bool, err error) {
 	a := lane.Append{
-		Partition: w.part.ID, Topic: w.topic.Load().ID,
+		Shard: w.cfg.Shard, Partition: w.part.ID, Topic: w.topic.Load().ID,
 		Expect: w.next, Next: next, TrimBefore: w.trim.before(time.Now(), w.next), Synced: at,
 	}
 	if w.packer.Count() > 0 {
