@@ -17,6 +17,7 @@ type metrics struct {
 	behind        prometheus.Counter
 	tooSlow, dead prometheus.Counter
 	redisFailures prometheus.Counter
+	missed        prometheus.Counter
 	acks          prometheus.Counter
 	ackFailures   prometheus.Counter
 }
@@ -44,6 +45,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		tooSlow:       counter("slow_clients_closed_total", "Connections closed because what waited for them was past the lanes' retention."),
 		dead:          counter("dead_clients_closed_total", "Connections closed because nothing was heard from them."),
 		redisFailures: counter("gateway_redis_failures_total", "Calls to Redis that failed."),
+		missed:        counter("lanes_missed_total", "Times that a lane was trimmed before it was read, and all clients were sent away to resume."),
 		acks:          counter("acks_saved_total", "Acknowledgements saved; of several that a client sends within a moment, the last."),
 		ackFailures:   counter("ack_failures_total", "Times that acknowledgements could not be saved, and were kept for later."),
 	}

@@ -299,24 +299,32 @@ func (r *reader) batch(b lane.Batch) error {
 	return nil
 }
 
-// lost sends all clients away if a lane was trimmed past our position: they come
-// back with cursors from before, and are told of the gap.
+// lost looks whether a lane was trimmed past our position.
 func (r *reader) lost(positions []lane.Position) {
 	for _, p := range positions {
 		if int(p.Partition) < len(r.next) && p.First > r.next[p.Partition] {
-			r.gw.log.Error("events were trimmed before they were read; closing all connections",
-				"lane", p.Partition, "pos", r.next[p.Partition], "first", p.First)
-			r.ring.cut(p.Partition, p.First)
-			r.gw.closeAll(wire.CloseDrain, "events are missing; reconnect")
-			return
+			r.missed(p.Partition, p.First)
 		}
 	}
+}
+
+// missed sends all clients away because a lane was trimmed past our position, up
+// to the given one: they come back with cursors from before.
+func (r *reader) missed(partition int32, upTo int64) {
+	r.gw.metrics.missed.Inc()
+	r.gw.log.Error("events were trimmed before they were read; closing all connections",
+		"lane", partition, "pos", r.next[partition], "first", upTo)
+	r.ring.cut(partition, upTo)
+	r.gw.closeAll(wire.CloseDrain, "events are missing; reconnect")
 }
 
 // entry collects the deliveries of one entry.
 func (r *reader) entry(e lane.Entry, next []int64) error {
 	if int(e.Partition) >= len(next) {
 		return fmt.Errorf("partition %d of a topic that has %d", e.Partition, len(next))
+	}
+	if e.Prev >= next[e.Partition] {
+		r.missed(e.Partition, e.Prev+1)
 	}
 	r.followMu.Lock()
 	defer r.followMu.Unlock()

@@ -321,7 +321,7 @@ func resumeProperty(t *testing.T, w *world, window time.Duration, trimEvery int)
 				pubMu.Unlock()
 				w.publish(p, subscribers[i])
 				if trimEvery > 0 && rng.IntN(trimEvery) == 0 {
-					w.trim(p)
+					w.trimTo(p, rng.Int64N(60))
 				}
 			}
 			w.beat()
@@ -353,11 +353,15 @@ func resumeProperty(t *testing.T, w *world, window time.Duration, trimEvery int)
 	wg.Wait()
 	total := 0
 	for i, r := range results {
+		var lost []string
 		for _, id := range published[i][r.from:] {
 			total++
 			if !r.seen[id] {
-				t.Errorf("%s: event %s is lost (seed %d)", subscribers[i], id, seed)
+				lost = append(lost, id)
 			}
+		}
+		if len(lost) > 0 {
+			t.Errorf("%s: %d events are lost (seed %d), such as %v", subscribers[i], len(lost), seed, lost[:min(10, len(lost))])
 		}
 	}
 	t.Logf("%d events", total)

@@ -185,9 +185,12 @@ func (w *world) beat() {
 }
 
 // trim drops all events of a partition so far from its lane.
-func (w *world) trim(p int) {
+func (w *world) trim(p int) { w.trimTo(p, 0) }
+
+// trimTo drops all but the last so many events of a partition from its lane.
+func (w *world) trimTo(p int, keep int64) {
 	w.parts[p].mu.Lock()
-	w.parts[p].trimmed = w.parts[p].next
+	w.parts[p].trimmed = max(w.parts[p].trimmed, w.parts[p].next-keep)
 	w.parts[p].mu.Unlock()
 	w.beat()
 }

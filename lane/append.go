@@ -46,7 +46,7 @@ return ARGV[2]
 // events that were matched without a subscriber after readers had been told
 // that from here on all are matched with it.
 var appendScript = rueidis.NewLuaScript(`
-local m = redis.call('HMGET', KEYS[2], 'topic', 'next', 'first', 'synced', 'beat')
+local m = redis.call('HMGET', KEYS[2], 'topic', 'next', 'first', 'synced', 'beat', 'last')
 if not m[2] or m[1] ~= ARGV[1] then return '-1' end
 if m[2] ~= ARGV[2] then return m[2] end
 if m[4] ~= ARGV[4] then
@@ -55,8 +55,12 @@ if m[4] ~= ARGV[4] then
   ms, seq, ams, aseq = tonumber(ms), tonumber(seq), tonumber(ams), tonumber(aseq)
   if ams < ms or (ams == ms and aseq < seq) then return m[2] end
 end
-if ARGV[7] ~= '' then redis.call('XADD', KEYS[1], ARGV[6]..'-1', 'b', ARGV[7]) end
-redis.call('HSET', KEYS[2], 'next', ARGV[3], 'synced', ARGV[4], 'beat', (tonumber(m[5]) or 0) + 1)
+local last = m[6] or '-1'
+if ARGV[7] ~= '' then
+  redis.call('XADD', KEYS[1], ARGV[6]..'-1', 'b', ARGV[7], 'p', last)
+  last = ARGV[6]
+end
+redis.call('HSET', KEYS[2], 'next', ARGV[3], 'synced', ARGV[4], 'beat', (tonumber(m[5]) or 0) + 1, 'last', last)
 if tonumber(ARGV[5]) > tonumber(m[3]) then
   redis.call('HSET', KEYS[2], 'first', ARGV[5])
   redis.call('XTRIM', KEYS[1], 'MINID', '~', ARGV[5]..'-0')

@@ -146,7 +146,11 @@ func (r *Redis) controlPage(ctx context.Context, after ControlID) ([]Change, err
 	out := make([]Change, 0, len(msgs))
 	found := after == ControlID{}
 	for i := range msgs {
-		text, field, value, err := streamEntry(&msgs[i])
+		text, fields, err := streamEntry(&msgs[i])
+		if err != nil {
+			return nil, err
+		}
+		field, value, err := firstField(fields)
 		if err != nil {
 			return nil, err
 		}

@@ -69,6 +69,7 @@ type Append struct {
 type Entry struct {
 	Partition int32
 	Last      int64
+	Prev      int64  // Last of the entry that was appended before, -1 if there was none: a reader that has not come that far has missed it
 	Blob      []byte // see Unpacker
 }
 

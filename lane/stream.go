@@ -55,39 +55,52 @@ func pairsInto(m map[string]rueidis.RedisMessage, msg rueidis.RedisMessage) erro
 // parseEntry returns a lane's entry and its ID. An entry without our field has
 // no Blob, which its reader finds malformed.
 func parseEntry(p int32, msg *rueidis.RedisMessage) (e Entry, id string, err error) {
-	id, field, value, err := streamEntry(msg)
+	id, fields, err := streamEntry(msg)
 	if err != nil {
 		return Entry{}, "", err
 	}
 	last, _, _ := strings.Cut(id, "-")
-	e.Partition = p
+	e.Partition, e.Prev = p, -1
 	if e.Last, err = strconv.ParseInt(last, 10, 64); err != nil {
 		return Entry{}, "", fmt.Errorf("lane entry %q: %w", id, err)
 	}
-	if field == "b" {
-		e.Blob = value
+	for ; len(fields) >= 2; fields = fields[2:] {
+		switch name, _ := fields[0].ToString(); name {
+		case "b":
+			e.Blob, err = fields[1].AsBytes()
+		case "p":
+			e.Prev, err = fields[1].AsInt64()
+		}
+		if err != nil {
+			return Entry{}, "", fmt.Errorf("lane entry %q: %w", id, err)
+		}
 	}
 	return e, id, nil
 }
 
-// streamEntry takes apart a stream entry with one field. The value has memory
-// of its own.
-func streamEntry(msg *rueidis.RedisMessage) (id, field string, value []byte, err error) {
+// streamEntry takes apart a stream entry: its names and values, in turn.
+func streamEntry(msg *rueidis.RedisMessage) (id string, fields []rueidis.RedisMessage, err error) {
 	parts, err := arrayOf(2, msg)
 	if err != nil {
-		return "", "", nil, err
+		return "", nil, err
 	}
 	id, err1 := parts[0].ToString()
 	fields, err2 := parts[1].ToArray()
 	if err := errors.Join(err1, err2); err != nil {
-		return "", "", nil, fmt.Errorf("stream entry %q: %w", id, err)
+		return "", nil, fmt.Errorf("stream entry %q: %w", id, err)
 	}
+	return id, fields, nil
+}
+
+// firstField returns the first name and value of a stream entry. The value has
+// memory of its own.
+func firstField(fields []rueidis.RedisMessage) (name string, value []byte, err error) {
 	if len(fields) < 2 {
-		return id, "", nil, nil
+		return "", nil, nil
 	}
-	field, err1 = fields[0].ToString()
-	value, err2 = fields[1].AsBytes()
-	return id, field, value, errors.Join(err1, err2)
+	name, err1 := fields[0].ToString()
+	value, err2 := fields[1].AsBytes()
+	return name, value, errors.Join(err1, err2)
 }
 
 func arrayOf(n int, msg interface {
