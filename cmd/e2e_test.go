@@ -24,6 +24,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"eventstream/client"
+	"eventstream/event"
 	"eventstream/filter"
 	"eventstream/internal/testenv"
 	"eventstream/topic"
@@ -40,14 +41,22 @@ type pipeline struct {
 }
 
 func newPipeline(t *testing.T) *pipeline {
-	p := &pipeline{t: t, redis: testenv.Redis(t, testenv.RedisOptions{AppendOnly: true})}
+	redis := testenv.Redis(t, testenv.RedisOptions{AppendOnly: true})
+	p := newPipelineOn(t, redis.Addr)
+	p.redis = redis
+	return p
+}
+
+// newPipelineOn is newPipeline with a Redis that is somebody else's business.
+func newPipelineOn(t *testing.T, redis string) *pipeline {
+	p := &pipeline{t: t}
 	p.topic = topic.Config{Brokers: testenv.Kafka(t), Topic: testenv.Topic(t)}
 	p.env = append(os.Environ(),
 		"EVENTSTREAM_KAFKA="+strings.Join(p.topic.Brokers, ","),
 		"EVENTSTREAM_TOPIC="+p.topic.Topic,
 		"EVENTSTREAM_TOPIC_PARTITIONS=4",
 		"EVENTSTREAM_GROUP="+p.topic.Topic,
-		"EVENTSTREAM_REDIS="+p.redis.Addr,
+		"EVENTSTREAM_REDIS="+redis,
 		"EVENTSTREAM_POSTGRES="+testenv.Postgres(t),
 		"EVENTSTREAM_LOG_LEVEL=debug",
 		"EVENTSTREAM_LOG_FORMAT=text",
@@ -187,22 +196,34 @@ func (p *pipeline) addFilter(s filter.Spec) {
 
 // listener is a client that keeps what it gets.
 type listener struct {
-	t      *testing.T
-	client *client.Client
-	cancel context.CancelFunc
-	done   chan struct{}
+	t          *testing.T
+	subscriber string
+	client     *client.Client
+	cancel     context.CancelFunc
+	done       chan struct{}
 
 	mu     sync.Mutex
 	events []client.Event
 	gaps   []client.State
+	before map[event.ID]bool   // came before it was away
+	last   map[int32]time.Time // when something came, by partition
+	pause  time.Duration       // the longest time between two events of a partition
 }
 
 // listen connects a subscriber and waits for hello.
 func (p *pipeline) listen(gateway *process, subscriber string) *listener {
 	p.t.Helper()
-	l := &listener{t: p.t, done: make(chan struct{})}
+	l := &listener{t: p.t, subscriber: subscriber, last: make(map[int32]time.Time)}
+	l.connect(gateway, "")
+	return l
+}
+
+// connect connects with a cursor, "" for none, and waits for hello.
+func (l *listener) connect(gateway *process, cursor string) {
+	l.t.Helper()
+	l.done = make(chan struct{})
 	c, err := client.New(client.Config{
-		URL: gateway.addr, SubscriberID: subscriber, MaxBackoff: time.Second,
+		URL: gateway.addr, SubscriberID: l.subscriber, Cursor: cursor, MaxBackoff: time.Second,
 		OnState: func(s client.State) {
 			if s.Status == client.Gap {
 				l.mu.Lock()
@@ -212,31 +233,69 @@ func (p *pipeline) listen(gateway *process, subscriber string) *listener {
 		},
 	}, slog.New(slog.DiscardHandler))
 	if err != nil {
-		p.t.Fatal(err)
+		l.t.Fatal(err)
 	}
 	l.client = c
-	ctx, cancel := context.WithCancel(p.t.Context())
+	ctx, cancel := context.WithCancel(l.t.Context())
 	l.cancel = cancel
+	done := l.done
 	go func() {
-		defer close(l.done)
+		defer close(done)
 		if err := c.Run(ctx, l.got); err != nil {
-			p.t.Errorf("listener %s: %v", subscriber, err)
+			l.t.Errorf("listener %s: %v", l.subscriber, err)
 		}
 	}()
-	p.t.Cleanup(func() { cancel(); <-l.done })
+	l.t.Cleanup(func() { cancel(); <-done })
 	select {
 	case <-c.Ready():
 	case <-time.After(20 * time.Second):
-		p.t.Fatalf("%s: no hello after 20s", subscriber)
+		l.t.Fatalf("%s: no hello after 20s", l.subscriber)
 	}
-	return l
+}
+
+// leave disconnects. What came before may come again after return.
+func (l *listener) leave() {
+	l.cancel()
+	<-l.done
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.before = make(map[event.ID]bool)
+	for _, e := range l.events {
+		l.before[e.ID] = true
+	}
+}
+
+// comeBack connects with the cursor that it had when it left.
+func (l *listener) comeBack(gateway *process) {
+	l.t.Helper()
+	l.connect(gateway, l.client.Cursor())
 }
 
 func (l *listener) got(e client.Event) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.before[e.ID] {
+		return nil
+	}
 	l.events = append(l.events, e)
+	now := time.Now()
+	if last, ok := l.last[e.ID.Partition]; ok {
+		l.pause = max(l.pause, now.Sub(last))
+	}
+	l.last[e.ID.Partition] = now
 	return nil
+}
+
+// longest returns the longest pause since it was last asked.
+func (l *listener) longest() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	pause := l.pause
+	for _, last := range l.last {
+		pause = max(pause, time.Since(last))
+	}
+	l.pause = 0
+	return pause
 }
 
 // names returns the event_id of each event, in order of arrival.

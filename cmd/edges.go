@@ -44,7 +44,8 @@ type redisFlags struct {
 }
 
 func (r *redisFlags) add(fs *pflag.FlagSet) {
-	fs.StringVar(&r.Redis, "redis", r.Redis, "Redis, host:port or redis:// URL (password: EVENTSTREAM_REDIS_PASSWORD)")
+	fs.StringVar(&r.Redis, "redis", r.Redis, "Redis, host:port or redis:// URL; nodes of a Redis Cluster separated by commas;\n"+
+		"Sentinels as redis://host:26379?master_set=name (password: EVENTSTREAM_REDIS_PASSWORD)")
 	fs.StringVar(&r.Prefix, "redis-prefix", r.Prefix, "prefix of all keys: one Redis can serve several pipelines")
 }
 

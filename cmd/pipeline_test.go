@@ -255,6 +255,13 @@ func (f *flow) continues(after string) {
 	all.wait(n+50, 60*time.Second)
 }
 
+// paused logs the longest pause of delivery since it was last asked.
+func (f *flow) paused(at string) {
+	f.p.t.Helper()
+	pause := f.listeners[len(f.listeners)-1].longest()
+	f.p.t.Logf("%s: delivery of a partition paused for %v at most", at, pause.Round(time.Millisecond))
+}
+
 // finish stops the producer and checks what everybody got.
 func (f *flow) finish() {
 	f.p.t.Helper()

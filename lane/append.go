@@ -81,7 +81,7 @@ redis.call('HSET', KEYS[2], 'first', ARGV[2])
 // or it is that of another topic or another number of shards, an empty lane is
 // begun at start.
 func (r *Redis) Claim(ctx context.Context, sh Shard, p int32, id event.TopicID, start int64) (next int64, err error) {
-	next, err = claimScript.Exec(ctx, r.client, r.laneKeys(sh, p), []string{owner(id, sh), offset(start)}).AsInt64()
+	next, err = r.exec(ctx, claimScript, r.laneKeys(sh, p), []string{owner(id, sh), offset(start)}).AsInt64()
 	if err != nil {
 		return 0, fmt.Errorf("redis claim partition %d: %w", p, err)
 	}
@@ -104,13 +104,13 @@ func (r *Redis) Append(ctx context.Context, a Append) (next int64, err error) {
 		return 0, err
 	}
 	owner, keys, trim := owner(a.Topic, a.Shard), r.laneKeys(a.Shard, a.Partition), offset(min(a.TrimBefore, a.Next))
-	next, err = appendScript.Exec(ctx, r.client, keys, []string{
+	next, err = r.exec(ctx, appendScript, keys, []string{
 		owner, offset(a.Expect), offset(a.Next), a.Synced.String(), trim,
 		offset(a.Last), rueidis.BinaryString(a.Entry),
 	}).AsInt64()
 	if isFull(err) {
 		// Without this a full Redis would stay full: nothing else trims lanes.
-		trimScript.Exec(ctx, r.client, keys, []string{owner, trim})
+		r.exec(ctx, trimScript, keys, []string{owner, trim})
 		err = fmt.Errorf("%w: %w", ErrFull, err)
 	}
 	if err != nil {
@@ -145,7 +145,7 @@ redis.call('PEXPIRE', KEYS[2], ARGV[2])
 func (r *Redis) Retire(ctx context.Context, sh Shard, n int32, keep time.Duration) error {
 	for p := range n {
 		args := []string{sh.suffix(), offset(max(keep.Milliseconds(), 1))}
-		err := retireScript.Exec(ctx, r.client, r.laneKeys(sh, p), args).Error()
+		err := r.exec(ctx, retireScript, r.laneKeys(sh, p), args).Error()
 		if err != nil && !rueidis.IsRedisNil(err) {
 			return fmt.Errorf("redis retire partition %d of shard %s: %w", p, sh, err)
 		}
@@ -155,11 +155,15 @@ func (r *Redis) Retire(ctx context.Context, sh Shard, n int32, keep time.Duratio
 
 // Positions returns the positions of a shard in partitions 0 to n-1.
 func (r *Redis) Positions(ctx context.Context, sh Shard, n int32) ([]Position, error) {
+	c, err := r.open(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("redis positions: %w", err)
+	}
 	commands := make(rueidis.Commands, n)
 	for p := range n {
-		commands[p] = r.readPosition(r.client.B(), sh, p)
+		commands[p] = r.readPosition(c.B(), sh, p)
 	}
-	results, err := r.pipeline(ctx, commands...)
+	results, err := pipeline(ctx, c.DoMulti, commands...)
 	if err != nil {
 		return nil, fmt.Errorf("redis positions: %w", err)
 	}

@@ -45,16 +45,20 @@ func (r *Redis) controlAdd(ctx context.Context, field string, values ...[]byte) 
 	if len(values) == 0 {
 		return ControlID{}, nil
 	}
+	c, err := r.open(ctx)
+	if err != nil {
+		return ControlID{}, err
+	}
 	commands := make(rueidis.Commands, 0, len(values)+1)
 	for _, v := range values {
-		commands = append(commands, r.client.B().Xadd().Key(r.controlKey()).Id("*").
+		commands = append(commands, c.B().Xadd().Key(r.controlKey()).Id("*").
 			FieldValue().FieldValue(field, rueidis.BinaryString(v)).Build())
 	}
 	if before, ok := r.takeControlTrim(); ok {
-		commands = append(commands, r.client.B().Xtrim().Key(r.controlKey()).
+		commands = append(commands, c.B().Xtrim().Key(r.controlKey()).
 			Minid().Almost().Threshold(before.String()).Build())
 	}
-	results, err := r.pipeline(ctx, commands...)
+	results, err := pipeline(ctx, c.DoMulti, commands...)
 	if err != nil {
 		return ControlID{}, err
 	}
@@ -91,7 +95,11 @@ func (r *Redis) setControlTrim(last ControlID) {
 // ControlEnd returns the ID of the last change ever appended to the control
 // stream, zero if there is no stream.
 func (r *Redis) ControlEnd(ctx context.Context) (ControlID, error) {
-	info, err := r.client.Do(ctx, r.client.B().XinfoStream().Key(r.controlKey()).Build()).AsMap()
+	c, err := r.open(ctx)
+	if err != nil {
+		return ControlID{}, fmt.Errorf("redis control end: %w", err)
+	}
+	info, err := c.Do(ctx, c.B().XinfoStream().Key(r.controlKey()).Build()).AsMap()
 	if e, ok := rueidis.IsRedisErr(err); ok && e.Error() == "no such key" {
 		return ControlID{}, nil
 	}
@@ -138,7 +146,11 @@ func (r *Redis) ControlSince(ctx context.Context, after ControlID) (changes []Ch
 // controlPage returns the next changes after an ID, or ErrControlLost if that ID
 // isn't there.
 func (r *Redis) controlPage(ctx context.Context, after ControlID) ([]Change, error) {
-	msgs, err := r.client.Do(ctx, r.client.B().Xrange().Key(r.controlKey()).
+	c, err := r.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	msgs, err := c.Do(ctx, c.B().Xrange().Key(r.controlKey()).
 		Start(after.String()).End("+").Count(controlPage+1).Build()).ToArray()
 	if err != nil {
 		return nil, err

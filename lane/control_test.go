@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/rueidis"
+
 	"eventstream/event"
 	"eventstream/filter"
 	"eventstream/internal/testenv"
@@ -175,7 +177,8 @@ func TestRedisControlTrim(t *testing.T) {
 		do(t, r, "XADD", r.controlKey(), fmt.Sprintf("%d-%d", old.Ms, i+1), "x", "")
 	}
 	length := func() int64 {
-		return must[int64](t)(r.client.Do(t.Context(), r.client.B().Xlen().Key(r.controlKey()).Build()).AsInt64())
+		c := must[rueidis.Client](t)(r.open(t.Context()))
+		return must[int64](t)(c.Do(t.Context(), c.B().Xlen().Key(r.controlKey()).Build()).AsInt64())
 	}
 	publish := func() ControlID { return must[ControlID](t)(r.PublishFilter(t.Context(), filter.Change{})) }
 	publish()

@@ -51,9 +51,13 @@ func (r *Redis) Announce(ctx context.Context, a Announcement) (ControlID, error)
 // writeSeats changes the hash. forgotten says that its sequence was not the one
 // before a.Seq, nor, after a lost answer, a.Seq itself.
 func (r *Redis) writeSeats(ctx context.Context, a Announcement) (forgotten bool, err error) {
-	key, b := r.gatewayKey(a.Gateway), r.client.B()
+	c, err := r.open(ctx)
+	if err != nil {
+		return false, err
+	}
+	key, b := r.gatewayKey(a.Gateway), c.B()
 	commands := rueidis.Commands{b.Hget().Key(key).Field(seqField).Build()}
-	commands = r.appendSeats(commands, key, a.Joined)
+	commands = appendSeats(commands, b, key, a.Joined)
 	for seats := range slices.Chunk(a.Vacated, hashChunk) {
 		fields := make([]string, len(seats))
 		for i, s := range seats {
@@ -61,8 +65,8 @@ func (r *Redis) writeSeats(ctx context.Context, a Announcement) (forgotten bool,
 		}
 		commands = append(commands, b.Hdel().Key(key).Field(fields...).Build())
 	}
-	commands = append(commands, r.setSeq(key, a.Seq), r.expire(key, a.TTL), r.addGateway(a.Gateway))
-	results, err := r.pipeline(ctx, commands...)
+	commands = append(commands, setSeq(b, key, a.Seq), expire(b, key, a.TTL), r.addGateway(b, a.Gateway))
+	results, err := pipeline(ctx, c.DoMulti, commands...)
 	if err != nil {
 		return false, err
 	}
@@ -72,18 +76,22 @@ func (r *Redis) writeSeats(ctx context.Context, a Announcement) (forgotten bool,
 
 // replaceSeats puts a new hash in the old one's place, in one step for readers.
 func (r *Redis) replaceSeats(ctx context.Context, a Announcement) (forgotten bool, err error) {
-	key, b := r.gatewayKey(a.Gateway), r.client.B()
+	c, err := r.open(ctx)
+	if err != nil {
+		return false, err
+	}
+	key, b := r.gatewayKey(a.Gateway), c.B()
 	tmp := key + ":new"
-	commands := rueidis.Commands{b.Unlink().Key(tmp).Build(), r.setSeq(tmp, a.Seq), r.expire(tmp, a.TTL)}
-	commands = r.appendSeats(commands, tmp, a.Joined)
-	commands = append(commands, b.Rename().Key(tmp).Newkey(key).Build(), r.addGateway(a.Gateway))
-	_, err = r.pipeline(ctx, commands...)
+	commands := rueidis.Commands{b.Unlink().Key(tmp).Build(), setSeq(b, tmp, a.Seq), expire(b, tmp, a.TTL)}
+	commands = appendSeats(commands, b, tmp, a.Joined)
+	commands = append(commands, b.Rename().Key(tmp).Newkey(key).Build(), r.addGateway(b, a.Gateway))
+	_, err = pipeline(ctx, c.DoMulti, commands...)
 	return false, err
 }
 
-func (r *Redis) appendSeats(commands rueidis.Commands, key string, seats []Seated) rueidis.Commands {
+func appendSeats(commands rueidis.Commands, b rueidis.Builder, key string, seats []Seated) rueidis.Commands {
 	for chunk := range slices.Chunk(seats, hashChunk) {
-		cmd := r.client.B().Hset().Key(key).FieldValue()
+		cmd := b.Hset().Key(key).FieldValue()
 		for _, s := range chunk {
 			cmd = cmd.FieldValue(seatField(s.Seat), s.Subscriber)
 		}
@@ -92,26 +100,30 @@ func (r *Redis) appendSeats(commands rueidis.Commands, key string, seats []Seate
 	return commands
 }
 
-func (r *Redis) setSeq(key string, seq uint64) rueidis.Completed {
-	return r.client.B().Hset().Key(key).FieldValue().FieldValue(seqField, strconv.FormatUint(seq, 10)).Build()
+func setSeq(b rueidis.Builder, key string, seq uint64) rueidis.Completed {
+	return b.Hset().Key(key).FieldValue().FieldValue(seqField, strconv.FormatUint(seq, 10)).Build()
 }
 
-func (r *Redis) expire(key string, ttl time.Duration) rueidis.Completed {
-	return r.client.B().Pexpire().Key(key).Milliseconds(max(ttl.Milliseconds(), 1)).Build()
+func expire(b rueidis.Builder, key string, ttl time.Duration) rueidis.Completed {
+	return b.Pexpire().Key(key).Milliseconds(max(ttl.Milliseconds(), 1)).Build()
 }
 
-func (r *Redis) addGateway(g event.Gateway) rueidis.Completed {
-	return r.client.B().Sadd().Key(r.gatewaysKey()).Member(g.String()).Build()
+func (r *Redis) addGateway(b rueidis.Builder, g event.Gateway) rueidis.Completed {
+	return b.Sadd().Key(r.gatewaysKey()).Member(g.String()).Build()
 }
 
 // Heartbeat keeps a gateway's hash for another ttl and tells what the store has
 // of it.
 func (r *Redis) Heartbeat(ctx context.Context, g event.Gateway, ttl time.Duration) (Beat, error) {
-	key, b := r.gatewayKey(g), r.client.B()
-	res, err := r.pipeline(ctx,
-		r.expire(key, ttl),
+	c, err := r.open(ctx)
+	if err != nil {
+		return Beat{}, fmt.Errorf("redis heartbeat of %s: %w", g, err)
+	}
+	key, b := r.gatewayKey(g), c.B()
+	res, err := pipeline(ctx, c.DoMulti,
+		expire(b, key, ttl),
 		b.Hget().Key(key).Field(seqField).Build(),
-		b.Get().Key(r.key("epoch")).Build())
+		b.Get().Key(r.epochKey()).Build())
 	if err != nil {
 		return Beat{}, fmt.Errorf("redis heartbeat of %s: %w", g, err)
 	}
@@ -137,8 +149,11 @@ func seqOf(res rueidis.RedisResult) (uint64, error) {
 
 // Occupant returns the subscriber that sits, or sat, at an address.
 func (r *Redis) Occupant(ctx context.Context, a event.Address) (subscriber string, ok bool, err error) {
-	cmd := r.client.B().Hget().Key(r.gatewayKey(a.Gateway)).Field(seatField(a.Seat)).Build()
-	subscriber, err = r.client.Do(ctx, cmd).ToString()
+	c, err := r.open(ctx)
+	if err != nil {
+		return "", false, fmt.Errorf("redis occupant of seat %d at %s: %w", a.Seat, a.Gateway, err)
+	}
+	subscriber, err = c.Do(ctx, c.B().Hget().Key(r.gatewayKey(a.Gateway)).Field(seatField(a.Seat)).Build()).ToString()
 	if rueidis.IsRedisNil(err) {
 		return "", false, nil
 	}
@@ -157,7 +172,11 @@ return 1
 
 // Gateways returns the gateways whose hash is there.
 func (r *Redis) Gateways(ctx context.Context) ([]event.Gateway, error) {
-	names, err := r.client.Do(ctx, r.client.B().Smembers().Key(r.gatewaysKey()).Build()).AsStrSlice()
+	c, err := r.open(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("redis gateways: %w", err)
+	}
+	names, err := c.Do(ctx, c.B().Smembers().Key(r.gatewaysKey()).Build()).AsStrSlice()
 	if err != nil {
 		return nil, fmt.Errorf("redis gateways: %w", err)
 	}
@@ -167,9 +186,9 @@ func (r *Redis) Gateways(ctx context.Context) ([]event.Gateway, error) {
 		if err != nil {
 			return nil, fmt.Errorf("redis gateways: %w", err)
 		}
-		there, err := r.client.Do(ctx, r.client.B().Exists().Key(r.gatewayKey(g)).Build()).AsBool()
+		there, err := c.Do(ctx, c.B().Exists().Key(r.gatewayKey(g)).Build()).AsBool()
 		if err == nil && !there {
-			err = removeScript.Exec(ctx, r.client, []string{r.gatewaysKey(), r.gatewayKey(g)}, []string{name}).Error()
+			err = r.exec(ctx, removeScript, []string{r.gatewaysKey(), r.gatewayKey(g)}, []string{name}).Error()
 		}
 		if err != nil {
 			return nil, fmt.Errorf("redis gateway %s: %w", g, err)
@@ -184,8 +203,12 @@ func (r *Redis) Gateways(ctx context.Context) ([]event.Gateway, error) {
 // Seats passes the seats of a gateway on, none if it has no hash. A seat may
 // come more than once; those that are there all the time come at least once.
 func (r *Redis) Seats(ctx context.Context, g event.Gateway, sink func([]Seated) error) error {
+	c, err := r.open(ctx)
+	if err != nil {
+		return fmt.Errorf("redis seats of %s: %w", g, err)
+	}
 	for cursor := uint64(0); ; {
-		page, err := r.client.Do(ctx, r.client.B().Hscan().Key(r.gatewayKey(g)).
+		page, err := c.Do(ctx, c.B().Hscan().Key(r.gatewayKey(g)).
 			Cursor(cursor).Count(hashChunk).Build()).AsScanEntry()
 		if err != nil {
 			return fmt.Errorf("redis seats of %s: %w", g, err)

@@ -59,8 +59,19 @@ type page struct {
 }
 
 func (r *Redis) readRange(ctx context.Context, sh Shard, p int32, start string, n int) (page, error) {
-	b := r.client.B()
-	res, err := r.pipeline(ctx,
+	c, err := r.open(ctx)
+	if err != nil {
+		return page{}, err
+	}
+	do, b := c.DoMulti, c.B()
+	if r.cluster {
+		// It would send commands on to where a slot is moving one by one, and
+		// so change their order. A dedicated client fails.
+		dc, release := c.Dedicate()
+		defer release()
+		do = dc.DoMulti
+	}
+	res, err := pipeline(ctx, do,
 		r.readPosition(b, sh, p),
 		b.Xrange().Key(r.laneKey(sh, p)).Start(start).End("+").Count(int64(n)).Build(),
 		r.readPosition(b, sh, p))

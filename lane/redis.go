@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -20,31 +19,31 @@ var ErrEviction = errors.New("redis maxmemory-policy is not noeviction")
 
 // RedisConfig holds what an operator may set. The zero value works.
 type RedisConfig struct {
-	Addr      string        // host:port, or a redis:// or rediss:// URL; 127.0.0.1:6379 if empty
+	Addr      string        // see NewRedis; 127.0.0.1:6379 if empty
 	Password  string        // instead of the URL's
 	Prefix    string        // of every key; "es:" if empty
 	ReadCount int           // entries of one lane per read; if zero, 256 shared out over the lanes
 	Block     time.Duration // how long a read waits for news, and how often positions are read; 1s if zero
 }
 
-// Redis keeps lanes, control stream and presence in a Redis server. A call that
-// fails is not repeated: its error is returned, and a later call reconnects.
-// All methods may be called concurrently.
+// Redis keeps lanes, control stream and presence in a Redis server, a cluster of
+// them, or what Sentinels watch. A call that fails is not repeated: its error is
+// returned, and a later call reconnects. All methods may be called concurrently.
 //
 // Keys, all below the prefix:
 //
 //	{<p>}:lane             stream, entry <last offset>-1, field b
 //	{<p>}:pos              hash: topic, next, first, synced, beat
 //	{<p>:<s>}:lane, :pos   the same, of shard s if there are several
-//	epoch                  identity of the store's content
+//	{control}:epoch        identity of the store's content
 //	topic                  hash: id, partitions, shards
 //	{control}              stream, field s (seats) or f (filter)
 //	{control}:gws          set of gateways
 //	{control}:gw:<16 hex>  hash: seat -> subscriber, # -> sequence
 type Redis struct {
-	client rueidis.Client
-	cfg    RedisConfig
-	log    *slog.Logger
+	*link
+	cfg RedisConfig
+	log *slog.Logger
 
 	trim struct { // of the control stream; see control.go
 		sync.Mutex
@@ -53,68 +52,57 @@ type Redis struct {
 	}
 }
 
-// callTimeout bounds a call on a connection that doesn't answer.
-const callTimeout = 3 * time.Second
-
-// NewRedis returns a Redis. An unreachable server is no error, but a
-// configuration that can't be right is.
+// NewRedis returns a Redis at cfg.Addr:
+//
+//	host:port or redis://host:port                one server; rediss:// for TLS
+//	host:port,host:port…                          some nodes of a Redis Cluster
+//	redis://host:port?master_set=name&addr=h:p…   Sentinels, and what they watch
+//
+// An unreachable server is no error, but a configuration that can't be right is.
 func NewRedis(cfg RedisConfig, log *slog.Logger) (*Redis, error) {
-	cfg.Addr = cmp.Or(cfg.Addr, "127.0.0.1:6379")
 	cfg.Prefix = cmp.Or(cfg.Prefix, "es:")
 	cfg.Block = cmp.Or(cfg.Block, time.Second)
-	opt, err := clientOption(cfg)
+	l, err := newLink(cfg, log)
 	if err != nil {
 		return nil, fmt.Errorf("redis address: %w", err)
 	}
-	client, err := rueidis.NewClient(opt)
-	if client == nil {
-		return nil, fmt.Errorf("redis client: %w", err)
+	return &Redis{link: l, cfg: cfg, log: log}, nil
+}
+
+// Ping reports whether Redis answers. Of a cluster it is the node that holds
+// presence, without which nothing goes on.
+func (r *Redis) Ping(ctx context.Context) error {
+	c, err := r.open(ctx)
+	if err == nil {
+		err = c.Do(ctx, c.B().Exists().Key(r.epochKey()).Build()).Error()
 	}
 	if err != nil {
-		log.Warn("redis not reachable yet", "err", err)
-	}
-	return &Redis{client: client, cfg: cfg, log: log}, nil
-}
-
-// clientOption chooses small buffers and no client-side cache: a connection
-// costs 0.2 MB so, and 1.4 MB by default. Errors go to the caller, who knows
-// what to do next, instead of being retried unseen.
-func clientOption(cfg RedisConfig) (rueidis.ClientOption, error) {
-	opt := rueidis.ClientOption{InitAddress: []string{cfg.Addr}}
-	if strings.Contains(cfg.Addr, "://") {
-		var err error
-		if opt, err = rueidis.ParseURL(cfg.Addr); err != nil {
-			return opt, err
-		}
-	}
-	opt.Password = cmp.Or(cfg.Password, opt.Password)
-	opt.ForceSingleClient = true // also boots while Redis is down
-	opt.DisableCache = true
-	opt.DisableRetry = true
-	opt.ReadBufferEachConn = 64 << 10
-	opt.WriteBufferEachConn = 64 << 10
-	opt.RingScaleEachConn = 8
-	opt.ConnWriteTimeout = callTimeout
-	opt.Dialer.Timeout = callTimeout
-	return opt, nil
-}
-
-// Close ends all connections; calls in progress fail.
-func (r *Redis) Close() { r.client.Close() }
-
-// Ping reports whether Redis answers.
-func (r *Redis) Ping(ctx context.Context) error {
-	if err := r.client.Do(ctx, r.client.B().Ping().Build()).Error(); err != nil {
 		return fmt.Errorf("redis ping: %w", err)
 	}
 	return nil
 }
 
-// CheckConfig returns ErrEviction if Redis is configured to evict keys. A
-// server that doesn't tell its configuration, as managed ones do, passes.
+// CheckConfig returns ErrEviction if a node of Redis is configured to evict keys.
+// A server that doesn't tell its configuration, as managed ones do, passes.
 func (r *Redis) CheckConfig(ctx context.Context) error {
+	c, err := r.open(ctx)
+	if err != nil {
+		return fmt.Errorf("redis config: %w", err)
+	}
+	var down error
+	for addr, node := range c.Nodes() {
+		err := checkEviction(ctx, node)
+		if errors.Is(err, ErrEviction) {
+			return fmt.Errorf("%s: %w", addr, err)
+		}
+		down = cmp.Or(down, err)
+	}
+	return down
+}
+
+func checkEviction(ctx context.Context, node rueidis.Client) error {
 	const key = "maxmemory-policy"
-	got, err := r.client.Do(ctx, r.client.B().ConfigGet().Parameter(key).Build()).AsStrMap()
+	got, err := node.Do(ctx, node.B().ConfigGet().Parameter(key).Build()).AsStrMap()
 	if _, refused := rueidis.IsRedisErr(err); refused {
 		return nil
 	}
@@ -137,10 +125,17 @@ func (r *Redis) partitionKey(sh Shard, p int32) string {
 	return r.cfg.Prefix + "{" + strconv.Itoa(int(p)) + "}"
 }
 
+// epochKey has the fate of presence: the node of a cluster that loses the one
+// loses the other.
+func (r *Redis) epochKey() string { return r.key("{control}:epoch") }
+
+// doMulti is DoMulti of a client.
+type doMulti func(context.Context, ...rueidis.Completed) []rueidis.RedisResult
+
 // pipeline sends the commands in one go and returns the first error. A missing
 // value is none.
-func (r *Redis) pipeline(ctx context.Context, commands ...rueidis.Completed) ([]rueidis.RedisResult, error) {
-	results := r.client.DoMulti(ctx, commands...)
+func pipeline(ctx context.Context, do doMulti, commands ...rueidis.Completed) ([]rueidis.RedisResult, error) {
+	results := do(ctx, commands...)
 	for _, res := range results {
 		if err := res.Error(); err != nil && !rueidis.IsRedisNil(err) {
 			return nil, err

@@ -17,7 +17,10 @@ func TestRedisAddr(t *testing.T) {
 			t.Errorf("%s: %v", a, err)
 		}
 	}
-	for _, a := range []string{"http://" + addr, "redis://" + addr + "/x", "redis://%"} {
+	for _, a := range []string{
+		"http://" + addr, "redis://" + addr + "/x", "redis://%",
+		addr + ",", addr + ",redis://" + addr, "redis://" + addr + "/3," + addr,
+	} {
 		if _, err := NewRedis(RedisConfig{Addr: a}, slog.New(slog.DiscardHandler)); err == nil {
 			t.Errorf("%s: want an error", a)
 		}
@@ -68,6 +71,26 @@ func TestRedisCheckConfig(t *testing.T) {
 		if err := r.CheckConfig(t.Context()); !errors.Is(err, tt.want) {
 			t.Errorf("after %s: CheckConfig = %v, want %v", tt.command, err, tt.want)
 		}
+	}
+}
+
+// All nodes of a cluster count.
+func TestRedisClusterCheckConfig(t *testing.T) {
+	c := testenv.RedisCluster(t)
+	r := newRedis(t, RedisConfig{Addr: c.Addr})
+	if err := r.CheckConfig(t.Context()); err != nil {
+		t.Errorf("CheckConfig = %v", err)
+	}
+	for _, node := range c.Nodes {
+		node.Do("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+		if err := r.CheckConfig(t.Context()); !errors.Is(err, ErrEviction) {
+			t.Errorf("%s evicts: CheckConfig = %v, want %v", node.Addr, err, ErrEviction)
+		}
+		node.Do("CONFIG", "SET", "maxmemory-policy", "noeviction")
+	}
+	c.Nodes[2].Kill()
+	if err := r.CheckConfig(t.Context()); err == nil {
+		t.Error("CheckConfig = nil though a node is down, want an error")
 	}
 }
 

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/rueidis"
+
 	"eventstream/event"
 	"eventstream/filter"
 	"eventstream/internal/testenv"
@@ -108,14 +110,30 @@ func (m *Memory) save() func() {
 	}
 }
 
-func TestRedis(t *testing.T) {
-	server := testenv.Redis(t)
+func TestRedis(t *testing.T) { testRedis(t, testenv.Redis(t).Addr) }
+
+func TestRedisCluster(t *testing.T) { testRedis(t, testenv.RedisCluster(t).Addr) }
+
+func TestRedisSentinel(t *testing.T) { testRedis(t, testenv.RedisPair(t).Sentinel()) }
+
+func testRedis(t *testing.T, addr string) {
 	for _, tt := range suite {
 		t.Run(tt.name, func(t *testing.T) {
-			r := newRedis(t, RedisConfig{Addr: server.Addr, ReadCount: 3, Block: 20 * time.Millisecond})
-			do(t, r, "FLUSHALL")
-			tt.test(t, subject{r, func() { do(t, r, "FLUSHALL") }, func() func() { return saveLane(t, r) }})
+			r := newRedis(t, RedisConfig{Addr: addr, ReadCount: 3, Block: 20 * time.Millisecond})
+			wipe := func() { flush(t, r) }
+			wipe()
+			tt.test(t, subject{r, wipe, func() func() { return saveLane(t, r) }})
 		})
+	}
+}
+
+// flush empties all nodes.
+func flush(t testing.TB, r *Redis) {
+	t.Helper()
+	for addr, node := range must[rueidis.Client](t)(r.open(t.Context())).Nodes() {
+		if err := node.Do(t.Context(), node.B().Flushall().Build()).Error(); err != nil {
+			t.Fatalf("FLUSHALL on %s: %v", addr, err)
+		}
 	}
 }
 
@@ -131,7 +149,8 @@ func newRedis(t testing.TB, cfg RedisConfig) *Redis {
 
 func do(t testing.TB, r *Redis, command ...string) {
 	t.Helper()
-	if err := r.client.Do(context.Background(), r.client.B().Arbitrary(command...).Build()).Error(); err != nil {
+	c := must[rueidis.Client](t)(r.open(context.Background()))
+	if err := c.Do(context.Background(), c.B().Arbitrary(command...).Build()).Error(); err != nil {
 		t.Fatalf("%s: %v", command, err)
 	}
 }

@@ -2,16 +2,20 @@ package lane
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/redis/rueidis"
+	"golang.org/x/sync/errgroup"
 )
 
-// Tail passes the entries of all lanes of a shard on as they come, those whose Last is
-// below from of their partition left out, and about once per cfg.Block the
-// positions, for which see Batch. A partition that the store knows nothing of
-// has a Position with Next -1. Blobs belong to the receiver.
+// Tail passes the entries of all lanes of a shard on as they come, those whose
+// Last is below from of their partition left out, and about once per cfg.Block
+// the positions, for which see Batch. A partition that the store knows nothing of
+// has a Position with Next -1. Blobs belong to the receiver. One Batch is passed
+// after the other.
 //
 // It ends with nil when ctx ended, otherwise with the error of the connection
 // or of sink. To go on, call it again with the offsets that have been reached.
@@ -25,53 +29,107 @@ func (r *Redis) Tail(ctx context.Context, sh Shard, from []int64, sink func(Batc
 		<-ctx.Done()
 		return nil
 	}
-	dc, _ := r.client.Dedicate()
-	defer dc.Close()
+	if err := r.tail(ctx, sh, from, sink); err != nil && ctx.Err() == nil {
+		return fmt.Errorf("redis tail: %w", err)
+	}
+	return nil
+}
+
+// tail reads all lanes with one command on one connection. A node of a cluster
+// refuses that for lanes of different slots: there each has its own.
+func (r *Redis) tail(ctx context.Context, sh Shard, from []int64, sink func(Batch) error) error {
+	c, err := r.open(ctx)
+	if err != nil {
+		return err
+	}
+	t := tail{Redis: r, client: c, shard: sh, count: r.cfg.ReadCount}
+	if t.count == 0 {
+		t.count = min(max(256/len(from), 4), 64) // bounds what is read at a time to about 16 MB
+	}
+	all := make([]int32, len(from))
+	for p := range from {
+		all[p] = int32(p)
+	}
+	if !r.cluster {
+		return t.run(ctx, all, from, sink)
+	}
+	var one sync.Mutex
+	serial := func(b Batch) error {
+		one.Lock()
+		defer one.Unlock()
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return sink(b)
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	for p := range from {
+		g.Go(func() error { return t.run(ctx, all[p:p+1], from[p:p+1], serial) })
+	}
+	return g.Wait()
+}
+
+// run reads lanes on one connection.
+func (t tail) run(ctx context.Context, partitions []int32, from []int64, sink func(Batch) error) error {
+	master := addrOf(t.client)
+	t.dc, _ = t.client.Dedicate()
+	defer t.dc.Close()
 	// A read with a deadline doesn't notice that its context was cancelled.
-	stop := context.AfterFunc(ctx, dc.Close)
+	stop := context.AfterFunc(ctx, t.dc.Close)
 	defer stop()
 
-	t := newTail(r, dc, sh, from)
+	t.begin(partitions, from)
 	for ctx.Err() == nil {
 		batch, err := t.read()
 		if err == nil && (len(batch.Entries) > 0 || len(batch.Positions) > 0) {
 			err = sink(batch)
 		}
-		if err != nil && ctx.Err() == nil {
-			return fmt.Errorf("redis tail: %w", err)
+		if err == nil && len(batch.Positions) > 0 && !t.cluster && addrOf(t.client) != master {
+			err = errMasterChanged
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// tail is the state of one Tail call.
-type tail struct {
-	r     *Redis
-	dc    rueidis.DedicatedClient
-	shard Shard
-	keys  []string   // of the lanes
-	ids   []string   // last entry read, by partition
-	count int        // entries of one lane per read
-	due   time.Time  // when positions are to be read
-	held  []Position // read, but entries below Next may not be
-	holds []bool     // held[p] is set
+// errMasterChanged reports that Sentinels have made another server the master. A
+// connection to the one before may live on, and nothing new come over it.
+var errMasterChanged = errors.New("redis has another master now")
+
+// addrOf returns where the server of a client that has one is.
+func addrOf(c rueidis.Client) string {
+	for addr := range c.Nodes() {
+		return addr
+	}
+	return ""
 }
 
-func newTail(r *Redis, dc rueidis.DedicatedClient, sh Shard, from []int64) *tail {
-	t := &tail{
-		r: r, dc: dc, shard: sh,
-		keys: make([]string, len(from)), ids: make([]string, len(from)),
-		held: make([]Position, len(from)), holds: make([]bool, len(from)),
-		count: r.cfg.ReadCount,
+// tail is the lanes that are read on one connection.
+type tail struct {
+	*Redis
+	client rueidis.Client
+	shard  Shard
+	count  int // entries of one lane per read
+
+	dc         rueidis.DedicatedClient
+	partitions []int32
+	keys       []string   // of their lanes
+	ids        []string   // last entry read of each
+	due        time.Time  // when positions are to be read
+	held       []Position // read, but entries below Next may not be
+	holds      []bool     // held[i] is set
+}
+
+func (t *tail) begin(partitions []int32, from []int64) {
+	n := len(partitions)
+	t.partitions, t.keys, t.ids = partitions, make([]string, n), make([]string, n)
+	t.held, t.holds = make([]Position, n), make([]bool, n)
+	for i, p := range partitions {
+		t.keys[i] = t.laneKey(t.shard, p)
+		t.ids[i] = offset(max(from[i], 0)) + "-0"
 	}
-	if t.count == 0 {
-		t.count = min(max(256/len(from), 4), 64) // bounds a reply to about 16 MB
-	}
-	for p := range from {
-		t.keys[p] = r.laneKey(sh, int32(p))
-		t.ids[p] = offset(max(from[p], 0)) + "-0"
-	}
-	return t
 }
 
 // read makes one round. A round that reads positions doesn't wait for entries:
@@ -85,18 +143,18 @@ func (t *tail) read() (Batch, error) {
 		return t.batch(t.dc.Do(ctx, cmd))
 	}
 	commands := make(rueidis.Commands, 0, len(t.keys)+1)
-	for p := range t.keys {
-		commands = append(commands, t.r.readPosition(t.dc.B(), t.shard, int32(p)))
+	for _, p := range t.partitions {
+		commands = append(commands, t.readPosition(t.dc.B(), t.shard, p))
 	}
 	commands = append(commands, t.dc.B().Xread().Count(int64(t.count)).Streams().Key(t.keys...).Id(t.ids...).Build())
 	results := t.dc.DoMulti(ctx, commands...)
-	t.due = time.Now().Add(t.r.cfg.Block)
-	for p, res := range results[:len(t.keys)] {
-		pos, err := parsePosition(t.shard, int32(p), res)
+	t.due = time.Now().Add(t.cfg.Block)
+	for i, res := range results[:len(t.keys)] {
+		pos, err := parsePosition(t.shard, t.partitions[i], res)
 		if err != nil {
 			return Batch{}, err
 		}
-		t.held[p], t.holds[p] = pos, true
+		t.held[i], t.holds[i] = pos, true
 	}
 	return t.batch(results[len(t.keys)])
 }
@@ -111,19 +169,19 @@ func (t *tail) batch(res rueidis.RedisResult) (Batch, error) {
 		return Batch{}, err
 	}
 	var out Batch
-	for p, key := range t.keys {
+	for i, key := range t.keys {
 		entries := lanes[key]
-		for i := range entries {
-			e, id, err := parseEntry(int32(p), &entries[i])
+		for j := range entries {
+			e, id, err := parseEntry(t.partitions[i], &entries[j])
 			if err != nil {
 				return Batch{}, err
 			}
 			out.Entries = append(out.Entries, e)
-			t.ids[p] = id
+			t.ids[i] = id
 		}
-		if t.holds[p] && len(entries) < t.count {
-			out.Positions = append(out.Positions, t.held[p])
-			t.holds[p] = false
+		if t.holds[i] && len(entries) < t.count {
+			out.Positions = append(out.Positions, t.held[i])
+			t.holds[i] = false
 		}
 	}
 	return out, nil

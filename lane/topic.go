@@ -16,10 +16,13 @@ import (
 // Epoch returns the identity of the store's content. created says that there
 // was none, so that the store was empty, and that this call made it.
 func (r *Redis) Epoch(ctx context.Context) (epoch string, created bool, err error) {
-	key, b := r.key("epoch"), r.client.B()
-	res, err := r.pipeline(ctx,
-		b.Set().Key(key).Value(rand.Text()).Nx().Build(),
-		b.Get().Key(key).Build())
+	c, err := r.open(ctx)
+	if err != nil {
+		return "", false, fmt.Errorf("redis epoch: %w", err)
+	}
+	res, err := pipeline(ctx, c.DoMulti,
+		c.B().Set().Key(r.epochKey()).Value(rand.Text()).Nx().Build(),
+		c.B().Get().Key(r.epochKey()).Build())
 	if err != nil {
 		return "", false, fmt.Errorf("redis epoch: %w", err)
 	}
@@ -32,11 +35,15 @@ func (r *Redis) Epoch(ctx context.Context) (epoch string, created bool, err erro
 
 // SetTopic tells the readers what the lanes carry.
 func (r *Redis) SetTopic(ctx context.Context, t Topic) error {
-	cmd := r.client.B().Hset().Key(r.key("topic")).FieldValue().
+	c, err := r.open(ctx)
+	if err != nil {
+		return fmt.Errorf("redis set topic: %w", err)
+	}
+	cmd := c.B().Hset().Key(r.key("topic")).FieldValue().
 		FieldValue("id", hexTopic(t.ID)).
 		FieldValue("partitions", strconv.Itoa(int(t.Partitions))).
 		FieldValue("shards", strconv.Itoa(int(max(t.Shards, 1)))).Build()
-	if err := r.client.Do(ctx, cmd).Error(); err != nil {
+	if err := c.Do(ctx, cmd).Error(); err != nil {
 		return fmt.Errorf("redis set topic: %w", err)
 	}
 	return nil
@@ -44,7 +51,11 @@ func (r *Redis) SetTopic(ctx context.Context, t Topic) error {
 
 // Topic returns what the last SetTopic said, or ErrNoTopic.
 func (r *Redis) Topic(ctx context.Context) (Topic, error) {
-	h, err := r.client.Do(ctx, r.client.B().Hgetall().Key(r.key("topic")).Build()).AsStrMap()
+	c, err := r.open(ctx)
+	if err != nil {
+		return Topic{}, fmt.Errorf("redis topic: %w", err)
+	}
+	h, err := c.Do(ctx, c.B().Hgetall().Key(r.key("topic")).Build()).AsStrMap()
 	if err != nil {
 		return Topic{}, fmt.Errorf("redis topic: %w", err)
 	}

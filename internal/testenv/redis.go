@@ -1,13 +1,16 @@
 package testenv
 
 import (
-	"bytes"
+	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -18,6 +21,9 @@ import (
 type RedisOptions struct {
 	AppendOnly bool   // data survives Kill and Restart
 	MaxMemory  string // as in redis.conf, such as "8mb"; no limit if empty
+
+	cluster  bool
+	sentinel string // path of its configuration
 }
 
 // RedisServer is a private redis-server process. Its methods are for the one
@@ -27,6 +33,7 @@ type RedisServer struct {
 
 	t    testing.TB
 	opt  RedisOptions
+	bus  string // address for the other nodes of a cluster
 	dir  string
 	cmd  *exec.Cmd
 	done chan struct{} // closed when cmd has ended
@@ -49,7 +56,7 @@ func Redis(t testing.TB, opts ...RedisOptions) *RedisServer {
 	})
 	var err error
 	for range 5 { // somebody may take the port before Redis does
-		s.Addr = Addr(t)
+		s.Addr, s.bus = Addr(t), Addr(t)
 		if err = s.start(); err == nil {
 			return s
 		}
@@ -149,8 +156,15 @@ func (s *RedisServer) start() error {
 
 func (s *RedisServer) args() []string {
 	_, port, _ := net.SplitHostPort(s.Addr)
+	if s.opt.sentinel != "" {
+		return []string{s.opt.sentinel, "--sentinel", "--bind", "127.0.0.1", "--port", port}
+	}
 	args := []string{"--bind", "127.0.0.1", "--port", port, "--dir", s.dir,
-		"--save", "", "--maxmemory-policy", "noeviction"}
+		"--save", "", "--maxmemory-policy", "noeviction", "--repl-diskless-sync-delay", "0"}
+	if s.opt.cluster {
+		_, bus, _ := net.SplitHostPort(s.bus)
+		args = append(args, "--cluster-enabled", "yes", "--cluster-port", bus, "--cluster-node-timeout", "1000")
+	}
 	if s.opt.AppendOnly {
 		args = append(args, "--appendonly", "yes")
 	}
@@ -166,21 +180,64 @@ func (s *RedisServer) ping() error {
 	if !s.running() {
 		return nil
 	}
+	_, err := s.ask("PING")
+	return err
+}
+
+// Do sends a command and returns its answer, of an array one element a line.
+func (s *RedisServer) Do(command ...string) string {
+	s.t.Helper()
+	answer, err := s.ask(command...)
+	if err != nil {
+		s.t.Fatalf("redis %s: %v", strings.Join(command, " "), err)
+	}
+	return answer
+}
+
+func (s *RedisServer) ask(command ...string) (string, error) {
 	c, err := net.DialTimeout("tcp", s.Addr, time.Second)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(time.Second))
-	if _, err := c.Write([]byte("PING\r\n")); err != nil {
-		return err
+	c.SetDeadline(time.Now().Add(5 * time.Second))
+	fmt.Fprintf(c, "*%d\r\n", len(command))
+	for _, word := range command {
+		fmt.Fprintf(c, "$%d\r\n%s\r\n", len(word), word)
 	}
-	answer := make([]byte, 100)
-	n, err := c.Read(answer)
-	if err == nil && !bytes.HasPrefix(answer[:n], []byte("+PONG")) {
-		err = errors.New(string(bytes.TrimSpace(answer[:n])))
+	return readReply(bufio.NewReader(c))
+}
+
+// readReply reads an answer, of an array one element a line.
+func readReply(in *bufio.Reader) (string, error) {
+	line, err := in.ReadString('\n')
+	if err != nil {
+		return "", err
 	}
-	return err
+	kind, rest := line[0], strings.TrimSpace(line[1:])
+	n, _ := strconv.Atoi(rest)
+	switch kind {
+	case '-':
+		return "", errors.New(rest)
+	case '$':
+		if n < 0 {
+			return "", nil
+		}
+		text := make([]byte, n+len("\r\n"))
+		_, err = io.ReadFull(in, text)
+		return string(text[:n]), err
+	case '*':
+		var all []string
+		for range n {
+			one, err := readReply(in)
+			if err != nil {
+				return "", err
+			}
+			all = append(all, one)
+		}
+		return strings.Join(all, "\n"), nil
+	}
+	return rest, nil
 }
 
 func (s *RedisServer) log() []byte {
