@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
+	"strconv"
 	"sync"
 	"time"
 
@@ -210,6 +212,40 @@ func (c *Consumer) OffsetsAt(ctx context.Context, t time.Time) (map[int32]int64,
 	return c.offsets("offsets by time", func(adm *kadm.Client) (kadm.ListedOffsets, error) {
 		return adm.ListOffsetsAfterMilli(ctx, t.UnixMilli(), c.cfg.Topic)
 	})
+}
+
+// Keeps returns how long Kafka keeps each record at least, by the topic's
+// configuration: not at all, if it bounds the bytes. It works while Run runs.
+func (c *Consumer) Keeps(ctx context.Context) (time.Duration, error) {
+	r, _ := c.running()
+	if r == nil {
+		return 0, ErrNotRunning
+	}
+	described, err := r.adm.DescribeTopicConfigs(ctx, c.cfg.Topic)
+	if err != nil {
+		return 0, fmt.Errorf("configuration of topic %s: %w", c.cfg.Topic, err)
+	}
+	topic, err := described.On(c.cfg.Topic, nil)
+	if err == nil {
+		err = topic.Err
+	}
+	if err != nil {
+		return 0, fmt.Errorf("configuration of topic %s: %w", c.cfg.Topic, err)
+	}
+	var keeps time.Duration
+	for _, entry := range topic.Configs {
+		n, err := strconv.ParseInt(entry.MaybeValue(), 10, 64)
+		switch {
+		case err != nil:
+		case entry.Key == "retention.bytes" && n >= 0:
+			return 0, nil
+		case entry.Key == "retention.ms" && (n < 0 || n > math.MaxInt64/int64(time.Millisecond)):
+			keeps = math.MaxInt64 // for ever
+		case entry.Key == "retention.ms":
+			keeps = time.Duration(n) * time.Millisecond
+		}
+	}
+	return keeps, nil
 }
 
 func (c *Consumer) offsets(what string, list func(*kadm.Client) (kadm.ListedOffsets, error)) (map[int32]int64, error) {

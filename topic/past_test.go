@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"testing"
 	"time"
@@ -252,5 +253,29 @@ func TestOffsetsAt(t *testing.T) {
 				t.Errorf("after %v: got %v, %v, want 0 and %d", tt.after, got, err, tt.want)
 			}
 		}
+	})
+}
+
+func TestKeeps(t *testing.T) {
+	onBoth(t, 1, func(t *testing.T, cfg Config) {
+		c := idleConsumer(t, cfg)
+		keeps := func(want time.Duration, configs ...kadm.AlterConfig) {
+			t.Helper()
+			if _, err := admin(t, cfg).AlterTopicConfigs(t.Context(), configs, cfg.Topic); err != nil {
+				t.Fatal(err)
+			}
+			testenv.Eventually(t, patience, func() error {
+				if got, err := c.Keeps(t.Context()); err != nil || got != want {
+					return fmt.Errorf("got %v, %v, want %v", got, err, want)
+				}
+				return nil
+			})
+		}
+		set := func(key, value string) kadm.AlterConfig {
+			return kadm.AlterConfig{Op: kadm.SetConfig, Name: key, Value: &value}
+		}
+		keeps(2*time.Hour, set("retention.ms", "7200000"), set("retention.bytes", "-1"))
+		keeps(math.MaxInt64, set("retention.ms", "-1"))
+		keeps(0, set("retention.bytes", "1000000"))
 	})
 }
