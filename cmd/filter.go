@@ -21,6 +21,10 @@ type filterFlags struct {
 	Retention time.Duration `env:"LANE_RETENTION" envDefault:"10m"`
 	Interval  time.Duration `env:"APPEND_INTERVAL" envDefault:"5ms"`
 	Skip      bool          `env:"KAFKA_SKIP_CORRUPT"`
+
+	ReplayMaxAge   time.Duration `env:"REPLAY_MAX_AGE" envDefault:"24h"`
+	ReplayMaxBytes int64         `env:"REPLAY_MAX_BYTES" envDefault:"1073741824"`
+	MaxReplays     int           `env:"MAX_REPLAYS" envDefault:"4096"`
 }
 
 func (f *filterFlags) add(fs *pflag.FlagSet) {
@@ -29,6 +33,9 @@ func (f *filterFlags) add(fs *pflag.FlagSet) {
 	fs.DurationVar(&f.Retention, "lane-retention", f.Retention, "how long matched events stay in Redis for clients that come back")
 	fs.DurationVar(&f.Interval, "append-interval", f.Interval, "least time between two appends of a busy partition: more costs latency and spares Redis")
 	fs.BoolVar(&f.Skip, "kafka-skip-corrupt", f.Skip, "skip batches that can't be decoded, instead of trying for ever")
+	fs.DurationVar(&f.ReplayMaxAge, "replay-max-age", f.ReplayMaxAge, "how old events may be that are replayed from Kafka")
+	fs.Int64Var(&f.ReplayMaxBytes, "replay-max-bytes", f.ReplayMaxBytes, "how many bytes of events one replay may have")
+	fs.IntVar(&f.MaxReplays, "max-replays", f.MaxReplays, "how many replays may be under way at once")
 }
 
 func (f *filterFlags) check() error {
@@ -37,6 +44,9 @@ func (f *filterFlags) check() error {
 	}
 	if _, err := lane.ParseShard(f.Shard); err != nil {
 		return fmt.Errorf("--shard: %w", err)
+	}
+	if f.ReplayMaxAge < time.Second || f.ReplayMaxBytes < 1 || f.MaxReplays < 1 {
+		return errors.New("--replay-max-age must be at least 1s, --replay-max-bytes and --max-replays at least 1")
 	}
 	return nil
 }
@@ -65,6 +75,7 @@ func (a *app) filterCommand() (*cobra.Command, error) {
 		Long: "Takes events off Kafka, finds the subscribers whose filters match, and appends the\n" +
 			"matches to Redis for the gateways. Start several: they share the partitions. Where one\n" +
 			"set can't match for all subscribers, start one for each --shard.\n" +
+			"Each of them replays what Kafka still holds for gateways and the API: POST /replay.\n" +
 			"It makes the topic and the schema itself, and waits for servers that are down.",
 		Example: "  eventstream filter --kafka kafka:9092 --redis redis:6379 --postgres postgres://user:secret@db/eventstream",
 		Args:    noArgs,
@@ -94,7 +105,10 @@ func (a *app) filterCommand() (*cobra.Command, error) {
 				return err
 			}
 			kcfg.Group, kcfg.SkipCorrupt = own.group(shard), own.Skip
-			cfg := pipeline.Config{Shard: shard, Retention: own.Retention, Interval: own.Interval}
+			cfg := pipeline.Config{
+				Shard: shard, Retention: own.Retention, Interval: own.Interval,
+				ReplayMaxAge: own.ReplayMaxAge, ReplayMaxBytes: own.ReplayMaxBytes, MaxReplays: own.MaxReplays,
+			}
 			if err := addFilter(&g, ln, newRegistry(a.version), cfg, kcfg, lanes, migrated{s}, a.log); err != nil {
 				return err
 			}

@@ -15,6 +15,7 @@ import (
 	"eventstream/gateway"
 	"eventstream/internal/ops"
 	"eventstream/internal/run"
+	"eventstream/replay"
 	"eventstream/topic"
 )
 
@@ -70,6 +71,7 @@ func addFilter(g *run.Group, ln net.Listener, reg *prometheus.Registry, cfg pipe
 		return svc.Run(ctx)
 	})
 	mux := http.NewServeMux()
+	mux.Handle("POST /replay", replay.Handler(svc.Replay, log))
 	ops.Handle(mux, reg, ops.Check{Name: "filter", Do: svc.Ready}, ops.Check{Name: "kafka", Do: consumer.Ping}, ops.Check{Name: "lanes", Do: l.Ping})
 	g.Add("filter pages", func(ctx context.Context) error { return ops.Serve(ctx, ln, mux) })
 	return nil

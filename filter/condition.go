@@ -52,9 +52,10 @@ func (c *Condition) canonical() string {
 
 // Intern returns the Condition of s, which must be valid. The caller releases it
 // when it has no more use for it.
-func (x *Index) Intern(s *Spec) *Condition {
+func (x *Index) Intern(s *Spec) *Condition { return x.intern(x.alternatives(s)) }
+
+func (x *Index) intern(all []conjunction) *Condition {
 	text := x.text[:0]
-	all := x.alternatives(s)
 	for _, a := range all {
 		text = binary.AppendUvarint(text, uint64(len(a.code)))
 		text = append(text, a.code...)
@@ -126,6 +127,10 @@ func (x *Index) alternatives(s *Spec) []conjunction {
 			all = append(all, x.compact(x.lowerer.lower(s, a, e)))
 		}
 	}
+	return sortConjunctions(all)
+}
+
+func sortConjunctions(all []conjunction) []conjunction {
 	if len(all) == 1 {
 		return all
 	}

@@ -10,7 +10,9 @@ import (
 	"log/slog"
 	"math"
 	"net/http"
+	"slices"
 	"strconv"
+	"sync"
 	"time"
 )
 
@@ -32,12 +34,12 @@ func Handler(serve func(ctx context.Context, r Request, w *Writer) error, log *s
 		switch {
 		case err == nil || req.Context().Err() != nil:
 		case w.begun:
-			log.Warn("a replay broke off", "err", err)
+			log.Debug("a replay broke off", "err", err)
 			w.fail(err)
 		default:
 			refuse(rw, err, log)
 		}
-		w.rc.SetWriteDeadline(time.Time{})
+		w.over()
 	})
 }
 
@@ -60,17 +62,24 @@ type problem struct {
 	Detail string `json:"detail"`
 }
 
-// kinds are the statuses of errors.
-var kinds = []struct {
+type kind struct {
 	err    error
 	status int
 	name   string
-}{
+}
+
+// kinds are the statuses of errors.
+var kinds = [...]kind{
 	{ErrRequest, http.StatusBadRequest, "bad-replay-request"},
 	{ErrOtherTopic, http.StatusConflict, "other-topic"},
 	{ErrBeyondEnd, http.StatusRequestedRangeNotSatisfiable, "beyond-end"},
 	{ErrElsewhere, http.StatusMisdirectedRequest, "served-elsewhere"},
 	{ErrUnavailable, http.StatusServiceUnavailable, "replay-unavailable"},
+}
+
+// Refused reports whether err says that a request is not served.
+func Refused(err error) bool {
+	return slices.ContainsFunc(kinds[:], func(k kind) bool { return errors.Is(err, k.err) })
 }
 
 // Busy returns an ErrUnavailable for a service that will serve again after a while.
@@ -117,6 +126,9 @@ type Writer struct {
 	rc    *http.ResponseController
 	begun bool
 	buf   []byte
+
+	mu    sync.Mutex
+	fixed bool // the deadline stays as it is
 }
 
 // Begin tells what will be passed on, and what is lost below it.
@@ -142,8 +154,29 @@ func (w *Writer) fail(err error) {
 	w.write(frameFailure, []byte(text[:min(len(text), 4<<10)]), nil)
 }
 
+// Cut ends a call that waits for the asker, and makes all later ones fail. It may
+// be called from another goroutine.
+func (w *Writer) Cut() { w.deadline(time.Unix(1, 0), true) }
+
+// over gives the connection back.
+func (w *Writer) over() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.fixed = true
+	w.rc.SetWriteDeadline(time.Time{})
+}
+
+func (w *Writer) deadline(t time.Time, last bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.fixed {
+		w.fixed = last
+		w.rc.SetWriteDeadline(t)
+	}
+}
+
 func (w *Writer) write(kind byte, body, more []byte) error {
-	w.rc.SetWriteDeadline(time.Now().Add(stall))
+	w.deadline(time.Now().Add(stall), false)
 	w.buf = body
 	head := binary.AppendUvarint(make([]byte, 0, binary.MaxVarintLen64+1), uint64(1+len(body)+len(more)))
 	for _, part := range [][]byte{append(head, kind), body, more} {

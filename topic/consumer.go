@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
+	"strconv"
 	"sync"
 	"time"
 
@@ -35,6 +37,7 @@ type Consumer struct {
 	mu     sync.Mutex
 	reader *reader // while Run runs
 	group  *group
+	past   *past
 }
 
 // NewConsumer returns a Consumer. It does no I/O: Run does. reg may be nil.
@@ -95,7 +98,7 @@ func fetchNothing(context.Context, map[string]map[int32]kgo.Offset) (map[string]
 // Run returns when all work has returned and the group is left. While no broker
 // can be reached it goes on trying. It fails with ErrTopicGone.
 func (c *Consumer) Run(ctx context.Context, work func(ctx context.Context, p *Partition) error) error {
-	fetching, err := kgo.NewClient(c.readerOptions()...)
+	fetching, err := c.newReaderClient()
 	if err != nil {
 		return fmt.Errorf("kafka client: %w", err)
 	}
@@ -108,8 +111,10 @@ func (c *Consumer) Run(ctx context.Context, work func(ctx context.Context, p *Pa
 	if err != nil {
 		return fmt.Errorf("kafka group client: %w", err)
 	}
-	c.set(r, g)
-	defer c.set(nil, nil)
+	past := &past{open: c.newReaderClient, cfg: c.cfg, log: c.log, m: c.m, idle: pastIdle}
+	defer past.close(true)
+	c.set(r, g, past)
+	defer c.set(nil, nil, nil)
 
 	// The reader outlives the workers: they may want records until they return.
 	reading, stopReading := context.WithCancel(context.WithoutCancel(ctx))
@@ -127,10 +132,12 @@ func (c *Consumer) Run(ctx context.Context, work func(ctx context.Context, p *Pa
 	return nil
 }
 
-func (c *Consumer) set(r *reader, g *group) {
+func (c *Consumer) newReaderClient() (*kgo.Client, error) { return kgo.NewClient(c.readerOptions()...) }
+
+func (c *Consumer) set(r *reader, g *group, p *past) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.reader, c.group = r, g
+	c.reader, c.group, c.past = r, g, p
 }
 
 func (c *Consumer) running() (*reader, *group) {
@@ -192,20 +199,70 @@ func (c *Consumer) Assigned() (partitions int, member bool) {
 // Ends returns the end of each partition of the topic: the next offset that a
 // record gets. It works while Run runs.
 func (c *Consumer) Ends(ctx context.Context) (map[int32]int64, error) {
+	return c.offsets("ends", func(adm *kadm.Client) (kadm.ListedOffsets, error) { return adm.ListEndOffsets(ctx, c.cfg.Topic) })
+}
+
+// Starts is Oldest for each partition of the topic.
+func (c *Consumer) Starts(ctx context.Context) (map[int32]int64, error) {
+	return c.offsets("starts", func(adm *kadm.Client) (kadm.ListedOffsets, error) { return adm.ListStartOffsets(ctx, c.cfg.Topic) })
+}
+
+// OffsetsAt is OffsetAt for each partition of the topic.
+func (c *Consumer) OffsetsAt(ctx context.Context, t time.Time) (map[int32]int64, error) {
+	return c.offsets("offsets by time", func(adm *kadm.Client) (kadm.ListedOffsets, error) {
+		return adm.ListOffsetsAfterMilli(ctx, t.UnixMilli(), c.cfg.Topic)
+	})
+}
+
+// Keeps returns how long Kafka keeps each record at least, by the topic's
+// configuration: not at all, if it bounds the bytes. It works while Run runs.
+func (c *Consumer) Keeps(ctx context.Context) (time.Duration, error) {
+	r, _ := c.running()
+	if r == nil {
+		return 0, ErrNotRunning
+	}
+	described, err := r.adm.DescribeTopicConfigs(ctx, c.cfg.Topic)
+	if err != nil {
+		return 0, fmt.Errorf("configuration of topic %s: %w", c.cfg.Topic, err)
+	}
+	topic, err := described.On(c.cfg.Topic, nil)
+	if err == nil {
+		err = topic.Err
+	}
+	if err != nil {
+		return 0, fmt.Errorf("configuration of topic %s: %w", c.cfg.Topic, err)
+	}
+	var keeps time.Duration
+	for _, entry := range topic.Configs {
+		n, err := strconv.ParseInt(entry.MaybeValue(), 10, 64)
+		switch {
+		case err != nil:
+		case entry.Key == "retention.bytes" && n >= 0:
+			return 0, nil
+		case entry.Key == "retention.ms" && (n < 0 || n > math.MaxInt64/int64(time.Millisecond)):
+			keeps = math.MaxInt64 // for ever
+		case entry.Key == "retention.ms":
+			keeps = time.Duration(n) * time.Millisecond
+		}
+	}
+	return keeps, nil
+}
+
+func (c *Consumer) offsets(what string, list func(*kadm.Client) (kadm.ListedOffsets, error)) (map[int32]int64, error) {
 	r, _ := c.running()
 	if r == nil {
 		return nil, ErrNotRunning
 	}
-	offsets, err := r.adm.ListEndOffsets(ctx, c.cfg.Topic)
+	listed, err := list(r.adm)
 	if err == nil {
-		err = offsets.Error()
+		err = listed.Error()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("ends of topic %s: %w", c.cfg.Topic, err)
+		return nil, fmt.Errorf("%s of topic %s: %w", what, c.cfg.Topic, err)
 	}
-	ends := make(map[int32]int64)
-	offsets.Each(func(o kadm.ListedOffset) { ends[o.Partition] = o.Offset })
-	return ends, nil
+	offsets := make(map[int32]int64)
+	listed.Each(func(o kadm.ListedOffset) { offsets[o.Partition] = o.Offset })
+	return offsets, nil
 }
 
 func (c *Consumer) queued() float64 {

@@ -11,7 +11,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"eventstream/event"
 )
 
 // askTimeout bounds the questions that the reader asks between two polls.
@@ -119,16 +120,21 @@ func (r *reader) batchEnd(ctx context.Context, id int32, at int64, err error) (i
 	if err != nil {
 		return 0, fmt.Errorf("fetch batch header: %w", err)
 	}
+	return afterBatch(raw, at), nil
+}
+
+// afterBatch returns the offset after the batch of raw that holds offset at.
+func afterBatch(raw []byte, at int64) int64 {
 	for len(raw) >= batchHeader {
 		first := int64(binary.BigEndian.Uint64(raw))
 		length := 12 + int64(binary.BigEndian.Uint32(raw[8:]))
 		next := first + int64(int32(binary.BigEndian.Uint32(raw[23:]))) + 1
 		if next > at && next-at < 1<<31 {
-			return next, nil
+			return next
 		}
 		raw = raw[min(length, int64(len(raw))):]
 	}
-	return at + 1, nil // not even the header can be trusted
+	return at + 1 // not even the header can be trusted
 }
 
 // batchHeader is how much of a batch we look at:
@@ -142,23 +148,10 @@ func (r *reader) fetchRaw(ctx context.Context, id int32, at int64) ([]byte, erro
 	if err != nil {
 		return nil, err
 	}
-	part := kmsg.NewFetchRequestTopicPartition()
-	part.Partition, part.FetchOffset, part.PartitionMaxBytes = id, at, 1<<20
-	topic := kmsg.NewFetchRequestTopic()
-	topic.Topic, topic.TopicID = r.cfg.Topic, md.Topics[r.cfg.Topic].ID
-	topic.Partitions = append(topic.Partitions, part)
-	req := kmsg.NewPtrFetchRequest()
-	req.MaxWaitMillis, req.MaxBytes, req.Topics = 500, 1<<20, append(req.Topics, topic)
-	resp, err := r.cl.Broker(int(md.Topics[r.cfg.Topic].Partitions[id].Leader)).RetriableRequest(ctx, req)
+	t := md.Topics[r.cfg.Topic]
+	resp, err := fetchOne(ctx, r.cl, t.Partitions[id].Leader, r.cfg.Topic, event.TopicID(t.ID), id, at)
 	if err != nil {
 		return nil, err
 	}
-	for _, t := range resp.(*kmsg.FetchResponse).Topics {
-		for _, p := range t.Partitions {
-			if p.Partition == id {
-				return p.RecordBatches, kerr.ErrorForCode(p.ErrorCode)
-			}
-		}
-	}
-	return nil, kerr.UnknownTopicOrPartition
+	return resp.RecordBatches, kerr.ErrorForCode(resp.ErrorCode)
 }

@@ -16,6 +16,8 @@ type consumerMetrics struct {
 	errors     prometheus.Counter
 	partitions prometheus.Gauge
 	restarts   prometheus.Counter
+
+	pastRecords prometheus.Counter
 }
 
 func newConsumerMetrics(reg prometheus.Registerer, queued func() float64) *consumerMetrics {
@@ -32,8 +34,10 @@ func newConsumerMetrics(reg prometheus.Registerer, queued func() float64) *consu
 			Help: "Partitions assigned to this process.",
 		}),
 		restarts: counter("consumer_worker_restarts_total", "Times a partition's worker failed and was started again."),
+
+		pastRecords: counter("past_records_total", "Records read from Kafka once more, for those who come late."),
 	}
-	register(reg, m.records, m.bytes, m.seeks, m.pauses, m.outOfRange, m.corrupt, m.errors, m.partitions, m.restarts,
+	register(reg, m.records, m.bytes, m.seeks, m.pauses, m.outOfRange, m.corrupt, m.errors, m.partitions, m.restarts, m.pastRecords,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Namespace: "eventstream", Subsystem: "topic", Name: "consumer_queue_records",
 			Help: "Fetched records that wait for their partition's worker.",

@@ -2,11 +2,13 @@ package pipeline
 
 import (
 	"strconv"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"eventstream/filter"
+	"eventstream/replay"
 )
 
 // metrics of the filter service. The first five bear the predecessor's names.
@@ -18,9 +20,12 @@ type metrics struct {
 	tombstones            prometheus.Counter
 	appendSeconds         prometheus.Histogram
 	lagEvents             *prometheus.GaugeVec
+
+	replays                                  *prometheus.CounterVec
+	replayRecords, replayEvents, replayBytes prometheus.Counter
 }
 
-func newMetrics(reg prometheus.Registerer, r *routes) *metrics {
+func newMetrics(reg prometheus.Registerer, r *routes, replays *atomic.Int64) *metrics {
 	f := promauto.With(reg)
 	counter := func(name, help string) prometheus.Counter {
 		return f.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
@@ -32,6 +37,7 @@ func newMetrics(reg prometheus.Registerer, r *routes) *metrics {
 	gauge("filters_count", "Filters known.", func() int { return r.counts().filters })
 	gauge("filters_indexed_count", "Filters of active subscribers.", func() int { return r.counts().indexed })
 	gauge("filter_conditions_count", "Different conditions among the filters known.", func() int { return r.counts().conditions })
+	gauge("replays_running", "Replays under way.", func() int { return int(replays.Load()) })
 	return &metrics{
 		read:          counter("events_read_total", "Records taken off Kafka."),
 		matched:       counter("events_matched_total", "Events that matched an active subscriber's filter."),
@@ -48,7 +54,25 @@ func newMetrics(reg prometheus.Registerer, r *routes) *metrics {
 		lagEvents: f.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "kafka_lag_events", Help: "Events in the partition that are not done yet.",
 		}, []string{"partition"}),
+		replays: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "replays_total", Help: "Replays that ended: complete, refused (not served at all, or not now), or broken off.",
+		}, []string{"result"}),
+		replayRecords: counter("replay_records_total", "Records that replays read, each once for all who share a pass."),
+		replayEvents:  counter("replay_events_total", "Events that replays passed on."),
+		replayBytes:   counter("replay_bytes_total", "Bytes of the events that replays passed on."),
 	}
+}
+
+// replayed notes how a replay ended.
+func (m *metrics) replayed(err error) {
+	result := "broken"
+	switch {
+	case err == nil:
+		result = "complete"
+	case replay.Refused(err):
+		result = "refused"
+	}
+	m.replays.WithLabelValues(result).Inc()
 }
 
 // lag notes how many events of a partition wait.

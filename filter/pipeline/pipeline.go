@@ -61,6 +61,12 @@ type Kafka interface {
 	Oldest(ctx context.Context, partition int32) (int64, error)
 	OffsetAt(ctx context.Context, partition int32, t time.Time) (int64, error)
 	Ends(ctx context.Context) (map[int32]int64, error)
+
+	// For replays.
+	Starts(ctx context.Context) (map[int32]int64, error)
+	OffsetsAt(ctx context.Context, t time.Time) (map[int32]int64, error)
+	Keeps(ctx context.Context) (time.Duration, error)
+	ReadAt(ctx context.Context, partition int32, from int64) (topic.Past, error)
 }
 
 // DeadLetters takes what is no event.
@@ -79,6 +85,11 @@ type Config struct {
 	Reconcile     time.Duration // between two looks for changes in the filter store; 2 s if zero
 	AnnounceGrace time.Duration // for gateways to see that the store lost their seats; 2.5 s if zero
 	Silence       time.Duration // after which lanes that don't beat are taken for abandoned; 5 s if zero
+
+	ReplayMaxAge   time.Duration // older events are not replayed; 24 h if zero
+	ReplayMaxBytes int64         // of the events of one replay; 1 GiB if zero
+	ReplayMemory   int64         // for all replays, about; 256 MiB if zero
+	MaxReplays     int           // at once; 4096 if zero
 }
 
 // refreshTimeout bounds how long a look for changes in the filter store may get
@@ -94,6 +105,7 @@ type Service struct {
 	dead     DeadLetters
 	routes   *routes
 	follower *follower
+	replays  *replays
 	metrics  *metrics
 	log      *slog.Logger
 
@@ -116,11 +128,16 @@ func New(cfg Config, s Store, f Filters, k Kafka, d DeadLetters, reg prometheus.
 	cfg.Reconcile = cmp.Or(cfg.Reconcile, 2*time.Second)
 	cfg.AnnounceGrace = cmp.Or(cfg.AnnounceGrace, 2500*time.Millisecond)
 	cfg.Silence = cmp.Or(cfg.Silence, 5*time.Second)
+	cfg.ReplayMaxAge = cmp.Or(cfg.ReplayMaxAge, 24*time.Hour)
+	cfg.ReplayMaxBytes = cmp.Or(cfg.ReplayMaxBytes, 1<<30)
+	cfg.ReplayMemory = cmp.Or(cfg.ReplayMemory, 256<<20)
+	cfg.MaxReplays = cmp.Or(cfg.MaxReplays, 4096)
 	svc := &Service{
 		cfg: cfg, lanes: s, filters: f, kafka: k, dead: d, routes: newRoutes(cfg.Shard), log: log,
 		assignments: make(map[int32]*assignment),
 	}
-	svc.metrics = newMetrics(reg, svc.routes)
+	svc.replays = newReplays(svc)
+	svc.metrics = newMetrics(reg, svc.routes, &svc.replays.running)
 	svc.follower = newFollower(s, svc.routes, svc.refresh, cfg.AnnounceGrace, svc.metrics.redisFailures, log)
 	return svc
 }
@@ -135,6 +152,7 @@ func (s *Service) Run(ctx context.Context) error {
 		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
+	s.replays.open(ctx)
 	g.Go(func() error { return s.follower.run(ctx) })
 	g.Go(func() error { return s.kafka.Run(ctx, s.work) })
 	g.Go(func() error { return s.reconcile(ctx) })

@@ -7,6 +7,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -272,7 +273,7 @@ func TestPartitionStandsStill(t *testing.T) {
 
 func TestMetricNames(t *testing.T) {
 	reg := prometheus.NewRegistry()
-	newMetrics(reg, newRoutes(lane.Shard{}))
+	newMetrics(reg, newRoutes(lane.Shard{}), new(atomic.Int64))
 	families, err := reg.Gather()
 	if err != nil {
 		t.Fatal(err)

@@ -1,0 +1,215 @@
+package pipeline
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"eventstream/event"
+	"eventstream/replay"
+	"eventstream/wire"
+)
+
+const (
+	trimmedReason = wire.GapTrimmed
+	limitReason   = wire.GapLimit
+
+	agedFor = 10 * time.Second // how long what is in aged is good for
+)
+
+// bounds is where the partitions begin and end in Kafka.
+type bounds struct{ starts, ends map[int32]int64 }
+
+// aged is what was known at a time of how old records may be.
+type aged struct {
+	at    time.Time
+	limit map[int32]int64 // the first offsets that are not too old to be served
+	keeps time.Duration   // what is not older than this has not been deleted
+}
+
+// plan is what a request comes to.
+type plan struct {
+	from, to []int64 // by partition
+	lost     []replay.Lost
+}
+
+// plan finds out which offsets a request asks for, and which of them can be served.
+func (s *replays) plan(ctx context.Context, r replay.Request) (plan, error) {
+	if id := s.topic.Load().ID; r.Topic != (event.TopicID{}) && r.Topic != id {
+		return plan{}, fmt.Errorf("%w: they are of topic %x, the topic is %x", replay.ErrOtherTopic, r.Topic, id)
+	}
+	w, err := s.window(ctx, r)
+	if err != nil {
+		return plan{}, replay.Busy(refuseFor, err)
+	}
+	n := int32(len(w.ends))
+	if len(r.From) > int(n) {
+		return plan{}, fmt.Errorf("%w: from names %d partitions; the topic has %d", replay.ErrRequest, len(r.From), n)
+	}
+	var p plan
+	for partition := range n {
+		if err := w.add(&p, r, partition); err != nil {
+			return plan{}, err
+		}
+	}
+	return p, nil
+}
+
+// window is what Kafka says about a request.
+type window struct {
+	bounds
+	aged
+	since  map[int32]int64 // nil if offsets were given
+	until  map[int32]int64 // nil if no time was given
+	missed bool            // Kafka may have deleted records of since or later
+}
+
+func (s *replays) window(ctx context.Context, r replay.Request) (w window, err error) {
+	if w.bounds, err = s.bounds.get(ctx); err != nil {
+		return w, err
+	}
+	if w.aged, err = s.ages(ctx); err != nil {
+		return w, err
+	}
+	if !r.Since.IsZero() {
+		if w.since, err = s.kafka.OffsetsAt(ctx, r.Since); err != nil {
+			return w, err
+		}
+		w.missed = time.Since(r.Since) > w.keeps
+	}
+	if !r.Until.IsZero() {
+		w.until, err = s.kafka.OffsetsAt(ctx, r.Until)
+	}
+	return w, err
+}
+
+// add adds a partition to p.
+func (w *window) add(p *plan, r replay.Request, partition int32) error {
+	start, end := w.starts[partition], w.ends[partition]
+	from, to := w.asked(r, partition)
+	if from > end || to > end {
+		return fmt.Errorf("%w: partition %d: offsets from %d to %d are asked for, and it ends at %d", replay.ErrBeyondEnd, partition, from, to, end)
+	}
+	from = min(from, to)
+	lose := func(below int64, reason string) {
+		if below = min(below, to); from < below {
+			p.lost = append(p.lost, replay.Lost{Partition: partition, From: from, To: below, Reason: reason})
+			from = below
+		}
+	}
+	if w.missed && from == start {
+		from = 0 // which of them were of that time nobody knows
+	}
+	lose(start, trimmedReason)
+	lose(w.limit[partition], limitReason)
+	p.from, p.to = append(p.from, from), append(p.to, to)
+	return nil
+}
+
+// asked returns what is asked for of a partition.
+func (w *window) asked(r replay.Request, partition int32) (from, to int64) {
+	end := w.ends[partition]
+	switch {
+	case w.since != nil:
+		from = min(w.since[partition], end)
+	case int(partition) < len(r.From):
+		from = r.From[partition]
+	} // a partition that was added later is asked for from 0 on
+	switch {
+	case w.until != nil:
+		return from, min(w.until[partition], end)
+	case int(partition) < len(r.To):
+		return from, r.To[partition]
+	case len(r.To) > 0:
+		return from, from
+	}
+	return from, end
+}
+
+func (s *replays) ages(ctx context.Context) (a aged, err error) {
+	s.mu.Lock()
+	a = s.aged
+	s.mu.Unlock()
+	if time.Since(a.at) < agedFor {
+		return a, nil
+	}
+	a.at = time.Now()
+	if a.limit, err = s.kafka.OffsetsAt(ctx, a.at.Add(-s.cfg.ReplayMaxAge)); err != nil {
+		return a, err
+	}
+	if a.keeps, err = s.kafka.Keeps(ctx); err != nil {
+		return a, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.aged = a
+	return a, nil
+}
+
+// askKafka finds the bounds of all partitions. Ends come last: what was produced
+// before the question is below them.
+func (s *replays) askKafka(ctx context.Context) (b bounds, err error) {
+	ctx, cancel := context.WithTimeout(ctx, syncTimeout)
+	defer cancel()
+	if b.starts, err = s.kafka.Starts(ctx); err != nil {
+		return b, err
+	}
+	b.ends, err = s.kafka.Ends(ctx)
+	for p, end := range b.ends {
+		if start, ok := b.starts[p]; !ok || start > end || int(p) >= len(b.ends) {
+			return b, fmt.Errorf("partition %d is from %d to %d in Kafka, which can't be", p, start, end)
+		}
+	}
+	return b, err
+}
+
+// shared answers a question that many ask: those who come while it is being asked
+// share the next answer, which is from after all of them came.
+type shared[T any] struct {
+	ask func(context.Context) (T, error)
+
+	mu      sync.Mutex
+	waiting []chan<- answer[T]
+	running bool
+}
+
+type answer[T any] struct {
+	value T
+	err   error
+}
+
+func (s *shared[T]) get(ctx context.Context) (value T, err error) {
+	mine := make(chan answer[T], 1)
+	s.mu.Lock()
+	s.waiting = append(s.waiting, mine)
+	start := !s.running
+	s.running = true
+	s.mu.Unlock()
+	if start {
+		go s.run()
+	}
+	select {
+	case a := <-mine:
+		return a.value, a.err
+	case <-ctx.Done():
+		return value, ctx.Err()
+	}
+}
+
+func (s *shared[T]) run() {
+	for {
+		s.mu.Lock()
+		waiting := s.waiting
+		s.waiting = nil
+		s.running = len(waiting) > 0
+		s.mu.Unlock()
+		if len(waiting) == 0 {
+			return
+		}
+		value, err := s.ask(context.Background())
+		for _, w := range waiting {
+			w <- answer[T]{value, err}
+		}
+	}
+}
