@@ -1,5 +1,5 @@
 // Package api is the HTTP interface to filters: create, read, list, replace and
-// delete.
+// delete. It also tells how far durable subscribers have acknowledged.
 //
 // A write is answered when it is stored and the filter service was told of it,
 // so that the filter applies to every event produced after the answer. If the
@@ -27,17 +27,22 @@ import (
 	"github.com/valyala/fasthttp"
 	"github.com/valyala/fasthttp/fasthttpadaptor"
 
+	"eventstream/event"
 	"eventstream/filter"
 	"eventstream/lane"
 )
 
-// Store keeps filters. Its errors wrap those of package filter.
+// Store keeps filters and acknowledgements. Its errors wrap those of package filter.
 type Store interface {
 	Create(context.Context, filter.Spec) (filter.Filter, error)
 	Get(context.Context, filter.ID) (filter.Filter, error)
 	List(ctx context.Context, subscriber string, after filter.ID, limit int) ([]filter.Filter, error)
 	Update(ctx context.Context, id filter.ID, s filter.Spec, ifRevision int64) (filter.Filter, error)
 	Delete(ctx context.Context, id filter.ID, ifRevision int64) (filter.Filter, error)
+	Acked(ctx context.Context, subscriber string) (event.Ack, error)
+	ForgetAck(ctx context.Context, subscriber string) error
+	Acks(ctx context.Context, after string, limit int) ([]event.Ack, error)
+	AckTotals(ctx context.Context, topic event.TopicID, next []int64) (event.AckTotals, error)
 	Ping(context.Context) error
 }
 
@@ -59,6 +64,7 @@ type Config struct {
 	PublishTimeout time.Duration // for telling the filter service; 2 s if zero
 	StopTimeout    time.Duration // for requests under way when Run is to end; 10 s if zero
 	MaxBodyBytes   int           // of a request; 512 KiB if zero
+	CountEvery     time.Duration // how often durable subscribers are counted, for metrics; 30 s if zero
 }
 
 // Server serves the API.
@@ -66,7 +72,9 @@ type Server struct {
 	cfg       Config
 	store     Store
 	publisher Publisher
+	lanes     Lanes
 	metrics   *metrics
+	durables  *durables
 	health    *health
 	router    *router.Router
 	http      *fasthttp.Server
@@ -75,14 +83,15 @@ type Server struct {
 }
 
 // New returns a Server. It does no I/O: Run does.
-func New(cfg Config, s Store, p Publisher, reg Registry, log *slog.Logger) *Server {
+func New(cfg Config, s Store, p Publisher, l Lanes, reg Registry, log *slog.Logger) *Server {
 	cfg.StoreTimeout = cmp.Or(cfg.StoreTimeout, 5*time.Second)
 	cfg.PublishTimeout = cmp.Or(cfg.PublishTimeout, 2*time.Second)
 	cfg.StopTimeout = cmp.Or(cfg.StopTimeout, 10*time.Second)
 	cfg.MaxBodyBytes = cmp.Or(cfg.MaxBodyBytes, 512<<10)
+	cfg.CountEvery = cmp.Or(cfg.CountEvery, 30*time.Second)
 	srv := &Server{
-		cfg: cfg, store: s, publisher: p, log: log,
-		metrics: newMetrics(reg), health: newHealth(s, p, log),
+		cfg: cfg, store: s, publisher: p, lanes: l, log: log,
+		metrics: newMetrics(reg), durables: newDurables(reg), health: newHealth(s, p, log),
 	}
 	srv.router = srv.routes(fasthttpadaptor.NewFastHTTPHandler(promhttp.HandlerFor(reg, promhttp.HandlerOpts{})))
 	srv.http = &fasthttp.Server{
@@ -112,6 +121,7 @@ func New(cfg Config, s Store, p Publisher, reg Registry, log *slog.Logger) *Serv
 // Run serves on ln, which it closes, until ctx ends. Requests under way are
 // finished; those that take longer than StopTimeout are an error.
 func (s *Server) Run(ctx context.Context, ln net.Listener) error {
+	defer s.startCounting(ctx)()
 	served := make(chan error, 1)
 	go func() { served <- s.http.Serve(ln) }()
 	select {
@@ -135,6 +145,14 @@ func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 	return nil
 }
 
+// startCounting counts durable subscribers until the function returned is called.
+func (s *Server) startCounting(ctx context.Context) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() { defer close(done); s.countDurables(ctx) }()
+	return func() { cancel(); <-done }
+}
+
 var errListenerClosed = errors.New("listener was closed")
 
 // handler answers a request, or returns an error for which problemOf knows the answer.
@@ -155,6 +173,9 @@ func (s *Server) routes(metrics fasthttp.RequestHandler) *router.Router {
 	handle("/filters/{id}", s.readFilter, "GET", "HEAD")
 	handle("/filters/{id}", s.replaceFilter, "PUT")
 	handle("/filters/{id}", s.deleteFilter, "DELETE")
+	handle("/subscribers", s.listSubscribers, "GET", "HEAD")
+	handle("/subscribers/{id}/ack", s.readAck, "GET", "HEAD")
+	handle("/subscribers/{id}/ack", s.forgetAck, "DELETE")
 	handle("/health", s.tellHealth, "GET", "HEAD")
 	handle("/livez", s.tellLive, "GET", "HEAD")
 	handle("/readyz", s.tellHealth, "GET", "HEAD")

@@ -28,6 +28,8 @@ var (
 	_ api.Store     = (*store.Memory)(nil)
 	_ api.Publisher = (*lane.Redis)(nil)
 	_ api.Publisher = (*lane.Memory)(nil)
+	_ api.Lanes     = (*lane.Redis)(nil)
+	_ api.Lanes     = (*lane.Memory)(nil)
 )
 
 // publisher is a Publisher that remembers, and fails when told to.
@@ -88,12 +90,17 @@ func start(t *testing.T, cfg api.Config, s api.Store) *service {
 
 func startWith(t *testing.T, cfg api.Config, s api.Store, p *publisher) *service {
 	t.Helper()
+	return startBeside(t, cfg, s, p, lane.NewMemory())
+}
+
+func startBeside(t *testing.T, cfg api.Config, s api.Store, p *publisher, l api.Lanes) *service {
+	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	svc := &service{t: t, addr: ln.Addr().String(), url: "http://" + ln.Addr().String(), publisher: p, log: &logBuffer{}, stopped: make(chan error, 1)}
-	server := api.New(cfg, s, p, prometheus.NewRegistry(), slog.New(slog.NewTextHandler(svc.log, nil)))
+	server := api.New(cfg, s, p, l, prometheus.NewRegistry(), slog.New(slog.NewTextHandler(svc.log, nil)))
 	ctx, cancel := context.WithCancel(context.Background())
 	svc.stop = cancel
 	go func() { svc.stopped <- server.Run(ctx, ln); close(svc.stopped) }()
@@ -311,7 +318,8 @@ func TestProblems(t *testing.T) {
 	want(t, "published changes", len(s.publisher.changes), 1)
 }
 
-const routes = "DELETE /filters/{id}, GET /filters, GET /filters/{id}, GET /health, GET /livez, GET /metrics, GET /readyz, POST /filters, PUT /filters/{id}"
+const routes = "DELETE /filters/{id}, DELETE /subscribers/{id}/ack, GET /filters, GET /filters/{id}, GET /health, GET /livez, GET /metrics, GET /readyz, " +
+	"GET /subscribers, GET /subscribers/{id}/ack, POST /filters, PUT /filters/{id}"
 
 func unmarshal(s string, v any) error { return json.Unmarshal([]byte(s), v) }
 

@@ -20,22 +20,24 @@ type kind struct {
 }
 
 var (
-	badRequest  = kind{400, "bad-request", "This is not an HTTP request"}
-	badHeader   = kind{400, "bad-header", "A header can't be understood"}
-	badQuery    = kind{400, "bad-query", "The query parameters are wrong"}
-	badJSON     = kind{400, "malformed-json", "The body is not a JSON object"}
-	noRoute     = kind{404, "no-such-route", "Nothing has this path"}
-	notFound    = kind{404, "filter-not-found", "There is no such filter"}
-	noMethod    = kind{405, "method-not-allowed", "This path doesn't have this method"}
-	slowRequest = kind{408, "request-timeout", "The request took too long to arrive"}
-	subscriber  = kind{409, "other-subscriber", "The filter belongs to another subscriber"}
-	changed     = kind{412, "revision-mismatch", "The filter has another revision"}
-	tooLarge    = kind{413, "body-too-large", "The body is too large"}
-	mediaType   = kind{415, "unsupported-media-type", "The body is of an unsupported type"}
-	invalid     = kind{422, "invalid-filter", "The filter is not valid"}
-	bigHeader   = kind{431, "headers-too-large", "The headers are too large"}
-	internal    = kind{500, "internal", "We made a mistake"}
-	unavailable = kind{503, "store-unavailable", "The filter store is unavailable"}
+	badRequest    = kind{400, "bad-request", "This is not an HTTP request"}
+	badHeader     = kind{400, "bad-header", "A header can't be understood"}
+	badQuery      = kind{400, "bad-query", "The query parameters are wrong"}
+	badSubscriber = kind{400, "bad-subscriber", "The subscriber's id is wrong"}
+	badJSON       = kind{400, "malformed-json", "The body is not a JSON object"}
+	noRoute       = kind{404, "no-such-route", "Nothing has this path"}
+	notFound      = kind{404, "filter-not-found", "There is no such filter"}
+	noAck         = kind{404, "ack-not-found", "This subscriber has acknowledged nothing"}
+	noMethod      = kind{405, "method-not-allowed", "This path doesn't have this method"}
+	slowRequest   = kind{408, "request-timeout", "The request took too long to arrive"}
+	subscriber    = kind{409, "other-subscriber", "The filter belongs to another subscriber"}
+	changed       = kind{412, "revision-mismatch", "The filter has another revision"}
+	tooLarge      = kind{413, "body-too-large", "The body is too large"}
+	mediaType     = kind{415, "unsupported-media-type", "The body is of an unsupported type"}
+	invalid       = kind{422, "invalid-filter", "The filter is not valid"}
+	bigHeader     = kind{431, "headers-too-large", "The headers are too large"}
+	internal      = kind{500, "internal", "We made a mistake"}
+	unavailable   = kind{503, "store-unavailable", "The filter store is unavailable"}
 )
 
 // retryAfter is what we tell clients with a 503, in seconds.

@@ -33,6 +33,16 @@ type Config struct {
 	Cursor       string // where to resume; empty for events from now on
 	Header       http.Header
 
+	// Where to begin without a Cursor. Durable: after what was acknowledged last,
+	// by whichever client of this subscriber; the first one begins now. Since: at
+	// a time (RFC 3339), or so long before Run (a duration such as 1h30m).
+	Durable bool
+	Since   string
+
+	// How often to acknowledge what was handled; 1s if zero and Durable. If
+	// negative, or zero otherwise, only Ack does.
+	AckEvery time.Duration
+
 	MinBackoff time.Duration // bounds the first pause before a reconnect, 100ms if zero; it doubles from there
 	MaxBackoff time.Duration // 10s if zero
 	Timeout    time.Duration // for the handshake, and again for the hello after it; 15s if zero
@@ -55,12 +65,16 @@ type Client struct {
 	log   *slog.Logger
 	ready chan struct{}
 	dups  atomic.Int64
+	since since
+	ackIt chan struct{} // told that there is something to acknowledge
 
 	// seen is the highest offset handed over, by partition. Only Run uses it.
 	seen map[int32]int64
 
 	mu     sync.Mutex
 	cursor string
+	toAck  string
+	acked  string
 }
 
 // New returns a Client. It does no I/O: Run does.
@@ -73,10 +87,20 @@ func New(cfg Config, log *slog.Logger) (*Client, error) {
 	if cfg.SubscriberID != "" {
 		q.Set("subscriber_id", cfg.SubscriberID)
 	}
+	if cfg.Durable {
+		q.Set("durable", "true")
+	}
 	if !q.Has("subscriber_id") && !q.Has("token") && cfg.Header.Get("Authorization") == "" {
 		return nil, errors.New("subscriber id required where there is no token")
 	}
 	u.RawQuery = q.Encode()
+	from, err := parseSince(cfg.Since)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.AckEvery == 0 && cfg.Durable {
+		cfg.AckEvery = time.Second
+	}
 	cfg.MinBackoff = cmp.Or(cfg.MinBackoff, 100*time.Millisecond)
 	cfg.MaxBackoff = max(cmp.Or(cfg.MaxBackoff, 10*time.Second), cfg.MinBackoff)
 	cfg.Timeout = cmp.Or(cfg.Timeout, 15*time.Second)
@@ -92,6 +116,8 @@ func New(cfg Config, log *slog.Logger) (*Client, error) {
 		url:    *u,
 		log:    log,
 		ready:  make(chan struct{}),
+		since:  from,
+		ackIt:  make(chan struct{}, 1),
 		seen:   offsets(cfg.Cursor),
 		cursor: cfg.Cursor,
 	}, nil
@@ -151,6 +177,7 @@ func offsets(cursor string) map[int32]int64 {
 // gateway's heartbeats may be taken for dead; it is disconnected, and resumes.
 // Run must not be called again before it has returned.
 func (c *Client) Run(ctx context.Context, on func(Event) error) error {
+	c.since.begin(time.Now())
 	for attempt := 0; ctx.Err() == nil; attempt++ {
 		greeted, err := c.connect(ctx, on)
 		if failed, ok := errors.AsType[*handlerError](err); ok {
@@ -214,6 +241,8 @@ func (c *Client) handle(ctx context.Context, m *wire.Message, on func(Event) err
 		c.advance(m.Cursor)
 	case wire.Gap:
 		c.gap(m)
+	case wire.Acked:
+		c.noteAcked(m.Cursor)
 	case wire.Error:
 		c.log.Warn("gateway reports an error", "code", m.Code, "err", m.Text)
 	}
@@ -221,10 +250,10 @@ func (c *Client) handle(ctx context.Context, m *wire.Message, on func(Event) err
 }
 
 func (c *Client) greet(m *wire.Message) {
-	// A cursor that can't be resumed is followed by a gap. Until that has
-	// arrived the old cursor stays, or a disconnection in between would make
-	// the gap a silent one.
-	if m.Resumed || c.Cursor() == "" {
+	// What can't be resumed is followed by a gap. Until that has arrived the old
+	// cursor stays, or a disconnection in between would make the gap a silent
+	// one. And without a cursor we ask for the same once more.
+	if m.Resumed || c.Cursor() == "" && !c.cfg.Durable && c.cfg.Since == "" {
 		c.advance(m.Cursor)
 	}
 	select {
@@ -266,8 +295,8 @@ func (c *Client) gap(m *wire.Message) {
 	if m.Reason == wire.GapOtherTopic {
 		clear(c.seen) // offsets begin again
 	}
-	c.log.Warn("events are missing", "reason", m.Reason)
-	c.tell(State{Status: Gap, Reason: m.Reason, From: m.From, To: m.To})
+	c.log.Warn("events are missing", "reason", m.Reason, "partitions", len(m.Missing))
+	c.tell(State{Status: Gap, Reason: m.Reason, From: m.From, To: m.To, Missing: m.Missing})
 	c.advance(m.To)
 }
 

@@ -42,9 +42,11 @@ type conn struct {
 	buf     bytes.Buffer
 	began   time.Time
 	heard   atomic.Int64 // when something was last read, as time since began
-	busy    atomic.Bool  // a callback runs, so nothing is read
 	greeted chan time.Duration
 	hello   bool
+	open    chan struct{} // closed by the hello
+
+	handling chan struct{} // full while a callback runs, so nothing is read
 }
 
 // connect connects once and serves the connection to its end. It reports
@@ -55,10 +57,15 @@ func (c *Client) connect(ctx context.Context, on func(Event) error) (greeted boo
 		return false, err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	watched := make(chan struct{})
+	watched, acking := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(acking)
+		c.acknowledge(ctx, n)
+	}()
 	go func() {
 		defer close(watched)
 		n.watch(ctx, cancel, c.cfg.Timeout)
+		n.close(ctx, acking)
 	}()
 	err = n.read(func(m *wire.Message) error { return c.handle(ctx, m, on) })
 	cancel(err) // unless it was the watcher that ended it
@@ -71,12 +78,14 @@ func (c *Client) connect(ctx context.Context, on func(Event) error) (greeted boo
 
 func (c *Client) dial(ctx context.Context) (*conn, error) {
 	u := c.url
+	q := u.Query()
 	if cursor := c.Cursor(); cursor != "" {
-		q := u.Query()
 		q.Set("cursor", cursor)
-		u.RawQuery = q.Encode()
+	} else if since := c.since.text(time.Now()); since != "" {
+		q.Set("since", since)
 	}
-	n := &conn{began: time.Now(), greeted: make(chan time.Duration, 1)}
+	u.RawQuery = q.Encode()
+	n := &conn{began: time.Now(), greeted: make(chan time.Duration, 1), open: make(chan struct{}), handling: make(chan struct{}, 1)}
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer cancel()
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
@@ -135,11 +144,12 @@ func (n *conn) serve(m *wire.Message, handle func(*wire.Message) error) error {
 	if m.Type == wire.Hello && !n.hello {
 		n.hello = true
 		n.greeted <- patience(m.HeartbeatS)
+		close(n.open)
 	}
-	n.busy.Store(true)
+	n.handling <- struct{}{}
 	defer func() {
 		n.touch()
-		n.busy.Store(false)
+		<-n.handling
 	}()
 	return handle(m)
 }
@@ -152,10 +162,9 @@ func patience(heartbeatS int) time.Duration {
 	return time.Duration(heartbeatS)*time.Second*5/2 + heartGrace
 }
 
-// watch ends the connection when ctx does, when there is no hello in time, or
-// when it is dead; it then says why through cancel.
+// watch returns when ctx ends, when there is no hello in time, or when the
+// connection is dead; it then says why through cancel.
 func (n *conn) watch(ctx context.Context, cancel context.CancelCauseFunc, timeout time.Duration) {
-	defer n.close(ctx)
 	timer := time.NewTimer(timeout)
 	defer timer.Stop()
 	var quiet time.Duration // allowed; zero before the hello
@@ -190,7 +199,7 @@ func (n *conn) probe(ctx context.Context, cancel context.CancelCauseFunc) {
 	// have said why.
 	timer := time.AfterFunc(probeTimeout, func() {
 		// While a callback runs the pong can't be read, which proves nothing.
-		if !n.busy.Load() && n.heard.Load() == before {
+		if !n.busy() && n.heard.Load() == before {
 			cancel(errDead)
 		}
 		stop()
@@ -199,22 +208,26 @@ func (n *conn) probe(ctx context.Context, cancel context.CancelCauseFunc) {
 	n.ws.Ping(ctx) // a failure that matters is the reader's too
 }
 
+func (n *conn) busy() bool { return len(n.handling) > 0 }
+
 func (n *conn) touch() { n.heard.Store(int64(time.Since(n.began))) }
 
 // silence returns for how long nothing has been read, zero while a callback
 // keeps us from reading.
 func (n *conn) silence() time.Duration {
-	if n.busy.Load() {
+	if n.busy() {
 		return 0
 	}
 	return time.Since(n.began) - time.Duration(n.heard.Load())
 }
 
-// close says goodbye, if anyone is there to hear it, and closes.
-func (n *conn) close(ctx context.Context) {
+// close says goodbye, if anyone is there to hear it, and closes. What is
+// acknowledged at the last moment goes first.
+func (n *conn) close(ctx context.Context, acking <-chan struct{}) {
 	if context.Cause(ctx) == errDead {
 		n.kill()
 	}
+	<-acking
 	stop := time.AfterFunc(closeTimeout, n.kill)
 	defer stop.Stop()
 	n.ws.Close(websocket.StatusNormalClosure, "")

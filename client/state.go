@@ -1,6 +1,10 @@
 package client
 
-import "time"
+import (
+	"time"
+
+	"eventstream/wire"
+)
 
 // Status is what has become of the connection.
 type Status int
@@ -36,6 +40,8 @@ type State struct {
 	Reason string // Gap: one of wire's Gap constants
 	From   string // Gap: the cursor after which events are missing
 	To     string // Gap: the cursor from which they are complete again
+
+	Missing []wire.Missing // Gap: which events, as far as that can be said
 
 	Err   error         // Disconnected: why
 	Retry time.Duration // Disconnected: when the next attempt follows

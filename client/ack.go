@@ -1,0 +1,120 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"eventstream/wire"
+)
+
+// Ack acknowledges all that has been handled so far: up to the last cursor
+// before which every event was handed over and its handler returned nil. It
+// does not wait; Acked tells what has been saved. What could not be sent goes
+// with the next connection of this Run. It may be called at any time.
+func (c *Client) Ack() {
+	c.mu.Lock()
+	c.toAck = c.cursor
+	c.mu.Unlock()
+	select {
+	case c.ackIt <- struct{}{}:
+	default: // told already
+	}
+}
+
+// Acked returns the last cursor that the gateway reported as saved: a Durable
+// client that is started now begins there, or later. It may be called at any time.
+func (c *Client) Acked() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.acked
+}
+
+func (c *Client) noteAcked(cursor string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.acked = cursor
+}
+
+// acknowledge sends what is to be acknowledged for as long as the connection is
+// open, and then what is left.
+func (c *Client) acknowledge(ctx context.Context, n *conn) {
+	if !n.opened(ctx) {
+		return
+	}
+	var tick <-chan time.Time
+	if c.cfg.AckEvery > 0 {
+		t := time.NewTicker(c.cfg.AckEvery)
+		defer t.Stop()
+		tick = t.C
+	}
+	sent := c.Acked()
+	for {
+		// If it can't be sent the reader fails too, and the next connection does it.
+		if cursor := c.unsent(sent); cursor != "" && n.sendAck(cursor, probeTimeout) == nil {
+			sent = cursor
+		}
+		select {
+		case <-tick:
+			c.Ack()
+		case <-c.ackIt:
+		case <-ctx.Done():
+			c.acknowledgeLast(ctx, n, sent)
+			return
+		}
+	}
+}
+
+// opened waits for the hello, and reports whether there was one before ctx ended.
+func (n *conn) opened(ctx context.Context) bool {
+	select {
+	case <-n.open:
+		return true
+	case <-ctx.Done():
+	}
+	select {
+	case <-n.open: // both
+		return true
+	default:
+		return false
+	}
+}
+
+// acknowledgeLast sends what was handled since the last time. A handler that
+// still runs is waited for, as Run does.
+func (c *Client) acknowledgeLast(ctx context.Context, n *conn, sent string) {
+	if context.Cause(ctx) == errDead {
+		return
+	}
+	if c.cfg.AckEvery > 0 {
+		n.handling <- struct{}{}
+		c.Ack()
+		<-n.handling
+	}
+	if cursor := c.unsent(sent); cursor != "" {
+		n.sendAck(cursor, closeTimeout)
+	}
+}
+
+// unsent returns what is to be acknowledged, if that is not what was sent.
+func (c *Client) unsent(sent string) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.toAck == sent {
+		return ""
+	}
+	return c.toAck
+}
+
+func (n *conn) sendAck(cursor string, timeout time.Duration) error {
+	message, err := json.Marshal(wire.Request{Type: wire.Ack, Cursor: cursor})
+	if err != nil {
+		return err
+	}
+	// Not the connection's context: its end would cut the frame in two.
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	return n.ws.Write(ctx, websocket.MessageText, message)
+}
