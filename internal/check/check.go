@@ -1,0 +1,191 @@
+// Package check proves the promise of DESIGN.md, section 1, on our own running
+// program: it drives a cluster of its processes under load, breaks them and
+// what is around them by a plan drawn from a seed, and judges what every client
+// saw against what Kafka acknowledged.
+package check
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"eventstream/internal/check/cluster"
+	"eventstream/internal/check/judge"
+)
+
+// Config says how to check. Zero values stand for the defaults named here.
+type Config struct {
+	Seed     uint64
+	Duration time.Duration // of the faults; 1 min if zero
+	Faults   []string      // names of kinds; see Kinds
+
+	Clients    int           // 200 if zero
+	Rate       float64       // events a second; 300 if zero
+	Filters    int           // filter services; 2 if zero
+	Gateways   int           // 2 if zero
+	Partitions int           // 6 if zero
+	Settle     time.Duration // for all that is outstanding to arrive in the end; 60 s if zero
+
+	ResumeWindow time.Duration // of the gateways; theirs if zero
+	Retention    time.Duration // of lanes; the filter services' if zero
+	NoGaps       bool          // no gap is allowed, whatever Redis lost
+
+	Cluster cluster.Config // the program and the servers; the rest is filled in
+}
+
+func (cfg Config) withDefaults() Config {
+	cfg.Duration = cmp.Or(cfg.Duration, time.Minute)
+	cfg.Clients = cmp.Or(cfg.Clients, 200)
+	cfg.Rate = cmp.Or(cfg.Rate, 300)
+	cfg.Filters = cmp.Or(cfg.Filters, 2)
+	cfg.Gateways = cmp.Or(cfg.Gateways, 2)
+	cfg.Partitions = cmp.Or(cfg.Partitions, 6)
+	cfg.Settle = cmp.Or(cfg.Settle, time.Minute)
+	cfg.Cluster.Name = fmt.Sprintf("check_%d_%d", cfg.Seed, time.Now().UnixNano())
+	cfg.Cluster.Filters, cfg.Cluster.Gateways, cfg.Cluster.Partitions = cfg.Filters, cfg.Gateways, cfg.Partitions
+	cfg.Cluster.ResumeWindow, cfg.Cluster.Retention = cfg.ResumeWindow, cfg.Retention
+	return cfg
+}
+
+// ErrViolated reports that a promise was broken.
+var ErrViolated = errors.New("the check found violations")
+
+// Run checks, and writes its report to out. It returns ErrViolated if a promise
+// was broken, and another error if it could not check.
+func Run(ctx context.Context, cfg Config, out io.Writer, log *slog.Logger) error {
+	cfg = cfg.withDefaults()
+	p, err := newPlan(cfg)
+	if err != nil {
+		return err
+	}
+	c, err := cluster.Start(ctx, cfg.Cluster)
+	if err != nil {
+		return err
+	}
+	r := &run{cfg: cfg, plan: p, cluster: c, log: log}
+	report, err := r.do(ctx)
+	if cerr := c.Close(); err == nil && cerr != nil {
+		err = cerr
+	}
+	if err != nil {
+		return err
+	}
+	return report.write(out)
+}
+
+// run is one check that is under way.
+type run struct {
+	cfg     Config
+	plan    *plan
+	cluster *cluster.Cluster
+	log     *slog.Logger
+
+	clock       judge.Clock
+	events      judge.Events
+	subscribers []*subscriber
+	clients     []*client
+	faults      injector
+}
+
+// tail is how long before the end the load stops: a lane that lost its end and
+// then stays idle has to be filled again all the same.
+const tail = 5 * time.Second
+
+func (r *run) do(ctx context.Context) (*report, error) {
+	r.faults.run = r
+	load, err := newLoad(r)
+	if err != nil {
+		return nil, err
+	}
+	defer load.close()
+	if err := r.subscribe(ctx); err != nil {
+		return nil, err
+	}
+	for i := range r.plan.clients {
+		r.clients = append(r.clients, newClient(r, i))
+	}
+	home := make(chan struct{}) // closed when all clients are to come back and stay
+	away, leave := context.WithCancel(ctx)
+	defer leave()
+	var clients sync.WaitGroup
+	for _, c := range r.clients {
+		clients.Go(func() { c.run(away, home) })
+	}
+	if err := r.disturb(ctx, load); err != nil {
+		return nil, err
+	}
+	close(home)
+	v, unready := r.settle(ctx)
+	leave()
+	clients.Wait()
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("check was stopped: %w", context.Cause(ctx))
+	}
+	return r.report(v, unready), nil
+}
+
+// disturb produces, changes filters, and injects faults, until their time is over.
+func (r *run) disturb(ctx context.Context, load *load) error {
+	g, ctx := errgroup.WithContext(ctx)
+	over, stop := context.WithTimeout(ctx, r.cfg.Duration)
+	defer stop()
+	loaded, rest := context.WithTimeout(ctx, max(r.cfg.Duration-tail, r.cfg.Duration/2))
+	defer rest()
+	g.Go(func() error { return load.run(loaded) })
+	for _, s := range r.subscribers {
+		g.Go(func() error { return s.change(loaded) })
+	}
+	g.Go(func() error { return r.faults.inject(ctx, over) })
+	return g.Wait()
+}
+
+// settle waits until everything outstanding has arrived, and judges. unready
+// tells which process did not come back.
+func (r *run) settle(ctx context.Context) (v judge.Verdict, unready error) {
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.Settle)
+	defer cancel()
+	unready = r.cluster.Ready(ctx)
+	for {
+		v = r.judge()
+		if v.Lost == 0 || !pause(ctx, time.Second) {
+			break
+		}
+	}
+	pause(ctx, 2*time.Second) // for what should not come
+	return r.judge(), unready
+}
+
+func (r *run) judge() judge.Verdict {
+	c := judge.Case{Events: &r.events, Allowed: r.allowed}
+	for _, cl := range r.clients {
+		c.Chains = append(c.Chains, cl.chain)
+	}
+	return c.Judge()
+}
+
+// allowed tells whether a client may be told of a gap: when Redis lost what it
+// held at some time before, since cursors name old addresses for a while; or when the check keeps clients away for longer than is held for
+// them.
+func (r *run) allowed(g judge.Gap) bool {
+	if r.cfg.NoGaps {
+		return false
+	}
+	return r.cfg.ResumeWindow > 0 || r.cfg.Retention > 0 || r.faults.lostBefore(g.At)
+}
+
+// pause waits, and returns false if ctx ends before.
+func pause(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
+}

@@ -1,0 +1,305 @@
+// Package cluster runs our own program as separate processes, with everything
+// between them and around them that a fault can be made of: proxies in front of
+// the servers and the gateways, a Redis of its own, a database and a topic of
+// its own. What it makes is gone after Close.
+package cluster
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Config says what a Cluster is made of.
+type Config struct {
+	Exe string // our program
+	Dir string // for logs and data
+
+	// Servers. If any of the three is missing, everything runs in one process of
+	// our program, with the edges it has inside.
+	Kafka    []string
+	Postgres string // URL of a database whose user may make others
+	Redis    string // redis-server
+
+	Name         string // of the topic, group and database; letters, digits and underscores
+	Filters      int    // filter services
+	Gateways     int
+	Partitions   int
+	ResumeWindow time.Duration // of gateways; theirs if zero
+	Retention    time.Duration // of lanes; the filter services' if zero
+}
+
+// Native tells whether there are separate processes on real servers.
+func (c *Config) Native() bool { return len(c.Kafka) > 0 && c.Postgres != "" && c.Redis != "" }
+
+// Cluster is the running processes. Its methods may be called at the same time;
+// each of its parts is for one caller at a time.
+type Cluster struct {
+	cfg      Config
+	network  *network
+	redis    *Redis    // nil in one process
+	database *Database // nil in one process
+	kafka    []string
+	topic    string
+
+	mu       sync.Mutex
+	started  int // services, for their names
+	api      *Service
+	filters  []*Service
+	gateways []*Service
+}
+
+// Service is one process and the network around it.
+type Service struct {
+	*Process
+	Redis    *Proxy // between it and Redis; nil in one process
+	Postgres *Proxy // between it and PostgreSQL; nil if it uses none
+	Clients  *Proxy // between clients and it; nil if it has none
+}
+
+// startLimit bounds how long anything takes to start.
+const startLimit = 60 * time.Second
+
+// Start starts everything and waits until it is ready. If it fails, nothing is
+// left running.
+func Start(ctx context.Context, cfg Config) (*Cluster, error) {
+	c := &Cluster{cfg: cfg, network: newNetwork(), topic: cfg.Name}
+	ctx, cancel := context.WithTimeout(ctx, 2*startLimit)
+	defer cancel()
+	start := c.startDev
+	if cfg.Native() {
+		start = c.startNative
+	}
+	if err := start(ctx); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *Cluster) startNative(ctx context.Context) error {
+	c.kafka = c.cfg.Kafka
+	var err error
+	if c.database, err = newDatabase(ctx, c.cfg.Postgres, c.cfg.Name); err != nil {
+		return fmt.Errorf("database for the check: %w", err)
+	}
+	if c.redis, err = startRedis(ctx, c.cfg.Redis, filepath.Join(c.cfg.Dir, "redis")); err != nil {
+		return err
+	}
+	if c.api, err = c.service(ctx, "api"); err != nil {
+		return err
+	}
+	for range c.cfg.Filters {
+		if err := c.AddFilter(ctx); err != nil {
+			return err
+		}
+	}
+	for range c.cfg.Gateways {
+		if err := c.AddGateway(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// startDev starts everything in one process.
+func (c *Cluster) startDev(ctx context.Context) error {
+	c.topic = "events"
+	var addrs [4]string
+	args := []string{"dev", "--rate", "0", "--data", filepath.Join(c.cfg.Dir, "kafka")}
+	for i, flag := range []string{"--api-port", "--filter-port", "--gateway-port", "--kafka-port"} {
+		addr, err := freeAddr()
+		if err != nil {
+			return err
+		}
+		_, port, _ := strings.Cut(addr, ":")
+		addrs[i] = addr
+		args = append(args, flag, port)
+	}
+	c.kafka = addrs[3:]
+	clients, err := c.network.proxy(addrs[2])
+	if err != nil {
+		return err
+	}
+	p := c.process("dev", addrs[2], args, nil)
+	s := &Service{Process: p, Clients: clients}
+	c.gateways = []*Service{s}
+	c.api = &Service{Process: &Process{Name: "dev", Addr: addrs[0]}}
+	if err := p.Start(); err != nil {
+		return err
+	}
+	return p.Ready(ctx)
+}
+
+// service starts a service behind proxies of its own, and waits until it is ready.
+func (c *Cluster) service(ctx context.Context, kind string) (*Service, error) {
+	s := &Service{}
+	addr, err := freeAddr()
+	if err != nil {
+		return nil, err
+	}
+	if s.Redis, err = c.network.proxy(c.redis.Addr); err != nil {
+		return nil, err
+	}
+	env := []string{"EVENTSTREAM_REDIS=" + s.Redis.Addr()}
+	if kind != "gateway" {
+		if s.Postgres, err = c.network.proxy(c.database.server()); err != nil {
+			return nil, err
+		}
+		env = append(env, "EVENTSTREAM_POSTGRES="+c.database.through(s.Postgres.Addr()))
+	}
+	if kind == "gateway" {
+		if s.Clients, err = c.network.proxy(addr); err != nil {
+			return nil, err
+		}
+	}
+	c.mu.Lock()
+	c.started++
+	name := fmt.Sprintf("%s-%d", kind, c.started)
+	c.mu.Unlock()
+	s.Process = c.process(name, addr, append([]string{kind, "--listen", addr}, c.flags(kind)...), env)
+	if err := s.Start(); err != nil {
+		return nil, err
+	}
+	if err := s.Ready(ctx); err != nil {
+		s.Kill()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (c *Cluster) flags(kind string) []string {
+	switch {
+	case kind == "gateway" && c.cfg.ResumeWindow > 0:
+		return []string{"--resume-window", c.cfg.ResumeWindow.String(), "--drain", "3s"}
+	case kind == "gateway":
+		return []string{"--drain", "3s"}
+	case kind == "filter" && c.cfg.Retention > 0:
+		return []string{"--lane-retention", c.cfg.Retention.String()}
+	}
+	return nil
+}
+
+func (c *Cluster) process(name, addr string, args, env []string) *Process {
+	common := []string{
+		"EVENTSTREAM_KAFKA=" + strings.Join(c.kafka, ","),
+		"EVENTSTREAM_TOPIC=" + c.topic,
+		"EVENTSTREAM_GROUP=" + c.topic,
+		fmt.Sprintf("EVENTSTREAM_TOPIC_PARTITIONS=%d", c.cfg.Partitions),
+		"EVENTSTREAM_LOG_FORMAT=text",
+		"NO_COLOR=1",
+	}
+	return &Process{
+		Name: name, Addr: addr, exe: c.cfg.Exe, args: args,
+		env: slices.Concat(inherited(), common, env),
+		log: filepath.Join(c.cfg.Dir, name+".log"),
+	}
+}
+
+// inherited is our environment without what would set up the services.
+func inherited() []string {
+	return slices.DeleteFunc(os.Environ(), func(v string) bool {
+		return strings.HasPrefix(v, "EVENTSTREAM_") && !strings.HasPrefix(v, "EVENTSTREAM_DEFECT=")
+	})
+}
+
+// AddFilter starts one more filter service.
+func (c *Cluster) AddFilter(ctx context.Context) error { return c.add(ctx, "filter", &c.filters) }
+
+// AddGateway starts one more gateway.
+func (c *Cluster) AddGateway(ctx context.Context) error { return c.add(ctx, "gateway", &c.gateways) }
+
+func (c *Cluster) add(ctx context.Context, kind string, list *[]*Service) error {
+	s, err := c.service(ctx, kind)
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	*list = append(*list, s)
+	return nil
+}
+
+// Remove stops a filter service or gateway for good, as an operator would.
+func (c *Cluster) Remove(s *Service) error {
+	c.mu.Lock()
+	gone := func(other *Service) bool { return other == s }
+	c.filters = slices.DeleteFunc(slices.Clone(c.filters), gone)
+	c.gateways = slices.DeleteFunc(slices.Clone(c.gateways), gone)
+	c.mu.Unlock()
+	return s.Stop()
+}
+
+// API returns the filter API, which is always the same.
+func (c *Cluster) API() *Service { return c.api }
+
+// Filters returns the filter services.
+func (c *Cluster) Filters() []*Service {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.filters
+}
+
+// Gateways returns the gateways.
+func (c *Cluster) Gateways() []*Service {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.gateways
+}
+
+// Redis returns the Redis, nil if everything is in one process.
+func (c *Cluster) Redis() *Redis { return c.redis }
+
+// Database returns the database, nil if everything is in one process.
+func (c *Cluster) Database() *Database { return c.database }
+
+// Kafka returns the brokers and the topic.
+func (c *Cluster) Kafka() (brokers []string, topic string) { return c.kafka, c.topic }
+
+// Ready waits until every process is ready.
+func (c *Cluster) Ready(ctx context.Context) error {
+	for _, s := range c.all() {
+		if err := s.Ready(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// all returns the services that have a process.
+func (c *Cluster) all() []*Service {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all := slices.Concat(c.filters, c.gateways)
+	if c.api != nil && c.cfg.Native() {
+		all = append(all, c.api)
+	}
+	return all
+}
+
+// Close ends all processes and takes away what was made on the servers.
+func (c *Cluster) Close() error {
+	for _, s := range c.all() {
+		s.Kill()
+	}
+	c.network.close()
+	if c.redis != nil {
+		c.redis.Kill()
+	}
+	if !c.cfg.Native() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
+	defer cancel()
+	var err error
+	if c.database != nil {
+		err = c.database.drop(ctx)
+	}
+	return cmp.Or(err, deleteTopics(ctx, c.cfg.Kafka, c.topic, c.topic+".dlq"))
+}

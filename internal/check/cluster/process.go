@@ -1,0 +1,170 @@
+package cluster
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Process is one of our processes, over all its runs.
+type Process struct {
+	Name string
+	Addr string // where it listens
+
+	exe       string
+	args, env []string
+	log       string // file
+
+	mu   sync.Mutex
+	cmd  *exec.Cmd
+	done chan struct{} // closed when cmd has ended
+	runs int
+}
+
+// Start runs it. What it prints is added to its log.
+func (p *Process) Start() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	log, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("log of %s: %w", p.Name, err)
+	}
+	defer log.Close()
+	p.runs++
+	fmt.Fprintf(log, "---- run %d at %s\n", p.runs, time.Now().Format(time.TimeOnly))
+	cmd := exec.Command(p.exe, p.args...)
+	cmd.Env, cmd.Stdout, cmd.Stderr = p.env, log, log
+	if p.cmd, p.done, err = start(cmd); err != nil {
+		return fmt.Errorf("start %s: %w", p.Name, err)
+	}
+	return nil
+}
+
+// start starts a command that does not outlive us. done is closed when it has ended.
+func start(cmd *exec.Cmd) (*exec.Cmd, chan struct{}, error) {
+	dieWithParent(cmd)
+	if err := cmd.Start(); err != nil {
+		return nil, nil, err
+	}
+	done := make(chan struct{})
+	go func() {
+		cmd.Wait()
+		close(done)
+	}()
+	return cmd, done, nil
+}
+
+// Kill ends it as a crash would.
+func (p *Process) Kill() {
+	if p.signal(syscall.SIGKILL) == nil {
+		<-p.ended()
+	}
+}
+
+// stopLimit bounds how long a process takes to end when it is asked to.
+const stopLimit = 50 * time.Second
+
+// Stop ends it as an operator would.
+func (p *Process) Stop() error {
+	if err := p.signal(syscall.SIGTERM); err != nil {
+		return err
+	}
+	select {
+	case <-p.ended():
+	case <-time.After(stopLimit):
+		p.Kill()
+		return fmt.Errorf("%s did not stop within %s", p.Name, stopLimit)
+	}
+	if code := p.cmd.ProcessState.ExitCode(); code != 0 {
+		return fmt.Errorf("%s exited with %d when it was stopped; its log: %s", p.Name, code, p.log)
+	}
+	return nil
+}
+
+// Pause makes it hang, until Resume.
+func (p *Process) Pause() error { return p.signal(syscall.SIGSTOP) }
+
+// Resume ends a Pause.
+func (p *Process) Resume() error { return p.signal(syscall.SIGCONT) }
+
+func (p *Process) signal(s os.Signal) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cmd == nil {
+		return fmt.Errorf("%s does not run", p.Name)
+	}
+	if err := p.cmd.Process.Signal(s); err != nil {
+		return fmt.Errorf("signal %v to %s: %w", s, p.Name, err)
+	}
+	return nil
+}
+
+func (p *Process) ended() <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.done
+}
+
+// Ready waits until it says that it is ready. One that ended by itself never is.
+func (p *Process) Ready(ctx context.Context) error {
+	for {
+		err := get(ctx, "http://"+p.Addr+"/readyz")
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-p.ended():
+			return fmt.Errorf("%s ended by itself; its log, %s, ends with:\n%s", p.Name, p.log, tail(p.log))
+		case <-ctx.Done():
+			return fmt.Errorf("%s is not ready: %w", p.Name, err)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+func get(ctx context.Context, url string) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, 4<<10))
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %s", resp.Status, bytes.TrimSpace(body))
+	}
+	return nil
+}
+
+// tail returns the end of a file.
+func tail(file string) []byte {
+	text, _ := os.ReadFile(file)
+	return text[max(0, len(text)-2000):]
+}
+
+// freeAddr picks from below the range that systems use for outgoing connections
+// by default: another port could be gone when a killed process wants it back.
+func freeAddr() (string, error) {
+	for range 100 {
+		addr := fmt.Sprintf("127.0.0.1:%d", 10000+rand.IntN(22000))
+		if l, err := net.Listen("tcp", addr); err == nil {
+			return addr, l.Close()
+		}
+	}
+	return "", errors.New("no free port on 127.0.0.1")
+}

@@ -1,0 +1,187 @@
+package check
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"eventstream/internal/check/cluster"
+	"eventstream/internal/check/judge"
+)
+
+// injection is one fault of the plan.
+type injection struct {
+	kind kind
+	at   time.Duration // since the start
+	hold time.Duration
+	seed uint64 // of what is drawn when it comes, such as whom it befalls
+}
+
+func (i injection) String() string {
+	return fmt.Sprintf("%s at %s for %s", i.kind.name, i.at.Round(time.Millisecond), i.hold.Round(time.Millisecond))
+}
+
+// drawFaults makes up the schedule. Every kind comes before any comes again.
+func drawFaults(cfg Config, rng *rand.Rand) ([]injection, error) {
+	from, err := chosen(cfg.Faults, cfg.Cluster.Native())
+	if err != nil || len(from) == 0 {
+		return nil, err
+	}
+	var all []injection
+	var left []kind
+	for at := between(rng, time.Second, 3*time.Second); at < cfg.Duration-time.Second; {
+		if len(left) == 0 {
+			left = slices.Clone(from)
+			rng.Shuffle(len(left), func(i, j int) { left[i], left[j] = left[j], left[i] })
+		}
+		i := injection{kind: left[0], at: at, seed: rng.Uint64()}
+		left = left[1:]
+		if i.kind.long > 0 {
+			i.hold = between(rng, 0, i.kind.long)
+		}
+		all = append(all, i)
+		at += between(rng, 300*time.Millisecond, 3500*time.Millisecond)
+	}
+	return all, nil
+}
+
+// injector injects the faults of the plan. At most three are under way at once;
+// of those on the same part the second waits.
+type injector struct {
+	run *run
+
+	mu     sync.Mutex
+	taken  map[any]chan struct{} // parts that a fault is busy with; closed when it is not any more
+	faults []*fault              // that have begun, in order
+}
+
+const maxFaults = 3
+
+// fault is one fault as it happens.
+type fault struct {
+	injection
+	check *run
+	rng   *rand.Rand
+
+	// By the injector's mu.
+	target string
+	began  judge.Seq // 0 if it has not
+	over   judge.Seq // Never if it is not
+	err    error     // the part it befell did not come back
+}
+
+// inject injects faults until their time is over, and waits until all is healed.
+func (in *injector) inject(ctx, over context.Context) error {
+	in.taken = make(map[any]chan struct{})
+	began := time.Now()
+	var g errgroup.Group
+	g.SetLimit(maxFaults)
+	for _, i := range in.run.plan.faults {
+		if !pause(over, i.at-time.Since(began)) {
+			break
+		}
+		g.Go(func() error {
+			f := &fault{injection: i, check: in.run, rng: rand.New(rand.NewPCG(i.seed, 0)), over: judge.Never}
+			err := f.kind.do(ctx, f)
+			in.ended(f, err)
+			return nil
+		})
+	}
+	<-over.Done()
+	return g.Wait()
+}
+
+func (in *injector) ended(f *fault, err error) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	f.over, f.err = in.run.clock.Now(), err
+	if err != nil {
+		in.run.log.Error("fault did not heal", "kind", f.kind.name, "target", f.target, "err", err)
+	}
+}
+
+// begins notes that the fault begins now.
+func (f *fault) begins(target string) {
+	in := &f.check.faults
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	f.target, f.began = strings.TrimSpace(target), f.check.clock.Now()
+	in.faults = append(in.faults, f)
+	f.check.log.Info("fault", "kind", f.kind.name, "target", f.target, "for", f.hold.Round(time.Millisecond), "seq", f.began)
+}
+
+// lostBefore tells whether Redis lost what it held at some time before.
+func (in *injector) lostBefore(at judge.Seq) bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return slices.ContainsFunc(in.faults, func(f *fault) bool { return f.kind.loses && f.began < at })
+}
+
+// take picks one of the services and keeps other faults from it, until free is called.
+func (f *fault) take(of which) (s *cluster.Service, free func()) {
+	for {
+		all := of(f.check.cluster)
+		s = all[f.rng.IntN(len(all))]
+		free = f.check.faults.lock(s)
+		if slices.Contains(of(f.check.cluster), s) {
+			return s, free
+		}
+		free() // it has left meanwhile
+	}
+}
+
+// takeSome picks two or more.
+func (f *fault) takeSome(of which) (some []*cluster.Service, free func()) {
+	all := slices.Clone(of(f.check.cluster))
+	f.rng.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	return f.takeThese(of, all[:min(len(all), 2+f.rng.IntN(len(all)))])
+}
+
+func (f *fault) takeAll(of which) (all []*cluster.Service, free func()) {
+	return f.takeThese(of, of(f.check.cluster))
+}
+
+func (f *fault) takeThese(of which, some []*cluster.Service) (taken []*cluster.Service, free func()) {
+	keys := make([]any, len(some))
+	for i, s := range some {
+		keys[i] = s
+	}
+	free = f.check.faults.lock(keys...)
+	still := of(f.check.cluster)
+	return slices.DeleteFunc(slices.Clone(some), func(s *cluster.Service) bool { return !slices.Contains(still, s) }), free
+}
+
+func (f *fault) takeRedis() (free func()) { return f.check.faults.lock(f.check.cluster.Redis()) }
+
+// lock waits until all of the parts are free, and takes them all at once.
+func (in *injector) lock(parts ...any) (unlock func()) {
+	for {
+		in.mu.Lock()
+		i := slices.IndexFunc(parts, func(p any) bool { return in.taken[p] != nil })
+		if i < 0 {
+			break
+		}
+		busy := in.taken[parts[i]]
+		in.mu.Unlock()
+		<-busy
+	}
+	defer in.mu.Unlock()
+	done := make(chan struct{})
+	for _, p := range parts {
+		in.taken[p] = done
+	}
+	return func() {
+		in.mu.Lock()
+		defer in.mu.Unlock()
+		for _, p := range parts {
+			delete(in.taken, p)
+		}
+		close(done)
+	}
+}

@@ -1,0 +1,100 @@
+package judge
+
+import (
+	"sync"
+
+	"eventstream/event"
+	"eventstream/wire"
+)
+
+// Chain is the history of one client: its connections, each resumed from where
+// the one before ended. Its methods may be called at the same time.
+type Chain struct {
+	Name       string
+	Subscriber string
+	Filters    *Filters
+
+	mu    sync.Mutex
+	conns []*Conn
+}
+
+// Conn is the history of one connection.
+type Conn struct {
+	of      *Chain
+	gateway string
+	dialed  Seq
+	used    *event.Cursor // resumed from; nil if it began anew
+
+	hello   Seq // 0 if there was none
+	resumed bool
+	start   *event.Cursor // of hello
+	seen    []item
+	gaps    []Gap
+	did     []did
+}
+
+// item is an event or a cursor that came. Those of one connection are in order.
+type item struct {
+	at     Seq
+	id     event.ID
+	n      int // number of the event; -1 if it is none of ours, or not as it was
+	cursor *event.Cursor
+}
+
+// Gap is what a client was told that it would not get.
+type Gap struct {
+	At       Seq
+	Reason   string
+	From, To *event.Cursor
+	Missing  []wire.Missing // these only, if the gateway said which
+}
+
+// did is what the client did, for people.
+type did struct {
+	at   Seq
+	what string
+}
+
+// Dial notes that a client connects.
+func (c *Chain) Dial(at Seq, gateway string, used *event.Cursor) *Conn {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := &Conn{of: c, gateway: gateway, dialed: at, used: used}
+	c.conns = append(c.conns, n)
+	return n
+}
+
+// Hello notes the first message.
+func (n *Conn) Hello(at Seq, resumed bool, start *event.Cursor) {
+	n.of.mu.Lock()
+	defer n.of.mu.Unlock()
+	n.hello, n.resumed, n.start = at, resumed, start
+}
+
+// Event notes an event that came, with its number, or -1 if it is none of ours.
+func (n *Conn) Event(at Seq, id event.ID, number int) {
+	n.of.mu.Lock()
+	defer n.of.mu.Unlock()
+	n.seen = append(n.seen, item{at: at, id: id, n: number})
+}
+
+// Cursor notes a cursor that came.
+func (n *Conn) Cursor(at Seq, cursor *event.Cursor) {
+	n.of.mu.Lock()
+	defer n.of.mu.Unlock()
+	n.seen = append(n.seen, item{at: at, cursor: cursor})
+}
+
+// Gap notes a gap that the client was told of.
+func (n *Conn) Gap(g Gap) {
+	n.of.mu.Lock()
+	defer n.of.mu.Unlock()
+	n.gaps = append(n.gaps, g)
+}
+
+// Did notes what the client did, to be shown with violations.
+func (n *Conn) Did(at Seq, what string) {
+	n.of.mu.Lock()
+	defer n.of.mu.Unlock()
+	n.did = append(n.did, did{at, what})
+}

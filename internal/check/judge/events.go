@@ -1,0 +1,81 @@
+package judge
+
+import (
+	"bytes"
+	"sync"
+
+	"eventstream/event"
+	"eventstream/filter"
+)
+
+// Event is one event that was produced.
+type Event struct {
+	N     int // its number
+	Value []byte
+	Sent  Seq // just before it was produced
+
+	// Set when Kafka acknowledged it. An event that it did not acknowledge may be
+	// there or not.
+	Acked Seq // 0 if it was not
+	ID    event.ID
+
+	decoded map[string]any
+}
+
+// Events is all that was produced. Its methods may be called at the same time.
+type Events struct {
+	mu  sync.Mutex
+	all []*Event
+}
+
+// Send notes an event that is about to be produced.
+func (l *Events) Send(c *Clock, value func(n int) []byte) (*Event, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e := &Event{N: len(l.all)}
+	e.Value = value(e.N)
+	var err error
+	if e.decoded, err = filter.DecodeEvent(e.Value); err != nil {
+		return nil, err
+	}
+	e.Sent = c.Now()
+	l.all = append(l.all, e)
+	return e, nil
+}
+
+// Ack notes that Kafka has the event.
+func (l *Events) Ack(e *Event, at Seq, id event.ID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e.Acked, e.ID = at, id
+}
+
+// Same reports whether event n was produced with this value.
+func (l *Events) Same(n int, value []byte) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return n >= 0 && n < len(l.all) && bytes.Equal(l.all[n].Value, value)
+}
+
+// Len returns how many events were sent, and how many of them Kafka acknowledged.
+func (l *Events) Len() (sent, acked int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, e := range l.all {
+		if e.Acked > 0 {
+			acked++
+		}
+	}
+	return len(l.all), acked
+}
+
+// snapshot copies the events as they are known now.
+func (l *Events) snapshot() []Event {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	out := make([]Event, len(l.all))
+	for i, e := range l.all {
+		out[i] = *e
+	}
+	return out
+}

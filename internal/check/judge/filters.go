@@ -1,0 +1,160 @@
+package judge
+
+import (
+	"slices"
+	"sync"
+
+	"eventstream/filter"
+)
+
+// Filters is the history of one subscriber's filters. Its methods may be called
+// at the same time.
+type Filters struct {
+	mu    sync.Mutex
+	slots []*Slot
+}
+
+// Slot is the history of one filter.
+type Slot struct {
+	of      *Filters
+	changes []*Change
+}
+
+// Change is a change of a filter: from Asked on it may be in force. Once it was
+// Answered, what came before it is not, unless it is not Sure: then both may be.
+type Change struct {
+	of       *Filters
+	asked    Seq
+	answered Seq // Never as long as it was not, or nobody knows what came of it
+	spec     *filter.Spec
+}
+
+// Slot adds a filter that does not exist yet.
+func (f *Filters) Slot() *Slot {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s := &Slot{of: f}
+	f.slots = append(f.slots, s)
+	return s
+}
+
+// Ask notes that a filter is about to be changed to spec, nil when it is deleted.
+func (s *Slot) Ask(at Seq, spec *filter.Spec) *Change {
+	s.of.mu.Lock()
+	defer s.of.mu.Unlock()
+	c := &Change{of: s.of, asked: at, answered: Never, spec: spec}
+	s.changes = append(s.changes, c)
+	return c
+}
+
+// Answer notes that the change is in force. A change whose answer did not say so
+// gets none.
+func (c *Change) Answer(at Seq) {
+	c.of.mu.Lock()
+	defer c.of.mu.Unlock()
+	c.answered = at
+}
+
+// Refuse notes that the change did not take place and never will.
+func (s *Slot) Refuse(c *Change) {
+	s.of.mu.Lock()
+	defer s.of.mu.Unlock()
+	s.changes = slices.DeleteFunc(s.changes, func(other *Change) bool { return other == c })
+}
+
+// possibleLocked returns what the filter may have been at some time from one
+// moment to another; nil stands for none.
+func (s *Slot) possibleLocked(from, to Seq) []*filter.Spec {
+	var specs []*filter.Spec
+	for i := -1; i < len(s.changes); i++ {
+		var began Seq
+		var spec *filter.Spec
+		if i >= 0 {
+			began, spec = s.changes[i].asked, s.changes[i].spec
+		}
+		if began <= to && s.endLocked(i) > from {
+			specs = append(specs, spec)
+		}
+	}
+	return specs
+}
+
+// endLocked returns when change i was surely replaced by a later one.
+func (s *Slot) endLocked(i int) Seq {
+	end := Never
+	for _, later := range s.changes[i+1:] {
+		end = min(end, later.answered)
+	}
+	return end
+}
+
+// specs returns all that the filters ever were.
+func (f *Filters) specs() []*filter.Spec {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var all []*filter.Spec
+	for _, s := range f.slots {
+		for _, c := range s.changes {
+			if c.spec != nil && !slices.Contains(all, c.spec) {
+				all = append(all, c.spec)
+			}
+		}
+	}
+	return all
+}
+
+// may reports whether at some time from one moment to another a filter that
+// matches may have been in force.
+func (f *Filters) may(from, to Seq, matches func(*filter.Spec) bool) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, s := range f.slots {
+		if slices.ContainsFunc(s.possibleLocked(from, to), matches) {
+			return true
+		}
+	}
+	return false
+}
+
+// must reports whether at every time from one moment to another some filter was
+// in force that matches, whatever came of what was under way.
+func (f *Filters) must(from, to Seq, matches func(*filter.Spec) bool) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	moments := f.momentsLocked(from, to)
+	for i, m := range moments[:len(moments)-1] {
+		if !f.alwaysLocked(m, moments[i+1], matches) {
+			return false
+		}
+	}
+	return true
+}
+
+// momentsLocked returns from, to, and when something was asked or answered in between.
+func (f *Filters) momentsLocked(from, to Seq) []Seq {
+	moments := []Seq{from, to}
+	for _, s := range f.slots {
+		for _, c := range s.changes {
+			for _, at := range []Seq{c.asked, c.answered} {
+				if at > from && at < to {
+					moments = append(moments, at)
+				}
+			}
+		}
+	}
+	slices.Sort(moments)
+	return moments
+}
+
+// alwaysLocked reports whether one of the filters matches in each state that it
+// may have had between two moments in a row.
+func (f *Filters) alwaysLocked(from, to Seq, matches func(*filter.Spec) bool) bool {
+	for _, s := range f.slots {
+		// What is asked at the second moment is of the next stretch.
+		states := s.possibleLocked(from, max(from, to-1))
+		if !slices.ContainsFunc(states, func(spec *filter.Spec) bool { return !matches(spec) }) {
+			return true
+		}
+	}
+	return false
+}

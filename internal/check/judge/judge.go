@@ -1,0 +1,355 @@
+package judge
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"eventstream/event"
+	"eventstream/filter"
+	"eventstream/wire"
+)
+
+// Kinds of violations.
+const (
+	Lost     = "lost"     // an event that was due did not come
+	Extra    = "extra"    // an event came that no filter can have matched
+	Repeated = "repeated" // an event came twice in a connection, or again after a cursor that was past it
+	Disorder = "disorder" // events of a partition came out of order
+	Late     = "late"     // an event came after a cursor that was past it: who left in between would have lost it
+	Unasked  = "gap"      // a gap was told of without a reason that is allowed
+)
+
+// Violation is one broken promise.
+type Violation struct {
+	Kind       string
+	Client     string
+	Subscriber string
+	N          int      // number of the event; -1 if it is about none
+	ID         event.ID // of the event
+	At         Seq      // when it came, or should have
+	Context    string   // what the client was doing
+}
+
+func (v Violation) String() string {
+	about := ""
+	if v.N >= 0 {
+		about = fmt.Sprintf(" event %d, id %s,", v.N, v.ID)
+	}
+	return fmt.Sprintf("%s: client %s, subscriber %s,%s at %d: %s", v.Kind, v.Client, v.Subscriber, about, v.At, v.Context)
+}
+
+// Verdict is what came of it all.
+type Verdict struct {
+	Checked int // pairs of event and client where it was due or came
+	Seams   int // repeats that are allowed: events above the cursor that was resumed from
+	Excused int // events in gaps that were allowed
+
+	Lost, Extra, Repeated int
+	Violations            []Violation // all of them, by time
+}
+
+// Case is all that was seen.
+type Case struct {
+	Events  *Events
+	Chains  []*Chain
+	Allowed func(g Gap) bool // tells whether a client may be told of a gap; none is if it is nil
+}
+
+// Judge returns the verdict on what was seen up to now.
+func (c *Case) Judge() Verdict {
+	var v Verdict
+	t := newTrial(c)
+	for _, chain := range c.Chains {
+		t.chain(&v, chain)
+	}
+	slices.SortStableFunc(v.Violations, func(a, b Violation) int { return cmp.Compare(a.At, b.At) })
+	for _, x := range v.Violations {
+		switch x.Kind {
+		case Lost:
+			v.Lost++
+		case Extra:
+			v.Extra++
+		case Repeated:
+			v.Repeated++
+		}
+	}
+	return v
+}
+
+// trial judges one Case.
+type trial struct {
+	*Case
+	events  []Event
+	matches map[*filter.Spec][]verdict // by number of the event
+}
+
+// verdict is whether a filter matches an event; zero as long as it was not tried.
+type verdict int8
+
+func newTrial(c *Case) *trial {
+	return &trial{Case: c, events: c.Events.snapshot(), matches: make(map[*filter.Spec][]verdict)}
+}
+
+// match tells whether the filter, nil for none, matches the event, by the plain
+// definition.
+func (t *trial) match(n int) func(*filter.Spec) bool {
+	return func(s *filter.Spec) bool {
+		if s == nil {
+			return false
+		}
+		known := t.matches[s]
+		if known == nil {
+			known = make([]verdict, len(t.events))
+			t.matches[s] = known
+		}
+		if known[n] == 0 {
+			known[n] = -1
+			if s.Match(t.events[n].decoded) {
+				known[n] = 1
+			}
+		}
+		return known[n] > 0
+	}
+}
+
+// chain judges one client.
+func (t *trial) chain(v *Verdict, c *Chain) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	got := make(map[int]bool)
+	var excused ranges
+	for _, n := range c.conns {
+		t.conn(v, n, got)
+		excused = append(excused, t.gaps(v, n)...)
+	}
+	t.due(v, c, got, excused)
+	v.Checked += len(got)
+}
+
+// conn judges what came over one connection.
+func (t *trial) conn(v *Verdict, n *Conn, got map[int]bool) {
+	var past []int64 // positions of the last cursor
+	if n.used != nil && (n.hello == 0 || n.resumed) {
+		past = n.used.Next
+	}
+	newest := make(map[int32]int64)
+	here := make(map[event.ID]bool)
+	for _, i := range n.seen {
+		if i.cursor != nil {
+			past = highest(past, i.cursor.Next)
+			continue
+		}
+		before, any := newest[i.id.Partition]
+		switch {
+		case here[i.id]:
+			t.found(v, n, Repeated, i, "it came before in this connection")
+		case below(past, i.id) && got[i.n]:
+			t.found(v, n, Repeated, i, "it came before, and the last cursor is past it")
+		case below(past, i.id):
+			t.found(v, n, Late, i, "the last cursor is past it")
+		case any && i.id.Offset < before:
+			t.found(v, n, Disorder, i, fmt.Sprintf("it came after offset %d", before))
+		case got[i.n]:
+			v.Seams++
+		}
+		newest[i.id.Partition] = max(before, i.id.Offset)
+		here[i.id] = true
+		t.came(v, n, i)
+		if i.n >= 0 {
+			got[i.n] = true
+		}
+	}
+}
+
+// came judges whether an event that came may have.
+func (t *trial) came(v *Verdict, n *Conn, i item) {
+	if i.n < 0 || i.n >= len(t.events) {
+		t.found(v, n, Extra, i, "nobody produced it like this")
+		return
+	}
+	e := &t.events[i.n]
+	if e.Acked > 0 && e.ID != i.id {
+		t.found(v, n, Extra, i, fmt.Sprintf("Kafka acknowledged it as %s", e.ID))
+		return
+	}
+	if !n.of.Filters.may(e.Sent, i.at, t.match(i.n)) {
+		t.found(v, n, Extra, i, "no filter that was in force since it was produced matches it")
+	}
+}
+
+// gaps judges the gaps that a connection was told of, and returns the allowed ones.
+func (t *trial) gaps(v *Verdict, n *Conn) ranges {
+	var excused ranges
+	for _, g := range n.allGaps() {
+		if t.Allowed == nil || !t.Allowed(g) {
+			t.found(v, n, Unasked, item{at: g.At, n: -1}, "told of a gap: "+g.Reason)
+			continue
+		}
+		switch {
+		case len(g.Missing) > 0:
+			excused = append(excused, g.Missing...)
+		case g.From != nil && g.To != nil:
+			excused = append(excused, between(g.From.Next, g.To.Next)...)
+		}
+	}
+	return excused
+}
+
+// allGaps are those that the connection was told of. A hello that does not
+// resume what it should have tells of one too, if it was all that came.
+func (n *Conn) allGaps() []Gap {
+	if len(n.gaps) > 0 || n.hello == 0 || n.used == nil || n.resumed || len(between(n.used.Next, n.start.Next)) == 0 {
+		return n.gaps
+	}
+	return []Gap{{At: n.hello, Reason: "not resumed, and no word why", From: n.used, To: n.start}}
+}
+
+// due judges what should have come: what was produced after the client's first
+// hello and matched by its filters whatever came of what was under way.
+func (t *trial) due(v *Verdict, c *Chain, got map[int]bool, excused ranges) {
+	began := c.beganLocked()
+	passed := c.passedLocked()
+	specs := c.Filters.specs()
+	for k := range t.events {
+		e := &t.events[k]
+		if e.Acked == 0 || e.Sent < began || got[e.N] || !slices.ContainsFunc(specs, t.match(e.N)) {
+			continue
+		}
+		at, n := passed.when(e.ID)
+		if !c.Filters.must(e.Sent, max(at, e.Sent), t.match(e.N)) {
+			continue
+		}
+		if excused.contains(e.ID) {
+			v.Excused++
+			continue
+		}
+		v.Checked++
+		if n == nil {
+			n = c.conns[len(c.conns)-1]
+			t.found(v, n, Lost, item{at: e.Sent, id: e.ID, n: e.N}, "it has not come, and no cursor is past it yet")
+			continue
+		}
+		t.found(v, n, Lost, item{at: at, id: e.ID, n: e.N}, fmt.Sprintf("produced at %d; a cursor is past it", e.Sent))
+	}
+}
+
+func (t *trial) found(v *Verdict, n *Conn, kind string, i item, why string) {
+	v.Violations = append(v.Violations, Violation{
+		Kind: kind, Client: n.of.Name, Subscriber: n.of.Subscriber, N: i.n, ID: i.id, At: i.at,
+		Context: why + "; " + n.contextLocked(i.at),
+	})
+}
+
+// contextLocked tells what the client was doing.
+func (n *Conn) contextLocked(at Seq) string {
+	s := fmt.Sprintf("on %s since %d", n.gateway, n.dialed)
+	switch {
+	case n.used == nil:
+		s += " without a cursor"
+	case n.resumed:
+		s += fmt.Sprintf(" resumed from %v", n.used.Next)
+	default:
+		s += fmt.Sprintf(" not resumed from %v", n.used.Next)
+	}
+	const shown = 3
+	first, _ := slices.BinarySearchFunc(n.did, at, func(d did, at Seq) int { return cmp.Compare(d.at, at) })
+	for _, d := range n.did[max(0, first-shown):min(len(n.did), first+1)] {
+		s += fmt.Sprintf(", %s at %d", d.what, d.at)
+	}
+	return s
+}
+
+// beganLocked is when the client first saw hello.
+func (c *Chain) beganLocked() Seq {
+	for _, n := range c.conns {
+		if n.hello > 0 {
+			return n.hello
+		}
+	}
+	return Never
+}
+
+// ranges are offsets, by partition.
+type ranges []wire.Missing
+
+func (r ranges) contains(id event.ID) bool {
+	return slices.ContainsFunc(r, func(m wire.Missing) bool {
+		return m.Partition == id.Partition && m.From <= id.Offset && id.Offset < m.To
+	})
+}
+
+// between returns what lies between two positions. A partition that only the
+// second has is wanted from its start.
+func between(from, to []int64) ranges {
+	var r ranges
+	for p, end := range to {
+		var start int64
+		if p < len(from) {
+			start = from[p]
+		}
+		if start < end {
+			r = append(r, wire.Missing{Partition: int32(p), From: start, To: end})
+		}
+	}
+	return r
+}
+
+// passed tells when a client was known to be past an offset.
+type passed map[int32][]mark
+
+// mark is a position that was higher than all before.
+type mark struct {
+	at   Seq
+	next int64
+	conn *Conn
+}
+
+// passedLocked collects when the client's cursors passed what.
+func (c *Chain) passedLocked() passed {
+	p := make(passed)
+	for _, n := range c.conns {
+		p.add(n, n.hello, n.start)
+		for _, i := range n.seen {
+			p.add(n, i.at, i.cursor)
+		}
+	}
+	return p
+}
+
+func (p passed) add(n *Conn, at Seq, c *event.Cursor) {
+	if c == nil {
+		return
+	}
+	for k, next := range c.Next {
+		marks := p[int32(k)]
+		if len(marks) == 0 || marks[len(marks)-1].next < next {
+			p[int32(k)] = append(marks, mark{at, next, n})
+		}
+	}
+}
+
+// when returns when the client was past the event, and over which connection;
+// Never and nil if it is not.
+func (p passed) when(id event.ID) (Seq, *Conn) {
+	marks := p[id.Partition]
+	i, _ := slices.BinarySearchFunc(marks, id.Offset+1, func(m mark, next int64) int { return cmp.Compare(m.next, next) })
+	if i == len(marks) {
+		return Never, nil
+	}
+	return marks[i].at, marks[i].conn
+}
+
+// below reports whether positions are past the event.
+func below(next []int64, id event.ID) bool {
+	return int(id.Partition) < len(next) && id.Offset < next[id.Partition]
+}
+
+// highest returns the higher position of each partition.
+func highest(a, b []int64) []int64 {
+	out := slices.Clone(b)
+	for i := range min(len(a), len(b)) {
+		out[i] = max(a[i], b[i])
+	}
+	return out
+}

@@ -1,0 +1,97 @@
+package check
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"eventstream/event"
+	"eventstream/topic"
+)
+
+// load produces events. It runs in phases: in each only a few users are active,
+// in some nobody is, so that partitions fall idle while others are busy.
+type load struct {
+	check    *run
+	producer *topic.Producer
+	rng      *rand.Rand
+	active   []int // users of this phase
+}
+
+func newLoad(r *run) (*load, error) {
+	brokers, name := r.cluster.Kafka()
+	p, err := topic.NewProducer(topic.Config{Brokers: brokers, Topic: name}, nil, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return nil, err
+	}
+	return &load{check: r, producer: p, rng: r.plan.rng(streamLoad)}, nil
+}
+
+func (l *load) close() { l.producer.Close() }
+
+// run produces until ctx ends, and then waits for what is under way.
+func (l *load) run(ctx context.Context) error {
+	const every = 5 * time.Millisecond
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	began, phase := time.Now(), time.Now()
+	due, sent := 0.0, 0
+	for {
+		select {
+		case <-ctx.Done():
+			flush, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+			defer cancel()
+			return l.producer.Flush(flush)
+		case <-tick.C:
+		}
+		if time.Now().After(phase) {
+			phase = time.Now().Add(between(l.rng, 500*time.Millisecond, 2500*time.Millisecond))
+			l.active = l.drawActive()
+		}
+		due = min(l.check.cfg.Rate*time.Since(began).Seconds(), float64(sent)+l.check.cfg.Rate/10)
+		for ; float64(sent) < due; sent++ {
+			if len(l.active) == 0 {
+				continue
+			}
+			if err := l.send(context.WithoutCancel(ctx)); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// drawActive returns who is active in the next phase.
+func (l *load) drawActive() []int {
+	n := []int{0, 1, 2, 3, 3, users}[l.rng.IntN(6)]
+	return l.rng.Perm(users)[:n]
+}
+
+// send produces one event.
+func (l *load) send(ctx context.Context) error {
+	r := l.check
+	user := userID(l.active[l.rng.IntN(len(l.active))])
+	e, err := r.events.Send(&r.clock, func(n int) []byte { return l.value(n, user) })
+	if err != nil {
+		return fmt.Errorf("event of our own: %w", err)
+	}
+	l.producer.Produce(ctx, []byte(user), e.Value, nil, func(rec *kgo.Record, err error) {
+		if err == nil {
+			r.events.Ack(e, r.clock.Now(), event.ID{Partition: rec.Partition, Offset: rec.Offset})
+		}
+	})
+	return nil
+}
+
+// value makes up an event. Its event_id is its number.
+func (l *load) value(n int, user string) []byte {
+	rng := l.rng
+	return fmt.Appendf(nil,
+		`{"event_id":"%d","event_type":%q,"user_id":%q,"user_tier":%q,"amount":%.2f,"country":%q,"items":[{"sku":"sku-%d"},{"sku":"sku-%d"}]}`,
+		n, pick(rng, eventTypes), user, pick(rng, tiers), rng.Float64()*200, pick(rng, countries), rng.IntN(100), rng.IntN(100))
+}
+
+func pick(rng *rand.Rand, of []string) string { return of[rng.IntN(len(of))] }

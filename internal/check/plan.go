@@ -1,0 +1,122 @@
+package check
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"eventstream/filter"
+)
+
+// plan is all that is drawn from the seed before anything starts. What is drawn
+// later, such as how long a client stays, comes from a source of its own for
+// each, with the same seed.
+type plan struct {
+	seed        uint64
+	pool        []*filter.Spec // filters, without a subscriber: shared, so that each is tried once on each event
+	subscribers []subscriberPlan
+	clients     []int // the subscriber of each
+	faults      []injection
+}
+
+// subscriberPlan is one subscriber's filters at the start, as numbers in the pool.
+type subscriberPlan struct {
+	name    string
+	filters []int
+	restful bool // never changes its filters
+}
+
+// Streams of random numbers, each for another use of the seed.
+const (
+	streamPlan = iota
+	streamLoad
+	streamFaults
+	streamClients     = 1 << 20
+	streamSubscribers = 2 << 20
+)
+
+func newPlan(cfg Config) (*plan, error) {
+	rng := rand.New(rand.NewPCG(cfg.Seed, streamPlan))
+	p := &plan{seed: cfg.Seed}
+	for range 40 {
+		p.pool = append(p.pool, drawSpec(rng))
+	}
+	// Some subscribers have two clients.
+	for i := range max(1, cfg.Clients*5/6) {
+		s := subscriberPlan{name: fmt.Sprintf("subscriber-%d", i), restful: rng.IntN(4) > 0}
+		for range 1 + rng.IntN(3) {
+			s.filters = append(s.filters, rng.IntN(len(p.pool)))
+		}
+		p.subscribers = append(p.subscribers, s)
+	}
+	for i := range cfg.Clients {
+		p.clients = append(p.clients, i%len(p.subscribers))
+	}
+	var err error
+	p.faults, err = drawFaults(cfg, rand.New(rand.NewPCG(cfg.Seed, streamFaults)))
+	return p, err
+}
+
+func (p *plan) rng(stream uint64) *rand.Rand { return rand.New(rand.NewPCG(p.seed, stream)) }
+
+// What events are made of.
+var (
+	eventTypes = []string{"purchase", "refund", "login", "logout", "page_view", "search", "signup", "add_to_cart"}
+	tiers      = []string{"free", "premium", "enterprise"}
+	countries  = []string{"US", "GB", "DE", "FR", "JP", "BR"}
+)
+
+// users is how many keys there are: few, so that whole partitions fall idle.
+const users = 24
+
+// drawSpec makes up a filter that matches from a hundredth to a fifth of the
+// events, give or take.
+func drawSpec(rng *rand.Rand) *filter.Spec {
+	s := &filter.Spec{}
+	switch rng.IntN(7) {
+	case 0:
+		s.EventTypes = some(rng, eventTypes, 1)
+	case 1:
+		s.EventTypes, s.UserTiers = some(rng, eventTypes, 2), some(rng, tiers, 1)
+	case 2:
+		low := float64(rng.IntN(180))
+		s.EventTypes, s.MinAmount, s.MaxAmount = some(rng, eventTypes, 3), &low, new(low+20)
+	case 3:
+		s.UserIDs = []string{userID(rng.IntN(users)), userID(rng.IntN(users))}
+	case 4:
+		s.Countries = some(rng, countries, 1)
+		s.Where = filter.Where{"items.sku": {Prefix: new(fmt.Sprintf("sku-%d", rng.IntN(10)))}}
+	case 5:
+		s.EventTypes = some(rng, eventTypes, 2)
+		s.Any = []filter.Where{
+			{"country": {Eq: new(filter.Text(countries[rng.IntN(len(countries))]))}},
+			{"amount": {Gt: new(filter.Num(float64(150 + rng.IntN(40))))}},
+		}
+	case 6:
+		s.EventTypes = some(rng, eventTypes, 2)
+		s.Where = filter.Where{"country": {NotIn: texts(some(rng, countries, 4))}}
+	}
+	return s
+}
+
+func some(rng *rand.Rand, of []string, n int) []string {
+	all := slices.Clone(of)
+	rng.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	return all[:n]
+}
+
+func texts(of []string) []filter.Scalar {
+	var out []filter.Scalar
+	for _, s := range of {
+		out = append(out, filter.Text(s))
+	}
+	return out
+}
+
+func userID(n int) string { return fmt.Sprintf("user_%d", n) }
+
+// between draws a time.
+func between(rng *rand.Rand, low, high time.Duration) time.Duration {
+	return low + time.Duration(rng.Int64N(int64(high-low)))
+}
