@@ -65,6 +65,9 @@ func (s *Service) Replay(ctx context.Context, r replay.Request, w *replay.Writer
 }
 
 func (s *replays) serve(ctx context.Context, r replay.Request, w *replay.Writer) error {
+	if !s.cfg.Shard.Holds(r.Subscriber) {
+		return fmt.Errorf("%w: this process serves shard %s", replay.ErrElsewhere, s.cfg.Shard)
+	}
 	ctx, leave, err := s.enter(ctx)
 	if err != nil {
 		return err
