@@ -94,10 +94,11 @@ func New(cfg Config, l Lanes, r Replayer, a Acks, reg prometheus.Registerer, log
 	cfg.Heartbeat = cmp.Or(cfg.Heartbeat, 25*time.Second)
 	cfg.Drain = cmp.Or(cfg.Drain, 10*time.Second)
 	g := &Gateway{
-		cfg: cfg, id: event.Gateway(rand.Uint64()), lanes: l, replayer: r, log: log, metrics: newMetrics(reg),
+		cfg: cfg, id: event.Gateway(rand.Uint64()), lanes: l, replayer: r, log: log,
 		timeout: storeTimeout, stuck: storeTimeout, patience: 30 * time.Second,
 	}
 	g.replayCtx, g.endReplay = context.WithCancel(context.Background())
+	g.metrics = newMetrics(reg, g)
 	g.acks = newAcks(g, a)
 	g.presence = newPresence(g)
 	g.sockets = newSockets(g)

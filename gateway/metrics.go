@@ -1,6 +1,9 @@
 package gateway
 
 import (
+	"strconv"
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
@@ -22,8 +25,15 @@ type metrics struct {
 	ackFailures   prometheus.Counter
 }
 
-func newMetrics(reg prometheus.Registerer) *metrics {
+func newMetrics(reg prometheus.Registerer, g *Gateway) *metrics {
 	f := promauto.With(reg)
+	gauge := func(name, help string, value func() int64) {
+		f.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return float64(value()) })
+	}
+	gauge("clients_catching_up", "Connections that are being sent what they missed, or were too slow for.", g.replays.Load)
+	gauge("ring_bytes", "Bytes of the lanes' latest entries in memory.", g.ringBytes)
+	gauge("mailbox_bytes", "Bytes of events that wait for the workers.", g.mailBytes)
+	reg.MustRegister(positionAges{g})
 	counter := func(name, help string) prometheus.Counter {
 		return f.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
 	}
@@ -35,7 +45,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		sent:   counter("events_sent_total", "Events written to sockets, counted once for each recipient."),
 		frames: counter("frames_sent_total", "Frames written to sockets."),
 		latency: f.NewHistogram(prometheus.HistogramOpts{
-			Name: "event_age_seconds", Help: "Age of an event, since its Kafka record was made, when it is handed to its sockets.",
+			Name: "event_age_seconds", Help: "Time from Kafka's timestamp to the write to the socket, of the oldest event in each frame that is not of a replay.",
 			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 20),
 		}),
 		refused:       vec("handshakes_refused_total", "Handshakes answered with an HTTP error.", "status"),
@@ -48,5 +58,54 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		missed:        counter("lanes_missed_total", "Times that a lane was trimmed before it was read, and all clients were sent away to resume."),
 		acks:          counter("acks_saved_total", "Acknowledgements saved; of several that a client sends within a moment, the last."),
 		ackFailures:   counter("ack_failures_total", "Times that acknowledgements could not be saved, and were kept for later."),
+	}
+}
+
+// ringBytes and mailBytes may be asked at any time.
+
+func (g *Gateway) ringBytes() (n int64) {
+	if g.topic.Load() == nil {
+		return 0
+	}
+	for _, r := range g.readers {
+		n += r.ring.size()
+	}
+	return n
+}
+
+func (g *Gateway) mailBytes() (n int64) {
+	for _, s := range g.shards {
+		s.mu.Lock()
+		n += int64(s.mail.size)
+		s.mu.Unlock()
+	}
+	return n
+}
+
+// positionAges tells for each partition how long ago a filter service was last
+// seen to look after it; of several shards, the oldest.
+type positionAges struct{ g *Gateway }
+
+var positionAge = prometheus.NewDesc("lane_position_age_seconds",
+	"Time since a partition's position in the lanes was last seen to be looked after: about a second at most, if a filter service does.",
+	[]string{"partition"}, nil)
+
+// Describe is for prometheus.Collector.
+func (p positionAges) Describe(out chan<- *prometheus.Desc) { out <- positionAge }
+
+// Collect is for prometheus.Collector.
+func (p positionAges) Collect(out chan<- prometheus.Metric) {
+	topic := p.g.topic.Load()
+	if topic == nil {
+		return
+	}
+	ages := make([]time.Duration, topic.Partitions)
+	for _, r := range p.g.readers {
+		for i, age := range r.ages() {
+			ages[i] = max(ages[i], age)
+		}
+	}
+	for i, age := range ages {
+		out <- prometheus.MustNewConstMetric(positionAge, prometheus.GaugeValue, age.Seconds(), strconv.Itoa(i))
 	}
 }

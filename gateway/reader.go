@@ -194,17 +194,27 @@ func (r *reader) unready() string {
 // stuck tells which partition nobody has looked after for a while, or "". A
 // filter service shows every second that it does.
 func (r *reader) stuck() string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.next == nil {
-		return ""
-	}
-	for p, b := range r.beats {
-		if age := time.Since(b.at); age > r.gw.stuck {
+	for p, age := range r.ages() {
+		if age > r.gw.stuck {
 			return fmt.Sprintf("partition %d has not moved for %s: no filter service works on it", p, age.Round(time.Second))
 		}
 	}
 	return ""
+}
+
+// ages returns how long ago each partition was last seen to be looked after; nil
+// before the start.
+func (r *reader) ages() []time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.next == nil {
+		return nil
+	}
+	ages := make([]time.Duration, len(r.beats))
+	for p, b := range r.beats {
+		ages[p] = time.Since(b.at)
+	}
+	return ages
 }
 
 // positions returns how far the reader has come. The slice must not be changed.
@@ -396,9 +406,6 @@ func (r *reader) deliver(id event.ID, u *lane.Unpacker) {
 		if d := r.posts[i].deliveries; len(d[len(d)-1].seats) == 0 {
 			r.posts[i].deliveries = d[:len(d)-1]
 		}
-	}
-	if u.TimeMs > 0 { // some producers give no time
-		r.gw.metrics.latency.Observe(time.Since(time.UnixMilli(u.TimeMs)).Seconds())
 	}
 }
 

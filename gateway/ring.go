@@ -79,6 +79,13 @@ func (r *ring) from(p int32) int64 {
 	return r.lanes[p].from
 }
 
+// size is how many bytes it holds, about.
+func (r *ring) size() int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return int64(r.bytes)
+}
+
 // read returns up to n entries that may hold events of the partition from an
 // offset on. ok is false if the ring does not reach back to it.
 func (r *ring) read(p int32, from int64, n int) (entries []lane.Entry, ok bool) {

@@ -62,8 +62,13 @@ func (s *shard) flush(c *conn) int {
 		cursor = s.cursor(c, before(s.positions(c), rest))
 	}
 	s.sendEvents(c, sent, cursor)
+	oldest := sent[0].ts
 	for _, m := range sent {
 		c.pendingBytes -= len(m.json)
+		oldest = min(oldest, m.ts)
+	}
+	if oldest > 0 { // some producers give no time
+		s.gw.metrics.latency.Observe(float64(time.Now().UnixMilli()-oldest) / 1000)
 	}
 	if len(rest) == 0 {
 		c.pending = nil // an idle connection keeps no buffer
