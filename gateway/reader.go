@@ -333,8 +333,8 @@ func (r *reader) entry(e lane.Entry, next []int64) error {
 	if int(e.Partition) >= len(next) {
 		return fmt.Errorf("partition %d of a topic that has %d", e.Partition, len(next))
 	}
-	if e.Prev >= next[e.Partition] {
-		r.missed(e.Partition, e.Prev+1)
+	if e.After > next[e.Partition] {
+		r.missed(e.Partition, e.After)
 	}
 	r.followMu.Lock()
 	defer r.followMu.Unlock()

@@ -69,7 +69,7 @@ type Append struct {
 type Entry struct {
 	Partition int32
 	Last      int64
-	Prev      int64  // Last of the entry that was appended before, -1 if there was none: a reader that has not come that far has missed it
+	After     int64  // offset after the last event of the entry before; a reader that has not come so far has missed that one
 	Blob      []byte // see Unpacker
 }
 

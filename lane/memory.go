@@ -48,7 +48,7 @@ type memoryLane struct {
 	of          int32 // shards
 	beat        int64
 	next, first int64
-	last        int64 // of the entry appended last; -1 if there was none
+	after       int64 // offset after the last event appended; 0 if there was none
 	synced      ControlID
 	entries     []Entry     // by Last
 	retired     *time.Timer // drops the lane; nil unless Retire was called
@@ -120,7 +120,7 @@ func (m *Memory) Claim(_ context.Context, sh Shard, p int32, id event.TopicID, s
 	defer m.mu.Unlock()
 	l := m.laneLocked(sh, p)
 	if l == nil || l.topic != id {
-		l = &memoryLane{topic: id, of: sh.whole().Of, next: start, first: start, last: -1}
+		l = &memoryLane{topic: id, of: sh.whole().Of, next: start, first: start}
 		m.lanes[memoryKeyOf(sh, p)] = l
 	}
 	l.keep()
@@ -152,8 +152,8 @@ func (m *Memory) Append(_ context.Context, a Append) (next int64, err error) {
 	l.next, l.synced = a.Next, a.Synced
 	l.beat++
 	if len(a.Entry) > 0 {
-		l.entries = append(l.entries, Entry{a.Partition, a.Last, l.last, slices.Clone(a.Entry)})
-		l.last = a.Last
+		l.entries = append(l.entries, Entry{a.Partition, a.Last, l.after, slices.Clone(a.Entry)})
+		l.after = a.Last + 1
 		l.bytes += len(a.Entry)
 		close(m.wake)
 		m.wake = make(chan struct{})

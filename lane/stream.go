@@ -60,7 +60,7 @@ func parseEntry(p int32, msg *rueidis.RedisMessage) (e Entry, id string, err err
 		return Entry{}, "", err
 	}
 	last, _, _ := strings.Cut(id, "-")
-	e.Partition, e.Prev = p, -1
+	e.Partition = p
 	if e.Last, err = strconv.ParseInt(last, 10, 64); err != nil {
 		return Entry{}, "", fmt.Errorf("lane entry %q: %w", id, err)
 	}
@@ -69,7 +69,8 @@ func parseEntry(p int32, msg *rueidis.RedisMessage) (e Entry, id string, err err
 		case "b":
 			e.Blob, err = fields[1].AsBytes()
 		case "p":
-			e.Prev, err = fields[1].AsInt64()
+			e.After, err = fields[1].AsInt64()
+			e.After++
 		}
 		if err != nil {
 			return Entry{}, "", fmt.Errorf("lane entry %q: %w", id, err)
