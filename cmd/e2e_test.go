@@ -49,8 +49,12 @@ func newPipeline(t *testing.T) *pipeline {
 
 // newPipelineOn is newPipeline with a Redis that is somebody else's business.
 func newPipelineOn(t *testing.T, redis string) *pipeline {
-	p := &pipeline{t: t}
-	p.topic = topic.Config{Brokers: testenv.Kafka(t), Topic: testenv.Topic(t)}
+	return newPipelineWith(t, redis, topic.Config{Brokers: testenv.Kafka(t), Topic: testenv.Topic(t)})
+}
+
+// newPipelineWith is newPipelineOn with a topic that is, too.
+func newPipelineWith(t *testing.T, redis string, kafka topic.Config) *pipeline {
+	p := &pipeline{t: t, topic: kafka}
 	p.env = append(os.Environ(),
 		"EVENTSTREAM_KAFKA="+strings.Join(p.topic.Brokers, ","),
 		"EVENTSTREAM_TOPIC="+p.topic.Topic,
