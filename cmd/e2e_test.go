@@ -49,8 +49,12 @@ func newPipeline(t *testing.T) *pipeline {
 
 // newPipelineOn is newPipeline with a Redis that is somebody else's business.
 func newPipelineOn(t *testing.T, redis string) *pipeline {
-	p := &pipeline{t: t}
-	p.topic = topic.Config{Brokers: testenv.Kafka(t), Topic: testenv.Topic(t)}
+	return newPipelineWith(t, redis, topic.Config{Brokers: testenv.Kafka(t), Topic: testenv.Topic(t)})
+}
+
+// newPipelineWith is newPipelineOn with a topic that is, too.
+func newPipelineWith(t *testing.T, redis string, kafka topic.Config) *pipeline {
+	p := &pipeline{t: t, topic: kafka}
 	p.env = append(os.Environ(),
 		"EVENTSTREAM_KAFKA="+strings.Join(p.topic.Brokers, ","),
 		"EVENTSTREAM_TOPIC="+p.topic.Topic,
@@ -205,15 +209,21 @@ type listener struct {
 	mu     sync.Mutex
 	events []client.Event
 	gaps   []client.State
-	before map[event.ID]bool   // came before it was away
-	last   map[int32]time.Time // when something came, by partition
-	pause  time.Duration       // the longest time between two events of a partition
+	before map[event.ID]bool // came before it was away
+	last   map[int32]arrival // by partition
+	pause  time.Duration     // the longest time between two events of a partition
+}
+
+// arrival is when an event came.
+type arrival struct {
+	offset int64
+	at     time.Time
 }
 
 // listen connects a subscriber and waits for hello.
 func (p *pipeline) listen(gateway *process, subscriber string) *listener {
 	p.t.Helper()
-	l := &listener{t: p.t, subscriber: subscriber, last: make(map[int32]time.Time)}
+	l := &listener{t: p.t, subscriber: subscriber, last: make(map[int32]arrival)}
 	l.connect(gateway, "")
 	return l
 }
@@ -278,9 +288,9 @@ func (l *listener) got(e client.Event) error {
 		return nil
 	}
 	l.events = append(l.events, e)
-	now := time.Now()
+	now := arrival{e.ID.Offset, time.Now()}
 	if last, ok := l.last[e.ID.Partition]; ok {
-		l.pause = max(l.pause, now.Sub(last))
+		l.pause = max(l.pause, now.at.Sub(last.at))
 	}
 	l.last[e.ID.Partition] = now
 	return nil
@@ -292,7 +302,7 @@ func (l *listener) longest() time.Duration {
 	defer l.mu.Unlock()
 	pause := l.pause
 	for _, last := range l.last {
-		pause = max(pause, time.Since(last))
+		pause = max(pause, time.Since(last.at))
 	}
 	l.pause = 0
 	return pause
@@ -439,13 +449,18 @@ func (p *pipeline) producer() *topic.Producer {
 }
 
 // send produces one event and waits for its acknowledgement.
-func (p *pipeline) send(prod *topic.Producer, s source) {
+func (p *pipeline) send(prod *topic.Producer, s source) event.ID {
 	p.t.Helper()
 	acked := make(chan error, 1)
-	prod.Produce(p.t.Context(), []byte(s.user), s.data, nil, func(_ *kgo.Record, err error) { acked <- err })
+	var id event.ID
+	prod.Produce(p.t.Context(), []byte(s.user), s.data, nil, func(r *kgo.Record, err error) {
+		id = event.ID{Partition: r.Partition, Offset: r.Offset}
+		acked <- err
+	})
 	if err := <-acked; err != nil {
 		p.t.Fatalf("produce: %v", err)
 	}
+	return id
 }
 
 // syncBuffer is a buffer that a process writes while the test reads.

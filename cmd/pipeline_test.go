@@ -3,6 +3,7 @@ package cmd_test
 import (
 	"bufio"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -199,13 +200,16 @@ type flow struct {
 	stop chan struct{}
 	done sync.WaitGroup
 	sent []source
+
+	mu   sync.Mutex
+	ends map[int32]int64 // offset of the last event sent, by partition
 }
 
 // flow starts n of each service, a listener for each filter, and a producer.
 // The last filter must match all events.
 func (p *pipeline) flow(n int, specs []filter.Spec) *flow {
 	p.t.Helper()
-	f := &flow{p: p, specs: specs, api: p.service("api"), stop: make(chan struct{})}
+	f := &flow{p: p, specs: specs, api: p.service("api"), stop: make(chan struct{}), ends: make(map[int32]int64)}
 	for _, s := range specs {
 		p.addFilter(s)
 	}
@@ -239,8 +243,11 @@ func (f *flow) produce() {
 			return
 		}
 		s := parseSource(f.p.t, ev.Value)
-		f.p.send(prod, s)
+		id := f.p.send(prod, s)
 		f.sent = append(f.sent, s)
+		f.mu.Lock()
+		f.ends[id.Partition] = id.Offset
+		f.mu.Unlock()
 	}
 }
 
@@ -253,6 +260,26 @@ func (f *flow) continues(after string) {
 	all.mu.Unlock()
 	f.p.t.Logf("after %s: %d events so far", after, n)
 	all.wait(n+50, 60*time.Second)
+}
+
+// settles waits until something that is sent from now on has arrived from every
+// partition.
+func (f *flow) settles() {
+	f.p.t.Helper()
+	f.mu.Lock()
+	ends := maps.Clone(f.ends)
+	f.mu.Unlock()
+	all := f.listeners[len(f.listeners)-1]
+	testenv.Eventually(f.p.t, 60*time.Second, func() error {
+		all.mu.Lock()
+		defer all.mu.Unlock()
+		for p, end := range ends {
+			if got := all.last[p].offset; got <= end {
+				return fmt.Errorf("partition %d arrived up to %d, want more than %d", p, got, end)
+			}
+		}
+		return nil
+	})
 }
 
 // paused logs the longest pause of delivery since it was last asked.

@@ -68,13 +68,17 @@ func (c *Consumer) readerOptions() []kgo.Opt {
 	)
 }
 
+// heartbeat is how soon a member learns that another one joined or left, and so
+// for how long partitions are nobody's.
+const heartbeat = 300 * time.Millisecond
+
 func (c *Consumer) groupOptions(g *group) []kgo.Opt {
 	return c.cfg.clientOptions(c.reach,
 		kgo.ConsumerGroup(c.cfg.Group),
 		kgo.ConsumeTopics(c.cfg.Topic),
 		kgo.Balancers(kgo.CooperativeStickyBalancer()),
 		kgo.SessionTimeout(c.cfg.SessionTimeout),
-		kgo.HeartbeatInterval(c.cfg.SessionTimeout/5),
+		kgo.HeartbeatInterval(min(c.cfg.SessionTimeout/5, heartbeat)),
 		kgo.RebalanceTimeout(c.cfg.RebalanceTimeout),
 		kgo.DisableAutoCommit(),
 		kgo.AdjustFetchOffsetsFn(fetchNothing),

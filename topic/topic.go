@@ -43,7 +43,7 @@ type Config struct {
 
 	SkipCorrupt      bool          // go on after a batch that can't be decoded, instead of trying for ever
 	QueueBytes       int           // fetched records that wait for the worker of one partition; 4 MiB if zero
-	SessionTimeout   time.Duration // 10s if zero
+	SessionTimeout   time.Duration // 6s if zero, the least that brokers allow by default
 	RebalanceTimeout time.Duration // 30s if zero
 
 	Linger          time.Duration // how long the producer waits for more records; 1ms if zero, none if negative
@@ -64,7 +64,7 @@ func (cfg Config) withDefaults() Config {
 	cfg.Replication = cmp.Or(cfg.Replication, -1)
 	cfg.Retention = cmp.Or(cfg.Retention, 24*time.Hour)
 	cfg.QueueBytes = cmp.Or(cfg.QueueBytes, 4<<20)
-	cfg.SessionTimeout = cmp.Or(cfg.SessionTimeout, 10*time.Second)
+	cfg.SessionTimeout = cmp.Or(cfg.SessionTimeout, 6*time.Second)
 	cfg.RebalanceTimeout = cmp.Or(cfg.RebalanceTimeout, 30*time.Second)
 	cfg.Linger = max(0, cmp.Or(cfg.Linger, time.Millisecond))
 	cfg.DeliveryTimeout = cmp.Or(cfg.DeliveryTimeout, 30*time.Second)

@@ -194,12 +194,17 @@ type world struct {
 // newWorld starts an embedded broker, with a store in memory.
 func newWorld(t testing.TB, partitions int32) *world {
 	t.Helper()
-	b, err := topic.StartBroker(topic.EmbeddedConfig{Topic: "events", Partitions: partitions})
+	return newWorldOf(t, topic.EmbeddedConfig{Topic: "events", Partitions: partitions})
+}
+
+func newWorldOf(t testing.TB, cfg topic.EmbeddedConfig) *world {
+	t.Helper()
+	b, err := topic.StartBroker(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(b.Close)
-	return worldOf(t, topic.Config{Brokers: []string{b.Addr()}, Topic: "events", Group: "g", Partitions: partitions}, lane.NewMemory())
+	return worldOf(t, topic.Config{Brokers: []string{b.Addr()}, Topic: "events", Group: "g", Partitions: cfg.Partitions}, lane.NewMemory())
 }
 
 func worldOf(t testing.TB, kcfg topic.Config, s backend) *world {

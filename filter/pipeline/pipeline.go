@@ -154,7 +154,10 @@ func (s *Service) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	s.replays.open(ctx)
 	g.Go(func() error { return s.follower.run(ctx) })
-	g.Go(func() error { return s.kafka.Run(ctx, s.work) })
+	g.Go(func() error {
+		s.retry(ctx, "read presence", func() error { return s.prepare(ctx) })
+		return s.kafka.Run(ctx, s.work)
+	})
 	g.Go(func() error { return s.reconcile(ctx) })
 	return g.Wait()
 }
@@ -176,6 +179,24 @@ func (s *Service) load(ctx context.Context) error {
 		s.loaded.Store(true)
 	}
 	return ctx.Err()
+}
+
+// prepare waits until presence is read, if others do the work meanwhile: the
+// partitions that they leave to us would stand still until then.
+func (s *Service) prepare(ctx context.Context) error {
+	partitions := s.topic.Load().Partitions
+	before, err := s.beats(ctx, s.cfg.Shard, partitions)
+	if err != nil {
+		return err
+	}
+	if err := sleep(ctx, s.cfg.VerifyEvery*3/2); err != nil {
+		return err
+	}
+	after, err := s.beats(ctx, s.cfg.Shard, partitions)
+	if err == nil && !slices.Equal(before, after) {
+		_, err = s.follower.sync(ctx)
+	}
+	return err
 }
 
 // retry tries until it works or ctx ends.

@@ -167,6 +167,7 @@ func TestWaitsWithAFilterItDoesNotUnderstand(t *testing.T) {
 	w.seat(1, 1, "s", "a")
 	s := w.start()
 	w.ready(s)
+	w.reaches(0, 0)
 	w.filters.set(fmt.Errorf("filter 7: %w: \"wildcard\"", filter.ErrUnknown))
 	w.unready(s, "until this process is upgraded, or the filter is changed")
 	w.produce(0, values("a", 1)...)

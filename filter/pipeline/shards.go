@@ -55,14 +55,14 @@ func (s *Service) announce(ctx context.Context, partition int32) error {
 // lanes of the old one any more: those would have beaten within cfg.Silence, as
 // also an idle partition is verified all the time.
 func (s *Service) takeOver(ctx context.Context, old lane.Topic) error {
-	before, err := s.beats(ctx, old)
+	before, err := s.allBeats(ctx, old)
 	if err != nil {
 		return err
 	}
 	if err := sleep(ctx, s.cfg.Silence); err != nil {
 		return err
 	}
-	after, err := s.beats(ctx, old)
+	after, err := s.allBeats(ctx, old)
 	if err != nil {
 		return err
 	}
@@ -82,17 +82,25 @@ func (s *Service) takeOver(ctx context.Context, old lane.Topic) error {
 	return nil
 }
 
-// beats returns the beat of each lane of a division into shards.
-func (s *Service) beats(ctx context.Context, t lane.Topic) ([]int64, error) {
+// allBeats returns the beat of each lane of a division into shards.
+func (s *Service) allBeats(ctx context.Context, t lane.Topic) ([]int64, error) {
 	var out []int64
 	for i := range t.Shards {
-		positions, err := s.lanes.Positions(ctx, lane.Shard{Index: i, Of: t.Shards}, t.Partitions)
+		beats, err := s.beats(ctx, lane.Shard{Index: i, Of: t.Shards}, t.Partitions)
 		if err != nil {
 			return nil, err
 		}
-		for _, p := range positions {
-			out = append(out, p.Beat)
-		}
+		out = append(out, beats...)
 	}
 	return out, nil
+}
+
+// beats returns the beat of each lane of a shard.
+func (s *Service) beats(ctx context.Context, sh lane.Shard, partitions int32) ([]int64, error) {
+	positions, err := s.lanes.Positions(ctx, sh, partitions)
+	out := make([]int64, len(positions))
+	for i, p := range positions {
+		out[i] = p.Beat
+	}
+	return out, err
 }

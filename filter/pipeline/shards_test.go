@@ -139,3 +139,29 @@ func TestShardsTakenOver(t *testing.T) {
 		}
 	})
 }
+
+// A process that joins others takes partitions only when it can go on with them at
+// once: it waits for presence before, and nobody waits for it.
+func TestJoinsWhenItCanWork(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 2)
+	first := w.start()
+	w.ready(first)
+	w.reaches(0, 0)
+	w.reaches(1, 0)
+	w.cfg.AnnounceGrace = time.Hour
+	second := w.start()
+	w.unready(second, "waiting for gateways")
+	testenv.Eventually(t, patience, func() error {
+		w.produce(0, values("a", 1)...)
+		w.produce(1, values("a", 1)...)
+		for p := range int32(2) {
+			if _, pos := w.lane(p); pos.Next < 50 {
+				return fmt.Errorf("partition %d is at %d", p, pos.Next)
+			}
+		}
+		return nil
+	})
+	second.stop()
+	w.ready(first)
+}

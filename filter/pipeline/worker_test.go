@@ -385,7 +385,7 @@ func (s slowToTell) OffsetAt(ctx context.Context, p int32, _ time.Time) (int64, 
 // Records without a time, or with one of before 1970, are events like others.
 func TestRecordsWithoutTime(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, 1)
+	w := newWorldOf(t, topic.EmbeddedConfig{Topic: "events", Partitions: 1, Retention: 100 * 365 * 24 * time.Hour})
 	w.seat(1, 1, "s")
 	if _, err := w.store.Claim(t.Context(), lane.Shard{}, 0, w.topic.ID, 0); err != nil {
 		t.Fatal(err)

@@ -6,12 +6,9 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -31,12 +28,9 @@ type RedisOptions struct {
 type RedisServer struct {
 	Addr string // stays the same over Restart
 
-	t    testing.TB
-	opt  RedisOptions
-	bus  string // address for the other nodes of a cluster
-	dir  string
-	cmd  *exec.Cmd
-	done chan struct{} // closed when cmd has ended
+	process
+	opt RedisOptions
+	bus string // address for the other nodes of a cluster
 }
 
 // Redis starts a redis-server for this test. Like in production, it never evicts.
@@ -45,15 +39,11 @@ func Redis(t testing.TB, opts ...RedisOptions) *RedisServer {
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		missing(t, "redis-server is not installed")
 	}
-	s := &RedisServer{t: t, dir: t.TempDir()}
+	s := &RedisServer{process: process{t: t, dir: t.TempDir()}}
 	if len(opts) > 0 {
 		s.opt = opts[0]
 	}
-	t.Cleanup(func() {
-		if s.running() {
-			s.Kill()
-		}
-	})
+	t.Cleanup(s.end)
 	var err error
 	for range 5 { // somebody may take the port before Redis does
 		s.Addr, s.bus = Addr(t), Addr(t)
@@ -63,24 +53,6 @@ func Redis(t testing.TB, opts ...RedisOptions) *RedisServer {
 	}
 	t.Fatal(err)
 	return nil
-}
-
-// Kill ends the server as a crash would.
-func (s *RedisServer) Kill() {
-	s.t.Helper()
-	s.signal(syscall.SIGKILL)
-	<-s.done
-}
-
-// Stop lets the server shut down in order.
-func (s *RedisServer) Stop() {
-	s.t.Helper()
-	s.signal(syscall.SIGTERM)
-	select {
-	case <-s.done:
-	case <-time.After(10 * time.Second):
-		s.t.Fatal("redis-server does not stop")
-	}
 }
 
 // Restart starts the server again, on the same address and with the data that it
@@ -95,61 +67,16 @@ func (s *RedisServer) Restart() {
 	}
 }
 
-// Pause makes the server hang: connections stay open and nothing answers.
-func (s *RedisServer) Pause() {
-	s.t.Helper()
-	s.signal(syscall.SIGSTOP)
-}
-
-// Resume ends a Pause.
-func (s *RedisServer) Resume() {
-	s.t.Helper()
-	s.signal(syscall.SIGCONT)
-}
-
-func (s *RedisServer) running() bool {
-	if s.cmd == nil {
-		return false
-	}
-	select {
-	case <-s.done:
-		return false
-	default:
-		return true
-	}
-}
-
-func (s *RedisServer) signal(sig os.Signal) {
-	s.t.Helper()
-	if err := s.cmd.Process.Signal(sig); err != nil {
-		s.t.Fatalf("signal %v to redis-server: %v", sig, err)
-	}
-}
-
 // start returns when the server answers.
 func (s *RedisServer) start() error {
-	log, err := os.OpenFile(filepath.Join(s.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
+	if err := s.launch("redis-server", s.args()...); err != nil {
 		return err
 	}
-	defer log.Close()
-	cmd := exec.Command("redis-server", s.args()...)
-	cmd.Stdout, cmd.Stderr = log, log
-	dieWithParent(cmd)
-	if err := cmd.Start(); err != nil {
-		return err
-	}
-	done := make(chan struct{})
-	go func() {
-		cmd.Wait()
-		close(done)
-	}()
-	s.cmd, s.done = cmd, done
 	if err := poll(20*time.Second, s.ping); err != nil {
-		return fmt.Errorf("start redis-server: %w; its log:\n%s", err, s.log())
+		return fmt.Errorf("start redis-server: %w; its log:\n%s", err, s.logged())
 	}
 	if !s.running() { // then it was somebody else who answered
-		return fmt.Errorf("redis-server has ended; its log:\n%s", s.log())
+		return fmt.Errorf("redis-server has ended; its log:\n%s", s.logged())
 	}
 	return nil
 }
@@ -238,9 +165,4 @@ func readReply(in *bufio.Reader) (string, error) {
 		return strings.Join(all, "\n"), nil
 	}
 	return rest, nil
-}
-
-func (s *RedisServer) log() []byte {
-	text, _ := os.ReadFile(filepath.Join(s.dir, "log"))
-	return text
 }
