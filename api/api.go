@@ -1,5 +1,5 @@
 // Package api is the HTTP interface to filters: create, read, list, replace and
-// delete.
+// delete; and to the events that a subscriber's filters match, for those who pull.
 //
 // A write is answered when it is stored and the filter service was told of it,
 // so that the filter applies to every event produced after the answer. If the
@@ -59,6 +59,7 @@ type Config struct {
 	PublishTimeout time.Duration // for telling the filter service; 2 s if zero
 	StopTimeout    time.Duration // for requests under way when Run is to end; 10 s if zero
 	MaxBodyBytes   int           // of a request; 512 KiB if zero
+	MaxStreams     int           // of events, at once; 256 if zero
 }
 
 // Server serves the API.
@@ -66,24 +67,31 @@ type Server struct {
 	cfg       Config
 	store     Store
 	publisher Publisher
+	replays   Replays
 	metrics   *metrics
 	health    *health
 	router    *router.Router
 	http      *fasthttp.Server
 	stopping  atomic.Bool
 	log       *slog.Logger
+
+	streams   atomic.Int64    // under way
+	streaming context.Context // ends them
+	cut       context.CancelFunc
 }
 
 // New returns a Server. It does no I/O: Run does.
-func New(cfg Config, s Store, p Publisher, reg Registry, log *slog.Logger) *Server {
+func New(cfg Config, s Store, p Publisher, r Replays, reg Registry, log *slog.Logger) *Server {
 	cfg.StoreTimeout = cmp.Or(cfg.StoreTimeout, 5*time.Second)
 	cfg.PublishTimeout = cmp.Or(cfg.PublishTimeout, 2*time.Second)
 	cfg.StopTimeout = cmp.Or(cfg.StopTimeout, 10*time.Second)
 	cfg.MaxBodyBytes = cmp.Or(cfg.MaxBodyBytes, 512<<10)
+	cfg.MaxStreams = cmp.Or(cfg.MaxStreams, 256)
 	srv := &Server{
-		cfg: cfg, store: s, publisher: p, log: log,
+		cfg: cfg, store: s, publisher: p, replays: r, log: log,
 		metrics: newMetrics(reg), health: newHealth(s, p, log),
 	}
+	srv.streaming, srv.cut = context.WithCancel(context.Background())
 	srv.router = srv.routes(fasthttpadaptor.NewFastHTTPHandler(promhttp.HandlerFor(reg, promhttp.HandlerOpts{})))
 	srv.http = &fasthttp.Server{
 		Handler:      srv.serve,
@@ -110,7 +118,8 @@ func New(cfg Config, s Store, p Publisher, reg Registry, log *slog.Logger) *Serv
 }
 
 // Run serves on ln, which it closes, until ctx ends. Requests under way are
-// finished; those that take longer than StopTimeout are an error.
+// finished; those that take longer than StopTimeout are an error. Streams of
+// events are cut after half of it, which their readers notice.
 func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 	served := make(chan error, 1)
 	go func() { served <- s.http.Serve(ln) }()
@@ -123,6 +132,8 @@ func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 	s.stopping.Store(true)
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.StopTimeout)
 	defer cancel()
+	defer s.cut()
+	defer time.AfterFunc(s.cfg.StopTimeout/2, s.cut).Stop()
 	err := s.http.ShutdownWithContext(grace)
 	ln.Close() // where Serve had not yet begun, Shutdown didn't know of ln
 	<-served
@@ -155,6 +166,7 @@ func (s *Server) routes(metrics fasthttp.RequestHandler) *router.Router {
 	handle("/filters/{id}", s.readFilter, "GET", "HEAD")
 	handle("/filters/{id}", s.replaceFilter, "PUT")
 	handle("/filters/{id}", s.deleteFilter, "DELETE")
+	handle("/subscribers/{id}/events", s.streamEvents, "GET")
 	handle("/health", s.tellHealth, "GET", "HEAD")
 	handle("/livez", s.tellLive, "GET", "HEAD")
 	handle("/readyz", s.tellHealth, "GET", "HEAD")

@@ -88,12 +88,17 @@ func start(t *testing.T, cfg api.Config, s api.Store) *service {
 
 func startWith(t *testing.T, cfg api.Config, s api.Store, p *publisher) *service {
 	t.Helper()
+	return startAll(t, cfg, s, p, nil)
+}
+
+func startAll(t *testing.T, cfg api.Config, s api.Store, p *publisher, r api.Replays) *service {
+	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	svc := &service{t: t, addr: ln.Addr().String(), url: "http://" + ln.Addr().String(), publisher: p, log: &logBuffer{}, stopped: make(chan error, 1)}
-	server := api.New(cfg, s, p, prometheus.NewRegistry(), slog.New(slog.NewTextHandler(svc.log, nil)))
+	server := api.New(cfg, s, p, r, prometheus.NewRegistry(), slog.New(slog.NewTextHandler(svc.log, nil)))
 	ctx, cancel := context.WithCancel(context.Background())
 	svc.stop = cancel
 	go func() { svc.stopped <- server.Run(ctx, ln); close(svc.stopped) }()
@@ -311,7 +316,7 @@ func TestProblems(t *testing.T) {
 	want(t, "published changes", len(s.publisher.changes), 1)
 }
 
-const routes = "DELETE /filters/{id}, GET /filters, GET /filters/{id}, GET /health, GET /livez, GET /metrics, GET /readyz, POST /filters, PUT /filters/{id}"
+const routes = "DELETE /filters/{id}, GET /filters, GET /filters/{id}, GET /health, GET /livez, GET /metrics, GET /readyz, GET /subscribers/{id}/events, POST /filters, PUT /filters/{id}"
 
 func unmarshal(s string, v any) error { return json.Unmarshal([]byte(s), v) }
 

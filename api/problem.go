@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"eventstream/filter"
+	"eventstream/replay"
 )
 
 // kind is a kind of problem. Its name and status stay as they are: clients rely on them.
@@ -20,22 +22,24 @@ type kind struct {
 }
 
 var (
-	badRequest  = kind{400, "bad-request", "This is not an HTTP request"}
-	badHeader   = kind{400, "bad-header", "A header can't be understood"}
-	badQuery    = kind{400, "bad-query", "The query parameters are wrong"}
-	badJSON     = kind{400, "malformed-json", "The body is not a JSON object"}
-	noRoute     = kind{404, "no-such-route", "Nothing has this path"}
-	notFound    = kind{404, "filter-not-found", "There is no such filter"}
-	noMethod    = kind{405, "method-not-allowed", "This path doesn't have this method"}
-	slowRequest = kind{408, "request-timeout", "The request took too long to arrive"}
-	subscriber  = kind{409, "other-subscriber", "The filter belongs to another subscriber"}
-	changed     = kind{412, "revision-mismatch", "The filter has another revision"}
-	tooLarge    = kind{413, "body-too-large", "The body is too large"}
-	mediaType   = kind{415, "unsupported-media-type", "The body is of an unsupported type"}
-	invalid     = kind{422, "invalid-filter", "The filter is not valid"}
-	bigHeader   = kind{431, "headers-too-large", "The headers are too large"}
-	internal    = kind{500, "internal", "We made a mistake"}
-	unavailable = kind{503, "store-unavailable", "The filter store is unavailable"}
+	badRequest    = kind{400, "bad-request", "This is not an HTTP request"}
+	badHeader     = kind{400, "bad-header", "A header can't be understood"}
+	badQuery      = kind{400, "bad-query", "The query parameters are wrong"}
+	badSubscriber = kind{400, "bad-subscriber-id", "The subscriber's id is not possible"}
+	badJSON       = kind{400, "malformed-json", "The body is not a JSON object"}
+	noRoute       = kind{404, "no-such-route", "Nothing has this path"}
+	notFound      = kind{404, "filter-not-found", "There is no such filter"}
+	noMethod      = kind{405, "method-not-allowed", "This path doesn't have this method"}
+	slowRequest   = kind{408, "request-timeout", "The request took too long to arrive"}
+	subscriber    = kind{409, "other-subscriber", "The filter belongs to another subscriber"}
+	changed       = kind{412, "revision-mismatch", "The filter has another revision"}
+	tooLarge      = kind{413, "body-too-large", "The body is too large"}
+	mediaType     = kind{415, "unsupported-media-type", "The body is of an unsupported type"}
+	invalid       = kind{422, "invalid-filter", "The filter is not valid"}
+	bigHeader     = kind{431, "headers-too-large", "The headers are too large"}
+	internal      = kind{500, "internal", "We made a mistake"}
+	unavailable   = kind{503, "store-unavailable", "The filter store is unavailable"}
+	noReplay      = kind{503, "replay-unavailable", "Events can't be replayed now"}
 )
 
 // retryAfter is what we tell clients with a 503, in seconds.
@@ -48,6 +52,8 @@ type problem struct {
 	errors []filter.Problem
 	routes []string
 	cause  error // for the log
+
+	retryAfter string // seconds, of a 503; the constant if empty
 }
 
 func (p *problem) Error() string { return p.title + ": " + p.detail }
@@ -61,6 +67,8 @@ func problemOf(err error) *problem {
 		return &problem{kind: invalid, detail: bad.Error(), errors: bad.Problems}
 	}
 	switch {
+	case errors.Is(err, replay.ErrUnavailable), errors.Is(err, context.Canceled): // we are stopping
+		return unreplayed(err)
 	case errors.Is(err, filter.ErrSyntax):
 		return &problem{kind: badJSON, detail: err.Error()}
 	case errors.Is(err, filter.ErrNotFound):
@@ -122,7 +130,7 @@ func writeProblem(ctx *fasthttp.RequestCtx, p *problem) {
 	}
 	ctx.Response.Header.SetContentType("application/problem+json")
 	if p.status == fasthttp.StatusServiceUnavailable {
-		ctx.Response.Header.Set("Retry-After", retryAfter)
+		ctx.Response.Header.Set("Retry-After", cmp.Or(p.retryAfter, retryAfter))
 	}
 }
 

@@ -24,6 +24,7 @@ import (
 	"eventstream/internal/run"
 	"eventstream/lane"
 	"eventstream/producer"
+	"eventstream/replay"
 	"eventstream/store"
 	"eventstream/topic"
 )
@@ -94,7 +95,11 @@ func (a *app) dev(ctx context.Context, d *devFlags, out io.Writer) error {
 			return err
 		}
 	}
-	addAPI(&g, d.listenAPI, newRegistry(a.version), filters, lanes, a.log)
+	replays, err := replay.NewClient([]string{"http://" + d.listenFilter.Addr().String()}, a.log)
+	if err != nil {
+		return err
+	}
+	addAPI(&g, d.listenAPI, newRegistry(a.version), filters, lanes, replays, a.log)
 	if err := addFilter(&g, d.listenFilter, newRegistry(a.version), pipeline.Config{}, kcfg, lanes, filters, a.log); err != nil {
 		return err
 	}
@@ -207,6 +212,10 @@ Give demo another filter, while you watch:
 
   curl -d '{"subscriber_id":"demo","event_types":["login"],"user_tiers":["premium"]}' http://%s/filters
 
-`, api, d.listenFilter.Addr(), gw, kafka, listen, gw, api)
+Pull demo's events of the past, from Kafka:
+
+  curl 'http://%s/subscribers/demo/events?since=1h'
+
+`, api, d.listenFilter.Addr(), gw, kafka, listen, gw, api, api)
 	return nil
 }

@@ -3,6 +3,7 @@ package cmd
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"time"
@@ -11,6 +12,7 @@ import (
 
 	"eventstream/filter"
 	"eventstream/lane"
+	"eventstream/replay"
 	"eventstream/store"
 	"eventstream/topic"
 )
@@ -89,6 +91,23 @@ func (p *postgresFlags) open() (*store.Postgres, error) {
 		return nil, usageError{err}
 	}
 	return s, nil
+}
+
+// filterURLFlags say where the filter services are, which replay events.
+type filterURLFlags struct {
+	URLs []string `env:"FILTER_URL" envDefault:"http://127.0.0.1:8002"`
+}
+
+func (f *filterURLFlags) add(fs *pflag.FlagSet) {
+	fs.StringSliceVar(&f.URLs, "filter-url", f.URLs, "filter services, which replay events from Kafka, separated by commas")
+}
+
+func (f *filterURLFlags) open(log *slog.Logger) (*replay.Client, error) {
+	c, err := replay.NewClient(f.URLs, log)
+	if err != nil {
+		return nil, usageError{fmt.Errorf("--filter-url: %w", err)}
+	}
+	return c, nil
 }
 
 // migrate applies the schema as soon as PostgreSQL is there.

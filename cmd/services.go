@@ -39,8 +39,8 @@ func newRegistry(version string) *prometheus.Registry {
 }
 
 // addAPI adds the filter API to g.
-func addAPI(g *run.Group, ln net.Listener, reg *prometheus.Registry, s api.Store, p api.Publisher, log *slog.Logger) {
-	srv := api.New(api.Config{}, s, p, reg, log)
+func addAPI(g *run.Group, ln net.Listener, reg *prometheus.Registry, s api.Store, p api.Publisher, r api.Replays, log *slog.Logger) {
+	srv := api.New(api.Config{}, s, p, r, reg, log)
 	g.Add("api", func(ctx context.Context) error { return srv.Run(ctx, ln) })
 }
 
