@@ -1,5 +1,6 @@
 // Package api is the HTTP interface to filters: create, read, list, replace and
-// delete. It also tells how far durable subscribers have acknowledged.
+// delete; to the events that a subscriber's filters match, for those who pull;
+// and to how far durable subscribers have acknowledged.
 //
 // A write is answered when it is stored and the filter service was told of it,
 // so that the filter applies to every event produced after the answer. If the
@@ -65,6 +66,7 @@ type Config struct {
 	StopTimeout    time.Duration // for requests under way when Run is to end; 10 s if zero
 	MaxBodyBytes   int           // of a request; 512 KiB if zero
 	CountEvery     time.Duration // how often durable subscribers are counted, for metrics; 30 s if zero
+	MaxStreams     int           // of events, at once; 256 if zero
 }
 
 // Server serves the API.
@@ -73,6 +75,7 @@ type Server struct {
 	store     Store
 	publisher Publisher
 	lanes     Lanes
+	replays   Replays
 	metrics   *metrics
 	durables  *durables
 	health    *health
@@ -80,19 +83,25 @@ type Server struct {
 	http      *fasthttp.Server
 	stopping  atomic.Bool
 	log       *slog.Logger
+
+	streams   atomic.Int64    // under way
+	streaming context.Context // ends them
+	cut       context.CancelFunc
 }
 
 // New returns a Server. It does no I/O: Run does.
-func New(cfg Config, s Store, p Publisher, l Lanes, reg Registry, log *slog.Logger) *Server {
+func New(cfg Config, s Store, p Publisher, l Lanes, r Replays, reg Registry, log *slog.Logger) *Server {
 	cfg.StoreTimeout = cmp.Or(cfg.StoreTimeout, 5*time.Second)
 	cfg.PublishTimeout = cmp.Or(cfg.PublishTimeout, 2*time.Second)
 	cfg.StopTimeout = cmp.Or(cfg.StopTimeout, 10*time.Second)
 	cfg.MaxBodyBytes = cmp.Or(cfg.MaxBodyBytes, 512<<10)
 	cfg.CountEvery = cmp.Or(cfg.CountEvery, 30*time.Second)
+	cfg.MaxStreams = cmp.Or(cfg.MaxStreams, 256)
 	srv := &Server{
-		cfg: cfg, store: s, publisher: p, lanes: l, log: log,
+		cfg: cfg, store: s, publisher: p, lanes: l, replays: r, log: log,
 		metrics: newMetrics(reg), durables: newDurables(reg), health: newHealth(s, p, log),
 	}
+	srv.streaming, srv.cut = context.WithCancel(context.Background())
 	srv.router = srv.routes(fasthttpadaptor.NewFastHTTPHandler(promhttp.HandlerFor(reg, promhttp.HandlerOpts{})))
 	srv.http = &fasthttp.Server{
 		Handler:      srv.serve,
@@ -119,7 +128,8 @@ func New(cfg Config, s Store, p Publisher, l Lanes, reg Registry, log *slog.Logg
 }
 
 // Run serves on ln, which it closes, until ctx ends. Requests under way are
-// finished; those that take longer than StopTimeout are an error.
+// finished; those that take longer than StopTimeout are an error. Streams of
+// events are cut after half of it, which their readers notice.
 func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 	defer s.startCounting(ctx)()
 	served := make(chan error, 1)
@@ -133,6 +143,8 @@ func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 	s.stopping.Store(true)
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.StopTimeout)
 	defer cancel()
+	defer s.cut()
+	defer time.AfterFunc(s.cfg.StopTimeout/2, s.cut).Stop()
 	err := s.http.ShutdownWithContext(grace)
 	ln.Close() // where Serve had not yet begun, Shutdown didn't know of ln
 	<-served
@@ -176,6 +188,7 @@ func (s *Server) routes(metrics fasthttp.RequestHandler) *router.Router {
 	handle("/subscribers", s.listSubscribers, "GET", "HEAD")
 	handle("/subscribers/{id}/ack", s.readAck, "GET", "HEAD")
 	handle("/subscribers/{id}/ack", s.forgetAck, "DELETE")
+	handle("/subscribers/{id}/events", s.streamEvents, "GET")
 	handle("/health", s.tellHealth, "GET", "HEAD")
 	handle("/livez", s.tellLive, "GET", "HEAD")
 	handle("/readyz", s.tellHealth, "GET", "HEAD")

@@ -90,17 +90,22 @@ func start(t *testing.T, cfg api.Config, s api.Store) *service {
 
 func startWith(t *testing.T, cfg api.Config, s api.Store, p *publisher) *service {
 	t.Helper()
-	return startBeside(t, cfg, s, p, lane.NewMemory())
+	return startAll(t, cfg, s, p, lane.NewMemory(), nil)
 }
 
 func startBeside(t *testing.T, cfg api.Config, s api.Store, p *publisher, l api.Lanes) *service {
+	t.Helper()
+	return startAll(t, cfg, s, p, l, nil)
+}
+
+func startAll(t *testing.T, cfg api.Config, s api.Store, p *publisher, l api.Lanes, r api.Replays) *service {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	svc := &service{t: t, addr: ln.Addr().String(), url: "http://" + ln.Addr().String(), publisher: p, log: &logBuffer{}, stopped: make(chan error, 1)}
-	server := api.New(cfg, s, p, l, prometheus.NewRegistry(), slog.New(slog.NewTextHandler(svc.log, nil)))
+	server := api.New(cfg, s, p, l, r, prometheus.NewRegistry(), slog.New(slog.NewTextHandler(svc.log, nil)))
 	ctx, cancel := context.WithCancel(context.Background())
 	svc.stop = cancel
 	go func() { svc.stopped <- server.Run(ctx, ln); close(svc.stopped) }()
@@ -319,7 +324,7 @@ func TestProblems(t *testing.T) {
 }
 
 const routes = "DELETE /filters/{id}, DELETE /subscribers/{id}/ack, GET /filters, GET /filters/{id}, GET /health, GET /livez, GET /metrics, GET /readyz, " +
-	"GET /subscribers, GET /subscribers/{id}/ack, POST /filters, PUT /filters/{id}"
+	"GET /subscribers, GET /subscribers/{id}/ack, GET /subscribers/{id}/events, POST /filters, PUT /filters/{id}"
 
 func unmarshal(s string, v any) error { return json.Unmarshal([]byte(s), v) }
 

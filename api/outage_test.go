@@ -245,7 +245,7 @@ func TestStopGivesUp(t *testing.T) {
 
 func TestRunEndsAtOnce(t *testing.T) {
 	newServer := func() *api.Server {
-		return api.New(api.Config{}, &store.Memory{}, &publisher{}, lane.NewMemory(), prometheus.NewRegistry(), discard)
+		return api.New(api.Config{}, &store.Memory{}, &publisher{}, lane.NewMemory(), nil, prometheus.NewRegistry(), discard)
 	}
 	listen := func() net.Listener {
 		ln, err := net.Listen("tcp", "127.0.0.1:0")

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"eventstream/filter"
+	"eventstream/replay"
 )
 
 // kind is a kind of problem. Its name and status stay as they are: clients rely on them.
@@ -38,6 +40,7 @@ var (
 	bigHeader     = kind{431, "headers-too-large", "The headers are too large"}
 	internal      = kind{500, "internal", "We made a mistake"}
 	unavailable   = kind{503, "store-unavailable", "The filter store is unavailable"}
+	noReplay      = kind{503, "replay-unavailable", "Events can't be replayed now"}
 )
 
 // retryAfter is what we tell clients with a 503, in seconds.
@@ -50,6 +53,8 @@ type problem struct {
 	errors []filter.Problem
 	routes []string
 	cause  error // for the log
+
+	retryAfter string // seconds, of a 503; the constant if empty
 }
 
 func (p *problem) Error() string { return p.title + ": " + p.detail }
@@ -63,6 +68,8 @@ func problemOf(err error) *problem {
 		return &problem{kind: invalid, detail: bad.Error(), errors: bad.Problems}
 	}
 	switch {
+	case errors.Is(err, replay.ErrUnavailable), errors.Is(err, context.Canceled): // we are stopping
+		return unreplayed(err)
 	case errors.Is(err, filter.ErrSyntax):
 		return &problem{kind: badJSON, detail: err.Error()}
 	case errors.Is(err, filter.ErrNotFound):
@@ -124,7 +131,7 @@ func writeProblem(ctx *fasthttp.RequestCtx, p *problem) {
 	}
 	ctx.Response.Header.SetContentType("application/problem+json")
 	if p.status == fasthttp.StatusServiceUnavailable {
-		ctx.Response.Header.Set("Retry-After", retryAfter)
+		ctx.Response.Header.Set("Retry-After", cmp.Or(p.retryAfter, retryAfter))
 	}
 }
 

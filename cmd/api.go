@@ -14,18 +14,26 @@ func (a *app) apiCommand() (*cobra.Command, error) {
 	var listen listenFlags
 	var redis redisFlags
 	var postgres postgresFlags
-	if err := fromEnvAll(&listen, &redis, &postgres); err != nil {
+	var filter filterURLFlags
+	if err := fromEnvAll(&listen, &redis, &postgres, &filter); err != nil {
 		return nil, err
 	}
 	c := &cobra.Command{
 		Use:   "api",
 		Short: "Serve the filter API",
-		Long:  "Serves the filter API: subscribers' filters, kept in PostgreSQL. It makes the schema itself.",
+		Long: "Serves the filter API: subscribers' filters, kept in PostgreSQL. It makes the schema itself.\n" +
+			"It also streams the events of the past that a subscriber's filters match, which it asks\n" +
+			"the filter services for.",
 		Example: "  eventstream api --postgres postgres://user:secret@db/eventstream --redis redis:6379\n" +
-			`  curl -d '{"subscriber_id":"user_1","event_types":["purchase"],"min_amount":100}' localhost:8001/filters`,
+			`  curl -d '{"subscriber_id":"user_1","event_types":["purchase"],"min_amount":100}' localhost:8001/filters` + "\n" +
+			"  curl 'localhost:8001/subscribers/user_1/events?since=1h'",
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx := c.Context()
+			replays, err := filter.open(a.log)
+			if err != nil {
+				return err
+			}
 			s, err := postgres.open()
 			if err != nil {
 				return err
@@ -41,7 +49,7 @@ func (a *app) apiCommand() (*cobra.Command, error) {
 				return err
 			}
 			g := run.Group{Log: a.log}
-			addAPI(&g, ln, newRegistry(a.version), s, lanes, a.log)
+			addAPI(&g, ln, newRegistry(a.version), s, lanes, replays, a.log)
 			g.Add("schema", func(ctx context.Context) error { return migrate(ctx, s, a.log) })
 			g.Add("purge", func(ctx context.Context) error { return purge(ctx, s) })
 			if err := listen.addAdmin(ctx, &g); err != nil {
@@ -54,6 +62,7 @@ func (a *app) apiCommand() (*cobra.Command, error) {
 	listen.add(c.Flags(), "127.0.0.1:8001")
 	redis.add(c.Flags())
 	postgres.add(c.Flags())
+	filter.add(c.Flags())
 	return c, nil
 }
 

@@ -53,6 +53,8 @@ func TestUsage(t *testing.T) {
 		{args: []string{"gateway", "--log-level", "loud"}, code: 2, says: "want debug, info, warn or error"},
 		{args: []string{"gateway"}, env: "EVENTSTREAM_MAX_CONNS=x", code: 2, says: "environment"},
 		{args: []string{"api", "--postgres", "nonsense://"}, code: 2, says: "PostgreSQL address"},
+		{args: []string{"api", "--filter-url", "127.0.0.1:8002"}, code: 2, says: "want a URL such as http://127.0.0.1:8002"},
+		{args: []string{"filter", "--replay-max-age", "1ms"}, code: 2, says: "--replay-max-age must be at least 1s"},
 		{args: []string{"filter", "--redis", "nonsense://x"}, code: 2, says: "redis address"},
 		{args: []string{"filter", "--shard", "8/8"}, code: 2, says: "indexes begin at 0"},
 		{args: []string{"listen"}, code: 2, says: "want one subscriber id"},
@@ -116,6 +118,10 @@ func TestDev(t *testing.T) {
 	curl := find(t, text, `(?m)^  (curl .*)$`)
 	if out, err := exec.Command("bash", "-c", curl+" -sS -f").CombinedOutput(); err != nil {
 		t.Errorf("%s: %v\n%s", curl, err, out)
+	}
+	pull := find(t, text, `(?m)^  (curl .*since.*)$`)
+	if out, err := exec.Command("bash", "-c", pull+" -sS -f").CombinedOutput(); err != nil || strings.Count(string(out), `"event_type":"purchase"`) < 3 {
+		t.Errorf("%s: %v\n%s", pull, err, out)
 	}
 	listen := strings.Fields(find(t, text, `(?m)^  eventstream (listen .*)$`))
 	ctx, cancel := context.WithCancel(t.Context())

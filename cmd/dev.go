@@ -95,15 +95,15 @@ func (a *app) dev(ctx context.Context, d *devFlags, out io.Writer) error {
 			return err
 		}
 	}
-	addAPI(&g, d.listenAPI, newRegistry(a.version), filters, lanes, a.log)
-	if err := addFilter(&g, d.listenFilter, newRegistry(a.version), pipeline.Config{}, kcfg, lanes, filters, a.log); err != nil {
-		return err
-	}
-	replayer, err := replay.NewClient([]string{"http://" + d.listenFilter.Addr().String()}, a.log)
+	replays, err := replay.NewClient([]string{"http://" + d.listenFilter.Addr().String()}, a.log)
 	if err != nil {
 		return err
 	}
-	addGateway(&g, d.listenGateway, newRegistry(a.version), gateway.Config{Drain: time.Second}, lanes, replayer, filters, a.log)
+	addAPI(&g, d.listenAPI, newRegistry(a.version), filters, lanes, replays, a.log)
+	if err := addFilter(&g, d.listenFilter, newRegistry(a.version), pipeline.Config{}, kcfg, lanes, filters, a.log); err != nil {
+		return err
+	}
+	addGateway(&g, d.listenGateway, newRegistry(a.version), gateway.Config{Drain: time.Second}, lanes, replays, filters, a.log)
 	g.Add("greeting", func(ctx context.Context) error { return d.greet(ctx, out, broker.Addr(), a.log) })
 	return g.Run(ctx)
 }
@@ -212,6 +212,10 @@ Give demo another filter, while you watch:
 
   curl -d '{"subscriber_id":"demo","event_types":["login"],"user_tiers":["premium"]}' http://%s/filters
 
-`, api, d.listenFilter.Addr(), gw, kafka, listen, gw, api)
+Pull demo's events of the past, from Kafka:
+
+  curl 'http://%s/subscribers/demo/events?since=1h'
+
+`, api, d.listenFilter.Addr(), gw, kafka, listen, gw, api, api)
 	return nil
 }

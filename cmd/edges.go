@@ -74,23 +74,6 @@ func checkRedis(ctx context.Context, l *lane.Redis, log *slog.Logger) error {
 	}
 }
 
-// replayFlags say who replays events from Kafka.
-type replayFlags struct {
-	Filter []string `env:"FILTER_URL" envDefault:"http://127.0.0.1:8002"`
-}
-
-func (r *replayFlags) add(fs *pflag.FlagSet) {
-	fs.StringSliceVar(&r.Filter, "filter-url", r.Filter, "filter services, which replay what Redis does not hold any more; of each shard at least one")
-}
-
-func (r *replayFlags) open(log *slog.Logger) (*replay.Client, error) {
-	c, err := replay.NewClient(r.Filter, log)
-	if err != nil {
-		return nil, usageError{fmt.Errorf("--filter-url: %w", err)}
-	}
-	return c, nil
-}
-
 // postgresFlags say where PostgreSQL is.
 type postgresFlags struct {
 	Postgres string `env:"POSTGRES" envDefault:"postgres://eventstream:eventstream@127.0.0.1:5432/eventstream"`
@@ -109,6 +92,23 @@ func (p *postgresFlags) open() (*store.Postgres, error) {
 		return nil, usageError{err}
 	}
 	return s, nil
+}
+
+// filterURLFlags say where the filter services are, which replay events.
+type filterURLFlags struct {
+	URLs []string `env:"FILTER_URL" envDefault:"http://127.0.0.1:8002"`
+}
+
+func (f *filterURLFlags) add(fs *pflag.FlagSet) {
+	fs.StringSliceVar(&f.URLs, "filter-url", f.URLs, "filter services, which replay from Kafka what Redis does not hold any more, separated by commas; of each shard at least one")
+}
+
+func (f *filterURLFlags) open(log *slog.Logger) (*replay.Client, error) {
+	c, err := replay.NewClient(f.URLs, log)
+	if err != nil {
+		return nil, usageError{fmt.Errorf("--filter-url: %w", err)}
+	}
+	return c, nil
 }
 
 // migrate applies the schema as soon as PostgreSQL is there.

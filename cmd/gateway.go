@@ -15,7 +15,7 @@ var errGatewayFlags = errors.New("--max-conns and --ring-bytes must be at least 
 func (a *app) gatewayCommand() (*cobra.Command, error) {
 	var listen listenFlags
 	var redis redisFlags
-	var replays replayFlags
+	var filters filterURLFlags
 	var postgres postgresFlags
 	own := struct {
 		MaxConns int           `env:"MAX_CONNS" envDefault:"19000"`
@@ -24,7 +24,7 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 		Resume   time.Duration `env:"RESUME_WINDOW" envDefault:"5m"`
 		Drain    time.Duration `env:"DRAIN" envDefault:"10s"`
 	}{}
-	if err := fromEnvAll(&listen, &redis, &replays, &postgres, &own); err != nil {
+	if err := fromEnvAll(&listen, &redis, &filters, &postgres, &own); err != nil {
 		return nil, err
 	}
 	c := &cobra.Command{
@@ -44,7 +44,7 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 				return err
 			}
 			defer lanes.Close()
-			replayer, err := replays.open(a.log)
+			replayer, err := filters.open(a.log)
 			if err != nil {
 				return err
 			}
@@ -70,7 +70,7 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 	fs := c.Flags()
 	listen.add(fs, "127.0.0.1:8003")
 	redis.add(fs)
-	replays.add(fs)
+	filters.add(fs)
 	postgres.add(fs)
 	fs.IntVar(&own.MaxConns, "max-conns", own.MaxConns, "open connections; more are answered 503")
 	fs.IntVar(&own.Ring, "ring-bytes", own.Ring, "memory for the latest events, from which clients that come back soon are served")
