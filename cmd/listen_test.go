@@ -70,10 +70,23 @@ func TestListenTellsOfGaps(t *testing.T) {
 
 // TestListenDurable stops a durable listener, and starts another one without a cursor.
 func TestListenDurable(t *testing.T) {
+	t.Run("at once", func(t *testing.T) {
+		testListenDurable(t, func(*pipeline, *process) {})
+	})
+	t.Run("after all but PostgreSQL and Kafka was lost", func(t *testing.T) {
+		testListenDurable(t, func(p *pipeline, gateway *process) {
+			p.redis.Do("FLUSHALL")
+			gateway.kill()
+			gateway.restart()
+		})
+	})
+}
+
+func testListenDurable(t *testing.T, meanwhile func(*pipeline, *process)) {
 	p := newPipeline(t)
 	api := p.service("api")
-	p.service("filter")
-	gateway := p.service("gateway")
+	matcher := p.service("filter")
+	gateway := p.service("gateway", "--filter-url", "http://"+matcher.addr)
 	p.addFilter(filter.Spec{SubscriberID: "ada/1", EventTypes: []string{"purchase"}})
 	prod := p.producer()
 	send := func(names ...string) {
@@ -113,7 +126,9 @@ func TestListenDurable(t *testing.T) {
 		t.Errorf("exit code %d, want 0", code)
 	}
 
-	send("late", "latest")
+	send("late")
+	meanwhile(p, gateway)
+	send("latest")
 	second := p.start("listen", "--url", gateway.addr, "--durable", "ada/1")
 	second.says(`"event_id":"latest"`, 20*time.Second)
 	printed := second.out.String()
