@@ -61,7 +61,7 @@ func (c *Client) acknowledge(ctx context.Context, n *conn) {
 			c.Ack()
 		case <-c.ackIt:
 		case <-ctx.Done():
-			c.acknowledgeLast(ctx, n, sent)
+			c.acknowledgeLast(n, sent)
 			return
 		}
 	}
@@ -84,10 +84,7 @@ func (n *conn) opened(ctx context.Context) bool {
 
 // acknowledgeLast sends what was handled since the last time. A handler that
 // still runs is waited for, as Run does.
-func (c *Client) acknowledgeLast(ctx context.Context, n *conn, sent string) {
-	if context.Cause(ctx) == errDead {
-		return
-	}
+func (c *Client) acknowledgeLast(n *conn, sent string) {
 	if c.cfg.AckEvery > 0 {
 		n.handling <- struct{}{}
 		c.Ack()

@@ -33,11 +33,12 @@ type Config struct {
 	Cursor       string // where to resume; empty for events from now on
 	Header       http.Header
 
-	// Where to begin without a Cursor. Durable: after what was acknowledged last,
-	// by whichever client of this subscriber; the first one begins now. Since: at
-	// a time (RFC 3339), or so long before Run (a duration such as 1h30m).
-	Durable bool
+	// Where to begin without a Cursor. Since: at a time (RFC 3339), or so long
+	// before Run (a duration such as 1h30m). Durable, if there is no Since: after
+	// what was acknowledged last, by whichever client of this subscriber; the
+	// first one begins now.
 	Since   string
+	Durable bool
 
 	// How often to acknowledge what was handled; 1s if zero and Durable. If
 	// negative, or zero otherwise, only Ack does.

@@ -59,6 +59,7 @@ func TestUsage(t *testing.T) {
 		{args: []string{"filter", "--shard", "8/8"}, code: 2, says: "indexes begin at 0"},
 		{args: []string{"listen"}, code: 2, says: "want one subscriber id"},
 		{args: []string{"listen", "--url", "ftp://x", "demo"}, code: 2, says: "ftp"},
+		{args: []string{"listen", "--since", "1d", "demo"}, code: 2, says: "want a time such as 2026-01-02T03:04:05Z, or a duration"},
 		{args: []string{"listen", "a b"}, code: 2, says: "subscriber id: ' ' is not allowed"},
 		{args: []string{"producer", "--file", "/does/not/exist"}, code: 2, says: "no such file"},
 		{args: []string{"producer", "--rate", "NaN"}, code: 2, says: "want 0 or more"},

@@ -6,18 +6,22 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"eventstream/client"
 	"eventstream/filter"
+	"eventstream/wire"
 )
 
 func (a *app) listenCommand() (*cobra.Command, error) {
 	own := struct {
-		URL    string `env:"GATEWAY" envDefault:"ws://127.0.0.1:8003/ws"`
-		Cursor string `env:"CURSOR"`
+		URL     string `env:"GATEWAY" envDefault:"ws://127.0.0.1:8003/ws"`
+		Cursor  string `env:"CURSOR"`
+		Since   string `env:"SINCE"`
+		Durable bool   `env:"DURABLE"`
 	}{}
 	if err := fromEnv(&own); err != nil {
 		return nil, err
@@ -27,8 +31,11 @@ func (a *app) listenCommand() (*cobra.Command, error) {
 		Use:   "listen SUBSCRIBER",
 		Short: "Print a subscriber's events",
 		Long: "Connects to a gateway and prints the subscriber's events to stdout, one JSON object a\n" +
-			"line. It reconnects by itself, goes on where it was, and says on stderr what it does.",
-		Example: "  eventstream listen demo\n  eventstream listen --url wss://stream.example.org user_1 | jq .amount",
+			"line. It reconnects by itself, goes on where it was, and says on stderr what it does.\n\n" +
+			"With --durable it acknowledges every second what it has printed, and the next one begins\n" +
+			"there, on whatever machine. Events printed after the last acknowledgement come again.",
+		Example: "  eventstream listen demo\n  eventstream listen --url wss://stream.example.org user_1 | jq .amount\n" +
+			"  eventstream listen --since 1h user_1\n  eventstream listen --durable user_1 >> events.ndjson",
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return usageError{fmt.Errorf("want one subscriber id, got %d arguments; see %s --help", len(args), c.CommandPath())}
@@ -41,13 +48,17 @@ func (a *app) listenCommand() (*cobra.Command, error) {
 		RunE: func(c *cobra.Command, args []string) error {
 			out := bufio.NewWriter(c.OutOrStdout())
 			cl, err := client.New(client.Config{
-				URL: own.URL, SubscriberID: args[0], Cursor: own.Cursor, OnState: tell(a.log),
+				URL: own.URL, SubscriberID: args[0], Cursor: own.Cursor, Since: own.Since, Durable: own.Durable, OnState: tell(a.log),
 			}, slog.New(slog.DiscardHandler)) // tell says it all
 			if err != nil {
 				return usageError{err}
 			}
 			err = cl.Run(c.Context(), func(e client.Event) error { return printEvent(out, e, full) })
-			if cursor := cl.Cursor(); cursor != "" && c.Context().Err() != nil {
+			switch cursor := cl.Cursor(); {
+			case c.Context().Err() == nil:
+			case own.Durable:
+				a.log.Info("stopped; to go on from what is acknowledged: --durable")
+			case cursor != "":
 				a.log.Info("stopped; to go on from here: --cursor " + cursor)
 			}
 			return err
@@ -56,6 +67,8 @@ func (a *app) listenCommand() (*cobra.Command, error) {
 	fs := c.Flags()
 	fs.StringVar(&own.URL, "url", own.URL, "gateway: ws, wss, http or https URL, or host:port")
 	fs.StringVar(&own.Cursor, "cursor", own.Cursor, "where to go on; from now on if empty")
+	fs.StringVar(&own.Since, "since", own.Since, "without --cursor: begin with the events since a time (2026-01-02T03:04:05Z) or of the last so long (1h30m)")
+	fs.BoolVar(&own.Durable, "durable", own.Durable, "without --cursor and --since: begin after what was acknowledged last; and acknowledge what is printed")
 	fs.BoolVar(&full, "full", false, "print id and time of each event too: {\"id\":…,\"ts\":…,\"data\":…}")
 	return c, nil
 }
@@ -84,9 +97,46 @@ func tell(log *slog.Logger) func(client.State) {
 		case client.Connected, client.Resumed:
 			log.Info(s.Status.String(), "subscriber", s.SubscriberID)
 		case client.Gap:
-			log.Warn("events are missing", "reason", s.Reason)
+			log.Warn("events are missing", "reason", explain(s.Reason), "missing", ranges(s.Missing))
 		case client.Disconnected:
 			log.Warn("disconnected; reconnecting", "in", s.Retry.Round(time.Millisecond), "err", s.Err)
 		}
 	}
+}
+
+// explain says what the reason of a gap means. One that we don't know is shown as
+// it is.
+func explain(reason string) string {
+	switch reason {
+	case wire.GapTrimmed:
+		return reason + ": they are past retention"
+	case wire.GapLimit:
+		return reason + ": they are older, or more, than the operator lets be replayed"
+	case wire.GapUnknownAddress:
+		return reason + ": the connection ended too long ago, and there is no replay from Kafka"
+	case wire.GapOtherTopic:
+		return reason + ": the topic was deleted and made again"
+	}
+	return reason
+}
+
+// ranges names missing events by their ids: those of some partitions, if there
+// are many.
+func ranges(missing []wire.Missing) string {
+	const most = 8
+	var offsets int64
+	var parts []string
+	for i, m := range missing {
+		offsets += m.To - m.From
+		if i < most {
+			parts = append(parts, fmt.Sprintf("%d-%d to %d-%d", m.Partition, m.From, m.Partition, m.To-1))
+		}
+	}
+	switch {
+	case len(missing) == 0:
+		return "not known which"
+	case len(missing) > most:
+		parts = append(parts, fmt.Sprintf("%d more partitions", len(missing)-most))
+	}
+	return fmt.Sprintf("what matched among %d events: %s", offsets, strings.Join(parts, ", "))
 }
