@@ -13,6 +13,7 @@ import (
 
 	"eventstream/filter"
 	"eventstream/filter/expr"
+	"eventstream/internal/defect"
 )
 
 func (s *Server) createFilter(ctx *fasthttp.RequestCtx) error {
@@ -138,13 +139,9 @@ func (s *Server) tellChange(ctx *fasthttp.RequestCtx, status int, change filter.
 	if !change.Deleted {
 		setETag(ctx, change.Filter)
 	}
-	// Not from ctx, which ends when a shutdown begins; and not from the store's
-	// context, most of whose time may be gone.
-	c, cancel := context.WithTimeout(context.Background(), s.cfg.PublishTimeout)
-	defer cancel()
-	_, err := s.publisher.PublishFilter(c, change)
-	s.health.publish.saw(err)
-	if err != nil {
+	if defect.On(defect.AnswerFirst) {
+		go s.publish(change)
+	} else if s.publish(change) != nil {
 		s.metrics.publishFailures.Inc()
 		return writeJSON(ctx, fasthttp.StatusAccepted, unapplied{
 			Filter: change.Filter, Deleted: change.Deleted,
@@ -156,6 +153,17 @@ func (s *Server) tellChange(ctx *fasthttp.RequestCtx, status int, change filter.
 		return nil
 	}
 	return writeJSON(ctx, status, change.Filter)
+}
+
+// publish tells the filter service of a stored change.
+func (s *Server) publish(change filter.Change) error {
+	// Not from a request's context, which ends when a shutdown begins; and not
+	// from the store's, most of whose time may be gone.
+	c, cancel := context.WithTimeout(context.Background(), s.cfg.PublishTimeout)
+	defer cancel()
+	_, err := s.publisher.PublishFilter(c, change)
+	s.health.publish.saw(err)
+	return err
 }
 
 // storeContext bounds what one request may ask of the store. RequestCtx itself

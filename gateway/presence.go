@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"eventstream/event"
+	"eventstream/internal/defect"
 	"eventstream/lane"
 	"eventstream/wire"
 )
@@ -81,6 +82,12 @@ func (p *presence) reserve(subscriber string) (event.Seat, error) {
 	defer p.mu.Unlock()
 	if p.lastID == math.MaxUint32 {
 		return 0, errors.New("all seats have been used; the gateway has to be restarted")
+	}
+	if defect.On(defect.SeatReused) && len(p.ended) > 0 {
+		seat := p.ended[0].seat
+		p.ended = p.ended[1:]
+		p.seated[seat] = subscriber
+		return seat, nil
 	}
 	p.lastID++
 	p.seated[p.lastID] = subscriber

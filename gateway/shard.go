@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"eventstream/internal/defect"
 	"eventstream/lane"
 	"eventstream/wire"
 )
@@ -161,7 +162,7 @@ func (s *shard) goLive(c *conn) {
 // queue adds an event for c, unless it has it: an event can be addressed to its
 // own seat and to the one it resumed from.
 func (s *shard) queue(c *conn, m *message) {
-	if c.state >= closing || c.last == m.id || c.opening != nil && c.opening.end != nil {
+	if c.state >= closing || c.last == m.id && !defect.On(defect.NoDedupe) || c.opening != nil && c.opening.end != nil {
 		return
 	}
 	if c.resume != nil && m.id.Offset < c.resume.from[m.id.Partition] || c.floor != nil && m.id.Offset < c.floor[m.id.Partition] {

@@ -43,7 +43,7 @@ func drawFaults(cfg Config, rng *rand.Rand) ([]injection, error) {
 		i := injection{kind: left[0], at: at, seed: rng.Uint64()}
 		left = left[1:]
 		if i.kind.long > 0 {
-			i.hold = between(rng, 0, i.kind.long)
+			i.hold = between(rng, i.kind.least, i.kind.long)
 		}
 		all = append(all, i)
 		at += between(rng, 300*time.Millisecond, 3500*time.Millisecond)

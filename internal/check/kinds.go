@@ -14,6 +14,7 @@ import (
 type kind struct {
 	name  string
 	about string
+	least time.Duration // that it holds
 	long  time.Duration // bounds how long it holds
 	loses bool          // Redis loses what it held: clients may be told of gaps
 	one   bool          // possible when everything is in one process
@@ -36,7 +37,7 @@ var kinds = []kind{
 	{name: "filter-scale", about: "a filter service joins, and leaves later", long: 6 * time.Second, do: scaleFilters},
 	{name: "gateway-scale", about: "a gateway joins, and leaves later", long: 6 * time.Second, do: scaleGateways},
 	{name: "redis-kill", about: "kill -9 of Redis", long: 2 * time.Second, do: killRedis},
-	{name: "redis-rollback", about: "kill -9 of Redis, which forgets its last seconds", long: 4 * time.Second, loses: true, do: rollBack},
+	{name: "redis-rollback", about: "kill -9 of Redis, which forgets its last seconds", long: 4 * time.Second, least: 500 * time.Millisecond, loses: true, do: rollBack},
 	{name: "redis-flush", about: "FLUSHALL", long: 0, loses: true, do: flush},
 	{name: "redis-pause", about: "Redis hangs", long: 4 * time.Second, do: hangRedis},
 	{name: "redis-cut", about: "no network between a process and Redis", long: 5 * time.Second, do: cutRedis},
@@ -285,8 +286,7 @@ func cutRedis(ctx context.Context, f *fault) error {
 }
 
 func cutPostgres(ctx context.Context, f *fault) error {
-	return f.cut(ctx, func(c *cluster.Cluster) []*cluster.Service { return slices.Concat(c.Filters(), api(c)) },
-		func(s *cluster.Service) *cluster.Proxy { return s.Postgres })
+	return f.cut(ctx, everyone, func(s *cluster.Service) *cluster.Proxy { return s.Postgres })
 }
 
 func cutClients(ctx context.Context, f *fault) error {

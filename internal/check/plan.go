@@ -83,7 +83,8 @@ func drawSpec(rng *rand.Rand) *filter.Spec {
 		low := float64(rng.IntN(180))
 		s.EventTypes, s.MinAmount, s.MaxAmount = some(rng, eventTypes, 3), &low, new(low+20)
 	case 3:
-		s.UserIDs = []string{userID(rng.IntN(users)), userID(rng.IntN(users))}
+		first := rng.IntN(users)
+		s.UserIDs = []string{userID(first), userID((first + 1 + rng.IntN(users-1)) % users)}
 	case 4:
 		s.Countries = some(rng, countries, 1)
 		s.Where = filter.Where{"items.sku": {Prefix: new(fmt.Sprintf("sku-%d", rng.IntN(10)))}}

@@ -49,7 +49,8 @@ type Cluster struct {
 	topic    string
 
 	mu       sync.Mutex
-	started  int // services, for their names
+	started  int      // services, for their names
+	homes    []string // where filter services can be, for gateways to find them
 	api      *Service
 	filters  []*Service
 	gateways []*Service
@@ -59,7 +60,7 @@ type Cluster struct {
 type Service struct {
 	*Process
 	Redis    *Proxy // between it and Redis; nil in one process
-	Postgres *Proxy // between it and PostgreSQL; nil if it uses none
+	Postgres *Proxy // between it and PostgreSQL; nil in one process
 	Clients  *Proxy // between clients and it; nil if it has none
 }
 
@@ -91,6 +92,13 @@ func (c *Cluster) startNative(ctx context.Context) error {
 	}
 	if c.redis, err = startRedis(ctx, c.cfg.Redis, filepath.Join(c.cfg.Dir, "redis")); err != nil {
 		return err
+	}
+	for range c.cfg.Filters + spareHomes {
+		home, err := freeAddr()
+		if err != nil {
+			return err
+		}
+		c.homes = append(c.homes, home)
 	}
 	if c.api, err = c.service(ctx, "api"); err != nil {
 		return err
@@ -137,22 +145,40 @@ func (c *Cluster) startDev(ctx context.Context) error {
 	return p.Ready(ctx)
 }
 
+// spareHomes is how many filter services can be added.
+const spareHomes = 4
+
+// address returns where a new service is to listen. A filter service takes one
+// of the addresses that gateways know.
+func (c *Cluster) address(kind string) (string, error) {
+	if kind != "filter" {
+		return freeAddr()
+	}
+	for _, home := range c.homes {
+		if !slices.ContainsFunc(c.Filters(), func(s *Service) bool { return s.Addr == home }) {
+			return home, nil
+		}
+	}
+	return "", fmt.Errorf("no more than %d filter services are possible", len(c.homes))
+}
+
 // service starts a service behind proxies of its own, and waits until it is ready.
 func (c *Cluster) service(ctx context.Context, kind string) (*Service, error) {
 	s := &Service{}
-	addr, err := freeAddr()
+	addr, err := c.address(kind)
 	if err != nil {
 		return nil, err
 	}
 	if s.Redis, err = c.network.proxy(c.redis.Addr); err != nil {
 		return nil, err
 	}
-	env := []string{"EVENTSTREAM_REDIS=" + s.Redis.Addr()}
-	if kind != "gateway" {
-		if s.Postgres, err = c.network.proxy(c.database.server()); err != nil {
-			return nil, err
-		}
-		env = append(env, "EVENTSTREAM_POSTGRES="+c.database.through(s.Postgres.Addr()))
+	if s.Postgres, err = c.network.proxy(c.database.server()); err != nil {
+		return nil, err
+	}
+	env := []string{
+		"EVENTSTREAM_REDIS=" + s.Redis.Addr(),
+		"EVENTSTREAM_POSTGRES=" + c.database.through(s.Postgres.Addr()),
+		"EVENTSTREAM_FILTER_URL=http://" + strings.Join(c.homes, ",http://"),
 	}
 	if kind == "gateway" {
 		if s.Clients, err = c.network.proxy(addr); err != nil {
