@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"eventstream/event"
 	"eventstream/internal/scan"
@@ -16,8 +17,7 @@ type past struct {
 	reader    *reader
 	partition int32
 
-	wanted   map[event.Address][]*pastRequest
-	gateways map[event.Gateway]int // how many of wanted are theirs
+	wanted   map[event.Gateway]map[event.Seat][]*pastRequest
 	unpacker lane.Unpacker
 	seats    []event.Seat
 }
@@ -28,34 +28,30 @@ type pastRequest = scan.Request[[]event.Address, *message]
 type pastScan = scan.Scan[[]event.Address, *message]
 
 func newPast(r *reader, partition int32) *pastScan {
-	return scan.New(&past{
-		reader: r, partition: partition,
-		wanted: make(map[event.Address][]*pastRequest), gateways: make(map[event.Gateway]int),
-	})
+	return scan.New(&past{reader: r, partition: partition, wanted: make(map[event.Gateway]map[event.Seat][]*pastRequest)})
 }
 
 // Board is for scan.Log.
 func (l *past) Board(r *pastRequest) {
 	for _, a := range r.Key {
-		l.wanted[a] = append(l.wanted[a], r)
-		l.gateways[a.Gateway]++
+		if l.wanted[a.Gateway] == nil {
+			l.wanted[a.Gateway] = make(map[event.Seat][]*pastRequest)
+		}
+		l.wanted[a.Gateway][a.Seat] = append(l.wanted[a.Gateway][a.Seat], r)
 	}
 }
 
 // Leave is for scan.Log.
 func (l *past) Leave(r *pastRequest) {
 	for _, a := range r.Key {
-		rest := l.wanted[a][:0]
-		for _, other := range l.wanted[a] {
-			if other != r {
-				rest = append(rest, other)
-			}
+		seats := l.wanted[a.Gateway]
+		rest := slices.DeleteFunc(seats[a.Seat], func(other *pastRequest) bool { return other == r })
+		if len(rest) > 0 {
+			seats[a.Seat] = rest
+			continue
 		}
-		if l.wanted[a] = rest; len(rest) == 0 {
-			delete(l.wanted, a)
-		}
-		if l.gateways[a.Gateway]--; l.gateways[a.Gateway] == 0 {
-			delete(l.gateways, a.Gateway)
+		if delete(seats, a.Seat); len(seats) == 0 {
+			delete(l.wanted, a.Gateway)
 		}
 	}
 }
@@ -122,34 +118,47 @@ func (l *past) entry(e lane.Entry, from int64) error {
 }
 
 func (l *past) concerned(gateways []event.Gateway) bool {
-	for _, g := range gateways {
-		if l.gateways[g] > 0 {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(gateways, func(g event.Gateway) bool { return l.wanted[g] != nil })
 }
 
+// fewWanted is up to how many seats are looked for one by one in a list.
+const fewWanted = 4
+
+// give gives the event that u is at to those who ask for it. An event can have far
+// more recipients than there are who ask, or far fewer.
 func (l *past) give(u *lane.Unpacker) {
 	var msg *message
 	for i, encoded := range u.Groups() {
-		g := u.Gateways[i]
-		if l.gateways[g] == 0 {
-			continue
-		}
-		l.seats = encoded.Append(l.seats[:0])
-		for _, seat := range l.seats {
-			for _, r := range l.wanted[event.Address{Gateway: g, Seat: seat}] {
-				if !r.Wants(u.Offset) {
-					continue
+		wanted := l.wanted[u.Gateways[i]]
+		switch {
+		case len(wanted) == 0:
+		case encoded.Cheap() || len(wanted) <= fewWanted:
+			for seat, requests := range wanted {
+				if encoded.Has(seat) {
+					msg = l.giveTo(requests, u, msg)
 				}
-				if msg == nil {
-					msg = newMessage(event.ID{Partition: l.partition, Offset: u.Offset}, u)
-				}
-				r.Give(u.Offset, msg, len(msg.json))
+			}
+		default:
+			l.seats = encoded.Append(l.seats[:0])
+			for _, seat := range l.seats {
+				msg = l.giveTo(wanted[seat], u, msg)
 			}
 		}
 	}
+}
+
+// giveTo gives the event to requests that want it. msg is nil until it is encoded.
+func (l *past) giveTo(requests []*pastRequest, u *lane.Unpacker, msg *message) *message {
+	for _, r := range requests {
+		if !r.Wants(u.Offset) {
+			continue
+		}
+		if msg == nil {
+			msg = newMessage(event.ID{Partition: l.partition, Offset: u.Offset}, u)
+		}
+		r.Give(u.Offset, msg, len(msg.json))
+	}
+	return msg
 }
 
 // newMessage encodes the event that u is at.

@@ -304,6 +304,32 @@ type Seats struct {
 	bitmap bool
 }
 
+// Cheap reports whether Has looks at one place only, and not at all seats.
+func (s Seats) Cheap() bool { return s.bitmap }
+
+// Has reports whether a seat is among them.
+func (s Seats) Has(seat event.Seat) bool {
+	b := s.body
+	first, n := binary.Uvarint(b)
+	if n <= 0 || uint64(seat) < first {
+		return false
+	}
+	b = b[n:]
+	if s.bitmap {
+		i := uint64(seat) - first
+		return i/8 < uint64(len(b)) && b[i/8]>>(i%8)&1 == 1
+	}
+	for first < uint64(seat) && len(b) > 0 {
+		d, n := binary.Uvarint(b)
+		if n <= 0 || d > math.MaxUint32 {
+			return false
+		}
+		first += d
+		b = b[n:]
+	}
+	return first == uint64(seat)
+}
+
 // Append appends the seats to dst, ascending. What can't be decoded is left out.
 func (s Seats) Append(dst []event.Seat) []event.Seat {
 	b := s.body
