@@ -117,7 +117,9 @@ func (g *group) supervise(ctx context.Context, p *Partition) {
 		}
 		wait := backoff(failures)
 		g.m.restarts.Inc()
-		g.log.Error("partition worker ended; starting it again", "partition", p.ID, "in", wait, "err", err)
+		if failures <= 3 || failures%10 == 0 {
+			g.log.Error("partition worker ended; starting it again", "partition", p.ID, "failures", failures, "in", wait, "err", err)
+		}
 		p.reset()
 		pause(ctx, wait)
 		if ctx.Err() != nil {

@@ -191,9 +191,9 @@ func number(n int64) *string {
 }
 
 // backoff is the pause after the given number of failures in a row: a quarter
-// of a second, doubling up to five.
+// of a second, doubling up to one. It is by how much an outage gets longer.
 func backoff(failures int) time.Duration {
-	return min(5*time.Second, time.Duration(float64(250*time.Millisecond)*math.Exp2(float64(min(failures, 8)-1))))
+	return min(time.Second, time.Duration(float64(250*time.Millisecond)*math.Exp2(float64(min(failures, 8)-1))))
 }
 
 // pause waits for d or until ctx ends.
