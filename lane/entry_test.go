@@ -245,6 +245,13 @@ func FuzzUnpacker(f *testing.F) {
 				if !slices.IsSorted(all) || len(all) > 8*len(b) {
 					t.Fatalf("%d seats of %d bytes, ascending: %t", len(all), len(b), slices.IsSorted(all))
 				}
+				for _, seat := range all[:min(len(all), 100)] {
+					for _, s := range []event.Seat{seat - 1, seat, seat + 1} {
+						if _, want := slices.BinarySearch(all, s); seats.Has(s) != want {
+							t.Fatalf("Has(%d): got %t, want %t; all are %v", s, !want, want, all)
+						}
+					}
+				}
 			}
 			if u.Offset < 0 {
 				t.Fatalf("offset %d", u.Offset)
