@@ -22,12 +22,13 @@ type replays struct {
 	running atomic.Int64
 	working chan struct{} // holds a token for each partition that is being matched: live events need the other CPUs
 	bounds  shared[bounds]
+	aged    shared[aged]
+	known   atomic.Pointer[aged] // the last answer
 	packers sync.Pool
 
 	mu    sync.Mutex
 	life  context.Context // ends with the service; nil before it runs
 	scans map[int32]*scan.Scan[*ride, *matched]
-	aged  aged
 }
 
 const (
@@ -51,7 +52,7 @@ func newReplays(s *Service) *replays {
 		packers: sync.Pool{New: func() any { return new(lane.Packer) }},
 		scans:   make(map[int32]*scan.Scan[*ride, *matched]),
 	}
-	r.bounds.ask = r.askKafka
+	r.bounds.ask, r.aged.ask = r.askKafka, r.askAges
 	return r
 }
 

@@ -127,24 +127,24 @@ func (w *window) asked(r replay.Request, partition int32) (from, to int64) {
 	return from, end
 }
 
-func (s *replays) ages(ctx context.Context) (a aged, err error) {
-	s.mu.Lock()
-	a = s.aged
-	s.mu.Unlock()
-	if time.Since(a.at) < agedFor {
-		return a, nil
+func (s *replays) ages(ctx context.Context) (aged, error) {
+	if a := s.known.Load(); a != nil && time.Since(a.at) < agedFor {
+		return *a, nil
 	}
+	return s.aged.get(ctx)
+}
+
+func (s *replays) askAges(ctx context.Context) (a aged, err error) {
+	ctx, cancel := context.WithTimeout(ctx, syncTimeout)
+	defer cancel()
 	a.at = time.Now()
 	if a.limit, err = s.kafka.OffsetsAt(ctx, a.at.Add(-s.cfg.ReplayMaxAge)); err != nil {
 		return a, err
 	}
-	if a.keeps, err = s.kafka.Keeps(ctx); err != nil {
-		return a, err
+	if a.keeps, err = s.kafka.Keeps(ctx); err == nil {
+		s.known.Store(&a)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.aged = a
-	return a, nil
+	return a, err
 }
 
 // askKafka finds the bounds of all partitions. Ends come last: what was produced

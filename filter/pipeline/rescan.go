@@ -78,6 +78,17 @@ func newRescan(s *replays, partition int32) *rescan {
 	return &rescan{replays: s, partition: partition, index: filter.NewIndex()}
 }
 
+// Gather waits for those who come at about the same time: the longer the more there
+// are, as a pass for each of them would cost the more.
+func (l *rescan) Gather() {
+	sleep(l.lifetime(), min(gatherMost, time.Duration(l.running.Load()-1)*gatherEach))
+}
+
+const (
+	gatherEach = 200 * time.Microsecond
+	gatherMost = 200 * time.Millisecond
+)
+
 // Board gives r a slot, and its conditions a place in the index.
 func (l *rescan) Board(r *passenger) {
 	ride := r.Key

@@ -26,6 +26,10 @@ type Log[K, E any] interface {
 	Step(ctx context.Context, from, to int64) (next, first int64, err error)
 }
 
+// Gatherer is a Log that may wait before a pass begins, so that those who come at
+// about the same time share it.
+type Gatherer interface{ Gather() }
+
 // Scan is the passes through one log. Its methods may be called concurrently.
 type Scan[K, E any] struct {
 	log Log[K, E]
@@ -103,7 +107,11 @@ func (r *Request[K, E]) Wants(offset int64) bool {
 func (s *Scan[K, E]) run() {
 	var aboard []*Request[K, E]
 	at := int64(math.MaxInt64) // where the pass is
+	gatherer, gathers := s.log.(Gatherer)
 	for {
+		if gathers && len(aboard) == 0 && s.awaited() {
+			gatherer.Gather()
+		}
 		boarded, more := s.board(&at, len(aboard) == 0)
 		if !more {
 			return
@@ -114,6 +122,13 @@ func (s *Scan[K, E]) run() {
 		aboard = append(aboard, boarded...)
 		at, aboard = s.step(at, aboard)
 	}
+}
+
+// awaited reports whether somebody waits.
+func (s *Scan[K, E]) awaited() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.waiting) > 0
 }
 
 // board takes those who wait and can still get on. An empty pass goes back to the

@@ -135,6 +135,29 @@ func TestSlow(t *testing.T) {
 	})
 }
 
+// gathering waits until a hundred have come.
+type gathering struct {
+	*numbers
+	all func()
+}
+
+func (g gathering) Gather() { g.all() }
+
+func TestGathers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := newNumbers()
+		s := New(Log[int64, int64](gathering{log, synctest.Wait}))
+		var wg sync.WaitGroup
+		for i := range int64(100) {
+			wg.Go(func() { drain(t.Context(), s, i+1, 0, log.end, 1<<30) })
+		}
+		wg.Wait()
+		if want := int(log.end / log.page); log.steps != want {
+			t.Errorf("%d steps, want %d", log.steps, want)
+		}
+	})
+}
+
 func TestLost(t *testing.T) {
 	log := newNumbers()
 	log.first = 250
