@@ -16,7 +16,7 @@ type kind struct {
 	about string
 	least time.Duration // that it holds
 	long  time.Duration // bounds how long it holds
-	loses bool          // Redis loses what it held: clients may be told of gaps
+	loses bool          // Redis loses what it held
 	one   bool          // possible when everything is in one process
 	do    func(context.Context, *fault) error
 }
