@@ -214,6 +214,7 @@ func scaleGateways(ctx context.Context, f *fault) error {
 
 // scale starts one more service, and after a while stops one of them for good.
 func (f *fault) scale(ctx context.Context, add func(context.Context) error, of which) error {
+	f.lock()() // its turn
 	f.begins("one more")
 	limited, cancel := context.WithTimeout(ctx, readyLimit)
 	defer cancel()
@@ -344,6 +345,7 @@ func slowClients(ctx context.Context, f *fault) error {
 }
 
 func terminate(ctx context.Context, f *fault) error {
+	f.lock()() // its turn
 	f.begins("postgres")
 	return f.check.cluster.Database().Terminate(ctx)
 }
