@@ -1,8 +1,10 @@
 # The targets are few on purpose; `make` lists them.
 
 FUZZTIME ?= 20000x
+DURATION ?= 30m
+SEED ?= 0
 
-.PHONY: help check test bench services services-stop run
+.PHONY: help check test check-defects check-long bench services services-stop run
 
 help: ## list the targets
 	@awk -F ': .*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +22,17 @@ test: services ## all tests against real servers with the race detector, those o
 		go test -race -count=1 -p 2 -timeout 15m ./... && \
 		go test -count=1 -run Alloc ./... && \
 		FUZZTIME=$(FUZZTIME) scripts/fuzz.sh
+	go build -race -o .services/bin/eventstream-check .
+	.services/bin/eventstream-check check --seed 1 --duration 60s --clients 100 --log-level error
+	$(MAKE) check-defects
+
+check-defects: services ## show that eventstream check catches each deliberate defect
+	set -a && . .services/env && EVENTSTREAM_TEST_SERVICES=required && \
+		go test -count=1 -tags defects -run TestDefects -timeout 15m ./cmd
+
+check-long: services ## eventstream check for DURATION=30m, with SEED= for a certain one
+	go build -o .services/bin/eventstream-check .
+	.services/bin/eventstream-check check --seed $(SEED) --duration $(DURATION)
 
 bench: ## all benchmarks
 	go test -run '^$$' -bench . ./...

@@ -35,7 +35,7 @@ type Config struct {
 
 	ResumeWindow time.Duration // of the gateways; theirs if zero
 	Retention    time.Duration // of lanes; the filter services' if zero
-	NoGaps       bool          // no gap is allowed, whatever Redis lost
+	AllowGaps    bool          // clients may be told of gaps once Redis has lost what it held
 
 	Cluster cluster.Config // the program and the servers; the rest is filled in
 }
@@ -170,15 +170,9 @@ func (r *run) judge() judge.Verdict {
 	return c.Judge()
 }
 
-// allowed tells whether a client may be told of a gap: when Redis lost what it
-// held at some time before, since cursors name old addresses for a while; or when the check keeps clients away for longer than is held for
-// them.
-func (r *run) allowed(g judge.Gap) bool {
-	if r.cfg.NoGaps {
-		return false
-	}
-	return r.cfg.ResumeWindow > 0 || r.cfg.Retention > 0 || r.faults.lostBefore(g.At)
-}
+// allowed tells whether a client may be told of a gap. As a rule none may: all
+// that was produced still stands in Kafka.
+func (r *run) allowed(g judge.Gap) bool { return r.cfg.AllowGaps && r.faults.lostBefore(g.At) }
 
 // pause waits, and returns false if ctx ends before.
 func pause(ctx context.Context, d time.Duration) bool {

@@ -56,9 +56,11 @@ func drawFaults(cfg Config, rng *rand.Rand) ([]injection, error) {
 type injector struct {
 	run *run
 
-	mu     sync.Mutex
-	taken  map[any]chan struct{} // parts that a fault is busy with; closed when it is not any more
-	faults []*fault              // that have begun, in order
+	mu      sync.Mutex
+	changed sync.Cond    // signalled when turn or taken changes
+	turn    int          // number of the fault that may begin next
+	taken   map[any]bool // parts that a fault is busy with
+	faults  []*fault     // that have begun, in order
 }
 
 const maxFaults = 3
@@ -66,6 +68,7 @@ const maxFaults = 3
 // fault is one fault as it happens.
 type fault struct {
 	injection
+	n     int // in the plan
 	check *run
 	rng   *rand.Rand
 
@@ -78,17 +81,18 @@ type fault struct {
 
 // inject injects faults until their time is over, and waits until all is healed.
 func (in *injector) inject(ctx, over context.Context) error {
-	in.taken = make(map[any]chan struct{})
+	in.taken, in.changed.L = make(map[any]bool), &in.mu
 	began := time.Now()
 	var g errgroup.Group
 	g.SetLimit(maxFaults)
-	for _, i := range in.run.plan.faults {
+	for n, i := range in.run.plan.faults {
 		if !pause(over, i.at-time.Since(began)) {
 			break
 		}
 		g.Go(func() error {
-			f := &fault{injection: i, check: in.run, rng: rand.New(rand.NewPCG(i.seed, 0)), over: judge.Never}
+			f := &fault{injection: i, n: n, check: in.run, rng: rand.New(rand.NewPCG(i.seed, 0)), over: judge.Never}
 			err := f.kind.do(ctx, f)
+			f.lock()() // one that took nothing passes its turn on
 			in.ended(f, err)
 			return nil
 		})
@@ -128,7 +132,7 @@ func (f *fault) take(of which) (s *cluster.Service, free func()) {
 	for {
 		all := of(f.check.cluster)
 		s = all[f.rng.IntN(len(all))]
-		free = f.check.faults.lock(s)
+		free = f.lock(s)
 		if slices.Contains(of(f.check.cluster), s) {
 			return s, free
 		}
@@ -152,36 +156,34 @@ func (f *fault) takeThese(of which, some []*cluster.Service) (taken []*cluster.S
 	for i, s := range some {
 		keys[i] = s
 	}
-	free = f.check.faults.lock(keys...)
+	free = f.lock(keys...)
 	still := of(f.check.cluster)
 	return slices.DeleteFunc(slices.Clone(some), func(s *cluster.Service) bool { return !slices.Contains(still, s) }), free
 }
 
-func (f *fault) takeRedis() (free func()) { return f.check.faults.lock(f.check.cluster.Redis()) }
+func (f *fault) takeRedis() (free func()) { return f.lock(f.check.cluster.Redis()) }
 
-// lock waits until all of the parts are free, and takes them all at once.
-func (in *injector) lock(parts ...any) (unlock func()) {
-	for {
-		in.mu.Lock()
-		i := slices.IndexFunc(parts, func(p any) bool { return in.taken[p] != nil })
-		if i < 0 {
-			break
-		}
-		busy := in.taken[parts[i]]
-		in.mu.Unlock()
-		<-busy
-	}
+// lock waits for its turn, and until all of the parts are free, and takes them all
+// at once. Faults begin in the order of the plan.
+func (f *fault) lock(parts ...any) (unlock func()) {
+	in := &f.check.faults
+	in.mu.Lock()
 	defer in.mu.Unlock()
-	done := make(chan struct{})
-	for _, p := range parts {
-		in.taken[p] = done
+	busy := func(p any) bool { return in.taken[p] }
+	for in.turn < f.n || slices.ContainsFunc(parts, busy) {
+		in.changed.Wait()
 	}
+	for _, p := range parts {
+		in.taken[p] = true
+	}
+	in.turn = max(in.turn, f.n+1)
+	in.changed.Broadcast()
 	return func() {
 		in.mu.Lock()
 		defer in.mu.Unlock()
 		for _, p := range parts {
 			delete(in.taken, p)
 		}
-		close(done)
+		in.changed.Broadcast()
 	}
 }

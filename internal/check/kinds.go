@@ -16,7 +16,7 @@ type kind struct {
 	about string
 	least time.Duration // that it holds
 	long  time.Duration // bounds how long it holds
-	loses bool          // Redis loses what it held: clients may be told of gaps
+	loses bool          // Redis loses what it held
 	one   bool          // possible when everything is in one process
 	do    func(context.Context, *fault) error
 }
@@ -214,6 +214,7 @@ func scaleGateways(ctx context.Context, f *fault) error {
 
 // scale starts one more service, and after a while stops one of them for good.
 func (f *fault) scale(ctx context.Context, add func(context.Context) error, of which) error {
+	f.lock()() // its turn
 	f.begins("one more")
 	limited, cancel := context.WithTimeout(ctx, readyLimit)
 	defer cancel()
@@ -344,6 +345,7 @@ func slowClients(ctx context.Context, f *fault) error {
 }
 
 func terminate(ctx context.Context, f *fault) error {
+	f.lock()() // its turn
 	f.begins("postgres")
 	return f.check.cluster.Database().Terminate(ctx)
 }
