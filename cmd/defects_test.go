@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -21,11 +22,12 @@ type trial struct {
 }
 
 var trials = map[string]trial{
-	defect.StartAtCommit:  {1, "redis-rollback"},
-	defect.IdleUnverified: {1, "redis-rollback"},
+	defect.StartAtCommit:  {1, "redis-rollback,gateway-kill"},
+	defect.IdleUnverified: {1, "redis-rollback,gateway-kill"},
 	defect.ControlFirst:   {1, "none"},
 	defect.NoDedupe:       {1, "none"},
 	defect.SeatReused:     {1, "none"},
+	defect.RingAtOnce:     {1, "redis-rollback,gateway-kill"},
 	defect.MoveFirst:      {1, "redis-slow,filter-kill,redis-cut"},
 	defect.AnswerFirst:    {2, "redis-cut"},
 }
@@ -49,7 +51,7 @@ func TestDefects(t *testing.T) {
 		sound[tr] = true
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if out, err := tr.run(t, exe, append(env, "EVENTSTREAM_DEFECT="+name), "5s"); err == nil {
+			if out, err := tr.run(t, exe, slices.Concat(env, []string{"EVENTSTREAM_DEFECT=" + name}), "5s"); err == nil {
 				t.Errorf("the check passed; want it to fail:\n%s", out)
 			} else {
 				t.Log(lastLine(out))
@@ -68,7 +70,7 @@ func TestDefects(t *testing.T) {
 
 // run runs the check and returns what it printed; the error tells that it failed.
 func (tr trial) run(t *testing.T, exe string, env []string, settle string) (string, error) {
-	c := exec.Command(exe, "check", "--seed", fmt.Sprint(tr.seed), "--faults", tr.faults, "--duration", "15s",
+	c := exec.Command(exe, "check", "--seed", fmt.Sprint(tr.seed), "--faults", tr.faults, "--duration", "20s",
 		"--settle", settle, "--clients", "150", "--dir", t.TempDir())
 	c.Env = env
 	out, err := c.Output()

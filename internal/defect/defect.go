@@ -10,11 +10,12 @@ const (
 	ControlFirst   = "control-first"   // the control stream is read before the batch, not after it
 	MoveFirst      = "move-first"      // a lane's position moves before its entry is appended
 	AnswerFirst    = "answer-first"    // a changed filter is published after the answer
+	RingAtOnce     = "ring-at-once"    // who comes back is served from a ring that does not reach back that far yet
 	NoDedupe       = "no-dedupe"       // an event addressed to a connection's old and new seat is sent twice
 	SeatReused     = "seat-reused"     // the seat of a connection that ended is given out again
 )
 
 // Names returns all of them.
 func Names() []string {
-	return []string{StartAtCommit, IdleUnverified, ControlFirst, MoveFirst, AnswerFirst, NoDedupe, SeatReused}
+	return []string{StartAtCommit, IdleUnverified, ControlFirst, MoveFirst, AnswerFirst, RingAtOnce, NoDedupe, SeatReused}
 }
