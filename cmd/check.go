@@ -95,10 +95,11 @@ func (a *app) check(ctx context.Context, f *checkFlags, out io.Writer) error {
 	}
 	fmt.Fprintf(out, "seed %d, for %s; %s; logs in %s\n", f.Seed, f.Duration, f.servers(), f.Cluster.Dir)
 	err = check.Run(ctx, f.Config, out, a.log)
-	cleanup(err)
 	if bad, ok := errors.AsType[*check.FaultError](err); ok {
+		cleanup(nil) // there is nothing to look at
 		return usageError{bad}
 	}
+	cleanup(err)
 	return err
 }
 
