@@ -51,7 +51,7 @@ func (g *Gateway) rescan(ctx context.Context, e *entrance) error {
 func (g *Gateway) ask(ctx context.Context, e *entrance, req replay.Request) error {
 	req.Subscriber, req.Topic = e.conn.subscriber, g.topic.Load().ID
 	stop := context.AfterFunc(ctx, e.conn.stopReplay)
-	s, err := g.replayer.Open(e.ctx, req)
+	s, err := g.openStream(e.ctx, req)
 	if !stop() && err == nil {
 		err = ctx.Err()
 	}
@@ -67,6 +67,20 @@ func (g *Gateway) ask(ctx context.Context, e *entrance, req replay.Request) erro
 		e.missing = append(e.missing, missing(&l))
 	}
 	return nil
+}
+
+// maxStreams bounds the connections that are being served from Kafka: each has a
+// socket of its own to a filter service.
+const maxStreams = 1000
+
+// openStream asks for a stream. It counts until ctx, that of the recovery, ends.
+func (g *Gateway) openStream(ctx context.Context, req replay.Request) (*replay.Stream, error) {
+	if g.streams.Add(1) > maxStreams {
+		g.streams.Add(-1)
+		return nil, replay.Busy(time.Second, fmt.Errorf("this gateway has its limit of %d replays", maxStreams))
+	}
+	context.AfterFunc(ctx, func() { g.streams.Add(-1) })
+	return g.replayer.Open(ctx, req)
 }
 
 func missing(l *replay.Lost) wire.Missing {
@@ -100,7 +114,7 @@ func (g *Gateway) openAgain(ctx context.Context, r *recovery, s **replay.Stream,
 	if *s != nil {
 		return nil
 	}
-	*s, err = g.replayer.Open(ctx, replay.Request{
+	*s, err = g.openStream(ctx, replay.Request{
 		Subscriber: r.conn.subscriber, Topic: g.topic.Load().ID, From: slices.Clone(r.at), To: to,
 	})
 	if err != nil {

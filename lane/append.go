@@ -37,7 +37,7 @@ return ARGV[2]
 `)
 
 // appendScript: KEYS lane, pos; ARGV owner, expect, next, synced, trim before,
-// last, entry. Offsets are compared as the strings that this package wrote and
+// last, entry, last + 1. Offsets are compared as the strings that this package wrote and
 // are never turned into a number on their way. XADD comes first: it is what
 // Redis refuses when its memory is full, and it refuses a script only before
 // its first write.
@@ -47,7 +47,7 @@ return ARGV[2]
 // events that were matched without a subscriber after readers had been told
 // that from here on all are matched with it.
 var appendScript = rueidis.NewLuaScript(`
-local m = redis.call('HMGET', KEYS[2], 'topic', 'next', 'first', 'synced', 'beat', 'last')
+local m = redis.call('HMGET', KEYS[2], 'topic', 'next', 'first', 'synced', 'beat', 'after')
 if not m[2] or m[1] ~= ARGV[1] then return '-1' end
 if m[2] ~= ARGV[2] then return m[2] end
 if m[4] ~= ARGV[4] then
@@ -56,12 +56,13 @@ if m[4] ~= ARGV[4] then
   ms, seq, ams, aseq = tonumber(ms), tonumber(seq), tonumber(ams), tonumber(aseq)
   if ams < ms or (ams == ms and aseq < seq) then return m[2] end
 end
-local last = m[6] or '-1'
+local after = m[6] or '0'
 if ARGV[7] ~= '' then
-  redis.call('XADD', KEYS[1], ARGV[6]..'-1', 'b', ARGV[7], 'p', last)
-  last = ARGV[6]
+  if tonumber(m[3]) > tonumber(after) then after = m[3] end
+  redis.call('XADD', KEYS[1], ARGV[6]..'-1', 'b', ARGV[7], 'a', after)
+  after = ARGV[8]
 end
-redis.call('HSET', KEYS[2], 'next', ARGV[3], 'synced', ARGV[4], 'beat', (tonumber(m[5]) or 0) + 1, 'last', last)
+redis.call('HSET', KEYS[2], 'next', ARGV[3], 'synced', ARGV[4], 'beat', (tonumber(m[5]) or 0) + 1, 'after', after)
 if tonumber(ARGV[5]) > tonumber(m[3]) then
   redis.call('HSET', KEYS[2], 'first', ARGV[5])
   redis.call('XTRIM', KEYS[1], 'MINID', '~', ARGV[5]..'-0')
@@ -116,7 +117,7 @@ func (r *Redis) Append(ctx context.Context, a Append) (next int64, err error) {
 	owner, keys, trim := owner(a.Topic, a.Shard), r.laneKeys(a.Shard, a.Partition), offset(min(a.TrimBefore, a.Next))
 	next, err = r.exec(ctx, appendScript, keys, []string{
 		owner, offset(a.Expect), offset(a.Next), a.Synced.String(), trim,
-		offset(a.Last), rueidis.BinaryString(a.Entry),
+		offset(a.Last), rueidis.BinaryString(a.Entry), offset(a.Last + 1),
 	}).AsInt64()
 	if isFull(err) {
 		// Without this a full Redis would stay full: nothing else trims lanes.

@@ -35,6 +35,35 @@ func testClaim(t *testing.T, s subject) {
 	}
 }
 
+// testAppendAfter: an entry tells a reader whether it has missed something.
+func testAppendAfter(t *testing.T, s subject) {
+	ctx := t.Context()
+	must[int64](t)(s.Claim(ctx, Shard{}, 0, topicA, 1<<60))
+	step := func(expect, next, last, trim int64) {
+		t.Helper()
+		a := Append{Topic: topicA, Expect: 1<<60 + expect, Next: 1<<60 + next, TrimBefore: 1<<60 + trim}
+		if last >= 0 {
+			a.Entry, a.Last = []byte("x"), 1<<60+last
+		}
+		check(t, "Append", must[int64](t)(s.Append(ctx, a)), a.Next)
+	}
+	step(0, 10, 5, 0)        // the lane begins at 0
+	step(10, 20, -1, 0)      // nothing matched
+	step(20, 30, 25, 0)      // the entry before ended at 5
+	step(30, 5000, -1, 4000) // all is gone up to 4000
+	step(5000, 5010, 5001, 0)
+	step(5010, 5011, 5010, 0)
+	var got []int64
+	must[int64](t)(s.Range(ctx, Shard{}, 0, 0, 1<<60+5011, func(e Entry) error {
+		got = append(got, e.After-1<<60)
+		return nil
+	}))
+	// The first ones may be there still: trimming is approximate.
+	if want := []int64{0, 6, 4000, 5002}; !slices.Equal(got, want) && !slices.Equal(got, want[2:]) {
+		t.Errorf("After = %d, want %d, or the end of them", got, want)
+	}
+}
+
 func testAppend(t *testing.T, s subject) {
 	ctx := t.Context()
 	must[int64](t)(s.Claim(ctx, Shard{}, 0, topicA, 100))

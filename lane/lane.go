@@ -69,7 +69,7 @@ type Append struct {
 type Entry struct {
 	Partition int32
 	Last      int64
-	After     int64  // offset after the last event of the entry before; a reader that has not come so far has missed that one
+	After     int64  // where the entry before ended, or the lane began if that is further; a reader that has not come so far has missed events
 	Blob      []byte // see Unpacker
 }
 

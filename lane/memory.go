@@ -152,7 +152,7 @@ func (m *Memory) Append(_ context.Context, a Append) (next int64, err error) {
 	l.next, l.synced = a.Next, a.Synced
 	l.beat++
 	if len(a.Entry) > 0 {
-		l.entries = append(l.entries, Entry{a.Partition, a.Last, l.after, slices.Clone(a.Entry)})
+		l.entries = append(l.entries, Entry{a.Partition, a.Last, max(l.after, l.first), slices.Clone(a.Entry)})
 		l.after = a.Last + 1
 		l.bytes += len(a.Entry)
 		close(m.wake)

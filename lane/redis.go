@@ -32,7 +32,7 @@ type RedisConfig struct {
 //
 // Keys, all below the prefix:
 //
-//	{<p>}:lane             stream, entry <last offset>-1, field b
+//	{<p>}:lane             stream, entry <last offset>-1, fields b (packed events) and a (Entry.After)
 //	{<p>}:pos              hash: topic, next, first, synced, beat
 //	{<p>:<s>}:lane, :pos   the same, of shard s if there are several
 //	{control}:epoch        identity of the store's content

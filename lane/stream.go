@@ -68,9 +68,8 @@ func parseEntry(p int32, msg *rueidis.RedisMessage) (e Entry, id string, err err
 		switch name, _ := fields[0].ToString(); name {
 		case "b":
 			e.Blob, err = fields[1].AsBytes()
-		case "p":
+		case "a":
 			e.After, err = fields[1].AsInt64()
-			e.After++
 		}
 		if err != nil {
 			return Entry{}, "", fmt.Errorf("lane entry %q: %w", id, err)

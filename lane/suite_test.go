@@ -59,6 +59,7 @@ var suite = []struct {
 	{"append", testAppend},
 	{"append refuses mistakes", testAppendMistakes},
 	{"append copies", testAppendCopies},
+	{"append after", testAppendAfter},
 	{"wiped lane", testWipedLane},
 	{"zombie writer", testZombieWriter},
 	{"shards", testShards},

@@ -95,6 +95,8 @@ func (w *worker) claim(ctx context.Context) error {
 	start := window
 	if w.claimed {
 		start = min(window, w.next)
+	} else if done := w.position(); done > 0 { // by a worker before this one, which failed
+		start = min(window, done)
 	}
 	if err := w.announce(ctx, w.part.ID); err != nil {
 		return w.storeFailed("announce the topic", err)
