@@ -32,6 +32,7 @@ type conn struct {
 	pendingBytes int
 	last         event.ID      // of the event that was queued last
 	floor        []int64       // live events below come from the replay; nil if there are none
+	reached      bool          // all below floor was sent
 	resume       *resume       // nil if it did not resume, or that is settled
 	opening      *opening      // until hello
 	behind       *behind       // nil if all that it has yet to get is pending, or being replayed

@@ -120,6 +120,11 @@ func (g *Gateway) Run(ctx context.Context) error {
 		return fmt.Errorf("start pollers: %w", err)
 	}
 	defer g.sockets.stop()
+	return g.serve(ctx, topic)
+}
+
+// serve does all of Run's work but for the pollers'.
+func (g *Gateway) serve(ctx context.Context, topic lane.Topic) error {
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	group, work := errgroup.WithContext(work)

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -305,7 +306,7 @@ func (g *Gateway) join(ctx context.Context, a ask) (*entrance, error) {
 		g.open.Add(-1)
 		return nil, err
 	}
-	if c.resume != nil || e.rescan {
+	if c.resume != nil || e.rescan || e.gap == wire.GapUnknownAddress {
 		e.ctx, c.stopReplay = context.WithCancel(g.replayCtx)
 	}
 	c.heard.Store(time.Now().Unix())
@@ -356,12 +357,41 @@ func (g *Gateway) prepare(ctx context.Context, e *entrance, live []int64) (err e
 	case e.rescan:
 		err = g.rescan(ctx, e)
 	case e.gap == wire.GapUnknownAddress:
-		e.missing = between(e.ask.cursor.Next, live)
+		err = g.forgotten(ctx, e)
 	}
 	if err == nil && e.first {
 		err = g.acks.first(ctx, e, live)
 	}
 	return err
+}
+
+// forgotten finds out what is missing for a cursor that can't be resumed. What has
+// been matched already, without knowing our seat, may yet come into the lanes: so
+// that reaches up to the floor.
+func (g *Gateway) forgotten(ctx context.Context, e *entrance) error {
+	floor, err := g.floor(ctx, e)
+	if err != nil {
+		return err
+	}
+	e.floor, e.from = floor, floor
+	e.missing = between(e.ask.cursor.Next, floor)
+	return nil
+}
+
+// floor waits for where on everything is surely addressed to e's own seat. A
+// cursor may come from a gateway that is ahead of us.
+func (g *Gateway) floor(ctx context.Context, e *entrance) ([]int64, error) {
+	floor, err := e.conn.reader.settled(ctx, e.at)
+	if err != nil {
+		return nil, err
+	}
+	floor = slices.Clone(floor)
+	if cur := e.ask.cursor; cur != nil {
+		for p := range min(len(floor), len(cur.Next)) {
+			floor[p] = max(floor[p], cur.Next[p])
+		}
+	}
+	return floor, nil
 }
 
 // between returns what lies between two positions.

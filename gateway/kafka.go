@@ -29,18 +29,14 @@ type Replayer interface {
 
 // rescan asks for everything that e wants from before its floor, which it finds.
 func (g *Gateway) rescan(ctx context.Context, e *entrance) error {
-	floor, err := e.conn.reader.settled(ctx, e.at)
+	floor, err := g.floor(ctx, e)
 	if err != nil {
 		return err
 	}
-	floor = slices.Clone(floor)
 	req := replay.Request{Since: e.ask.since}
 	if cur := e.ask.cursor; cur != nil {
 		req.From = make([]int64, len(floor))
 		copy(req.From, cur.Next)
-		for p := range floor { // the cursor may come from a gateway that is ahead of us
-			floor[p] = max(floor[p], req.From[p])
-		}
 	}
 	e.floor, e.until, req.To = floor, floor, floor
 	return g.ask(ctx, e, req)

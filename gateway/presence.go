@@ -38,12 +38,14 @@ type presence struct {
 
 	// Only run touches these.
 	seq       uint64    // of the last announcement
+	confirmed uint64    // of the last one that the store answered
 	epoch     string    // of the store when everything was announced
 	forgotten bool      // the store has lost seats: announce all
 	vacating  []ended   // to be taken out of the hash
 	vacated   []ended   // out of the hash since, but still addressed; by time
 	beaten    time.Time // last heartbeat that the store answered
 	had       [][]int64 // positions of each reader then
+	owed      [][]int64 // where each reader was before seats may have been missed; nil if that is looked into
 }
 
 type joinRequest struct {
@@ -224,6 +226,7 @@ func (p *presence) say(ctx context.Context, a lane.Announcement) (lane.ControlID
 	if err != nil {
 		return at, fmt.Errorf("announce: %w", err)
 	}
+	p.confirmed = p.seq
 	return at, nil
 }
 
@@ -237,24 +240,23 @@ func (p *presence) heartbeat(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("heartbeat: %w", err)
 	}
-	apart, had := time.Since(p.beaten), p.had
+	apart, had := time.Since(p.beaten), p.hadUntil()
 	p.beaten = began // the store counts from then on at the earliest
 	p.had = p.positions()
+	if b.Seq < p.confirmed && apart > outOfTouch && p.owed == nil {
+		p.owed = had
+	}
 	if b.Seq == p.seq && b.Epoch == p.epoch {
-		return nil
+		return p.checkMissed(ctx)
 	}
 	if apart > p.gw.cfg.ResumeWindow {
 		p.restart()
 	}
-	wiped := b.Seq == 0 && p.seq > 0 && apart > outOfTouch
 	if err := p.announceAll(ctx); err != nil {
 		return err
 	}
 	p.epoch = b.Epoch
-	if wiped {
-		return p.checkMissed(ctx, had)
-	}
-	return nil
+	return p.checkMissed(ctx)
 }
 
 // outOfTouch is how long a gateway may be without an answer of the store and
@@ -262,27 +264,40 @@ func (p *presence) heartbeat(ctx context.Context) error {
 // filter services wait a little longer than that.
 const outOfTouch = 2 * time.Second
 
-// checkMissed is called when the store was emptied while it could not be
-// reached. If a lane has gone on beyond where it was before, events may have been
-// matched by somebody who did not know of us.
-func (p *presence) checkMissed(ctx context.Context, had [][]int64) error {
-	for i, next := range had {
+// checkMissed follows when the store has lost announcements, to a wipe or a
+// rollback, while it could not be reached. If a lane has gone on beyond where it
+// was before, events may have been matched by somebody who did not know of us.
+func (p *presence) checkMissed(ctx context.Context) error {
+	for i, next := range p.owed {
 		if next == nil { // it has started since
 			next = p.gw.readers[i].origin()
 		}
 		positions, err := p.gw.lanes.Positions(ctx, p.gw.readers[i].shard, int32(len(next)))
 		if err != nil {
-			p.seq++ // the next heartbeat does all of this again
 			return fmt.Errorf("look for what was missed: %w", err)
 		}
 		for _, at := range positions {
 			if at.Next > next[at.Partition] {
+				p.owed = nil
 				p.restart()
 				return p.announceAll(ctx)
 			}
 		}
 	}
+	p.owed = nil
 	return nil
+}
+
+// hadUntil returns how far each reader was when the store was last sure to be the
+// one that it was at the last heartbeat.
+func (p *presence) hadUntil() [][]int64 {
+	had := slices.Clone(p.had)
+	for i, r := range p.gw.readers {
+		if broke := r.brokeAt(); broke != nil {
+			had[i] = broke
+		}
+	}
+	return had
 }
 
 // positions returns how far each reader is; nil for those that don't read yet.

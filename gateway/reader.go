@@ -30,6 +30,7 @@ type reader struct {
 	mu     sync.Mutex // held during a batch: a join falls between two
 	next   []int64    // positions: every event below has been posted; replaced, never changed; nil before start
 	began  []int64    // where it started
+	broke  []int64    // where it was when reading first failed since brokeAt; nil if it did not
 	synced []lane.ControlID
 	beats  []beat
 	news   chan struct{} // closed when positions came, or it started
@@ -80,11 +81,30 @@ func (r *reader) run(ctx context.Context) error {
 		if time.Since(began) > 10*time.Second {
 			wait = 100 * time.Millisecond
 		}
-		r.gw.metrics.redisFailures.Inc()
+		r.failed()
 		r.gw.log.Warn("reading lanes failed; retrying", "in", wait, "err", err)
 		sleep(ctx, wait)
 	}
 	return nil
+}
+
+func (r *reader) failed() {
+	r.gw.metrics.redisFailures.Inc()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.broke == nil {
+		r.broke = r.next
+	}
+}
+
+// brokeAt returns where the reader was when reading first failed since the last
+// call, nil if it has not.
+func (r *reader) brokeAt() []int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	broke := r.broke
+	r.broke = nil
+	return broke
 }
 
 // begin waits until a filter service has taken up all lanes, and starts there.

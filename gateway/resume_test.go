@@ -80,6 +80,7 @@ func TestResumeFromHello(t *testing.T) {
 
 func TestResumeRefused(t *testing.T) {
 	w := newWorld(t, 2)
+	w.beats()
 	g := w.gateway(Config{})
 	victim := connect(t, g, "victim", "")
 	secret := w.publish(0, "victim")
@@ -124,6 +125,39 @@ func TestResumeRefused(t *testing.T) {
 			c.ws.CloseNow()
 		})
 	}
+}
+
+// An event may have been matched before a client came whose cursor nobody knows,
+// and reach the lane after that: it is missing as well.
+func TestGapOfWhatWasMatchedBefore(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	g := w.gateway(Config{})
+	c := connect(t, g, "user_1", "")
+	c.ws.CloseNow()
+	unknown, err := event.ParseCursor(c.cursor)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unknown.Addr.Seat += 1000
+	_, at := w.match(nil)
+	came := make(chan *wsClient, 1)
+	go func() { came <- connect(t, g, "user_1", unknown.String()) }()
+	testenv.Eventually(t, 5*time.Second, func() error {
+		if _, ok, _ := w.store.Occupant(t.Context(), event.Address{Gateway: g.id, Seat: 2}); !ok {
+			return errors.New("the client is not announced yet")
+		}
+		return nil
+	})
+	w.store.Append(t.Context(), lane.Append{Topic: testTopic, Next: 1, Synced: at})
+	w.parts[0].next = 1
+	w.beats()
+	r := <-came
+	want := []wire.Missing{{Partition: 0, From: 0, To: 1}}
+	if gap := r.untilType(wire.Gap); !slices.Equal(gap.Missing, want) {
+		t.Errorf("missing: got %+v, want %+v", gap.Missing, want)
+	}
+	r.untilEvent(w.publish(0, "user_1"))
 }
 
 func TestResumeTrimmed(t *testing.T) {
@@ -435,6 +469,7 @@ func roam(t *testing.T, gateways []*instance, rng *rand.Rand, subscriber string,
 func TestSeatsAreForgotten(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)
+	w.beats()
 	g := w.gateway(Config{ResumeWindow: time.Second})
 	c := connect(t, g, "user_1", "")
 	c.ws.Close(websocket.StatusNormalClosure, "")

@@ -449,6 +449,27 @@ func TestSettleWithBacklog(t *testing.T) {
 	}
 }
 
+// A cursor can come from a gateway that is ahead of ours. When all before it was
+// dealt with, cursors do not go back behind it.
+func TestCursorFromAhead(t *testing.T) {
+	b := newBench(t, Config{})
+	c, f := b.join(nil)
+	ahead := []int64{5, 0}
+	b.shard.post(post{conn: c, what: verbOpen, from: ahead, floor: ahead, gap: wire.GapUnknownAddress})
+	b.shard.post(post{conn: c, what: verbLive})
+	b.event(3, 1, c.seat)
+	b.settleMail()
+	cur, err := event.ParseCursor(b.cursor(c, b.positions(c)))
+	if err != nil || !slices.Equal(cur.Next, ahead) || cur.Addr.Seat != c.seat {
+		t.Errorf("cursor: got %+v, %v; want %v of seat %d", cur, err, ahead, c.seat)
+	}
+	b.event(5, 1, c.seat)
+	b.settleMail()
+	if got, want := f.ids(t), []string{"0-5"}; !slices.Equal(got, want) {
+		t.Errorf("events: got %v, want %v", got, want)
+	}
+}
+
 func TestTable(t *testing.T) {
 	var tab table
 	conns := make(map[event.Seat]*conn)

@@ -261,6 +261,7 @@ func TestCutOffForTooLong(t *testing.T) {
 		t.Errorf("close code: got %d, want %d", code, wire.CloseDrain)
 	}
 	testenv.Eventually(t, 5*time.Second, func() error { return g.Ready(context.Background()) })
+	w.beats()
 	r := connect(t, g, "user_1", c.cursor)
 	if gap := r.untilType(wire.Gap); gap.Reason != wire.GapUnknownAddress {
 		t.Errorf("gap: got %+v, want %s", gap, wire.GapUnknownAddress)
@@ -305,11 +306,43 @@ func TestWipedOutOfTouch(t *testing.T) {
 		t.Errorf("close code %d, event seen %d times; want %d and none", code, c.seen[lost], wire.CloseDrain)
 	}
 	testenv.Eventually(t, 5*time.Second, func() error { return g.Ready(context.Background()) })
+	w.beats()
 	r := connect(t, g, "user_1", c.cursor)
 	if gap := r.untilType(wire.Gap); gap.Reason != wire.GapUnknownAddress {
 		t.Errorf("gap: got %+v, want %s", gap, wire.GapUnknownAddress)
 	}
 	r.untilEvent(w.publish(0, "user_1"))
+}
+
+// The same with a store that came back without its last announcements.
+func TestRolledBackOutOfTouch(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	l := &flaky{Memory: w.store}
+	g := startGateway(t, Config{}, l)
+	connect(t, g, "user_2", "")
+	before := w.store.Checkpoint()
+	c := connect(t, g, "user_1", "")
+	l.heartbeat.Store(fails)
+	l.announce.Store(fails)
+	began := time.Now()
+	w.store.Rollback(before)
+	w.mu.Lock()
+	clear(w.routes) // a new filter service
+	w.at = lane.ControlID{}
+	w.mu.Unlock()
+	lost := w.publish(0, "user_1")
+	testenv.Eventually(t, 10*time.Second, func() error {
+		if time.Since(began) < outOfTouch+time.Second {
+			return errors.New("not out of touch yet")
+		}
+		return nil
+	})
+	l.announce.Store(works)
+	l.heartbeat.Store(works)
+	if code := c.untilClose(10 * time.Second); code != wire.CloseDrain || c.seen[lost] > 0 {
+		t.Errorf("close code %d, event seen %d times; want %d and none", code, c.seen[lost], wire.CloseDrain)
+	}
 }
 
 func TestSeatsRunOut(t *testing.T) {

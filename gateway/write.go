@@ -138,25 +138,36 @@ func (s *shard) seal(c *conn, op byte, buf []byte) {
 }
 
 // cursor returns c's cursor for the given positions. Before c's floor events are
-// addressed to nobody, so that it names no address.
+// addressed to nobody, so that it names no address until it is there. Our lanes
+// may be behind the floor even then.
 func (s *shard) cursor(c *conn, next []int64) string {
 	cur := event.Cursor{
 		Topic: s.gw.topic.Load().ID, Issued: time.Now(),
 		Addr: event.Address{Gateway: s.gw.id, Seat: c.seat}, Next: next,
 	}
 	if below(next, c.floor) >= 0 {
-		cur.Addr = event.Address{}
+		if c.reached {
+			cur.Next = highest(next, c.floor)
+		} else {
+			cur.Addr = event.Address{}
+		}
 	}
 	if r := c.resume; r != nil {
-		cur.Next = slices.Clone(next)
-		for p := range cur.Next {
-			cur.Next[p] = max(cur.Next[p], r.from[p])
-		}
+		cur.Next = highest(cur.Next, r.from)
 		if !r.over(cur.Next) {
 			cur.Old = r.old
 		}
 	}
 	return cur.String()
+}
+
+// highest returns the higher one of two positions for each partition.
+func highest(a, b []int64) []int64 {
+	a = slices.Clone(a)
+	for p := range a {
+		a[p] = max(a[p], b[p])
+	}
+	return a
 }
 
 // below returns a partition whose position is below the floor, or -1.

@@ -138,6 +138,10 @@ func testWipedLane(t *testing.T, s subject) {
 	}
 	check(t, "Claim", must[int64](t)(s.Claim(ctx, Shard{}, 0, topicA, 3)), 3)
 	put(t, s, 0, 3, 5, 10)
+	must[int64](t)(s.Range(ctx, Shard{}, 0, 0, 10, func(e Entry) error {
+		check(t, "where a reader of the first entry has to have been", e.After, 3)
+		return nil
+	}))
 }
 
 // Two writers take each other for dead. Each step must be made by one of them,

@@ -48,7 +48,7 @@ type memoryLane struct {
 	of          int32 // shards
 	beat        int64
 	next, first int64
-	after       int64 // offset after the last event appended; 0 if there was none
+	after       int64 // offset after the last event appended; where the lane began if there was none
 	synced      ControlID
 	entries     []Entry     // by Last
 	retired     *time.Timer // drops the lane; nil unless Retire was called
@@ -120,7 +120,7 @@ func (m *Memory) Claim(_ context.Context, sh Shard, p int32, id event.TopicID, s
 	defer m.mu.Unlock()
 	l := m.laneLocked(sh, p)
 	if l == nil || l.topic != id {
-		l = &memoryLane{topic: id, of: sh.whole().Of, next: start, first: start}
+		l = &memoryLane{topic: id, of: sh.whole().Of, next: start, first: start, after: start}
 		m.lanes[memoryKeyOf(sh, p)] = l
 	}
 	l.keep()

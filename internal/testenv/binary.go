@@ -30,7 +30,7 @@ var buildBinary = sync.OnceValues(func() (string, error) {
 	}
 	path := filepath.Join(dir, ".services", "bin", "eventstream")
 	args := []string{"build", "-o", path}
-	if raceEnabled {
+	if Race {
 		path += "-race"
 		args = []string{"build", "-race", "-o", path}
 	}
