@@ -23,8 +23,7 @@ var ErrFull = errors.New("lane store is full")
 // service has not filled it again yet.
 var ErrBehind = errors.New("lane has lost writes and is not filled again yet")
 
-// claimScript: KEYS lane, pos; ARGV owner, start, start - 1. The first entry of a
-// new lane tells readers that what came before start is not in it.
+// claimScript: KEYS lane, pos; ARGV owner, start.
 var claimScript = rueidis.NewLuaScript(`
 local m = redis.call('HMGET', KEYS[2], 'topic', 'next')
 if m[1] == ARGV[1] and m[2] then
@@ -33,7 +32,7 @@ if m[1] == ARGV[1] and m[2] then
   return m[2]
 end
 redis.call('UNLINK', KEYS[1], KEYS[2])
-redis.call('HSET', KEYS[2], 'topic', ARGV[1], 'next', ARGV[2], 'first', ARGV[2], 'synced', '0-0', 'last', ARGV[3])
+redis.call('HSET', KEYS[2], 'topic', ARGV[1], 'next', ARGV[2], 'first', ARGV[2], 'synced', '0-0')
 return ARGV[2]
 `)
 
@@ -84,7 +83,7 @@ redis.call('HSET', KEYS[2], 'first', ARGV[2])
 // or it is that of another topic or another number of shards, an empty lane is
 // begun at start.
 func (r *Redis) Claim(ctx context.Context, sh Shard, p int32, id event.TopicID, start int64) (next int64, err error) {
-	next, err = r.exec(ctx, claimScript, r.laneKeys(sh, p), []string{owner(id, sh), offset(start), offset(start - 1)}).AsInt64()
+	next, err = r.exec(ctx, claimScript, r.laneKeys(sh, p), []string{owner(id, sh), offset(start)}).AsInt64()
 	if err != nil {
 		return 0, fmt.Errorf("redis claim partition %d: %w", p, err)
 	}
