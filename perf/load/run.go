@@ -19,6 +19,7 @@ import (
 
 	"eventstream/perf/feed"
 	"eventstream/perf/stack"
+	"eventstream/perf/usage"
 )
 
 // runOne runs the scenario against one target.
@@ -122,7 +123,18 @@ func k6(ctx context.Context, cfg config, s *stack.Stack, feedURL, run, dir strin
 	if profiled != nil {
 		err = cmp.Or(<-profiled, err)
 	}
-	return r, cmp.Or(r.read(summary, cmd.ProcessState.ExitCode(), log.Name()), exitError(err))
+	return r, cmp.Or(r.read(summary, cmd.ProcessState.ExitCode(), log.Name()), exitError(err), alive(s.Parts, dir))
+}
+
+// alive tells of a process that did not live to the end: what was measured without it
+// is worth nothing.
+func alive(parts []stack.Part, dir string) error {
+	for _, p := range parts {
+		if u, err := usage.Of(p.PID); err != nil || u.RSS == 0 { // one that nobody has collected has no memory
+			return fmt.Errorf("%s ended by itself; its log is in %s", p.Name, filepath.Join(dir, "logs"))
+		}
+	}
+	return nil
 }
 
 const thresholdsFailed = 99 // k6's exit code when everything else went well
@@ -142,7 +154,7 @@ func settings(cfg config, s *stack.Stack, feedURL, run, summary string) []string
 	return []string{
 		"SCENARIO=" + c.name, "WS_URL=" + s.WS, "API_URL=" + s.API, "FEED_URL=" + feedURL, "RUN=" + run,
 		fmt.Sprint("STREAMS=", c.streams()), fmt.Sprint("SOCKETS=", c.sockets), fmt.Sprint("HOLD=", c.hold.Seconds()),
-		fmt.Sprint("REST=", c.rest.Seconds()), fmt.Sprint("RATE=", c.rate),
+		fmt.Sprint("REST=", c.rest.Seconds()), fmt.Sprint("RATE=", c.rate), fmt.Sprint("LATE_MS=", c.late.Milliseconds()),
 		"LEVELS=" + strings.Trim(strings.ReplaceAll(fmt.Sprint(c.levels), " ", ","), "[]"), "SUMMARY=" + summary,
 	}
 }

@@ -20,12 +20,13 @@ type scenario struct {
 	phases  int           // how often sockets are held; 1 if zero
 	extra   int           // subscribers beside the sockets
 	pad     int           // bytes in an event to no purpose
+	late    time.Duration // an event that takes longer came too late; 1s if zero
 	ours    bool          // needs what the baseline has not
 	targets string        // what it is for; ours if empty
 }
 
 var scenarios = []scenario{
-	{name: "smoke", sockets: 5, extra: 1, rate: 20, hold: 10 * time.Second, ours: true},
+	{name: "smoke", sockets: 5, extra: 1, rate: 20, hold: 10 * time.Second, late: 10 * time.Second, ours: true},
 	{name: "cliff", levels: []int{10, 15, 20, 25, 30, 40, 50, 75, 100}, each: true, rate: 10, hold: 20 * time.Second, rest: 10 * time.Second, targets: "ours,blocking,async"},
 	{name: "ramp", levels: []int{100, 1000, 5000, 10000, 18000}, each: true, rate: 500, hold: 40 * time.Second, rest: 10 * time.Second},
 	{name: "fanout", sockets: 500, rate: 5, hold: 30 * time.Second},
@@ -40,7 +41,7 @@ func find(name string) (scenario, error) {
 	var names []string
 	for _, s := range scenarios {
 		if s.name == name {
-			s.rest = cmp.Or(s.rest, 2*time.Second)
+			s.rest, s.late = cmp.Or(s.rest, 2*time.Second), cmp.Or(s.late, time.Second)
 			return s, nil
 		}
 		names = append(names, s.name)
