@@ -2,9 +2,11 @@
 
 FUZZTIME ?= 20000x
 DURATION ?= 30m
+SCENARIO ?= smoke
+ARGS ?=
 SEED ?= 0
 
-.PHONY: help check test check-defects check-long bench services services-stop run
+.PHONY: help check test check-defects check-long load load-smoke profile swarm bench services services-stop run
 
 help: ## list the targets
 	@awk -F ': .*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +27,8 @@ test: services ## all tests against real servers with the race detector, those o
 	go build -race -o .services/bin/eventstream-check .
 	.services/bin/eventstream-check check --seed 1 --duration 60s --clients 100 --log-level error
 	$(MAKE) check-defects
+	@if [ "$$(uname)" = Linux ] && command -v redis-server >/dev/null; then $(MAKE) load-smoke; \
+		else echo "load-smoke skipped: it needs Linux and redis-server"; fi
 
 check-defects: services ## show that eventstream check catches each deliberate defect
 	set -a && . .services/env && EVENTSTREAM_TEST_SERVICES=required && \
@@ -33,6 +37,21 @@ check-defects: services ## show that eventstream check catches each deliberate d
 check-long: services ## eventstream check for DURATION=30m, with SEED= for a certain one
 	go build -o .services/bin/eventstream-check .
 	.services/bin/eventstream-check check --seed $(SEED) --duration $(DURATION)
+
+load: services ## k6: SCENARIO=smoke, cliff, ramp, fanout, personal, reconnect-storm, slow-consumers, soak, api; ARGS=--help
+	@scripts/k6.sh
+	go build -o .services/bin/eventstream-load .
+	set -a && . .services/env && go run ./perf/load --scenario $(SCENARIO) $(ARGS)
+
+load-smoke: ## the shortest of them, in CI
+	@$(MAKE) load SCENARIO=smoke
+
+profile: ## profiles of our processes under SCENARIO=, with flame graphs, and what changed since perf/profiles
+	@$(MAKE) load SCENARIO=$(SCENARIO) ARGS="--profile $(ARGS)"
+
+swarm: services ## many thousand sockets, every delivery checked; ARGS="--sockets 19000 --each --rate 5000"
+	go build -o .services/bin/eventstream-load .
+	set -a && . .services/env && go run ./perf/swarm $(ARGS)
 
 bench: ## all benchmarks
 	go test -run '^$$' -bench . ./...

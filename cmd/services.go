@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"runtime"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -136,6 +138,8 @@ func (l *listenFlags) addAdmin(ctx context.Context, g *run.Group) error {
 	if err != nil {
 		return ops.ExplainListen(l.Admin, err)
 	}
+	runtime.SetMutexProfileFraction(100) // of contentions, one in so many
+	runtime.SetBlockProfileRate(int(time.Millisecond))
 	g.Add("admin", func(ctx context.Context) error { return ops.Serve(ctx, ln, ops.Admin()) })
 	return nil
 }

@@ -33,6 +33,11 @@ type Config struct {
 	Partitions   int
 	ResumeWindow time.Duration // of gateways; theirs if zero
 	Retention    time.Duration // of lanes; the filter services' if zero
+
+	// Direct leaves the proxies out, for measurements, and has the services serve
+	// their profiles. No fault of the network is possible then.
+	Direct bool
+	Env    []string // more of the services' settings, KEY=value
 }
 
 // Native tells whether there are separate processes on real servers.
@@ -70,7 +75,7 @@ const startLimit = 60 * time.Second
 // Start starts everything and waits until it is ready. If it fails, nothing is
 // left running.
 func Start(ctx context.Context, cfg Config) (*Cluster, error) {
-	c := &Cluster{cfg: cfg, network: newNetwork(), topic: cfg.Name}
+	c := &Cluster{cfg: cfg, network: newNetwork(cfg.Direct), topic: cfg.Name}
 	ctx, cancel := context.WithTimeout(ctx, 2*startLimit)
 	defer cancel()
 	start := c.startDev
@@ -99,6 +104,9 @@ func (c *Cluster) startNative(ctx context.Context) error {
 			return err
 		}
 		c.homes = append(c.homes, home)
+	}
+	if c.cfg.Filters+c.cfg.Gateways == 0 {
+		return nil // only what is around them is wanted
 	}
 	if c.api, err = c.service(ctx, "api"); err != nil {
 		return err
@@ -185,11 +193,19 @@ func (c *Cluster) service(ctx context.Context, kind string) (*Service, error) {
 			return nil, err
 		}
 	}
+	admin := ""
+	if c.cfg.Direct {
+		if admin, err = freeAddr(); err != nil {
+			return nil, err
+		}
+		env = append(env, "EVENTSTREAM_ADMIN="+admin)
+	}
 	c.mu.Lock()
 	c.started++
 	name := fmt.Sprintf("%s-%d", kind, c.started)
 	c.mu.Unlock()
-	s.Process = c.process(name, addr, append([]string{kind, "--listen", addr}, c.flags(kind)...), env)
+	s.Process = c.process(name, addr, append([]string{kind, "--listen", addr}, c.flags(kind)...), slices.Concat(env, c.cfg.Env))
+	s.Admin = admin
 	if err := s.Start(); err != nil {
 		return nil, err
 	}

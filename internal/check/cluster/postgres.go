@@ -45,6 +45,9 @@ func (d *Database) through(addr string) string {
 	return own.String()
 }
 
+// URL returns the URL of the database.
+func (d *Database) URL() string { return d.through(d.server()) }
+
 // Terminate ends all sessions of the database.
 func (d *Database) Terminate(ctx context.Context) error {
 	return d.exec(ctx, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '"+d.name+"'")

@@ -21,6 +21,8 @@ type Process struct {
 	Name string
 	Addr string // where it listens
 
+	Admin string // where its profiles are; "" if nowhere
+
 	exe       string
 	args, env []string
 	log       string // file
@@ -107,6 +109,13 @@ func (p *Process) signal(s os.Signal) error {
 		return fmt.Errorf("signal %v to %s: %w", s, p.Name, err)
 	}
 	return nil
+}
+
+// PID returns the id of the process that was started last.
+func (p *Process) PID() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.cmd.Process.Pid
 }
 
 func (p *Process) ended() <-chan struct{} {

@@ -108,6 +108,9 @@ func (r *Redis) Resume() error { return r.cmd.Process.Signal(syscall.SIGCONT) }
 // Flush has it forget everything.
 func (r *Redis) Flush() error { return r.ask("FLUSHALL", "+OK") }
 
+// PID returns the id of the process.
+func (r *Redis) PID() int { return r.cmd.Process.Pid }
+
 func (r *Redis) data() string { return filepath.Join(r.dir, "appendonlydir") }
 func (r *Redis) copy() string { return filepath.Join(r.dir, "copy") }
 

@@ -1,0 +1,114 @@
+//go:build linux
+
+// Swarm holds many thousand WebSockets, on raw epoll and at under 2 KB each, and checks
+// every delivery: what is missing, extra, twice or out of order. It goes on where k6
+// becomes the limit.
+//
+//	go run ./perf/swarm --sockets 10000 --rate 100
+//	go run ./perf/swarm --sockets 36000 --processes 2 --gateways 2 --each --rate 5000
+//
+// It starts our services on the servers of `make services`, and reports rates, latencies
+// and what every process used, by /proc.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+type config struct {
+	sockets   int
+	processes int
+	gateways  int
+	each      bool
+	rate      float64
+	pad       int
+	duration  time.Duration
+	settle    time.Duration
+	parallel  int
+	exe, out  string
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := start(ctx, os.Args[1:]); err != nil && !errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintln(os.Stderr, "swarm:", err)
+		os.Exit(1)
+	}
+}
+
+// childArg makes this program one of the processes that hold sockets.
+const childArg = "hold"
+
+func start(ctx context.Context, args []string) error {
+	if len(args) == 1 && args[0] == childArg {
+		return child(os.Stdin, os.Stdout)
+	}
+	cfg, err := flags(args)
+	if err != nil {
+		return err
+	}
+	r, err := run(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	text := r.text(cfg)
+	fmt.Print(text)
+	if err := r.write(cfg, text); err != nil {
+		return err
+	}
+	if r.tally.wrong() {
+		return errors.New("not every subscriber got every event once and in order")
+	}
+	return nil
+}
+
+const (
+	perProcess = 19_500 // descriptors of a process that may have 20,000
+	perGateway = 19_500
+)
+
+func flags(args []string) (cfg config, err error) {
+	fs := flag.NewFlagSet("swarm", flag.ContinueOnError)
+	fs.IntVar(&cfg.sockets, "sockets", 10_000, "sockets, a subscriber each")
+	fs.IntVar(&cfg.processes, "processes", 0, "processes that hold them; as many as are needed if 0")
+	fs.IntVar(&cfg.gateways, "gateways", 0, "gateways; as many as are needed if 0")
+	fs.BoolVar(&cfg.each, "each", false, "every event is for one subscriber, by turns, not for all")
+	fs.Float64Var(&cfg.rate, "rate", 100, "events a second")
+	fs.IntVar(&cfg.pad, "pad", 100, "bytes of padding in an event")
+	fs.DurationVar(&cfg.duration, "duration", 20*time.Second, "how long events are produced")
+	fs.DurationVar(&cfg.settle, "settle", 5*time.Second, "how long the last ones may take")
+	fs.IntVar(&cfg.parallel, "parallel", 64, "handshakes at the same time, for each process")
+	fs.StringVar(&cfg.exe, "exe", ".services/bin/eventstream-load", "our program")
+	fs.StringVar(&cfg.out, "out", filepath.Join("k6/results", "swarm-"+time.Now().Format("20060102-150405")), "folder for results and logs")
+	if err := fs.Parse(args); err != nil {
+		return cfg, err
+	}
+	if cfg.processes == 0 {
+		cfg.processes = (cfg.sockets + perProcess - 1) / perProcess
+	}
+	if cfg.gateways == 0 {
+		cfg.gateways = (cfg.sockets + perGateway - 1) / perGateway
+	}
+	return cfg, cfg.check()
+}
+
+func (cfg *config) check() error {
+	switch {
+	case cfg.sockets < 1 || cfg.processes < 1 || cfg.gateways < 1 || cfg.parallel < 1:
+		return errors.New("--sockets, --processes, --gateways and --parallel must be at least 1")
+	case cfg.processes > 200:
+		return errors.New("--processes: want at most 200, each has a loopback address")
+	case !(cfg.rate > 0) || cfg.pad < 0 || cfg.duration < time.Second || cfg.settle < time.Second:
+		return errors.New("--rate must be more than 0, --pad not negative, --duration and --settle at least 1s")
+	}
+	return nil
+}
