@@ -334,8 +334,8 @@ func TestProblems(t *testing.T) {
 	want(t, "published changes", len(s.publisher.changes), 1)
 }
 
-const routes = "DELETE /filters, DELETE /filters/{id}, DELETE /subscribers/{id}/ack, GET /filters, GET /filters/{id}, GET /filters:export, " +
-	"GET /health, GET /livez, GET /metrics, GET /readyz, GET /subscribers, GET /subscribers/{id}/ack, " +
+const routes = "DELETE /filters, DELETE /filters/{id}, DELETE /subscribers/{id}/ack, GET /docs, GET /filters, GET /filters/{id}, GET /filters:export, " +
+	"GET /health, GET /livez, GET /metrics, GET /openapi.json, GET /readyz, GET /subscribers, GET /subscribers/{id}/ack, " +
 	"GET /subscribers/{id}/events, GET /subscribers/{id}/explain, PATCH /filters/{id}, POST /filters, POST /filters:import, POST /filters:test, PUT /filters/{id}"
 
 func unmarshal(s string, v any) error { return json.Unmarshal([]byte(s), v) }

@@ -84,8 +84,16 @@ func (p *Postgres) Import(ctx context.Context, specs iter.Seq2[filter.Spec, erro
 	if refused != nil {
 		return 0, refused
 	}
+	if err == nil && n >= analyzeFrom {
+		// Until PostgreSQL does so by itself, a minute or more, it would sort the
+		// whole table for each page of a list. The import stands without it.
+		p.pool.Exec(ctx, `analyze filters`)
+	}
 	return n, fail("import filters", err)
 }
+
+// analyzeFrom is from how many new filters on PostgreSQL's guesses are far off.
+const analyzeFrom = 1000
 
 var errRefused = errors.New("a filter was refused")
 
