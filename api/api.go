@@ -1,5 +1,6 @@
-// Package api is the HTTP interface to filters: create, read, list, replace and
-// delete; to the events that a subscriber's filters match, for those who pull;
+// Package api is the HTTP interface to filters: create, read, list, replace,
+// patch and delete, one by one and in bulk; to the reasons why they match or
+// don't; to the events that a subscriber's filters match, for those who pull;
 // and to how far durable subscribers have acknowledged.
 //
 // A write is answered when it is stored and the filter service was told of it,
@@ -14,6 +15,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"net"
 	"runtime/debug"
@@ -36,10 +38,13 @@ import (
 // Store keeps filters and acknowledgements. Its errors wrap those of package filter.
 type Store interface {
 	Create(context.Context, filter.Spec) (filter.Filter, error)
+	CreateOnce(ctx context.Context, s filter.Spec, key string) (f filter.Filter, again bool, err error)
+	Import(context.Context, iter.Seq2[filter.Spec, error]) (int64, error)
 	Get(context.Context, filter.ID) (filter.Filter, error)
 	List(ctx context.Context, subscriber string, after filter.ID, limit int) ([]filter.Filter, error)
 	Update(ctx context.Context, id filter.ID, s filter.Spec, ifRevision int64) (filter.Filter, error)
 	Delete(ctx context.Context, id filter.ID, ifRevision int64) (filter.Filter, error)
+	DeleteAll(ctx context.Context, subscriber string) (int64, error)
 	Acked(ctx context.Context, subscriber string) (event.Ack, error)
 	ForgetAck(ctx context.Context, subscriber string) error
 	Acks(ctx context.Context, after string, limit int) ([]event.Ack, error)
@@ -47,9 +52,10 @@ type Store interface {
 	Ping(context.Context) error
 }
 
-// Publisher tells the filter service of a change.
+// Publisher tells the filter service of a change, or that there are many.
 type Publisher interface {
 	PublishFilter(context.Context, filter.Change) (lane.ControlID, error)
+	PublishBulk(context.Context) (lane.ControlID, error)
 	Ping(context.Context) error
 }
 
@@ -66,7 +72,10 @@ type Config struct {
 	StopTimeout    time.Duration // for requests under way when Run is to end; 10 s if zero
 	MaxBodyBytes   int           // of a request; 512 KiB if zero
 	CountEvery     time.Duration // how often durable subscribers are counted, for metrics; 30 s if zero
-	MaxStreams     int           // of events, at once; 256 if zero
+	MaxStreams     int           // of events and of exported filters, at once; 256 if zero
+	MaxImports     int           // at once; 2 if zero
+	MaxImportLines int           // of one import; 1,000,000 if zero
+	ImportTimeout  time.Duration // for all of an import; 10 min if zero
 }
 
 // Server serves the API.
@@ -85,6 +94,7 @@ type Server struct {
 	log       *slog.Logger
 
 	streams   atomic.Int64    // under way
+	imports   atomic.Int64    // under way
 	streaming context.Context // ends them
 	cut       context.CancelFunc
 }
@@ -97,6 +107,9 @@ func New(cfg Config, s Store, p Publisher, l Lanes, r Replays, reg Registry, log
 	cfg.MaxBodyBytes = cmp.Or(cfg.MaxBodyBytes, 512<<10)
 	cfg.CountEvery = cmp.Or(cfg.CountEvery, 30*time.Second)
 	cfg.MaxStreams = cmp.Or(cfg.MaxStreams, 256)
+	cfg.MaxImports = cmp.Or(cfg.MaxImports, 2)
+	cfg.MaxImportLines = cmp.Or(cfg.MaxImportLines, 1_000_000)
+	cfg.ImportTimeout = cmp.Or(cfg.ImportTimeout, 10*time.Minute)
 	srv := &Server{
 		cfg: cfg, store: s, publisher: p, lanes: l, replays: r, log: log,
 		metrics: newMetrics(reg), durables: newDurables(reg), health: newHealth(s, p, log),
@@ -115,10 +128,7 @@ func New(cfg Config, s Store, p Publisher, l Lanes, r Replays, reg Registry, log
 		TCPKeepalive:    true,
 		ReadBufferSize:  16 << 10, // the most that headers may take
 
-		// The server closes the connection on a body past its limit, often
-		// before the client could read why. Bodies up to some more than our own
-		// limit get a proper answer from the handler.
-		MaxRequestBodySize:           max(1<<20, cfg.MaxBodyBytes),
+		StreamRequestBody:            true, // readBody bounds what is taken in
 		DisablePreParseMultipartForm: true,
 		NoDefaultServerHeader:        true,
 		NoDefaultContentType:         true,
@@ -166,44 +176,6 @@ func (s *Server) startCounting(ctx context.Context) (stop func()) {
 }
 
 var errListenerClosed = errors.New("listener was closed")
-
-// handler answers a request, or returns an error for which problemOf knows the answer.
-type handler func(*fasthttp.RequestCtx) error
-
-func (s *Server) routes(metrics fasthttp.RequestHandler) *router.Router {
-	r := router.New()
-	r.SaveMatchedRoutePath = true
-	r.RedirectTrailingSlash = false
-	r.RedirectFixedPath = false
-	handle := func(path string, h handler, methods ...string) {
-		for _, m := range methods {
-			r.Handle(m, path, s.answer(h))
-		}
-	}
-	handle("/filters", s.createFilter, "POST")
-	handle("/filters", s.listFilters, "GET", "HEAD")
-	handle("/filters/{id}", s.readFilter, "GET", "HEAD")
-	handle("/filters/{id}", s.replaceFilter, "PUT")
-	handle("/filters/{id}", s.deleteFilter, "DELETE")
-	handle("/subscribers", s.listSubscribers, "GET", "HEAD")
-	handle("/subscribers/{id}/ack", s.readAck, "GET", "HEAD")
-	handle("/subscribers/{id}/ack", s.forgetAck, "DELETE")
-	handle("/subscribers/{id}/events", s.streamEvents, "GET")
-	handle("/health", s.tellHealth, "GET", "HEAD")
-	handle("/livez", s.tellLive, "GET", "HEAD")
-	handle("/readyz", s.tellHealth, "GET", "HEAD")
-	handle("/metrics", func(ctx *fasthttp.RequestCtx) error { metrics(ctx); return nil }, "GET", "HEAD")
-
-	exist := routeList(r)
-	r.NotFound = s.answer(func(*fasthttp.RequestCtx) error {
-		return &problem{kind: noRoute, detail: "this exists: " + strings.Join(exist, ", "), routes: exist}
-	})
-	r.MethodNotAllowed = s.answer(func(ctx *fasthttp.RequestCtx) error { // Allow is set
-		return &problem{kind: noMethod, detail: "allowed are " + string(ctx.Response.Header.Peek("Allow"))}
-	})
-	r.GlobalOPTIONS = func(ctx *fasthttp.RequestCtx) { ctx.SetStatusCode(fasthttp.StatusNoContent) }
-	return r
-}
 
 // answer makes a fasthttp handler of h.
 func (s *Server) answer(h handler) fasthttp.RequestHandler {

@@ -38,6 +38,7 @@ type publisher struct {
 	err     error
 	pingErr error
 	changes []filter.Change
+	bulk    int
 	hook    func(context.Context, filter.Change) // called with each
 }
 
@@ -51,6 +52,16 @@ func (p *publisher) PublishFilter(ctx context.Context, c filter.Change) (lane.Co
 		return lane.ControlID{}, p.err
 	}
 	p.changes = append(p.changes, c)
+	return lane.ControlID{Ms: 1}, nil
+}
+
+func (p *publisher) PublishBulk(context.Context) (lane.ControlID, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.err != nil {
+		return lane.ControlID{}, p.err
+	}
+	p.bulk++
 	return lane.ControlID{Ms: 1}, nil
 }
 
@@ -219,8 +230,8 @@ func TestLifeOfAFilter(t *testing.T) {
 		{"HEAD", path, "", 200, "", `"1"`, ""},
 		{"GET", "/filters", "", 200, `{"filters":[` + strings.TrimSpace(first) + `],"next_cursor":null}` + "\n", "", ""},
 		{"HEAD", "/filters", "", 200, "", "", ""},
-		{"OPTIONS", "/filters", "", 204, "", "", "GET, HEAD, OPTIONS, POST"},
-		{"OPTIONS", path, "", 204, "", "", "DELETE, GET, HEAD, OPTIONS, PUT"},
+		{"OPTIONS", "/filters", "", 204, "", "", "DELETE, GET, HEAD, OPTIONS, POST"},
+		{"OPTIONS", path, "", 204, "", "", "DELETE, GET, HEAD, OPTIONS, PATCH, PUT"},
 		{"PUT", path, `{"subscriber_id":"ada","event_types":["refund"]}`, 200, second, `"2"`, ""},
 		{"GET", path, "", 200, second, `"2"`, ""},
 		{"GET", "/filters/%" + hex(path[9]) + path[10:], "", 200, second, `"2"`, ""}, // percent-encoded
@@ -286,8 +297,8 @@ func TestProblems(t *testing.T) {
 		{"no route", "GET", "/filter", "", "", 404, "no-such-route", "this exists: " + routes, nil},
 		{"trailing slash", "GET", "/filters/", "", "", 404, "no-such-route", "this exists: " + routes, nil},
 		{"root", "POST", "/", "", "", 404, "no-such-route", "this exists: " + routes, nil},
-		{"no method", "PATCH", path, json, `{}`, 405, "method-not-allowed", "allowed are DELETE, GET, HEAD, OPTIONS, PUT", nil},
-		{"odd method", "BREW", "/filters", "", "", 405, "method-not-allowed", "allowed are GET, HEAD, OPTIONS, POST", nil},
+		{"no method", "POST", path, json, `{}`, 405, "method-not-allowed", "allowed are DELETE, GET, HEAD, OPTIONS, PATCH, PUT", nil},
+		{"odd method", "BREW", "/filters", "", "", 405, "method-not-allowed", "allowed are DELETE, GET, HEAD, OPTIONS, POST", nil},
 		{"misspelt parameter", "GET", "/filters?subscriberid=ada&limit=0&cursor=x&limit=1", "", "", 400, "bad-query", "", []filter.Problem{
 			{Field: "?subscriberid", Detail: "unknown; allowed are subscriber_id, limit, cursor"},
 			{Field: "?limit", Detail: `"0": want a number from 1 to 1000`},
@@ -323,8 +334,9 @@ func TestProblems(t *testing.T) {
 	want(t, "published changes", len(s.publisher.changes), 1)
 }
 
-const routes = "DELETE /filters/{id}, DELETE /subscribers/{id}/ack, GET /filters, GET /filters/{id}, GET /health, GET /livez, GET /metrics, GET /readyz, " +
-	"GET /subscribers, GET /subscribers/{id}/ack, GET /subscribers/{id}/events, POST /filters, PUT /filters/{id}"
+const routes = "DELETE /filters, DELETE /filters/{id}, DELETE /subscribers/{id}/ack, GET /docs, GET /filters, GET /filters/{id}, GET /filters:export, " +
+	"GET /health, GET /livez, GET /metrics, GET /openapi.json, GET /readyz, GET /subscribers, GET /subscribers/{id}/ack, " +
+	"GET /subscribers/{id}/events, GET /subscribers/{id}/explain, PATCH /filters/{id}, POST /filters, POST /filters:import, POST /filters:test, PUT /filters/{id}"
 
 func unmarshal(s string, v any) error { return json.Unmarshal([]byte(s), v) }
 
@@ -375,7 +387,7 @@ func TestNotHTTP(t *testing.T) {
 		{"bad length", "POST /filters HTTP/1.1\r\nHost: x\r\nContent-Length: x\r\n\r\n", 400, "bad-request"},
 		{"bad chunk", "POST /filters HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400, "bad-request"},
 		{"huge header", "GET / HTTP/1.1\r\nHost: x\r\nX: " + strings.Repeat("x", 20<<10) + "\r\n\r\n", 431, "headers-too-large"},
-		{"huge body", "POST /filters HTTP/1.1\r\nHost: x\r\nContent-Length: 2000000\r\n\r\n", 413, "body-too-large"},
+		{"huge body", "POST /filters HTTP/1.1\r\nHost: x\r\nContent-Length: 2000000\r\n\r\n" + strings.Repeat("x", 2000000), 413, "body-too-large"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			conn, err := net.Dial("tcp", s.addr)

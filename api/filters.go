@@ -4,8 +4,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"mime"
 	"net/url"
 
 	"github.com/google/uuid"
@@ -17,19 +17,61 @@ import (
 )
 
 func (s *Server) createFilter(ctx *fasthttp.RequestCtx) error {
-	spec, err := s.body(ctx)
+	spec, err := s.spec(ctx)
+	if err != nil {
+		return err
+	}
+	key, err := idempotencyKey(ctx)
 	if err != nil {
 		return err
 	}
 	c, cancel := s.storeContext()
 	defer cancel()
+	if key != "" {
+		return s.createOnce(c, ctx, spec, key)
+	}
 	f, err := s.store.Create(c, spec)
 	s.health.postgres.saw(err)
 	if err != nil {
 		return err
 	}
+	return s.tellCreated(ctx, f)
+}
+
+func (s *Server) tellCreated(ctx *fasthttp.RequestCtx, f filter.Filter) error {
 	ctx.Response.Header.Set("Location", "/filters/"+string(f.ID))
 	return s.tellChange(ctx, fasthttp.StatusCreated, filter.Change{Filter: f})
+}
+
+// createOnce gives a repeated request the answer that the first one got.
+func (s *Server) createOnce(c context.Context, ctx *fasthttp.RequestCtx, spec filter.Spec, key string) error {
+	f, again, err := s.store.CreateOnce(c, spec, key)
+	s.health.postgres.saw(err)
+	if err != nil {
+		return err
+	}
+	if !again {
+		return s.tellCreated(ctx, f)
+	}
+	ctx.Response.Header.Set("Idempotent-Replayed", "true")
+	// Whether the filter service was told the first time is not known. It gets
+	// the filter as it is now: of one that was deleted long ago it knows nothing
+	// any more, and would bring it back.
+	now, err := s.store.Get(c, f.ID)
+	s.health.postgres.saw(err)
+	switch {
+	case errors.Is(err, filter.ErrNotFound): // nobody has to be told
+	case err != nil:
+		return err
+	default:
+		err = s.publish(filter.Change{Filter: now})
+	}
+	ctx.Response.Header.Set("Location", "/filters/"+string(f.ID))
+	setETag(ctx, f)
+	if err != nil && !errors.Is(err, filter.ErrNotFound) {
+		return s.tellUnapplied(ctx, filter.Change{Filter: f})
+	}
+	return writeJSON(ctx, fasthttp.StatusCreated, f)
 }
 
 func (s *Server) readFilter(ctx *fasthttp.RequestCtx) error {
@@ -88,7 +130,7 @@ func (s *Server) replaceFilter(ctx *fasthttp.RequestCtx) error {
 	if err != nil {
 		return err
 	}
-	spec, err := s.body(ctx)
+	spec, err := s.spec(ctx)
 	if err != nil {
 		return err
 	}
@@ -104,6 +146,53 @@ func (s *Server) replaceFilter(ctx *fasthttp.RequestCtx) error {
 		return err
 	}
 	return s.tellChange(ctx, fasthttp.StatusOK, filter.Change{Filter: f})
+}
+
+// patchFilter merges the body into the filter. If others change it meanwhile, it
+// is merged into what they made of it, unless the client named a revision.
+func (s *Server) patchFilter(ctx *fasthttp.RequestCtx) error {
+	id, err := pathID(ctx)
+	if err != nil {
+		return err
+	}
+	patch, err := s.readBody(ctx, mergePatch)
+	if err != nil {
+		return err
+	}
+	c, cancel := s.storeContext()
+	defer cancel()
+	revision, err := s.ifMatch(c, ctx, id)
+	if err != nil {
+		return err
+	}
+	for {
+		f, err := s.patch(c, id, patch, revision)
+		if errors.Is(err, filter.ErrConflict) && revision == 0 {
+			continue // c bounds how often
+		}
+		if err != nil {
+			return err
+		}
+		return s.tellChange(ctx, fasthttp.StatusOK, filter.Change{Filter: f})
+	}
+}
+
+func (s *Server) patch(c context.Context, id filter.ID, patch []byte, revision int64) (filter.Filter, error) {
+	old, err := s.store.Get(c, id)
+	s.health.postgres.saw(err)
+	if err != nil {
+		return filter.Filter{}, err
+	}
+	if revision != 0 && revision != old.Revision {
+		return filter.Filter{}, filter.ErrConflict
+	}
+	spec, err := old.Patch(patch, expr.Translate)
+	if err != nil {
+		return filter.Filter{}, err
+	}
+	f, err := s.store.Update(c, id, spec, old.Revision)
+	s.health.postgres.saw(err)
+	return f, err
 }
 
 func (s *Server) deleteFilter(ctx *fasthttp.RequestCtx) error {
@@ -142,11 +231,7 @@ func (s *Server) tellChange(ctx *fasthttp.RequestCtx, status int, change filter.
 	if defect.On(defect.AnswerFirst) {
 		go s.publish(change)
 	} else if s.publish(change) != nil {
-		s.metrics.publishFailures.Inc()
-		return writeJSON(ctx, fasthttp.StatusAccepted, unapplied{
-			Filter: change.Filter, Deleted: change.Deleted,
-			Detail: "stored, but the filter service could not be told; it will apply this by itself, as soon as Redis is back",
-		})
+		return s.tellUnapplied(ctx, change)
 	}
 	if status == fasthttp.StatusNoContent {
 		ctx.SetStatusCode(status)
@@ -155,14 +240,30 @@ func (s *Server) tellChange(ctx *fasthttp.RequestCtx, status int, change filter.
 	return writeJSON(ctx, status, change.Filter)
 }
 
+const notTold = "stored, but the filter service could not be told; it will apply this by itself, as soon as Redis is back"
+
+func (s *Server) tellUnapplied(ctx *fasthttp.RequestCtx, change filter.Change) error {
+	return writeJSON(ctx, fasthttp.StatusAccepted, unapplied{Filter: change.Filter, Deleted: change.Deleted, Detail: notTold})
+}
+
 // publish tells the filter service of a stored change.
 func (s *Server) publish(change filter.Change) error {
+	return s.tell(func(c context.Context) error {
+		_, err := s.publisher.PublishFilter(c, change)
+		return err
+	})
+}
+
+func (s *Server) tell(publish func(context.Context) error) error {
 	// Not from a request's context, which ends when a shutdown begins; and not
 	// from the store's, most of whose time may be gone.
 	c, cancel := context.WithTimeout(context.Background(), s.cfg.PublishTimeout)
 	defer cancel()
-	_, err := s.publisher.PublishFilter(c, change)
+	err := publish(c)
 	s.health.publish.saw(err)
+	if err != nil {
+		s.metrics.publishFailures.Inc()
+	}
 	return err
 }
 
@@ -170,35 +271,6 @@ func (s *Server) publish(change filter.Change) error {
 // would end with the beginning of a shutdown and fail the requests under way.
 func (s *Server) storeContext() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.Background(), s.cfg.StoreTimeout)
-}
-
-// body returns the Spec in the request's body.
-func (s *Server) body(ctx *fasthttp.RequestCtx) (filter.Spec, error) {
-	if err := checkMediaType(ctx); err != nil {
-		return filter.Spec{}, err
-	}
-	body := ctx.PostBody()
-	if len(body) > s.cfg.MaxBodyBytes {
-		return filter.Spec{}, &problem{kind: tooLarge, detail: fmt.Sprintf("the body has %d bytes; at most %d are allowed", len(body), s.cfg.MaxBodyBytes)}
-	}
-	return filter.ParseSpec(body, expr.Translate)
-}
-
-// checkMediaType lets pass what can be JSON: also the form type, which curl -d
-// says without being told to.
-func checkMediaType(ctx *fasthttp.RequestCtx) error {
-	const allowed = "application/json"
-	got := string(ctx.Request.Header.ContentType())
-	if coding := ctx.Request.Header.ContentEncoding(); len(coding) > 0 && string(coding) != "identity" {
-		ctx.Response.Header.Set("Accept-Encoding", "identity")
-		return &problem{kind: mediaType, detail: fmt.Sprintf("Content-Encoding %.60q is not supported; send the JSON as it is", coding)}
-	}
-	media, _, err := mime.ParseMediaType(got)
-	if got == "" || err == nil && (media == allowed || media == "application/x-www-form-urlencoded") {
-		return nil
-	}
-	ctx.Response.Header.Set("Accept", allowed)
-	return &problem{kind: mediaType, detail: fmt.Sprintf("Content-Type %.60q is not supported; send %s", got, allowed)}
 }
 
 // pathID returns the ID in the path, which the router leaves percent-encoded.

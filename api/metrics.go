@@ -11,6 +11,7 @@ type metrics struct {
 	requests        *prometheus.CounterVec
 	seconds         *prometheus.HistogramVec
 	publishFailures prometheus.Counter
+	importLines     prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -25,6 +26,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Namespace: namespace, Subsystem: subsystem, Name: "request_seconds",
 			Help: "Time from a request's arrival to its answer, by route.",
 		}, []string{"route"}),
+		importLines: f.NewCounter(prometheus.CounterOpts{
+			Namespace: namespace, Subsystem: subsystem, Name: "import_lines_total",
+			Help: "Filters read from the bodies of imports, whatever became of them.",
+		}),
 		publishFailures: f.NewCounter(prometheus.CounterOpts{
 			Namespace: namespace, Subsystem: subsystem, Name: "publish_failures_total",
 			Help: "Stored changes of which the filter service could not be told (answered with 202).",

@@ -3,6 +3,7 @@ package api
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -66,6 +67,23 @@ func (s *Server) ifMatch(c context.Context, ctx *fasthttp.RequestCtx, id filter.
 		return f.Revision, nil
 	}
 	return none, nil
+}
+
+// idempotencyKey returns the header's value, or "" if there is none.
+func idempotencyKey(ctx *fasthttp.RequestCtx) (string, error) {
+	const header, most = "Idempotency-Key", 255
+	values := ctx.Request.Header.PeekAll(header)
+	if len(values) == 0 {
+		return "", nil
+	}
+	key := string(values[0])
+	switch {
+	case len(values) > 1:
+		return "", &problem{kind: badHeader, detail: header + ": given twice"}
+	case key == "" || len(key) > most || strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r > '~' }):
+		return "", &problem{kind: badHeader, detail: fmt.Sprintf("%s: %.60q: want 1 to %d visible ASCII characters, such as a UUID", header, key, most)}
+	}
+	return key, nil
 }
 
 // tag is one entity tag of a header.

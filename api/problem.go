@@ -6,9 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"slices"
 
-	"github.com/fasthttp/router"
 	"github.com/valyala/fasthttp"
 
 	"eventstream/filter"
@@ -36,10 +34,14 @@ var (
 	changed       = kind{412, "revision-mismatch", "The filter has another revision"}
 	tooLarge      = kind{413, "body-too-large", "The body is too large"}
 	mediaType     = kind{415, "unsupported-media-type", "The body is of an unsupported type"}
+	keyReused     = kind{422, "idempotency-key-reused", "The idempotency key was used for another filter"}
+	badImport     = kind{422, "invalid-import", "Nothing was imported"}
+	badTest       = kind{422, "invalid-test", "The dry run can't be done"}
 	invalid       = kind{422, "invalid-filter", "The filter is not valid"}
 	bigHeader     = kind{431, "headers-too-large", "The headers are too large"}
 	internal      = kind{500, "internal", "We made a mistake"}
 	unavailable   = kind{503, "store-unavailable", "The filter store is unavailable"}
+	busy          = kind{503, "busy", "Too many of these are under way"}
 	noReplay      = kind{503, "replay-unavailable", "Events can't be replayed now"}
 )
 
@@ -51,6 +53,7 @@ type problem struct {
 	kind
 	detail string
 	errors []filter.Problem
+	lines  []lineProblem // of an import, instead of errors
 	routes []string
 	cause  error // for the log
 
@@ -79,6 +82,8 @@ func problemOf(err error) *problem {
 			kind: subscriber, detail: "a filter stays with its subscriber; delete it, and create another",
 			errors: []filter.Problem{{Field: "/subscriber_id", Detail: "differs from that of the stored filter"}},
 		}
+	case errors.Is(err, filter.ErrKeyReused):
+		return &problem{kind: keyReused, detail: "send another key with another filter; a key is remembered for 24 hours"}
 	case errors.Is(err, filter.ErrConflict):
 		return &problem{kind: changed, detail: "it changed since you read it; read it again, and decide anew"}
 	case errors.Is(err, filter.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
@@ -91,8 +96,6 @@ func problemOf(err error) *problem {
 func malformed(err error) *problem {
 	timeout, ok := errors.AsType[net.Error](err)
 	switch {
-	case errors.Is(err, fasthttp.ErrBodyTooLarge):
-		return &problem{kind: tooLarge, detail: "the body is far larger than a filter can be"}
 	case errors.As(err, new(*fasthttp.ErrSmallBuffer)):
 		return &problem{kind: bigHeader, detail: "path and headers together are too large"}
 	case ok && timeout.Timeout():
@@ -103,13 +106,13 @@ func malformed(err error) *problem {
 
 // problemJSON is RFC 9457's form of a problem.
 type problemJSON struct {
-	Type     string           `json:"type"`
-	Title    string           `json:"title"`
-	Status   int              `json:"status"`
-	Detail   string           `json:"detail,omitempty"`
-	Instance string           `json:"instance"`
-	Errors   []filter.Problem `json:"errors,omitempty"`
-	Routes   []string         `json:"routes,omitempty"`
+	Type     string   `json:"type"`
+	Title    string   `json:"title"`
+	Status   int      `json:"status"`
+	Detail   string   `json:"detail,omitempty"`
+	Instance string   `json:"instance"`
+	Errors   any      `json:"errors,omitempty"` // list of filter.Problem or of lineProblem
+	Routes   []string `json:"routes,omitempty"`
 }
 
 // tellProblem answers with p, and logs it if it is our fault.
@@ -121,11 +124,18 @@ func (s *Server) tellProblem(ctx *fasthttp.RequestCtx, p *problem) {
 }
 
 func writeProblem(ctx *fasthttp.RequestCtx, p *problem) {
-	err := writeJSON(ctx, p.status, problemJSON{
+	out := problemJSON{
 		Type: "urn:eventstream:problem:" + p.name, Title: p.title, Status: p.status,
-		Detail: p.detail, Errors: p.errors, Routes: p.routes,
+		Detail: p.detail, Routes: p.routes,
 		Instance: fmt.Sprintf("%.200s", ctx.Request.URI().PathOriginal()),
-	})
+	}
+	switch {
+	case len(p.lines) > 0:
+		out.Errors = p.lines
+	case len(p.errors) > 0:
+		out.Errors = p.errors
+	}
+	err := writeJSON(ctx, p.status, out)
 	if err != nil {
 		panic(err) // strings and numbers can be encoded
 	}
@@ -133,19 +143,4 @@ func writeProblem(ctx *fasthttp.RequestCtx, p *problem) {
 	if p.status == fasthttp.StatusServiceUnavailable {
 		ctx.Response.Header.Set("Retry-After", cmp.Or(p.retryAfter, retryAfter))
 	}
-}
-
-// routeList lists what exists, as "GET /filters".
-func routeList(r *router.Router) []string {
-	var list []string
-	for method, paths := range r.List() {
-		if method == fasthttp.MethodHead {
-			continue // goes without saying
-		}
-		for _, path := range paths {
-			list = append(list, method+" "+path)
-		}
-	}
-	slices.Sort(list)
-	return list
 }

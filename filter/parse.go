@@ -21,6 +21,16 @@ var ErrSyntax = errors.New("malformed JSON")
 //
 // translate turns expr into alternatives. If it is nil, expr is refused.
 func ParseSpec(body []byte, translate func(expr string) ([]Where, error)) (Spec, error) {
+	return parseSpec(body, parser{translate: translate})
+}
+
+// ParseStored is ParseSpec for the JSON form of a Filter: what a Filter has
+// beyond what its subscriber asked for is left aside.
+func ParseStored(body []byte, translate func(expr string) ([]Where, error)) (Spec, error) {
+	return parseSpec(body, parser{translate: translate, stored: true})
+}
+
+func parseSpec(body []byte, p parser) (Spec, error) {
 	if !utf8.Valid(body) {
 		return Spec{}, fmt.Errorf("%w: not valid UTF-8", ErrSyntax)
 	}
@@ -28,7 +38,6 @@ func ParseSpec(body []byte, translate func(expr string) ([]Where, error)) (Spec,
 	if err != nil {
 		return Spec{}, err
 	}
-	p := parser{translate: translate}
 	s := p.spec(fields)
 	if len(p.bad.Problems) > 0 {
 		p.rest(&s)
@@ -44,6 +53,7 @@ func ParseSpec(body []byte, translate func(expr string) ([]Where, error)) (Spec,
 type parser struct {
 	bad       Invalid
 	translate func(expr string) ([]Where, error)
+	stored    bool // the fields of a Filter are none to complain of
 }
 
 // spec reads what it can. What it can't is left out, or left empty where others
@@ -76,9 +86,13 @@ func (p *parser) spec(fields []field) Spec {
 		case "match_all":
 			p.decode(at, f.value, &s.MatchAll, "true or false")
 		case "expr_any":
-			p.bad.add(at, "is made from expr; leave it out")
+			if !p.stored {
+				p.bad.add(at, "is made from expr; leave it out")
+			}
 		default:
-			p.unknownField(at, f)
+			if !p.stored || f.name != "id" && f.name != "revision" {
+				p.unknownField(at, f)
+			}
 		}
 	}
 	return s
@@ -378,6 +392,29 @@ func (p *parser) unique(at string, fields []field) []field {
 type field struct {
 	name  string
 	value json.RawMessage
+}
+
+// Field is one member of a JSON object.
+type Field struct {
+	Name  string
+	Value json.RawMessage
+}
+
+// Fields splits a JSON object, for those who take a Spec among other things: in
+// order, duplicates included. The error wraps ErrSyntax.
+func Fields(body []byte) ([]Field, error) {
+	if !utf8.Valid(body) {
+		return nil, fmt.Errorf("%w: not valid UTF-8", ErrSyntax)
+	}
+	fields, err := object(body)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]Field, len(fields))
+	for i, f := range fields {
+		out[i] = Field{f.name, f.value}
+	}
+	return out, nil
 }
 
 // object splits a JSON object into its fields, in order, duplicates included.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"reflect"
 	"strings"
 	"testing"
@@ -280,4 +281,28 @@ func FuzzParseSpec(f *testing.F) {
 		}
 		s.Match(map[string]any{"amount": 10.0, "a": []any{"x", nil}})
 	})
+}
+
+// TestParseStored: what was stored can be read again, without what was added.
+func TestParseStored(t *testing.T) {
+	rng := rand.New(rand.NewPCG(11, 12))
+	for range 500 {
+		s := randomSpec(rng)
+		body, err := json.Marshal(Filter{ID: "01890a5d-ac96-774b-bcce-b302099a8057", Revision: 7, Spec: s})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := ParseStored(body, func(string) ([]Where, error) { return s.ExprAny, nil })
+		if err != nil || !reflect.DeepEqual(got, s) {
+			t.Fatalf("ParseStored(%s) = %+v, %v; want %+v", body, got, err, s)
+		}
+	}
+	for _, body := range []string{
+		`{"id":"x","subscriber_id":"ada","event_types":["a"],"revisions":1}`,
+		`{"id":"x","id":"y","subscriber_id":"ada","event_types":["a"]}`,
+	} {
+		if s, err := ParseStored([]byte(body), nil); err == nil {
+			t.Errorf("ParseStored(%s) = %+v, want an error", body, s)
+		}
+	}
 }

@@ -24,7 +24,7 @@ func (s *Spec) checkTogether(bad *Invalid) {
 	if len(bad.Problems) > before {
 		return
 	}
-	anys := givensOfAll(s.Any, func(i int) string { return fmt.Sprintf("/any/%d", i) })
+	anys := givensOfAll(s.Any, anyField)
 	for i, a := range anys {
 		bad.conjunction(fmt.Sprintf("/any/%d", i), slices.Concat(base, a), len(base))
 	}
@@ -35,6 +35,9 @@ func (s *Spec) checkTogether(bad *Invalid) {
 	bad.product(base, anys, exprs)
 	s.checkBreadth(base, anys, exprs, bad)
 }
+
+// anyField is where an alternative of Any stands, as a JSON Pointer.
+func anyField(i int) string { return fmt.Sprintf("/any/%d", i) }
 
 // checkSizes checks the limits of the whole.
 func (s *Spec) checkSizes(bad *Invalid) {

@@ -14,6 +14,7 @@ import (
 // An entry of the control stream has one field, whose name says what it holds:
 //
 //	f  a filter.Change as JSON
+//	b  empty: many filters changed at once, and the filter store tells which
 //	s  seats, all numbers uvarint:
 //
 //	version 1 | gateway 8 bytes
@@ -21,6 +22,7 @@ import (
 //	number of forgotten | for each: seat
 const (
 	filterField = "f"
+	bulkField   = "b"
 	seatsField  = "s"
 
 	changeVersion = 1
@@ -78,6 +80,8 @@ func decodeChange(id ControlID, field string, value []byte) (Change, error) {
 		if err == nil && c.Filter == nil {
 			err = errChange
 		}
+	case bulkField:
+		c.Bulk = true
 	case seatsField:
 		err = c.decodeSeats(value)
 	default:

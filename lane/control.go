@@ -34,6 +34,16 @@ func (r *Redis) PublishFilter(ctx context.Context, c filter.Change) (ControlID, 
 	return id, nil
 }
 
+// PublishBulk appends that many filters changed at once: readers get them from
+// the filter store before they go on.
+func (r *Redis) PublishBulk(ctx context.Context) (ControlID, error) {
+	id, err := r.controlAdd(ctx, bulkField, []byte{})
+	if err != nil {
+		return ControlID{}, fmt.Errorf("redis publish bulk change: %w", err)
+	}
+	return id, nil
+}
+
 // controlAdd appends entries to the control stream and returns the ID of the
 // last one.
 //

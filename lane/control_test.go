@@ -47,6 +47,16 @@ func testPublishFilter(t *testing.T, s subject) {
 	}
 }
 
+func testPublishBulk(t *testing.T, s subject) {
+	ctx := t.Context()
+	before := must[ControlID](t)(s.PublishFilter(ctx, filter.Change{Filter: filter.Filter{ID: "f1"}}))
+	bulk := must[ControlID](t)(s.PublishBulk(ctx))
+	changes, last, err := s.ControlSince(ctx, before)
+	if want := []Change{{ID: bulk, Bulk: true}}; err != nil || last != bulk || !reflect.DeepEqual(changes, want) {
+		t.Errorf("ControlSince(%s) = %+v, %s, %v; want %+v, %s", before, changes, last, err, want, bulk)
+	}
+}
+
 func testControlPages(t *testing.T, s subject) {
 	const n = 2*controlPage + 100
 	for i := range n {

@@ -112,6 +112,7 @@ type Change struct {
 	Joined  []Seated
 	Forgot  []event.Seat
 	Filter  *filter.Change
+	Bulk    bool  // many filters changed at once: the filter store tells which
 	Unknown error // a filter's change that this version can't read: a filter.ErrUnknown
 }
 

@@ -145,6 +145,13 @@ func (m *Memory) PublishFilter(_ context.Context, c filter.Change) (ControlID, e
 	return m.controlAddLocked(filterField, b), nil
 }
 
+// PublishBulk is Redis.PublishBulk.
+func (m *Memory) PublishBulk(context.Context) (ControlID, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.controlAddLocked(bulkField, nil), nil
+}
+
 func (m *Memory) controlAddLocked(field string, value []byte) ControlID {
 	now := uint64(time.Now().UnixMilli())
 	m.used.Seq++

@@ -37,6 +37,7 @@ type store interface {
 	Gateways(context.Context) ([]event.Gateway, error)
 	Seats(context.Context, event.Gateway, func([]Seated) error) error
 	PublishFilter(context.Context, filter.Change) (ControlID, error)
+	PublishBulk(context.Context) (ControlID, error)
 	ControlEnd(context.Context) (ControlID, error)
 	ControlSince(context.Context, ControlID) ([]Change, ControlID, error)
 }
@@ -77,6 +78,7 @@ var suite = []struct {
 	{"tail of a wiped store", testTailWiped},
 	{"tail positions", testTailPositions},
 	{"filter changes", testPublishFilter},
+	{"bulk changes", testPublishBulk},
 	{"control pages", testControlPages},
 	{"control order", testControlOrder},
 	{"control wiped", testControlWiped},

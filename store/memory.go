@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strconv"
 	"sync"
@@ -20,6 +21,7 @@ type Memory struct {
 	changes uint64      // number of the last change
 	purged  uint64      // no purged row was changed later than this
 	acks    map[string]event.Ack
+	keys    map[string]memoryKey // of idempotency
 }
 
 type row struct {
@@ -44,13 +46,17 @@ func (m *Memory) Create(ctx context.Context, s filter.Spec) (filter.Filter, erro
 	if err := ctx.Err(); err != nil {
 		return filter.Filter{}, err
 	}
+	return m.createLocked(s), nil
+}
+
+func (m *Memory) createLocked(s filter.Spec) filter.Filter {
 	if m.rows == nil {
 		m.rows = make(map[filter.ID]*row)
 	}
 	r := &row{Change: Change{Filter: filter.Filter{ID: newID(), Spec: s.Clone()}}}
 	m.rows[r.ID] = r
 	m.ids = append(m.ids, r.ID)
-	return m.changedLocked(r), nil
+	return m.changedLocked(r)
 }
 
 // Get returns a filter, or ErrNotFound.
@@ -198,6 +204,7 @@ func (m *Memory) Purge(ctx context.Context, olderThan time.Duration) (int64, err
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
+	maps.DeleteFunc(m.keys, func(_ string, k memoryKey) bool { return k.expired() })
 	before := len(m.ids)
 	m.ids = slices.DeleteFunc(m.ids, func(id filter.ID) bool {
 		r := m.rows[id]

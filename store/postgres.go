@@ -197,7 +197,11 @@ func (p *Postgres) ChangesSince(ctx context.Context, m Mark, each func(Change) e
 
 // Purge forgets the filters that were deleted longer ago than olderThan, and
 // returns how many. Readers that have not yet seen their deletion get ErrMarkLost.
+// It also forgets idempotency keys that have expired.
 func (p *Postgres) Purge(ctx context.Context, olderThan time.Duration) (int64, error) {
+	if _, err := p.pool.Exec(ctx, `delete from idempotency_keys where created_at <= now() - $1::interval`, KeyLife); err != nil {
+		return 0, fail("purge idempotency keys", err)
+	}
 	var n int64
 	err := p.pool.QueryRow(ctx, `
 		with gone as (

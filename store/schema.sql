@@ -37,6 +37,17 @@ create table if not exists filter_changes (
 
 insert into filter_changes default values on conflict do nothing;
 
+-- For each idempotency key, which filter was created with it. The rest of the
+-- answer is what was asked for, and that is known by its hash.
+create table if not exists idempotency_keys (
+    key        text collate "C" primary key,
+    request    bytea not null, -- SHA-256 of the filter's JSON
+    filter_id  uuid not null,
+    created_at timestamptz not null default now()
+);
+
+create index if not exists idempotency_keys_created on idempotency_keys (created_at);
+
 -- How far each durable subscriber acknowledged its events: a cursor, in parts
 -- so that two can be merged here. The rows are updated all the time and in
 -- place: what is not indexed, and room on the page, keep that cheap.

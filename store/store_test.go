@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"math"
 	"reflect"
@@ -22,6 +23,9 @@ import (
 // Store is what Postgres and Memory have in common.
 type Store interface {
 	Create(context.Context, filter.Spec) (filter.Filter, error)
+	CreateOnce(ctx context.Context, s filter.Spec, key string) (filter.Filter, bool, error)
+	Import(context.Context, iter.Seq2[filter.Spec, error]) (int64, error)
+	DeleteAll(ctx context.Context, subscriber string) (int64, error)
 	Get(context.Context, filter.ID) (filter.Filter, error)
 	List(ctx context.Context, subscriber string, after filter.ID, limit int) ([]filter.Filter, error)
 	Update(ctx context.Context, id filter.ID, s filter.Spec, ifRevision int64) (filter.Filter, error)

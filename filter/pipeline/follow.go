@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -156,12 +157,17 @@ func (f *follower) read(ctx context.Context) error {
 		}
 		err = f.catchUp(ctx)
 	}
-	if err != nil && ctx.Err() == nil {
+	if err != nil && ctx.Err() == nil && !errors.Is(err, errBulk) {
 		f.failures.Inc()
 		f.doubt()
 	}
 	return err
 }
+
+// errBulk reports that the filter store could not be read, though the control
+// stream says that it must be. Events wait for it: matched without the filters
+// that it holds, they would be lost to somebody.
+var errBulk = errors.New("many filters changed at once, and the filter store can't be read")
 
 func (f *follower) catchUp(ctx context.Context) error {
 	if f.lost || f.doubts.Load() != f.settled {
@@ -174,8 +180,14 @@ func (f *follower) catchUp(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read control stream: %w", err)
 	}
+	f.last = began
+	if slices.ContainsFunc(changes, func(c lane.Change) bool { return c.Bulk }) {
+		if err := f.refresh(ctx); err != nil {
+			return fmt.Errorf("%w: %w", errBulk, err)
+		}
+	}
 	f.routes.apply(changes)
-	f.at, f.last = at, began
+	f.at = at
 	return nil
 }
 

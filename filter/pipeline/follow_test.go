@@ -26,9 +26,15 @@ type following struct {
 	*follower
 	store   *faulty
 	memory  *lane.Memory
-	refresh error // what the filter store answers
+	refresh error // what the filter store answers at the start
 	stop    func()
+
+	failing   atomic.Pointer[error] // what it answers later
+	refreshed atomic.Int64          // how often it was asked
 }
+
+// fail makes the filter store answer with an error, or without one.
+func (f *following) fail(err error) { f.failing.Store(&err) }
 
 // follow starts a follower. It must be stopped.
 func follow(t *testing.T) *following {
@@ -44,8 +50,16 @@ func newFollowing(t *testing.T) *following {
 	memory := lane.NewMemory()
 	f := &following{store: &faulty{backend: memory}, memory: memory}
 	failures := prometheus.NewCounter(prometheus.CounterOpts{Name: "f"})
-	f.follower = newFollower(f.store, newRoutes(lane.Shard{}), func(context.Context) error { return f.refresh }, 2500*time.Millisecond, failures, testenv.Log(t))
+	f.follower = newFollower(f.store, newRoutes(lane.Shard{}), f.answer, 2500*time.Millisecond, failures, testenv.Log(t))
 	return f
+}
+
+func (f *following) answer(context.Context) error {
+	f.refreshed.Add(1)
+	if err := f.failing.Load(); err != nil {
+		return *err
+	}
+	return f.refresh
 }
 
 func (f *following) announce(t *testing.T, a lane.Announcement) lane.ControlID {
@@ -455,4 +469,45 @@ func TestWaitBeginsAnew(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A change in bulk is fetched from the filter store before a sync returns, and
+// while that can't be, syncs fail: an event would be matched without it. Redis
+// is not suspected for that.
+func TestBulkChanges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := follow(t)
+		defer f.stop()
+		f.synced(t)
+		doubts := f.doubts.Load()
+		at, err := f.memory.PublishBulk(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := f.refreshed.Load()
+		if got := f.synced(t); got != at || f.refreshed.Load() != before+1 {
+			t.Errorf("synced to %s after %d looks into the filter store, want %s after 1", got, f.refreshed.Load()-before, at)
+		}
+		f.synced(t)
+		if n := f.refreshed.Load() - before; n != 1 {
+			t.Errorf("%d looks into the filter store for one bulk change", n)
+		}
+		f.fail(errInjected)
+		if at, err = f.memory.PublishBulk(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for range 20 {
+			if _, err := f.sync(t.Context()); !errors.Is(err, errBulk) || !errors.Is(err, errInjected) {
+				t.Errorf("sync = %v while the filter store is down, want errBulk", err)
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		f.fail(nil)
+		if got := f.synced(t); got != at {
+			t.Errorf("synced to %s when the filter store is back, want %s", got, at)
+		}
+		if n := f.doubts.Load(); n != doubts {
+			t.Errorf("Redis was doubted %d times", n-doubts)
+		}
+	})
 }

@@ -138,7 +138,7 @@ func New(cfg Config, s Store, f Filters, k Kafka, d DeadLetters, reg prometheus.
 	}
 	svc.replays = newReplays(svc)
 	svc.metrics = newMetrics(reg, svc.routes, &svc.replays.running)
-	svc.follower = newFollower(s, svc.routes, svc.refresh, cfg.AnnounceGrace, svc.metrics.redisFailures, log)
+	svc.follower = newFollower(s, svc.routes, svc.catchUp, cfg.AnnounceGrace, svc.metrics.redisFailures, log)
 	return svc
 }
 
@@ -264,6 +264,16 @@ func (s *Service) refresh(ctx context.Context) error {
 	return nil
 }
 
+// catchUp is refresh, or loadFilters if the store has forgotten what changed.
+func (s *Service) catchUp(ctx context.Context) error {
+	err := s.refresh(ctx)
+	if errors.Is(err, filter.ErrMarkLost) {
+		s.log.Warn("filter store has forgotten what changed; loading all filters again")
+		err = s.loadFilters(ctx)
+	}
+	return err
+}
+
 func (s *Service) setMark(m filter.Mark) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -276,11 +286,7 @@ func (s *Service) setMark(m filter.Mark) {
 func (s *Service) reconcile(ctx context.Context) error {
 	down := false
 	for sleep(ctx, s.cfg.Reconcile) == nil {
-		err := s.refresh(ctx)
-		if errors.Is(err, filter.ErrMarkLost) {
-			s.log.Warn("filter store has forgotten what changed; loading all filters again")
-			err = s.loadFilters(ctx)
-		}
+		err := s.catchUp(ctx)
 		if ctx.Err() != nil {
 			break
 		}

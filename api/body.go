@@ -1,0 +1,92 @@
+package api
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"mime"
+	"slices"
+	"strings"
+
+	"github.com/valyala/fasthttp"
+
+	"eventstream/filter"
+	"eventstream/filter/expr"
+)
+
+// mediaTypes are those that a body may have. curl -d says that everything is a
+// form, without being told to: that passes as well.
+type mediaTypes []string
+
+var (
+	plainJSON  = mediaTypes{"application/json"}
+	mergePatch = mediaTypes{"application/merge-patch+json", "application/json"}
+	ndjson     = mediaTypes{"application/x-ndjson", "application/ndjson", "application/json"}
+)
+
+const formType = "application/x-www-form-urlencoded"
+
+// spec returns the Spec in the request's body.
+func (s *Server) spec(ctx *fasthttp.RequestCtx) (filter.Spec, error) {
+	body, err := s.readBody(ctx, plainJSON)
+	if err != nil {
+		return filter.Spec{}, err
+	}
+	return filter.ParseSpec(body, expr.Translate)
+}
+
+// readBody returns the request's body.
+func (s *Server) readBody(ctx *fasthttp.RequestCtx, allowed mediaTypes) ([]byte, error) {
+	if err := allowed.check(ctx); err != nil {
+		return nil, err
+	}
+	stream := ctx.RequestBodyStream()
+	if stream == nil {
+		return nil, nil
+	}
+	var b bytes.Buffer
+	length := ctx.Request.Header.ContentLength() // negative if it is not told
+	if length > 0 {
+		b.Grow(min(length, s.cfg.MaxBodyBytes) + bytes.MinRead)
+	}
+	if _, err := b.ReadFrom(io.LimitReader(stream, int64(s.cfg.MaxBodyBytes)+1)); err != nil {
+		return nil, malformed(err)
+	}
+	if length > b.Len() && b.Len() <= s.cfg.MaxBodyBytes {
+		return nil, malformed(io.ErrUnexpectedEOF) // fasthttp takes the end of the connection for that of the body
+	}
+	if b.Len() > s.cfg.MaxBodyBytes {
+		return nil, s.tooLarge(stream, length)
+	}
+	return b.Bytes(), nil
+}
+
+// tooLarge reads a little more of the body: a connection that is closed with
+// much of it unread is often gone before the client could read why.
+func (s *Server) tooLarge(stream io.Reader, length int) error {
+	const patience = 4 << 20
+	io.CopyN(io.Discard, stream, patience)
+	size := fmt.Sprintf("%d bytes", length)
+	if length < 0 {
+		size = fmt.Sprintf("more than %d bytes", s.cfg.MaxBodyBytes)
+	}
+	return &problem{kind: tooLarge, detail: fmt.Sprintf("the body has %s; at most %d are allowed", size, s.cfg.MaxBodyBytes)}
+}
+
+func (m mediaTypes) check(ctx *fasthttp.RequestCtx) error {
+	got := string(ctx.Request.Header.ContentType())
+	if coding := ctx.Request.Header.ContentEncoding(); len(coding) > 0 && string(coding) != "identity" {
+		ctx.Response.Header.Set("Accept-Encoding", "identity")
+		return &problem{kind: mediaType, detail: fmt.Sprintf("Content-Encoding %.60q is not supported; send the JSON as it is", coding)}
+	}
+	media, _, err := mime.ParseMediaType(got)
+	if got == "" || err == nil && (slices.Contains(m, media) || media == formType) {
+		return nil
+	}
+	header := "Accept"
+	if ctx.IsPatch() {
+		header = "Accept-Patch"
+	}
+	ctx.Response.Header.Set(header, strings.Join(m, ", "))
+	return &problem{kind: mediaType, detail: fmt.Sprintf("Content-Type %.60q is not supported; send %s", got, strings.Join(m, " or "))}
+}

@@ -1,0 +1,235 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"eventstream/filter"
+	"eventstream/internal/defect"
+)
+
+// bulkDone is the answer to a change of many filters.
+type bulkDone struct {
+	Imported *int64 `json:"imported,omitempty"`
+	Deleted  *int64 `json:"deleted,omitempty"`
+	Applied  *bool  `json:"applied,omitempty"` // false if the filter service was not told
+	Detail   string `json:"detail,omitempty"`
+}
+
+// tellBulk tells the filter service that many filters changed, and the client
+// when that is done: 202 if it couldn't be.
+func (s *Server) tellBulk(ctx *fasthttp.RequestCtx, done bulkDone) error {
+	publish := func(c context.Context) error {
+		_, err := s.publisher.PublishBulk(c)
+		return err
+	}
+	if defect.On(defect.AnswerFirst) {
+		go s.tell(publish)
+	} else if s.tell(publish) != nil {
+		done.Applied, done.Detail = new(false), notTold
+		return writeJSON(ctx, fasthttp.StatusAccepted, done)
+	}
+	return writeJSON(ctx, fasthttp.StatusOK, done)
+}
+
+// deleteFilters deletes all filters of a subscriber. That there are none is no
+// error, so that it can be repeated.
+func (s *Server) deleteFilters(ctx *fasthttp.RequestCtx) error {
+	q := listQuery{}
+	if err := parseQuery(ctx.QueryArgs(), q.set, "subscriber_id"); err != nil {
+		return err
+	}
+	if q.subscriber == "" {
+		return &problem{kind: badQuery, errors: []filter.Problem{{Field: "?subscriber_id", Detail: "required: whose filters to delete"}}}
+	}
+	if err := noPreconditions(ctx); err != nil {
+		return err
+	}
+	c, cancel := s.storeContext()
+	defer cancel()
+	n, err := s.store.DeleteAll(c, q.subscriber)
+	s.health.postgres.saw(err)
+	if err != nil {
+		return err
+	}
+	// Also if there are none left: the one before may have died before it told.
+	return s.tellBulk(ctx, bulkDone{Deleted: &n})
+}
+
+// noPreconditions refuses headers that a change of many filters can't keep.
+func noPreconditions(ctx *fasthttp.RequestCtx) error {
+	for _, h := range []string{"If-Match", "If-None-Match", "Idempotency-Key"} {
+		if len(ctx.Request.Header.Peek(h)) > 0 {
+			return &problem{kind: badHeader, detail: h + " has no meaning here: it is about a single filter"}
+		}
+	}
+	return nil
+}
+
+// importFilters creates a filter for each line of the body, all or none. The
+// lines go to the store as they come, which holds up a client that is faster.
+func (s *Server) importFilters(ctx *fasthttp.RequestCtx) error {
+	if err := parseQuery(ctx.QueryArgs(), nil); err != nil {
+		return err
+	}
+	if err := ndjson.check(ctx); err != nil {
+		return err
+	}
+	if err := noPreconditions(ctx); err != nil {
+		return err
+	}
+	if n := s.imports.Add(1); n > int64(s.cfg.MaxImports) {
+		s.imports.Add(-1)
+		return &problem{kind: busy, detail: fmt.Sprintf("%d imports are under way, which is the most", s.cfg.MaxImports)}
+	}
+	defer s.imports.Add(-1)
+	c, cancel := context.WithTimeout(s.streaming, s.cfg.ImportTimeout)
+	defer cancel()
+	defer context.AfterFunc(c, func() { ctx.Conn().SetReadDeadline(time.Now()) })()
+	in := newImport(patientBody(c, ctx), s.cfg, s.metrics.importLines)
+	n, err := s.store.Import(c, in.specs)
+	if err == nil || in.err == nil {
+		s.health.postgres.saw(err)
+	}
+	switch {
+	case c.Err() != nil && err != nil:
+		return &problem{kind: unavailable, detail: "the import was cut off, because it took too long or we are stopping"}
+	case in.err != nil:
+		return in.err
+	case err != nil:
+		return err
+	}
+	return s.tellBulk(ctx, bulkDone{Imported: &n})
+}
+
+// readPatience bounds how long a client may send nothing of an import.
+const readPatience = 30 * time.Second
+
+// patientBody is a request's body as a stream, which must come to its end. ctx
+// ends the wait for it.
+func patientBody(c context.Context, ctx *fasthttp.RequestCtx) io.Reader {
+	stream := ctx.RequestBodyStream()
+	if stream == nil {
+		return eof{}
+	}
+	return &bodyStream{c, ctx, stream, int64(max(ctx.Request.Header.ContentLength(), -1))}
+}
+
+type eof struct{}
+
+func (eof) Read([]byte) (int, error) { return 0, io.EOF }
+
+type bodyStream struct {
+	ctx     context.Context
+	request *fasthttp.RequestCtx // for its deadline
+	stream  io.Reader
+	left    int64 // negative if that is not known: then the stream knows
+}
+
+func (b *bodyStream) Read(p []byte) (int, error) {
+	if err := b.request.SetReadDeadline(time.Now().Add(readPatience)); err != nil {
+		return 0, err
+	}
+	if err := b.ctx.Err(); err != nil { // after that: its end sets the deadline too
+		return 0, err
+	}
+	n, err := b.stream.Read(p)
+	if b.left >= 0 {
+		b.left -= int64(n)
+	}
+	if err == io.EOF && b.left > 0 {
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
+}
+
+// exportFilters answers with all filters, or those of a subscriber, one a line.
+// They are read page by page: each is as it was at some moment of the export.
+func (s *Server) exportFilters(ctx *fasthttp.RequestCtx) error {
+	var q listQuery
+	if err := parseQuery(ctx.QueryArgs(), q.set, "subscriber_id"); err != nil {
+		return err
+	}
+	if n := s.streams.Add(1); n > int64(s.cfg.MaxStreams) {
+		s.streams.Add(-1)
+		return &problem{kind: busy, detail: fmt.Sprintf("%d streams are under way, which is the most", s.cfg.MaxStreams)}
+	}
+	b := &exportBody{server: s, conn: ctx.Conn(), subscriber: q.subscriber}
+	if err := b.fill(); err != nil && !errors.Is(err, io.EOF) {
+		s.streams.Add(-1)
+		return err
+	}
+	ctx.SetStatusCode(fasthttp.StatusOK)
+	ctx.Response.Header.SetContentType("application/x-ndjson")
+	ctx.Response.Header.Set("Cache-Control", "no-store")
+	ctx.SetBodyStream(b, -1)
+	return nil
+}
+
+// exportBody is filters as NDJSON. An error of Read, other than io.EOF, makes
+// fasthttp close the connection without an end.
+type exportBody struct {
+	server     *Server
+	conn       net.Conn
+	subscriber string
+	after      filter.ID
+	last       bool   // nothing comes after lines
+	lines      []byte // not read yet
+}
+
+const exportPage = 250
+
+// Read is called when what it returned before is written.
+func (b *exportBody) Read(p []byte) (int, error) {
+	defer func() { b.conn.SetWriteDeadline(time.Now().Add(writePatience)) }() // the server's own is for short answers
+	if len(b.lines) == 0 {
+		if err := b.server.streaming.Err(); err != nil {
+			return 0, err
+		}
+		if err := b.fill(); err != nil {
+			return 0, err
+		}
+	}
+	n := copy(p, b.lines)
+	b.lines = b.lines[n:]
+	return n, nil
+}
+
+// fill encodes the next page. It returns io.EOF if there is none.
+func (b *exportBody) fill() error {
+	if b.last {
+		return io.EOF
+	}
+	c, cancel := b.server.storeContext()
+	defer cancel()
+	list, err := b.server.store.List(c, b.subscriber, b.after, exportPage)
+	b.server.health.postgres.saw(err)
+	if err != nil {
+		return err
+	}
+	b.last, b.lines = len(list) < exportPage, b.lines[:0]
+	for _, f := range list {
+		line, err := json.Marshal(f)
+		if err != nil {
+			return fmt.Errorf("encode filter %s: %w", f.ID, err)
+		}
+		b.lines, b.after = append(append(b.lines, line...), '\n'), f.ID
+	}
+	if len(b.lines) == 0 {
+		return io.EOF
+	}
+	return nil
+}
+
+// Close is called when the response is over, however it ended.
+func (b *exportBody) Close() error {
+	b.server.streams.Add(-1)
+	return nil
+}

@@ -1,0 +1,119 @@
+package api
+
+import (
+	"bytes"
+	_ "embed"
+	"encoding/json"
+	"fmt"
+	"html/template"
+	"slices"
+	"strings"
+
+	"github.com/valyala/fasthttp"
+)
+
+// openAPI describes the API. A test holds the server to it.
+//
+//go:embed openapi.json
+var openAPI []byte
+
+//go:embed docs.html
+var docsHTML string
+
+// docs is openAPI as a page: plain HTML that asks for nothing more.
+var docs = renderDocs()
+
+func (s *Server) tellOpenAPI(ctx *fasthttp.RequestCtx) error {
+	ctx.Response.Header.SetContentType("application/json")
+	ctx.SetBody(openAPI)
+	return nil
+}
+
+func (s *Server) tellDocs(ctx *fasthttp.RequestCtx) error {
+	ctx.Response.Header.SetContentType("text/html; charset=utf-8")
+	ctx.Response.Header.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
+	ctx.SetBody(docs)
+	return nil
+}
+
+// The parts of openAPI that the page shows.
+type (
+	document struct {
+		Info struct{ Title, Description string }
+		Tags []struct {
+			Name, Description string
+			Operations        []operation `json:"-"`
+		}
+		Paths      map[string]map[string]operation
+		Components struct{ Schemas map[string]json.RawMessage }
+	}
+	operation struct {
+		Method, Path string `json:"-"`
+
+		Tags                 []string
+		OperationID          string
+		Summary, Description string
+		Parameters           []struct {
+			Name, In, Description string
+			Required              bool
+			Schema                json.RawMessage
+		}
+		RequestBody *struct{ Content map[string]media }
+		Responses   map[string]struct {
+			Description string
+			Content     map[string]media
+		}
+	}
+	media struct {
+		Schema  json.RawMessage
+		Example json.RawMessage
+	}
+)
+
+// renderDocs panics if the document that was built in is broken.
+func renderDocs() []byte {
+	var d document
+	if err := json.Unmarshal(openAPI, &d); err != nil {
+		panic(fmt.Sprintf("openapi.json: %v", err))
+	}
+	for i := range d.Tags {
+		d.Tags[i].Operations = d.tagged(d.Tags[i].Name)
+	}
+	page := template.Must(template.New("docs").Funcs(template.FuncMap{
+		"indent": indent, "paragraphs": func(s string) []string { return strings.Split(s, "\n\n") }, "upper": strings.ToUpper,
+	}).Parse(docsHTML))
+	var b bytes.Buffer
+	if err := page.Execute(&b, d); err != nil {
+		panic(fmt.Sprintf("docs.html: %v", err))
+	}
+	return b.Bytes()
+}
+
+// tagged lists the operations with a tag, by path and in the order of a life.
+func (d *document) tagged(tag string) []operation {
+	var list []operation
+	for path, methods := range d.Paths {
+		for method, o := range methods {
+			if slices.Contains(o.Tags, tag) {
+				o.Method, o.Path = method, path
+				list = append(list, o)
+			}
+		}
+	}
+	order := []string{"post", "get", "put", "patch", "delete"}
+	slices.SortFunc(list, func(a, b operation) int {
+		if a.Path != b.Path {
+			return strings.Compare(a.Path, b.Path)
+		}
+		return slices.Index(order, a.Method) - slices.Index(order, b.Method)
+	})
+	return list
+}
+
+func indent(raw json.RawMessage) string {
+	var b bytes.Buffer
+	if json.Indent(&b, raw, "", "  ") != nil {
+		return string(raw)
+	}
+	return b.String()
+}

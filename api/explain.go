@@ -1,0 +1,252 @@
+package api
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/valyala/fasthttp"
+
+	"eventstream/event"
+	"eventstream/filter"
+	"eventstream/filter/expr"
+)
+
+const (
+	maxTestFilters = 100
+	maxTestEvents  = 100
+	maxPairs       = 1000
+	// maxEffort bounds the bytes of a filter times those of an event, for all
+	// pairs that one request has explained: no value of the one is compared more
+	// than once with each of the other.
+	maxEffort = 500_000_000
+)
+
+// dryRun is the body of POST /filters:test.
+type dryRun struct {
+	Filters []json.RawMessage `json:"filters"`
+	Events  []json.RawMessage `json:"events"`
+}
+
+// tested says what became of one filter and one event, by their places in the lists.
+type tested struct {
+	Filter int `json:"filter"`
+	Event  int `json:"event"`
+	filter.Explanation
+}
+
+// testFilters tries filters on events. Nothing is stored.
+func (s *Server) testFilters(ctx *fasthttp.RequestCtx) error {
+	body, err := s.readBody(ctx, plainJSON)
+	if err != nil {
+		return err
+	}
+	run, err := parseDryRun(body)
+	if err != nil {
+		return err
+	}
+	specs, events, err := run.decode()
+	if err != nil {
+		return err
+	}
+	out := struct {
+		Results []tested `json:"results"`
+	}{[]tested{}}
+	for i, spec := range specs {
+		for j, ev := range events {
+			out.Results = append(out.Results, tested{i, j, spec.Explain(ev)})
+		}
+	}
+	return writeJSON(ctx, fasthttp.StatusOK, out)
+}
+
+// parseDryRun reads the body, strictly: duplicates and unknown fields would be
+// forgotten by encoding/json.
+func parseDryRun(body []byte) (dryRun, error) {
+	fields, err := filter.Fields(body)
+	if err != nil {
+		return dryRun{}, err
+	}
+	var run dryRun
+	bad := &problem{kind: badTest}
+	seen := make(map[string]bool)
+	for _, f := range fields {
+		if seen[f.Name] {
+			bad.complain("/"+f.Name, "given twice")
+			continue
+		}
+		seen[f.Name] = true
+		switch f.Name {
+		case "filters":
+			run.Filters = bad.list(f, maxTestFilters)
+		case "events":
+			run.Events = bad.list(f, maxTestEvents)
+		default:
+			bad.complain(fmt.Sprintf("/%.60s", f.Name), "unknown field; allowed are filters, events")
+		}
+	}
+	for _, name := range []string{"filters", "events"} {
+		if !seen[name] {
+			bad.complain("/"+name, "required: a list of at least one")
+		}
+	}
+	if len(bad.errors) > 0 {
+		return dryRun{}, bad
+	}
+	return run, nil
+}
+
+func (p *problem) complain(field, detail string) {
+	p.errors = append(p.errors, filter.Problem{Field: field, Detail: detail})
+}
+
+// list reads a list of 1 to most elements.
+func (p *problem) list(f filter.Field, most int) []json.RawMessage {
+	var list []json.RawMessage
+	switch err := json.Unmarshal(f.Value, &list); {
+	case err != nil || list == nil:
+		p.complain("/"+f.Name, fmt.Sprintf("want a list of objects, got %.60s", f.Value))
+	case len(list) == 0 || len(list) > most:
+		p.complain("/"+f.Name, fmt.Sprintf("%d elements; want 1 to %d", len(list), most))
+	}
+	return list
+}
+
+// decode reads filters and events, and tells all that is wrong with them.
+func (run *dryRun) decode() ([]filter.Spec, []map[string]any, error) {
+	bad := &problem{kind: badTest}
+	specs := make([]filter.Spec, len(run.Filters))
+	effort := 0
+	for i, raw := range run.Filters {
+		var err error
+		if specs[i], err = filter.ParseStored(raw, expr.Translate); err != nil {
+			bad.tell(fmt.Sprintf("/filters/%d", i), err)
+		}
+	}
+	events := make([]map[string]any, len(run.Events))
+	for i, raw := range run.Events {
+		var err error
+		if events[i], err = decodeEvent(raw); err != nil {
+			bad.complain(fmt.Sprintf("/events/%d", i), err.Error())
+		}
+		for _, f := range run.Filters {
+			effort += len(f) * len(raw)
+		}
+	}
+	switch pairs := len(specs) * len(events); {
+	case len(bad.errors) > 0:
+		return nil, nil, bad
+	case pairs > maxPairs:
+		bad.complain("", fmt.Sprintf("%d filters times %d events are %d pairs; at most %d are allowed", len(specs), len(events), pairs, maxPairs))
+		return nil, nil, bad
+	case effort > maxEffort:
+		bad.complain("", "filters and events are too large to be tried on each other; send fewer of them at a time")
+		return nil, nil, bad
+	}
+	return specs, events, nil
+}
+
+// tell adds what is wrong with the filter at a place.
+func (p *problem) tell(at string, err error) {
+	invalid, ok := errors.AsType[*filter.Invalid](err)
+	if !ok {
+		p.complain(at, err.Error())
+		return
+	}
+	for _, q := range invalid.Problems {
+		if len(p.errors) < maxLineProblems {
+			p.complain(at+q.Field, q.Detail)
+		}
+	}
+}
+
+// decodeEvent refuses what the filter service would not take for an event.
+func decodeEvent(raw []byte) (map[string]any, error) {
+	var d event.Decoder
+	if _, err := d.Decode(raw, nil); err != nil {
+		return nil, fmt.Errorf("no event: %w", err)
+	}
+	return filter.DecodeEvent(raw)
+}
+
+// explained says what became of one stored filter.
+type explained struct {
+	ID       filter.ID `json:"id"`
+	Revision int64     `json:"revision"`
+	filter.Explanation
+}
+
+// explainEvent tells which of a subscriber's filters match an event, and why the
+// others don't.
+func (s *Server) explainEvent(ctx *fasthttp.RequestCtx) error {
+	id, err := pathSubscriber(ctx)
+	if err != nil {
+		return err
+	}
+	q := explainQuery{listQuery: listQuery{limit: defaultLimit}}
+	if err := parseQuery(ctx.QueryArgs(), q.set, "event", "limit", "cursor"); err != nil {
+		return err
+	}
+	if q.event == nil {
+		return &problem{kind: badQuery, errors: []filter.Problem{{Field: "?event", Detail: `required: the event as JSON, such as {"event_type":"purchase"}`}}}
+	}
+	c, cancel := s.storeContext()
+	defer cancel()
+	list, err := s.store.List(c, id, q.after, q.limit+1)
+	s.health.postgres.saw(err)
+	if err != nil {
+		return err
+	}
+	return writeJSON(ctx, fasthttp.StatusOK, q.explain(id, list))
+}
+
+// explainedPage is the answer to GET /subscribers/{id}/explain.
+type explainedPage struct {
+	SubscriberID string      `json:"subscriber_id"`
+	Matches      bool        `json:"matches"` // one of Filters does
+	Filters      []explained `json:"filters"`
+	NextCursor   *filter.ID  `json:"next_cursor"` // null on the last page
+}
+
+// explain goes through a list that has one more than a page may have. The page
+// ends earlier where it gets too much work.
+func (q *explainQuery) explain(subscriber string, list []filter.Filter) explainedPage {
+	p := explainedPage{SubscriberID: subscriber, Filters: []explained{}}
+	effort := 0
+	for i, f := range list {
+		if i == q.limit || effort > maxEffort {
+			p.NextCursor = &list[i-1].ID
+			break
+		}
+		x := f.Explain(q.event)
+		p.Filters = append(p.Filters, explained{f.ID, f.Revision, x})
+		p.Matches = p.Matches || x.Matches
+		effort += q.bytes * size(&f.Spec)
+	}
+	return p
+}
+
+// size is how many bytes a Spec has as JSON.
+func size(s *filter.Spec) int {
+	b, err := json.Marshal(s)
+	if err != nil {
+		return maxEffort
+	}
+	return len(b)
+}
+
+// explainQuery is what GET /subscribers/{id}/explain asks for.
+type explainQuery struct {
+	listQuery
+	event map[string]any
+	bytes int // of the event
+}
+
+func (q *explainQuery) set(key, value string) (err error) {
+	if key != "event" {
+		return q.listQuery.set(key, value)
+	}
+	q.bytes = len(value)
+	q.event, err = decodeEvent([]byte(value))
+	return err
+}

@@ -1,0 +1,135 @@
+package api
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"eventstream/filter"
+	"eventstream/filter/expr"
+)
+
+// maxLineProblems bounds what is told of one import.
+const maxLineProblems = 100
+
+// lineProblem is one thing wrong with a line of an import.
+type lineProblem struct {
+	Line int `json:"line"` // from 1
+	filter.Problem
+}
+
+// lines are the filters of an import.
+type lines struct {
+	r        *bufio.Reader
+	max      int // of lines
+	maxBytes int // of one line
+	read     prometheus.Counter
+	err      error // why nothing is to be imported
+}
+
+func newImport(body io.Reader, cfg Config, read prometheus.Counter) *lines {
+	return &lines{r: bufio.NewReaderSize(body, cfg.MaxBodyBytes+2), max: cfg.MaxImportLines, maxBytes: cfg.MaxBodyBytes, read: read}
+}
+
+// specs yields the filter of each line. From the first that is wrong on it only
+// looks for others that are, and then yields l.err.
+func (l *lines) specs(yield func(filter.Spec, error) bool) {
+	var bad []lineProblem
+	n, line := 0, 0
+	for len(bad) < maxLineProblems {
+		text, err := l.next()
+		if err == io.EOF {
+			break
+		}
+		if line++; err == nil && len(bytes.TrimSpace(text)) == 0 {
+			continue
+		}
+		if n++; n > l.max {
+			err = &problem{kind: tooLarge, detail: fmt.Sprintf("line %d is one too many: at most %d filters are allowed; nothing was imported", line, l.max)}
+		}
+		if err != nil && !errors.Is(err, errLongLine) {
+			l.fail(yield, err)
+			return
+		}
+		l.read.Inc()
+		var s filter.Spec
+		if err == nil {
+			s, err = filter.ParseStored(text, expr.Translate)
+		}
+		switch {
+		case err != nil:
+			bad = append(bad, problemsOf(line, err)...)
+		case len(bad) == 0 && !yield(s, nil):
+			return
+		}
+	}
+	switch {
+	case len(bad) > 0:
+		l.fail(yield, refusal(bad, line))
+	case n == 0:
+		l.fail(yield, &problem{kind: badImport, detail: "the body is empty; want one filter a line, as JSON"})
+	}
+}
+
+func (l *lines) fail(yield func(filter.Spec, error) bool, err error) {
+	l.err = err
+	yield(filter.Spec{}, err)
+}
+
+var errLongLine = errors.New("longer than a filter may be")
+
+// next returns the next line, valid until the next call. Of one that is too long
+// it returns errLongLine, and goes on with the one after it.
+func (l *lines) next() ([]byte, error) {
+	text, err := l.r.ReadSlice('\n')
+	long := len(text) > l.maxBytes+1
+	for err == bufio.ErrBufferFull {
+		long = true
+		_, err = l.r.ReadSlice('\n')
+	}
+	switch {
+	case err == io.EOF && len(text) == 0 && !long:
+		return nil, io.EOF
+	case err != nil && err != io.EOF:
+		return nil, brokenOff(err)
+	case long:
+		return nil, fmt.Errorf("%w: at most %d bytes are allowed in a line", errLongLine, l.maxBytes)
+	}
+	return text, nil
+}
+
+// brokenOff is the answer to a body that doesn't come to its end.
+func brokenOff(err error) error {
+	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
+		return &problem{kind: slowRequest, detail: fmt.Sprintf("nothing came for %v; nothing was imported", readPatience)}
+	}
+	return &problem{kind: badRequest, detail: "the body broke off; nothing was imported"}
+}
+
+// problemsOf lists what is wrong with a line.
+func problemsOf(line int, err error) []lineProblem {
+	invalid, ok := errors.AsType[*filter.Invalid](err)
+	if !ok {
+		return []lineProblem{{line, filter.Problem{Detail: err.Error()}}}
+	}
+	all := make([]lineProblem, len(invalid.Problems))
+	for i, p := range invalid.Problems {
+		all[i] = lineProblem{line, p}
+	}
+	return all
+}
+
+// refusal is the answer to an import with wrong lines, of which read were read.
+func refusal(bad []lineProblem, read int) error {
+	detail := fmt.Sprintf("of %d lines, these are wrong", read)
+	if len(bad) >= maxLineProblems {
+		bad = bad[:maxLineProblems]
+		detail = fmt.Sprintf("these problems are in the first %d lines; those after them were not looked at", read)
+	}
+	return &problem{kind: badImport, detail: detail, lines: bad}
+}
