@@ -26,8 +26,8 @@ var (
 	errBadKeyText = errors.New("want PEM (a public or private key, a certificate), a JWK, or a JWK set")
 )
 
-// MaxToken bounds a token, in bytes.
-const MaxToken = 8 << 10
+// MaxToken bounds a token, in bytes: it fits into a client's message to a gateway.
+const MaxToken = 4000
 
 // Claims is what a token says, and its signature vouches for.
 type Claims struct {

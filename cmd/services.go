@@ -96,6 +96,8 @@ type listenFlags struct {
 	Listen   string `env:"LISTEN"`
 	Insecure bool   `env:"INSECURE"`
 	Admin    string `env:"ADMIN"`
+
+	guarded bool // whoever comes is asked who they are
 }
 
 func (l *listenFlags) add(fs *pflag.FlagSet, addr string) {
@@ -109,7 +111,7 @@ func (l *listenFlags) add(fs *pflag.FlagSet, addr string) {
 
 // open opens the listener, unless strangers could reach it.
 func (l *listenFlags) open(ctx context.Context, listen func(context.Context, string) (net.Listener, error)) (net.Listener, error) {
-	if err := ops.CheckExposure(l.Listen, l.Insecure); err != nil {
+	if err := ops.CheckExposure(l.Listen, l.Insecure || l.guarded); err != nil {
 		return nil, usageError{err}
 	}
 	ln, err := listen(ctx, l.Listen)
