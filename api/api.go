@@ -28,6 +28,7 @@ import (
 	"github.com/valyala/fasthttp"
 	"github.com/valyala/fasthttp/fasthttpadaptor"
 
+	"eventstream/auth"
 	"eventstream/event"
 	"eventstream/filter"
 	"eventstream/lane"
@@ -67,6 +68,10 @@ type Config struct {
 	MaxBodyBytes   int           // of a request; 512 KiB if zero
 	CountEvery     time.Duration // how often durable subscribers are counted, for metrics; 30 s if zero
 	MaxStreams     int           // of events, at once; 256 if zero
+
+	Keys       Keys         // who may use the API; if nil, everybody who reaches it
+	RequireKey bool         // ask for a key even before there is one
+	Signer     *auth.Signer // makes subscribers' tokens; if nil, none are made
 }
 
 // Server serves the API.
@@ -79,6 +84,7 @@ type Server struct {
 	metrics   *metrics
 	durables  *durables
 	health    *health
+	guard     *guard
 	router    *router.Router
 	http      *fasthttp.Server
 	stopping  atomic.Bool
@@ -100,6 +106,7 @@ func New(cfg Config, s Store, p Publisher, l Lanes, r Replays, reg Registry, log
 	srv := &Server{
 		cfg: cfg, store: s, publisher: p, lanes: l, replays: r, log: log,
 		metrics: newMetrics(reg), durables: newDurables(reg), health: newHealth(s, p, log),
+		guard: newGuard(cfg, log),
 	}
 	srv.streaming, srv.cut = context.WithCancel(context.Background())
 	srv.router = srv.routes(fasthttpadaptor.NewFastHTTPHandler(promhttp.HandlerFor(reg, promhttp.HandlerOpts{})))
@@ -131,7 +138,8 @@ func New(cfg Config, s Store, p Publisher, l Lanes, r Replays, reg Registry, log
 // finished; those that take longer than StopTimeout are an error. Streams of
 // events are cut after half of it, which their readers notice.
 func (s *Server) Run(ctx context.Context, ln net.Listener) error {
-	defer s.startCounting(ctx)()
+	defer background(ctx, s.countDurables)()
+	defer background(ctx, s.guard.run)()
 	served := make(chan error, 1)
 	go func() { served <- s.http.Serve(ln) }()
 	select {
@@ -157,11 +165,11 @@ func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 	return nil
 }
 
-// startCounting counts durable subscribers until the function returned is called.
-func (s *Server) startCounting(ctx context.Context) (stop func()) {
+// background runs work until the function returned is called.
+func background(ctx context.Context, work func(context.Context)) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
-	go func() { defer close(done); s.countDurables(ctx) }()
+	go func() { defer close(done); work(ctx) }()
 	return func() { cancel(); <-done }
 }
 
@@ -189,6 +197,7 @@ func (s *Server) routes(metrics fasthttp.RequestHandler) *router.Router {
 	handle("/subscribers/{id}/ack", s.readAck, "GET", "HEAD")
 	handle("/subscribers/{id}/ack", s.forgetAck, "DELETE")
 	handle("/subscribers/{id}/events", s.streamEvents, "GET")
+	handle("/subscribers/{id}/tokens", s.mintToken, "POST")
 	handle("/health", s.tellHealth, "GET", "HEAD")
 	handle("/livez", s.tellLive, "GET", "HEAD")
 	handle("/readyz", s.tellHealth, "GET", "HEAD")
@@ -208,7 +217,11 @@ func (s *Server) routes(metrics fasthttp.RequestHandler) *router.Router {
 // answer makes a fasthttp handler of h.
 func (s *Server) answer(h handler) fasthttp.RequestHandler {
 	return func(ctx *fasthttp.RequestCtx) {
-		if err := h(ctx); err != nil {
+		err := s.guard.admit(ctx)
+		if err == nil {
+			err = h(ctx)
+		}
+		if err != nil {
 			s.tellProblem(ctx, problemOf(err))
 		}
 	}

@@ -324,7 +324,7 @@ func TestProblems(t *testing.T) {
 }
 
 const routes = "DELETE /filters/{id}, DELETE /subscribers/{id}/ack, GET /filters, GET /filters/{id}, GET /health, GET /livez, GET /metrics, GET /readyz, " +
-	"GET /subscribers, GET /subscribers/{id}/ack, GET /subscribers/{id}/events, POST /filters, PUT /filters/{id}"
+	"GET /subscribers, GET /subscribers/{id}/ack, GET /subscribers/{id}/events, POST /filters, POST /subscribers/{id}/tokens, PUT /filters/{id}"
 
 func unmarshal(s string, v any) error { return json.Unmarshal([]byte(s), v) }
 

@@ -2,10 +2,15 @@ package cmd
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"eventstream/api"
+	"eventstream/internal/ops"
 	"eventstream/internal/run"
 	"eventstream/store"
 )
@@ -15,7 +20,8 @@ func (a *app) apiCommand() (*cobra.Command, error) {
 	var redis redisFlags
 	var postgres postgresFlags
 	var filter filterURLFlags
-	if err := fromEnvAll(&listen, &redis, &postgres, &filter); err != nil {
+	var tokens tokenFlags
+	if err := fromEnvAll(&listen, &redis, &postgres, &filter, &tokens); err != nil {
 		return nil, err
 	}
 	c := &cobra.Command{
@@ -44,18 +50,29 @@ func (a *app) apiCommand() (*cobra.Command, error) {
 				return err
 			}
 			defer lanes.Close()
+			signer, err := tokens.signer()
+			if err != nil {
+				return err
+			}
+			if err := guardAPI(ctx, &listen, s, a.log); err != nil {
+				return err
+			}
 			ln, err := listen.open(ctx, plainListen)
 			if err != nil {
 				return err
 			}
 			g := run.Group{Log: a.log}
-			addAPI(&g, ln, newRegistry(a.version), s, lanes, replays, a.log)
+			cfg := api.Config{Keys: s, RequireKey: listen.guarded, Signer: signer}
+			addAPI(&g, ln, newRegistry(a.version), cfg, s, lanes, replays, a.log)
 			g.Add("schema", func(ctx context.Context) error { return migrate(ctx, s, a.log) })
 			g.Add("purge", func(ctx context.Context) error { return purge(ctx, s) })
 			if err := listen.addAdmin(ctx, &g); err != nil {
 				return err
 			}
 			a.log.Info("filter API listens", "addr", ln.Addr().String())
+			if !listen.guarded {
+				a.log.Warn("until there is an API key nobody is asked for one; eventstream apikey create makes one", "insecure", listen.Insecure)
+			}
 			return g.Run(ctx)
 		},
 	}
@@ -63,7 +80,28 @@ func (a *app) apiCommand() (*cobra.Command, error) {
 	redis.add(c.Flags())
 	postgres.add(c.Flags())
 	filter.add(c.Flags())
+	tokens.addKeys(c.Flags())
 	return c, nil
+}
+
+// guardAPI makes sure that there is a key before strangers can reach the API.
+func guardAPI(ctx context.Context, listen *listenFlags, s *store.Postgres, log *slog.Logger) error {
+	exposed := ops.CheckExposure(listen.Listen, listen.Insecure)
+	if !errors.Is(exposed, ops.ErrExposed) {
+		return nil // what else is wrong with it comes up when it is opened
+	}
+	if err := migrate(ctx, s, log); err != nil {
+		return err
+	}
+	keys, err := s.APIKeys(ctx)
+	if err != nil {
+		return err
+	}
+	if len(keys) == 0 {
+		return usageError{fmt.Errorf("%w, or make an API key: eventstream apikey create", exposed)}
+	}
+	listen.guarded = true
+	return nil
 }
 
 // purge drops what was deleted longer ago than any filter service takes to

@@ -40,8 +40,8 @@ func newRegistry(version string) *prometheus.Registry {
 }
 
 // addAPI adds the filter API to g.
-func addAPI(g *run.Group, ln net.Listener, reg *prometheus.Registry, s api.Store, l laneStore, r api.Replays, log *slog.Logger) {
-	srv := api.New(api.Config{}, s, l, l, r, reg, log)
+func addAPI(g *run.Group, ln net.Listener, reg *prometheus.Registry, cfg api.Config, s api.Store, l laneStore, r api.Replays, log *slog.Logger) {
+	srv := api.New(cfg, s, l, l, r, reg, log)
 	g.Add("api", func(ctx context.Context) error { return srv.Run(ctx, ln) })
 }
 
