@@ -72,6 +72,7 @@ type Config struct {
 	Keys       Keys         // who may use the API; if nil, everybody who reaches it
 	RequireKey bool         // ask for a key even before there is one
 	Signer     *auth.Signer // makes subscribers' tokens; if nil, none are made
+	Limits     LimitConfig
 }
 
 // Server serves the API.
@@ -106,7 +107,7 @@ func New(cfg Config, s Store, p Publisher, l Lanes, r Replays, reg Registry, log
 	srv := &Server{
 		cfg: cfg, store: s, publisher: p, lanes: l, replays: r, log: log,
 		metrics: newMetrics(reg), durables: newDurables(reg), health: newHealth(s, p, log),
-		guard: newGuard(cfg, log),
+		guard: newGuard(cfg, reg, log),
 	}
 	srv.streaming, srv.cut = context.WithCancel(context.Background())
 	srv.router = srv.routes(fasthttpadaptor.NewFastHTTPHandler(promhttp.HandlerFor(reg, promhttp.HandlerOpts{})))

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/fasthttp/router"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/valyala/fasthttp"
 
 	"eventstream/auth"
@@ -32,6 +33,7 @@ const (
 type guard struct {
 	keys     Keys // nil: nobody is asked
 	required bool
+	limits   *limits
 	log      *slog.Logger
 
 	mu     sync.RWMutex
@@ -40,8 +42,8 @@ type guard struct {
 	loaded time.Time              // when they were read last; zero if never
 }
 
-func newGuard(cfg Config, log *slog.Logger) *guard {
-	return &guard{keys: cfg.Keys, required: cfg.RequireKey, log: log}
+func newGuard(cfg Config, reg prometheus.Registerer, log *slog.Logger) *guard {
+	return &guard{keys: cfg.Keys, required: cfg.RequireKey, limits: newLimits(cfg.Limits, reg), log: log}
 }
 
 // run keeps the keys fresh until ctx ends.
@@ -104,9 +106,15 @@ func (g *guard) admit(ctx *fasthttp.RequestCtx) error {
 		return err
 	}
 	if !asked && path != mintPath {
+		if err := g.limits.take(ctx, ""); err != nil {
+			return err
+		}
 		return checkPage(ctx)
 	}
 	k, err := g.find(ctx)
+	if tooMany := g.limits.take(ctx, k.ID); tooMany != nil { // who guesses keys is slowed down, too
+		return tooMany
+	}
 	if err != nil {
 		return err
 	}

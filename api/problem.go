@@ -40,6 +40,7 @@ var (
 	mediaType     = kind{415, "unsupported-media-type", "The body is of an unsupported type"}
 	invalid       = kind{422, "invalid-filter", "The filter is not valid"}
 	bigHeader     = kind{431, "headers-too-large", "The headers are too large"}
+	tooMany       = kind{429, "too-many-requests", "Requests come too fast"}
 	internal      = kind{500, "internal", "We made a mistake"}
 	unavailable   = kind{503, "store-unavailable", "The filter store is unavailable"}
 	noSigner      = kind{501, "no-signing-key", "Tokens can't be made here"}

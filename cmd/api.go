@@ -21,7 +21,11 @@ func (a *app) apiCommand() (*cobra.Command, error) {
 	var postgres postgresFlags
 	var filter filterURLFlags
 	var tokens tokenFlags
-	if err := fromEnvAll(&listen, &redis, &postgres, &filter, &tokens); err != nil {
+	own := struct {
+		PerKey     int `env:"RATE_LIMIT" envDefault:"1000"`
+		PerAddress int `env:"RATE_LIMIT_ADDRESS" envDefault:"-1"`
+	}{}
+	if err := fromEnvAll(&listen, &redis, &postgres, &filter, &tokens, &own); err != nil {
 		return nil, err
 	}
 	c := &cobra.Command{
@@ -36,6 +40,13 @@ func (a *app) apiCommand() (*cobra.Command, error) {
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx := c.Context()
+			if own.PerKey < 0 || own.PerAddress < -1 {
+				return usageError{errors.New("--rate-limit must be at least 0, --rate-limit-address at least -1")}
+			}
+			proxies, err := listen.proxies()
+			if err != nil {
+				return err
+			}
 			replays, err := filter.open(a.log)
 			if err != nil {
 				return err
@@ -63,6 +74,7 @@ func (a *app) apiCommand() (*cobra.Command, error) {
 			}
 			g := run.Group{Log: a.log}
 			cfg := api.Config{Keys: s, RequireKey: listen.guarded, Signer: signer}
+			cfg.Limits = api.LimitConfig{PerKey: own.PerKey, PerAddress: perAddress(own.PerAddress, listen.guarded), Redis: lanes, Proxies: proxies}
 			addAPI(&g, ln, newRegistry(a.version), cfg, s, lanes, replays, a.log)
 			g.Add("schema", func(ctx context.Context) error { return migrate(ctx, s, a.log) })
 			g.Add("purge", func(ctx context.Context) error { return purge(ctx, s) })
@@ -77,11 +89,26 @@ func (a *app) apiCommand() (*cobra.Command, error) {
 		},
 	}
 	listen.add(c.Flags(), "127.0.0.1:8001")
+	listen.addProxies(c.Flags())
 	redis.add(c.Flags())
 	postgres.add(c.Flags())
 	filter.add(c.Flags())
 	tokens.addKeys(c.Flags())
+	c.Flags().IntVar(&own.PerKey, "rate-limit", own.PerKey, "requests a second with one API key, over all API processes; 0 for no limit")
+	c.Flags().IntVar(&own.PerAddress, "rate-limit-address", own.PerAddress, "requests a second from one address without a good key; 0 for no limit, -1 for 20 where strangers can come, and else none")
 	return c, nil
+}
+
+// perAddress returns the limit for those without a key. On loopback, or in a network
+// that keeps strangers out, there is none unless it is asked for.
+func perAddress(asked int, guarded bool) int {
+	switch {
+	case asked >= 0:
+		return asked
+	case guarded:
+		return 20
+	}
+	return 0
 }
 
 // guardAPI makes sure that there is a key before strangers can reach the API.

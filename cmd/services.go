@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -97,6 +98,8 @@ type listenFlags struct {
 	Insecure bool   `env:"INSECURE"`
 	Admin    string `env:"ADMIN"`
 
+	TrustedProxies []string `env:"TRUSTED_PROXIES"`
+
 	guarded bool // whoever comes is asked who they are
 }
 
@@ -107,6 +110,19 @@ func (l *listenFlags) add(fs *pflag.FlagSet, addr string) {
 	fs.StringVar(&l.Listen, "listen", l.Listen, "address to listen on, host:port")
 	fs.BoolVar(&l.Insecure, "insecure", l.Insecure, "allow addresses other than loopback although nobody is asked who they are")
 	fs.StringVar(&l.Admin, "admin", l.Admin, "loopback address for profiles (/debug/pprof); none if empty")
+}
+
+// addProxies adds the list of proxies, for services that look at clients' addresses.
+func (l *listenFlags) addProxies(fs *pflag.FlagSet) {
+	fs.StringSliceVar(&l.TrustedProxies, "trusted-proxies", l.TrustedProxies, "addresses or networks of proxies whose X-Forwarded-For tells a client's address, separated by commas")
+}
+
+func (l *listenFlags) proxies() (ops.Proxies, error) {
+	p, err := ops.ParseProxies(l.TrustedProxies)
+	if err != nil {
+		return nil, usageError{fmt.Errorf("--trusted-proxies: %w", err)}
+	}
+	return p, nil
 }
 
 // open opens the listener, unless strangers could reach it.
