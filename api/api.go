@@ -30,6 +30,7 @@ import (
 	"github.com/valyala/fasthttp"
 	"github.com/valyala/fasthttp/fasthttpadaptor"
 
+	"eventstream/auth"
 	"eventstream/event"
 	"eventstream/filter"
 	"eventstream/lane"
@@ -76,6 +77,11 @@ type Config struct {
 	MaxImports     int           // at once; 2 if zero
 	MaxImportLines int           // of one import; 1,000,000 if zero
 	ImportTimeout  time.Duration // for all of an import; 10 min if zero
+
+	Keys       Keys         // who may use the API; if nil, everybody who reaches it
+	RequireKey bool         // ask for a key even before there is one
+	Signer     *auth.Signer // makes subscribers' tokens; if nil, none are made
+	Limits     LimitConfig
 }
 
 // Server serves the API.
@@ -88,6 +94,7 @@ type Server struct {
 	metrics   *metrics
 	durables  *durables
 	health    *health
+	guard     *guard
 	router    *router.Router
 	http      *fasthttp.Server
 	stopping  atomic.Bool
@@ -113,6 +120,7 @@ func New(cfg Config, s Store, p Publisher, l Lanes, r Replays, reg Registry, log
 	srv := &Server{
 		cfg: cfg, store: s, publisher: p, lanes: l, replays: r, log: log,
 		metrics: newMetrics(reg), durables: newDurables(reg), health: newHealth(s, p, log),
+		guard: newGuard(cfg, reg, log),
 	}
 	srv.streaming, srv.cut = context.WithCancel(context.Background())
 	srv.router = srv.routes(fasthttpadaptor.NewFastHTTPHandler(promhttp.HandlerFor(reg, promhttp.HandlerOpts{})))
@@ -141,7 +149,8 @@ func New(cfg Config, s Store, p Publisher, l Lanes, r Replays, reg Registry, log
 // finished; those that take longer than StopTimeout are an error. Streams of
 // events are cut after half of it, which their readers notice.
 func (s *Server) Run(ctx context.Context, ln net.Listener) error {
-	defer s.startCounting(ctx)()
+	defer background(ctx, s.countDurables)()
+	defer background(ctx, s.guard.run)()
 	served := make(chan error, 1)
 	go func() { served <- s.http.Serve(ln) }()
 	select {
@@ -167,11 +176,11 @@ func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 	return nil
 }
 
-// startCounting counts durable subscribers until the function returned is called.
-func (s *Server) startCounting(ctx context.Context) (stop func()) {
+// background runs work until the function returned is called.
+func background(ctx context.Context, work func(context.Context)) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
-	go func() { defer close(done); s.countDurables(ctx) }()
+	go func() { defer close(done); work(ctx) }()
 	return func() { cancel(); <-done }
 }
 
@@ -180,7 +189,11 @@ var errListenerClosed = errors.New("listener was closed")
 // answer makes a fasthttp handler of h.
 func (s *Server) answer(h handler) fasthttp.RequestHandler {
 	return func(ctx *fasthttp.RequestCtx) {
-		if err := h(ctx); err != nil {
+		err := s.guard.admit(ctx)
+		if err == nil {
+			err = h(ctx)
+		}
+		if err != nil {
 			s.tellProblem(ctx, problemOf(err))
 		}
 	}

@@ -336,7 +336,7 @@ func TestProblems(t *testing.T) {
 
 const routes = "DELETE /filters, DELETE /filters/{id}, DELETE /subscribers/{id}/ack, GET /docs, GET /filters, GET /filters/{id}, GET /filters:export, " +
 	"GET /health, GET /livez, GET /metrics, GET /openapi.json, GET /readyz, GET /subscribers, GET /subscribers/{id}/ack, " +
-	"GET /subscribers/{id}/events, GET /subscribers/{id}/explain, PATCH /filters/{id}, POST /filters, POST /filters:import, POST /filters:test, PUT /filters/{id}"
+	"GET /subscribers/{id}/events, GET /subscribers/{id}/explain, PATCH /filters/{id}, POST /filters, POST /filters:import, POST /filters:test, POST /subscribers/{id}/tokens, PUT /filters/{id}"
 
 func unmarshal(s string, v any) error { return json.Unmarshal([]byte(s), v) }
 
@@ -384,10 +384,10 @@ func TestNotHTTP(t *testing.T) {
 	}{
 		{"garbage", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\r\n\r\n", 400, "bad-request"},
 		{"no such version", "GET / HTTX\r\n\r\n", 400, "bad-request"},
-		{"bad length", "POST /filters HTTP/1.1\r\nHost: x\r\nContent-Length: x\r\n\r\n", 400, "bad-request"},
-		{"bad chunk", "POST /filters HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400, "bad-request"},
-		{"huge header", "GET / HTTP/1.1\r\nHost: x\r\nX: " + strings.Repeat("x", 20<<10) + "\r\n\r\n", 431, "headers-too-large"},
-		{"huge body", "POST /filters HTTP/1.1\r\nHost: x\r\nContent-Length: 2000000\r\n\r\n" + strings.Repeat("x", 2000000), 413, "body-too-large"},
+		{"bad length", "POST /filters HTTP/1.1\r\nHost: localhost\r\nContent-Length: x\r\n\r\n", 400, "bad-request"},
+		{"bad chunk", "POST /filters HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400, "bad-request"},
+		{"huge header", "GET / HTTP/1.1\r\nHost: localhost\r\nX: " + strings.Repeat("x", 20<<10) + "\r\n\r\n", 431, "headers-too-large"},
+		{"huge body", "POST /filters HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2000000\r\n\r\n" + strings.Repeat("x", 2000000), 413, "body-too-large"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			conn, err := net.Dial("tcp", s.addr)

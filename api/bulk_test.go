@@ -109,7 +109,7 @@ func TestImportBreaksOff(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		fmt.Fprintf(conn, "POST /filters:import HTTP/1.1\r\nHost: x\r\n%s%s", head, strings.Repeat(line, 999))
+		fmt.Fprintf(conn, "POST /filters:import HTTP/1.1\r\nHost: localhost\r\n%s%s", head, strings.Repeat(line, 999))
 		conn.(*net.TCPConn).CloseWrite()
 		io.Copy(io.Discard, conn)
 		conn.Close()

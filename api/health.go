@@ -126,6 +126,9 @@ func (s *Server) tellHealth(ctx *fasthttp.RequestCtx) error {
 		"postgres": postgres.reason("filters can't be read or written"),
 		"redis":    redis.reason("the filter service can't be told of changes"),
 	}}
+	if s.cfg.Keys != nil {
+		answer.Checks["keys"] = s.guard.reason()
+	}
 	if s.stopping.Load() {
 		answer.Checks["api"] = "stopping"
 	}

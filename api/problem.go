@@ -25,6 +25,8 @@ var (
 	badQuery      = kind{400, "bad-query", "The query parameters are wrong"}
 	badSubscriber = kind{400, "bad-subscriber", "The subscriber's id is wrong"}
 	badJSON       = kind{400, "malformed-json", "The body is not a JSON object"}
+	unauthorized  = kind{401, "unauthorized", "An API key is needed"}
+	forbidden     = kind{403, "forbidden", "This is not allowed"}
 	noRoute       = kind{404, "no-such-route", "Nothing has this path"}
 	notFound      = kind{404, "filter-not-found", "There is no such filter"}
 	noAck         = kind{404, "ack-not-found", "This subscriber has acknowledged nothing"}
@@ -39,9 +41,12 @@ var (
 	badTest       = kind{422, "invalid-test", "The dry run can't be done"}
 	invalid       = kind{422, "invalid-filter", "The filter is not valid"}
 	bigHeader     = kind{431, "headers-too-large", "The headers are too large"}
+	tooMany       = kind{429, "too-many-requests", "Requests come too fast"}
 	internal      = kind{500, "internal", "We made a mistake"}
 	unavailable   = kind{503, "store-unavailable", "The filter store is unavailable"}
 	busy          = kind{503, "busy", "Too many of these are under way"}
+	noSigner      = kind{501, "no-signing-key", "Tokens can't be made here"}
+	keysUnknown   = kind{503, "keys-unavailable", "API keys can't be checked now"}
 	noReplay      = kind{503, "replay-unavailable", "Events can't be replayed now"}
 )
 

@@ -36,6 +36,7 @@ func (s *Server) endpoints(metrics handler) []endpoint {
 		{"GET HEAD", "/subscribers/{id}/ack", s.readAck},
 		{"DELETE", "/subscribers/{id}/ack", s.forgetAck},
 		{"GET", "/subscribers/{id}/events", s.streamEvents},
+		{"POST", mintPath, s.mintToken},
 		{"GET HEAD", "/openapi.json", s.tellOpenAPI},
 		{"GET HEAD", "/docs", s.tellDocs},
 		{"GET HEAD", "/health", s.tellHealth},

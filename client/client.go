@@ -33,6 +33,10 @@ type Config struct {
 	Cursor       string // where to resume; empty for events from now on
 	Header       http.Header
 
+	// Token is asked for a token before each handshake, so that the next one can
+	// be another: with it, a token that expires is no end. It may be nil.
+	Token func(context.Context) (string, error)
+
 	// Where to begin without a Cursor. Since: at a time (RFC 3339), or so long
 	// before Run (a duration such as 1h30m). Durable, if there is no Since: after
 	// what was acknowledged last, by whichever client of this subscriber; the
@@ -91,7 +95,7 @@ func New(cfg Config, log *slog.Logger) (*Client, error) {
 	if cfg.Durable {
 		q.Set("durable", "true")
 	}
-	if !q.Has("subscriber_id") && !q.Has("token") && cfg.Header.Get("Authorization") == "" {
+	if !q.Has("subscriber_id") && !q.Has("token") && cfg.Header.Get("Authorization") == "" && cfg.Token == nil {
 		return nil, errors.New("subscriber id required where there is no token")
 	}
 	u.RawQuery = q.Encode()
@@ -187,7 +191,7 @@ func (c *Client) Run(ctx context.Context, on func(Event) error) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		if permanent(err) {
+		if permanent(err) && !c.renewable(err) {
 			return err
 		}
 		if greeted {
@@ -199,6 +203,13 @@ func (c *Client) Run(ctx context.Context, on func(Event) error) error {
 		sleep(ctx, in)
 	}
 	return nil
+}
+
+// renewable reports whether the connection ended because its token did, and
+// there may be another one.
+func (c *Client) renewable(err error) bool {
+	closed, ok := errors.AsType[*CloseError](err)
+	return ok && closed.Code == wire.CloseExpired && c.cfg.Token != nil
 }
 
 // handled returns what Run returns for an error of on.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/http/httptrace"
 	"net/url"
 	"sync/atomic"
@@ -85,6 +86,10 @@ func (c *Client) dial(ctx context.Context) (*conn, error) {
 		q.Set("since", since)
 	}
 	u.RawQuery = q.Encode()
+	header, err := c.header(ctx)
+	if err != nil {
+		return nil, err
+	}
 	n := &conn{began: time.Now(), greeted: make(chan time.Duration, 1), open: make(chan struct{}), handling: make(chan struct{}, 1)}
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer cancel()
@@ -93,7 +98,7 @@ func (c *Client) dial(ctx context.Context) (*conn, error) {
 	})
 	ws, resp, err := websocket.Dial(ctx, u.String(), &websocket.DialOptions{
 		HTTPClient:     c.cfg.HTTPClient,
-		HTTPHeader:     c.cfg.Header,
+		HTTPHeader:     header,
 		OnPingReceived: func(context.Context, []byte) bool { n.touch(); return true },
 		OnPongReceived: func(context.Context, []byte) { n.touch() },
 	})
@@ -113,6 +118,23 @@ func (c *Client) dial(ctx context.Context) (*conn, error) {
 	n.ws = ws
 	n.touch()
 	return n, nil
+}
+
+// header returns the headers of a handshake, with a token if one is to be had.
+func (c *Client) header(ctx context.Context) (http.Header, error) {
+	if c.cfg.Token == nil {
+		return c.cfg.Header, nil
+	}
+	token, err := c.cfg.Token(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("token: %w", err)
+	}
+	h := c.cfg.Header.Clone()
+	if h == nil {
+		h = make(http.Header)
+	}
+	h.Set("Authorization", "Bearer "+token)
+	return h, nil
 }
 
 // read passes each message to handle until the connection ends or handle fails.

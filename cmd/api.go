@@ -2,10 +2,15 @@ package cmd
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"eventstream/api"
+	"eventstream/internal/ops"
 	"eventstream/internal/run"
 	"eventstream/store"
 )
@@ -15,7 +20,12 @@ func (a *app) apiCommand() (*cobra.Command, error) {
 	var redis redisFlags
 	var postgres postgresFlags
 	var filter filterURLFlags
-	if err := fromEnvAll(&listen, &redis, &postgres, &filter); err != nil {
+	var tokens tokenFlags
+	own := struct {
+		PerKey     int `env:"RATE_LIMIT" envDefault:"1000"`
+		PerAddress int `env:"RATE_LIMIT_ADDRESS" envDefault:"-1"`
+	}{}
+	if err := fromEnvAll(&listen, &redis, &postgres, &filter, &tokens, &own); err != nil {
 		return nil, err
 	}
 	c := &cobra.Command{
@@ -30,6 +40,13 @@ func (a *app) apiCommand() (*cobra.Command, error) {
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx := c.Context()
+			if own.PerKey < 0 || own.PerAddress < -1 {
+				return usageError{errors.New("--rate-limit must be at least 0, --rate-limit-address at least -1")}
+			}
+			proxies, err := listen.proxies()
+			if err != nil {
+				return err
+			}
 			replays, err := filter.open(a.log)
 			if err != nil {
 				return err
@@ -44,26 +61,74 @@ func (a *app) apiCommand() (*cobra.Command, error) {
 				return err
 			}
 			defer lanes.Close()
+			signer, err := tokens.signer()
+			if err != nil {
+				return err
+			}
+			if err := guardAPI(ctx, &listen, s, a.log); err != nil {
+				return err
+			}
 			ln, err := listen.open(ctx, plainListen)
 			if err != nil {
 				return err
 			}
 			g := run.Group{Log: a.log}
-			addAPI(&g, ln, newRegistry(a.version), s, lanes, replays, a.log)
+			cfg := api.Config{Keys: s, RequireKey: listen.guarded, Signer: signer}
+			cfg.Limits = api.LimitConfig{PerKey: own.PerKey, PerAddress: perAddress(own.PerAddress, listen.guarded), Redis: lanes, Proxies: proxies}
+			addAPI(&g, ln, newRegistry(a.version), cfg, s, lanes, replays, a.log)
 			g.Add("schema", func(ctx context.Context) error { return migrate(ctx, s, a.log) })
 			g.Add("purge", func(ctx context.Context) error { return purge(ctx, s) })
 			if err := listen.addAdmin(ctx, &g); err != nil {
 				return err
 			}
 			a.log.Info("filter API listens", "addr", ln.Addr().String())
+			if !listen.guarded {
+				a.log.Warn("until there is an API key nobody is asked for one; eventstream apikey create makes one", "insecure", listen.Insecure)
+			}
 			return g.Run(ctx)
 		},
 	}
 	listen.add(c.Flags(), "127.0.0.1:8001")
+	listen.addProxies(c.Flags())
 	redis.add(c.Flags())
 	postgres.add(c.Flags())
 	filter.add(c.Flags())
+	tokens.addKeys(c.Flags())
+	c.Flags().IntVar(&own.PerKey, "rate-limit", own.PerKey, "requests a second with one API key, over all API processes; 0 for no limit")
+	c.Flags().IntVar(&own.PerAddress, "rate-limit-address", own.PerAddress, "requests a second from one address without a good key; 0 for no limit, -1 for 20 where strangers can come, and else none")
 	return c, nil
+}
+
+// perAddress returns the limit for those without a key. On loopback, or in a network
+// that keeps strangers out, there is none unless it is asked for.
+func perAddress(asked int, guarded bool) int {
+	switch {
+	case asked >= 0:
+		return asked
+	case guarded:
+		return 20
+	}
+	return 0
+}
+
+// guardAPI makes sure that there is a key before strangers can reach the API.
+func guardAPI(ctx context.Context, listen *listenFlags, s *store.Postgres, log *slog.Logger) error {
+	exposed := ops.CheckExposure(listen.Listen, listen.Insecure)
+	if !errors.Is(exposed, ops.ErrExposed) {
+		return nil // what else is wrong with it comes up when it is opened
+	}
+	if err := migrate(ctx, s, log); err != nil {
+		return err
+	}
+	keys, err := s.APIKeys(ctx)
+	if err != nil {
+		return err
+	}
+	if len(keys) == 0 {
+		return usageError{fmt.Errorf("%w, or make an API key: eventstream apikey create", exposed)}
+	}
+	listen.guarded = true
+	return nil
 }
 
 // purge drops what was deleted longer ago than any filter service takes to

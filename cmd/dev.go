@@ -17,6 +17,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"eventstream/api"
 	"eventstream/filter"
 	"eventstream/filter/pipeline"
 	"eventstream/gateway"
@@ -99,7 +100,7 @@ func (a *app) dev(ctx context.Context, d *devFlags, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	addAPI(&g, d.listenAPI, newRegistry(a.version), filters, lanes, replays, a.log)
+	addAPI(&g, d.listenAPI, newRegistry(a.version), api.Config{}, filters, lanes, replays, a.log)
 	if err := addFilter(&g, d.listenFilter, newRegistry(a.version), pipeline.Config{}, kcfg, lanes, filters, a.log); err != nil {
 		return err
 	}

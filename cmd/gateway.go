@@ -17,6 +17,7 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 	var redis redisFlags
 	var filters filterURLFlags
 	var postgres postgresFlags
+	var tokens tokenFlags
 	own := struct {
 		MaxConns int           `env:"MAX_CONNS" envDefault:"19000"`
 		Ring     int           `env:"RING_BYTES" envDefault:"67108864"`
@@ -24,7 +25,7 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 		Resume   time.Duration `env:"RESUME_WINDOW" envDefault:"5m"`
 		Drain    time.Duration `env:"DRAIN" envDefault:"10s"`
 	}{}
-	if err := fromEnvAll(&listen, &redis, &filters, &postgres, &own); err != nil {
+	if err := fromEnvAll(&listen, &redis, &filters, &postgres, &tokens, &own); err != nil {
 		return nil, err
 	}
 	c := &cobra.Command{
@@ -32,7 +33,8 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 		Short: "Hold clients' WebSockets",
 		Long:  "Holds clients' WebSockets and sends them their events. Start several behind a load balancer.",
 		Example: "  eventstream gateway --redis redis:6379\n" +
-			"  websocat 'ws://127.0.0.1:8003/ws?subscriber_id=user_1'",
+			"  websocat 'ws://127.0.0.1:8003/ws?subscriber_id=user_1'\n" +
+			"  eventstream gateway --listen :8003 --token-jwks https://login.example.org/jwks.json --token-audience events",
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx := c.Context()
@@ -53,17 +55,32 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 				return err
 			}
 			defer acks.Close()
+			verifier, issuer, err := tokens.open(a.log)
+			if err != nil {
+				return err
+			}
+			listen.guarded = verifier != nil
 			ln, err := listen.open(ctx, gateway.Listen)
 			if err != nil {
 				return err
 			}
 			g := run.Group{Log: a.log, Patience: own.Drain + 30*time.Second}
 			cfg := gateway.Config{MaxConns: own.MaxConns, RingBytes: own.Ring, Origins: own.Origins, ResumeWindow: own.Resume, Drain: own.Drain}
-			addGateway(&g, ln, newRegistry(a.version), cfg, lanes, replayer, acks, a.log)
+			reg := newRegistry(a.version)
+			if verifier != nil {
+				cfg.Tokens = verifier
+			}
+			if issuer != nil {
+				addIssuer(&g, reg, issuer)
+			}
+			addGateway(&g, ln, reg, cfg, lanes, replayer, acks, a.log)
 			if err := listen.addAdmin(ctx, &g); err != nil {
 				return err
 			}
 			a.log.Info("gateway listens", "addr", ln.Addr().String())
+			if verifier == nil {
+				a.log.Warn(nobodyAsked, "insecure", listen.Insecure)
+			}
 			return g.Run(ctx)
 		},
 	}
@@ -72,6 +89,7 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 	redis.add(fs)
 	filters.add(fs)
 	postgres.add(fs)
+	tokens.add(fs)
 	fs.IntVar(&own.MaxConns, "max-conns", own.MaxConns, "open connections; more are answered 503")
 	fs.IntVar(&own.Ring, "ring-bytes", own.Ring, "memory for the latest events, from which clients that come back soon are served")
 	fs.StringSliceVar(&own.Origins, "origins", own.Origins, "web origins whose pages may connect, such as https://app.example.org; * for all")

@@ -3,9 +3,11 @@ package cmd
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"os"
 	"strings"
 	"time"
 
@@ -22,6 +24,8 @@ func (a *app) listenCommand() (*cobra.Command, error) {
 		Cursor  string `env:"CURSOR"`
 		Since   string `env:"SINCE"`
 		Durable bool   `env:"DURABLE"`
+		Token   string `env:"TOKEN"` // not a flag: other users of the machine can read those
+		File    string `env:"TOKEN_FILE"`
 	}{}
 	if err := fromEnv(&own); err != nil {
 		return nil, err
@@ -33,7 +37,8 @@ func (a *app) listenCommand() (*cobra.Command, error) {
 		Long: "Connects to a gateway and prints the subscriber's events to stdout, one JSON object a\n" +
 			"line. It reconnects by itself, goes on where it was, and says on stderr what it does.\n\n" +
 			"With --durable it acknowledges every second what it has printed, and the next one begins\n" +
-			"there, on whatever machine. Events printed after the last acknowledgement come again.",
+			"there, on whatever machine. Events printed after the last acknowledgement come again.\n\n" +
+			"Where the gateway asks for a token: EVENTSTREAM_TOKEN, or --token-file.",
 		Example: "  eventstream listen demo\n  eventstream listen --url wss://stream.example.org user_1 | jq .amount\n" +
 			"  eventstream listen --since 1h user_1\n  eventstream listen --durable user_1 >> events.ndjson",
 		Args: func(c *cobra.Command, args []string) error {
@@ -49,6 +54,7 @@ func (a *app) listenCommand() (*cobra.Command, error) {
 			out := bufio.NewWriter(c.OutOrStdout())
 			cl, err := client.New(client.Config{
 				URL: own.URL, SubscriberID: args[0], Cursor: own.Cursor, Since: own.Since, Durable: own.Durable, OnState: tell(a.log),
+				Token: tokenSource(own.Token, own.File),
 			}, slog.New(slog.DiscardHandler)) // tell says it all
 			if err != nil {
 				return usageError{err}
@@ -69,8 +75,23 @@ func (a *app) listenCommand() (*cobra.Command, error) {
 	fs.StringVar(&own.Cursor, "cursor", own.Cursor, "where to go on; from now on if empty")
 	fs.StringVar(&own.Since, "since", own.Since, "without --cursor: begin with the events since a time (2026-01-02T03:04:05Z) or of the last so long (1h30m)")
 	fs.BoolVar(&own.Durable, "durable", own.Durable, "without --cursor and --since: begin after what was acknowledged last; and acknowledge what is printed")
+	fs.StringVar(&own.File, "token-file", own.File, "file with the token, read again for each connection: whatever writes it can renew it there")
 	fs.BoolVar(&full, "full", false, "print id and time of each event too: {\"id\":…,\"ts\":…,\"data\":…}")
 	return c, nil
+}
+
+// tokenSource returns where the client gets its tokens from; nil if there is none.
+func tokenSource(token, file string) func(context.Context) (string, error) {
+	switch {
+	case file != "":
+		return func(context.Context) (string, error) {
+			b, err := os.ReadFile(file)
+			return strings.TrimSpace(string(b)), err
+		}
+	case token != "":
+		return func(context.Context) (string, error) { return token, nil }
+	}
+	return nil
 }
 
 // printEvent prints one event on one line, at once.

@@ -19,6 +19,7 @@ import (
 func (a *app) seedCommand() (*cobra.Command, error) {
 	own := struct {
 		API   string `env:"API" envDefault:"http://127.0.0.1:8001"`
+		Key   string `env:"API_KEY"` // not a flag: other users of the machine can read those
 		Count int    `env:"SEED_COUNT" envDefault:"100"`
 	}{}
 	if err := fromEnv(&own); err != nil {
@@ -29,14 +30,15 @@ func (a *app) seedCommand() (*cobra.Command, error) {
 		Use:   "seed",
 		Short: "Create test subscribers with filters",
 		Long: "Creates filters for the subscribers user_1 to user_N over the API: a mix by event type,\n" +
-			"tier and amount. A subscriber that has a filter is left as it is, so it can be run again.",
+			"tier and amount. A subscriber that has a filter is left as it is, so it can be run again.\n" +
+			"Where the API asks for a key: EVENTSTREAM_API_KEY.",
 		Example: "  eventstream seed --count 1000\n  eventstream listen user_1",
 		Args:    noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if own.Count < 1 {
 				return usageError{fmt.Errorf("--count %d: want at least 1", own.Count)}
 			}
-			s := seeder{api: strings.TrimSuffix(own.API, "/"), http: &http.Client{Timeout: 10 * time.Second}}
+			s := seeder{api: strings.TrimSuffix(own.API, "/"), key: own.Key, http: &http.Client{Timeout: 10 * time.Second}}
 			made := 0
 			for n := 1; n <= own.Count; n++ {
 				created, err := s.ensure(c.Context(), seedSpec(prefix, n))
@@ -77,6 +79,7 @@ func seedSpec(prefix string, n int) filter.Spec {
 // seeder talks to the filter API.
 type seeder struct {
 	api  string
+	key  string // may be empty
 	http *http.Client
 }
 
@@ -116,6 +119,9 @@ func (s seeder) once(ctx context.Context, method, path string, payload []byte, r
 		return false, usageError{err}
 	}
 	req.Header.Set("Content-Type", "application/json")
+	if s.key != "" {
+		req.Header.Set("Authorization", "Bearer "+s.key)
+	}
 	resp, err := s.http.Do(req)
 	if err != nil {
 		return true, fmt.Errorf("filter API: %w", err)

@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -42,8 +43,8 @@ func newRegistry(version string) *prometheus.Registry {
 }
 
 // addAPI adds the filter API to g.
-func addAPI(g *run.Group, ln net.Listener, reg *prometheus.Registry, s api.Store, l laneStore, r api.Replays, log *slog.Logger) {
-	srv := api.New(api.Config{}, s, l, l, r, reg, log)
+func addAPI(g *run.Group, ln net.Listener, reg *prometheus.Registry, cfg api.Config, s api.Store, l laneStore, r api.Replays, log *slog.Logger) {
+	srv := api.New(cfg, s, l, l, r, reg, log)
 	g.Add("api", func(ctx context.Context) error { return srv.Run(ctx, ln) })
 }
 
@@ -98,6 +99,10 @@ type listenFlags struct {
 	Listen   string `env:"LISTEN"`
 	Insecure bool   `env:"INSECURE"`
 	Admin    string `env:"ADMIN"`
+
+	TrustedProxies []string `env:"TRUSTED_PROXIES"`
+
+	guarded bool // whoever comes is asked who they are
 }
 
 func (l *listenFlags) add(fs *pflag.FlagSet, addr string) {
@@ -109,9 +114,22 @@ func (l *listenFlags) add(fs *pflag.FlagSet, addr string) {
 	fs.StringVar(&l.Admin, "admin", l.Admin, "loopback address for profiles (/debug/pprof); none if empty")
 }
 
+// addProxies adds the list of proxies, for services that look at clients' addresses.
+func (l *listenFlags) addProxies(fs *pflag.FlagSet) {
+	fs.StringSliceVar(&l.TrustedProxies, "trusted-proxies", l.TrustedProxies, "addresses or networks of proxies whose X-Forwarded-For tells a client's address, separated by commas")
+}
+
+func (l *listenFlags) proxies() (ops.Proxies, error) {
+	p, err := ops.ParseProxies(l.TrustedProxies)
+	if err != nil {
+		return nil, usageError{fmt.Errorf("--trusted-proxies: %w", err)}
+	}
+	return p, nil
+}
+
 // open opens the listener, unless strangers could reach it.
 func (l *listenFlags) open(ctx context.Context, listen func(context.Context, string) (net.Listener, error)) (net.Listener, error) {
-	if err := ops.CheckExposure(l.Listen, l.Insecure); err != nil {
+	if err := ops.CheckExposure(l.Listen, l.Insecure || l.guarded); err != nil {
 		return nil, usageError{err}
 	}
 	ln, err := listen(ctx, l.Listen)

@@ -24,6 +24,7 @@ type conn struct {
 	answers atomic.Int64 // of these, at most so many are answers to the client
 	stalled atomic.Bool  // the worker waits for unsent to become 0
 	heard   atomic.Int64 // when something last came from the client, Unix seconds
+	expires atomic.Int64 // when its token ends, Unix seconds; 0 if it has none
 
 	// worker
 	state        state
@@ -187,6 +188,10 @@ func (c *conn) request(payload []byte) {
 		c.answer(newFrame(opText, wire.AppendError(nil, "bad_message", err.Error())))
 	case r.Type == wire.Ping:
 		c.answer(newFrame(opText, []byte(wire.PongMessage)))
+	case r.Type == wire.Token: // answered when it is checked
+		if err := c.shard.gw.renewals.take(c, r.Token); err != nil {
+			c.answer(newFrame(opText, wire.AppendError(nil, "bad_token", err.Error())))
+		}
 	case r.Type == wire.Ack: // answered when it is saved
 		if err := c.shard.gw.acks.take(c, r.Cursor); err != nil {
 			c.answer(newFrame(opText, wire.AppendError(nil, "bad_ack", err.Error())))

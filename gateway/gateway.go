@@ -49,6 +49,7 @@ type Config struct {
 	Heartbeat    time.Duration // a quiet connection gets a message this often; 25 s if zero
 	Drain        time.Duration // for closing connections at the end; 10 s if zero
 	Origins      []string      // web origins allowed beside the gateway's own; "*" for all
+	Tokens       Tokens        // tells whose tokens are whose; if nil, clients are whoever they say
 }
 
 // storeTimeout bounds calls to the store, and its silence.
@@ -61,6 +62,7 @@ type Gateway struct {
 	lanes    Lanes
 	replayer Replayer // nil: nothing is replayed from Kafka
 	acks     *acks
+	renewals *renewals
 	log      *slog.Logger
 	metrics  *metrics
 	shards   []*shard
@@ -101,6 +103,7 @@ func New(cfg Config, l Lanes, r Replayer, a Acks, reg prometheus.Registerer, log
 	g.replayCtx, g.endReplay = context.WithCancel(context.Background())
 	g.metrics = newMetrics(reg, g)
 	g.acks = newAcks(g, a)
+	g.renewals = newRenewals(g)
 	g.presence = newPresence(g)
 	g.sockets = newSockets(g)
 	for range runtime.GOMAXPROCS(0) {
@@ -138,6 +141,7 @@ func (g *Gateway) serve(ctx context.Context, topic lane.Topic) error {
 	g.log.Info("gateway is ready", "gateway", g.id.String(), "partitions", topic.Partitions, "shards", len(g.readers))
 	group.Go(func() error { return g.presence.run(work) })
 	group.Go(func() error { return g.acks.run(work) })
+	group.Go(func() error { return g.renewals.run(work) })
 	group.Go(func() error { return g.watchTopic(work) })
 	group.Go(func() error {
 		select {

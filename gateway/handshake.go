@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"eventstream/event"
-	"eventstream/filter"
 	"eventstream/lane"
 	"eventstream/replay"
 	"eventstream/wire"
@@ -80,7 +79,11 @@ func (g *Gateway) upgrade(w http.ResponseWriter, r *http.Request) *refusal {
 	if refused := g.checkOrigin(r); refused != nil {
 		return refused
 	}
-	ask, refused := g.parseAsk(r.URL.Query())
+	door, refused := g.identify(r)
+	if refused != nil {
+		return refused
+	}
+	ask, refused := g.parseAsk(r.URL.Query(), door)
 	if refused != nil {
 		return refused
 	}
@@ -100,7 +103,7 @@ func (g *Gateway) upgrade(w http.ResponseWriter, r *http.Request) *refusal {
 		g.log.Debug("upgrade failed", "err", err)
 		return nil // nobody is there to be told
 	}
-	g.welcome(e, switching(key))
+	g.welcome(e, switching(key, door.protocol))
 	return nil
 }
 
@@ -128,14 +131,15 @@ type ask struct {
 	text       string        // cursor as it came
 	since      time.Time     // zero if it has a cursor, or wants nothing earlier
 	durable    bool          // without a cursor, go on from what was acknowledged
+	expires    int64         // when its token ends, Unix seconds; 0 if it has none
 }
 
-func (g *Gateway) parseAsk(q url.Values) (ask, *refusal) {
-	a := ask{subscriber: q.Get("subscriber_id"), text: q.Get("cursor")}
-	if err := filter.CheckSubscriberID(a.subscriber); err != nil {
-		return a, badRequest("bad_subscriber", "query parameter subscriber_id: %v; connect to /ws?subscriber_id=<id>", err)
-	}
+func (g *Gateway) parseAsk(q url.Values, d door) (ask, *refusal) {
+	a := ask{text: q.Get("cursor"), expires: d.expires}
 	var refused *refusal
+	if a.subscriber, refused = g.parseSubscriber(q, d); refused != nil {
+		return a, refused
+	}
 	if a.since, refused = g.parseSince(q); refused != nil {
 		return a, refused
 	}
@@ -242,7 +246,7 @@ func (g *Gateway) checkOrigin(r *http.Request) *refusal {
 		return nil
 	}
 	u, err := url.Parse(origin)
-	if err == nil && u.Host != "" && strings.EqualFold(u.Host, r.Host) {
+	if err == nil && u.Host != "" && strings.EqualFold(u.Host, r.Host) && !g.rebound(r) {
 		return nil
 	}
 	for _, allowed := range g.cfg.Origins {
@@ -310,6 +314,7 @@ func (g *Gateway) join(ctx context.Context, a ask) (*entrance, error) {
 		e.ctx, c.stopReplay = context.WithCancel(g.replayCtx)
 	}
 	c.heard.Store(time.Now().Unix())
+	c.expires.Store(a.expires)
 	c.shard = g.shards[int(c.seat)%len(g.shards)]
 	live := c.reader.join(c) // from here on the shard counts it out
 	e.at, err = g.presence.announce(ctx, lane.Seated{Seat: c.seat, Subscriber: a.subscriber})
@@ -419,9 +424,12 @@ func (g *Gateway) takeOver(w http.ResponseWriter, c *conn) error {
 	return g.sockets.add(nc, c)
 }
 
-// switching is the answer to a good handshake.
-func switching(key string) []byte {
+// switching is the answer to a good handshake. protocol may be empty.
+func switching(key, protocol string) []byte {
+	if protocol != "" {
+		protocol = "\r\nSec-WebSocket-Protocol: " + protocol
+	}
 	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11")) // RFC 6455 section 4.2.2
 	return []byte("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: " +
-		base64.StdEncoding.EncodeToString(sum[:]) + "\r\n\r\n")
+		base64.StdEncoding.EncodeToString(sum[:]) + protocol + "\r\n\r\n")
 }

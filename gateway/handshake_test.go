@@ -60,7 +60,9 @@ func TestRefusals(t *testing.T) {
 		{"odd case", with("Upgrade: websocket", "upgrade: WebSocket"), 101, "", ""},
 		{"more parameters", with("subscriber_id", "x=1&subscriber_id"), 101, "", ""},
 		{"unicode subscriber", with("user_1", url.QueryEscape("Zoë")), 101, "", ""},
-		{"own origin", header("Origin: http://gateway.test"), 101, "", ""},
+		{"own origin", strings.Replace(header("Origin: http://localhost:8003"), "gateway.test", "localhost:8003", 1), 101, "", ""},
+		{"own address", strings.Replace(header("Origin: http://127.0.0.1"), "gateway.test", "127.0.0.1", 1), 101, "", ""},
+		{"a name that was pointed at us", header("Origin: http://gateway.test"), 403, "origin-not-allowed", ""},
 		{"allowed origin", header("Origin: https://app.example.org"), 101, "", ""},
 		{"extensions are not taken up", header("Sec-WebSocket-Extensions: permessage-deflate"), 101, "", ""},
 

@@ -29,6 +29,7 @@ type post struct {
 	join    lane.ControlID // verbOpen: where its seat was announced
 	ask     ask            // verbOpen, verbGap; verbAcked: with the cursor's text
 	http    []byte         // verbOpen: answer to the handshake
+	text    []byte         // verbTell: the message
 	from    []int64        // verbOpen, verbGap: where a resumed connection goes on; verbReplay: after batch; verbEnd: for its last cursor, if not nil
 	floor   []int64        // verbOpen: what is live begins here; nil if with its seat
 	gap     string         // verbOpen, verbGap: why the cursor can't be resumed in full; "" if it can
@@ -56,6 +57,7 @@ const (
 	verbLive          // no more earlier events
 	verbGap           // some of the earlier events are gone
 	verbAcked         // what it acknowledged is saved
+	verbTell          // it is sent a message
 	verbAbort         // the replay failed: it has to reconnect
 	verbEnd           // it is to be closed
 	verbClosed        // its socket is closed

@@ -23,6 +23,7 @@ type metrics struct {
 	missed        prometheus.Counter
 	acks          prometheus.Counter
 	ackFailures   prometheus.Counter
+	expired       prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer, g *Gateway) *metrics {
@@ -57,6 +58,7 @@ func newMetrics(reg prometheus.Registerer, g *Gateway) *metrics {
 		redisFailures: counter("gateway_redis_failures_total", "Calls to Redis that failed."),
 		missed:        counter("lanes_missed_total", "Times that a lane was trimmed before it was read, and all clients were sent away to resume."),
 		acks:          counter("acks_saved_total", "Acknowledgements saved; of several that a client sends within a moment, the last."),
+		expired:       counter("expired_clients_closed_total", "Connections closed because their token had expired."),
 		ackFailures:   counter("ack_failures_total", "Times that acknowledgements could not be saved, and were kept for later."),
 	}
 }

@@ -130,6 +130,8 @@ func (s *shard) applyTo(c *conn, p *post) {
 		s.gap(c, p, s.cursor(c, p.from))
 	case p.what == verbAcked:
 		s.acked(c, p)
+	case p.what == verbTell && c.state < closing:
+		s.send(c, opText, p.text)
 	case p.what == verbAbort:
 		s.close(c, wire.CloseDrain, "what was missed can't be read now; reconnect")
 	case p.what == verbEnd:
@@ -316,6 +318,9 @@ func (s *shard) sweep(now int64) {
 			if now > c.closeBy {
 				c.sock.Close()
 			}
+		case c.expired(now):
+			s.gw.metrics.expired.Inc()
+			s.close(c, wire.CloseExpired, "the token has expired; connect with a new one")
 		case now-c.heard.Load() > 2*beat+beat/2:
 			s.gw.metrics.dead.Inc()
 			c.sock.Close()

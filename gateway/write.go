@@ -22,6 +22,9 @@ func (s *shard) hello(c *conn, p *post) {
 	c.opened.Store(true)
 	c.write(append(p.http, newFrame(opText, hello)...))
 	s.gw.metrics.frames.Inc()
+	if expires := c.expires.Load(); expires != 0 {
+		s.send(c, opText, wire.AppendToken(nil, expires))
+	}
 	if p.gap != "" {
 		s.gap(c, p, cursor)
 	}

@@ -37,6 +37,7 @@ type RedisConfig struct {
 //	{<p>:<s>}:lane, :pos   the same, of shard s if there are several
 //	{control}:epoch        identity of the store's content
 //	topic                  hash: id, partitions, shards
+//	limit:<name>           until when a rate limit is used up, µs
 //	{control}              stream, field s (seats) or f (filter)
 //	{control}:gws          set of gateways
 //	{control}:gw:<16 hex>  hash: seat -> subscriber, # -> sequence

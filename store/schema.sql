@@ -63,4 +63,15 @@ create table if not exists acks (
     old_seat      bigint not null
 ) with (fillfactor = 70);
 
+-- Keys to the API. The key itself is kept nowhere. Rows stay when keys are
+-- revoked: once there was one, the API asks for one.
+create table if not exists api_keys (
+    id         text primary key, -- the middle of the key
+    name       text not null,
+    scope      text not null check (scope in ('read', 'write', 'admin')),
+    hash       bytea not null check (length(hash) = 32), -- SHA-256 of the key
+    created_at timestamptz not null,
+    revoked_at timestamptz
+);
+
 commit;

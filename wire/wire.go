@@ -24,18 +24,18 @@ const (
 	Error  = "error"  // what the client sent was wrong
 	Pong   = "pong"   // answer to ping
 	Acked  = "acked"  // answer to ack: the cursor is saved
+	Token  = "token"  // the client's token counts until then; also from the client, with a new one
 )
 
 // Close codes beside those of RFC 6455. 1001 is sent when the gateway drains:
-// reconnect, with the last cursor. 4001, 4003, 4004 and 4029 are kept for a
-// gateway that asks clients who they are; none does yet.
+// reconnect, with the last cursor.
 const (
 	CloseDrain      = 1001
-	CloseBadRequest = 4001
-	CloseNotAllowed = 4003
-	CloseExpired    = 4004
+	CloseBadRequest = 4001 // kept for later
+	CloseNotAllowed = 4003 // the token, or the subscriber, was revoked
+	CloseExpired    = 4004 // the token has expired: reconnect with another one, and the last cursor
 	CloseTooSlow    = 4008 // what waits is past retention: reconnect with the last cursor to be told of the gap
-	CloseTooMany    = 4029
+	CloseTooMany    = 4029 // the client sends too much
 )
 
 // Reasons of a Gap.
@@ -61,6 +61,8 @@ type Message struct {
 	To      string    `json:"to,omitempty"`   // gap: where it goes on
 	Reason  string    `json:"reason,omitempty"`
 	Missing []Missing `json:"missing,omitempty"` // gap: which events, as far as that can be said
+
+	Expires int64 `json:"expires,omitempty"` // token: when it ends, Unix seconds
 
 	Code string `json:"code,omitempty"` // error
 	Text string `json:"message,omitempty"`
@@ -156,6 +158,13 @@ func AppendAcked(b []byte, cursor string) []byte {
 	return append(b, `"}`...)
 }
 
+// AppendToken appends a token message.
+func AppendToken(b []byte, expires int64) []byte {
+	b = append(b, `{"type":"token","expires":`...)
+	b = strconv.AppendInt(b, expires, 10)
+	return append(b, '}')
+}
+
 // AppendError appends an error message.
 func AppendError(b []byte, code, message string) []byte {
 	b = append(b, `{"type":"error","code":`...)
@@ -175,12 +184,15 @@ func appendString(b []byte, s string) []byte {
 
 // Request is a message from a client.
 type Request struct {
-	Type   string `json:"type"`   // "ping" or "ack"
+	Type   string `json:"type"`   // "ping", "ack" or "token"
 	Cursor string `json:"cursor"` // ack: everything before it is dealt with
+	Token  string `json:"token"`  // token: instead of the one that the client came with
 }
 
 // Types of Request. Ping is answered by pong, for clients that can't send
 // WebSocket pings, such as browsers. Ack is answered by acked, when it is saved.
+// Token, which is also a type of the gateway's, is answered by a token, or by an
+// error; then the one before still counts.
 const (
 	Ping = "ping"
 	Ack  = "ack"
@@ -199,8 +211,10 @@ func ParseRequest(b []byte) (Request, error) {
 	switch {
 	case r.Type == Ack && r.Cursor == "":
 		return Request{}, fmt.Errorf(`%w: ack without a cursor; want {"type":"ack","cursor":"…"}`, ErrRequest)
-	case r.Type != Ping && r.Type != Ack:
-		return Request{}, fmt.Errorf(`%w: type %.40q; allowed are "ping" and "ack"`, ErrRequest, r.Type)
+	case r.Type == Token && r.Token == "":
+		return Request{}, fmt.Errorf(`%w: token without a token; want {"type":"token","token":"…"}`, ErrRequest)
+	case r.Type != Ping && r.Type != Ack && r.Type != Token:
+		return Request{}, fmt.Errorf(`%w: type %.40q; allowed are "ping", "ack" and "token"`, ErrRequest, r.Type)
 	}
 	return r, nil
 }

@@ -67,6 +67,10 @@ var messages = map[string]struct {
 		AppendAcked(nil, "Y3Vyc29y"),
 		Message{Type: Acked, Cursor: "Y3Vyc29y"},
 	},
+	"token": {
+		AppendToken(nil, 1767323045),
+		Message{Type: Token, Expires: 1767323045},
+	},
 	"error": {
 		AppendError(nil, "bad_request", `type "<x>" & co`),
 		Message{Type: Error, Code: "bad_request", Text: `type "<x>" & co`},
@@ -229,6 +233,13 @@ func TestEventsMessageAllocs(t *testing.T) {
 	}
 }
 
+func TestParseToken(t *testing.T) {
+	got, err := ParseRequest([]byte(`{"type":"token","token":"a.b.c"}`))
+	if want := (Request{Type: Token, Token: "a.b.c"}); got != want || err != nil {
+		t.Errorf("got %+v, %v, want %+v", got, err, want)
+	}
+}
+
 func TestParseAck(t *testing.T) {
 	got, err := ParseRequest([]byte(`{"type":"ack","cursor":"Y3Vyc29y"}`))
 	if want := (Request{Type: Ack, Cursor: "Y3Vyc29y"}); got != want || err != nil {
@@ -244,7 +255,8 @@ func TestParseRequest(t *testing.T) {
 		{`{"type":"ping"}`, ""},
 		{" {\n\"type\" : \"p\\u0069ng\", \"at\": 1 }", ""},
 		{`{"type":"ack"}`, "ack without a cursor"},
-		{`{"type":"pong"}`, `type "pong"; allowed are "ping" and "ack"`},
+		{`{"type":"token"}`, "token without a token"},
+		{`{"type":"pong"}`, `type "pong"; allowed are "ping", "ack" and "token"`},
 		{`{"type":"` + strings.Repeat("x", 1000) + `"}`, strings.Repeat("x", 40) + `"; allowed`},
 		{`{"type":"<é>"}`, `type "<é>"`},
 		{`{}`, `type ""`},

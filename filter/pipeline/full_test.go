@@ -16,7 +16,7 @@ func TestFullRedis(t *testing.T) {
 	t.Parallel()
 	server := testenv.Redis(t, testenv.RedisOptions{MaxMemory: "8mb"})
 	w := newRealWorld(t, server, 1)
-	w.cfg.Retention = 2 * time.Second
+	w.cfg.Retention = 6 * time.Second // long enough to fill it on a busy machine
 	w.seat(1, 1, "s")
 	s := w.start()
 	event := fmt.Sprintf(`{"event_type":"a","pad":%q}`, strings.Repeat("x", 20_000))

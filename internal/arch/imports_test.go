@@ -18,6 +18,7 @@ const module = "eventstream"
 // Sets of packages, for the table.
 var (
 	words    = []string{"event", "filter"}
+	doors    = []string{"auth", "limit"}                   // who somebody is, and how often he comes; for whoever lets them in
 	edges    = []string{"topic", "lane", "wire", "replay"} // store is one too, but not for services
 	services = []string{"producer", "filter/pipeline", "gateway", "api", "client"}
 	support  = []string{"internal/defect", "internal/ops", "internal/run", "internal/scan"}
@@ -30,10 +31,13 @@ var table = map[string][]string{
 	"filter":      {"event", "internal/cow"},
 	"filter/expr": words,
 
+	"auth":  nil,
+	"limit": nil,
+
 	"topic": words,
 	"lane":  {"event", "filter", "internal/defect"},
 	"wire":  words,
-	"store": words,
+	"store": slices.Concat(words, doors),
 
 	"replay": {"event", "filter", "lane", "wire"}, // an edge between services, in the lanes' words
 
@@ -41,8 +45,8 @@ var table = map[string][]string{
 	// interface that they need of it, and cmd fills it in.
 	"producer":        slices.Concat(words, edges, support),
 	"filter/pipeline": slices.Concat(words, edges, support, []string{"internal/cow"}),
-	"gateway":         slices.Concat(words, edges, support, []string{"replay"}),
-	"api":             slices.Concat(words, edges, support, []string{"filter/expr"}),
+	"gateway":         slices.Concat(words, edges, support, doors, []string{"replay"}),
+	"api":             slices.Concat(words, edges, support, doors, []string{"filter/expr"}),
 	"client":          slices.Concat(words, edges, support),
 
 	// The checker knows the protocols, and nothing of the services that it checks.
@@ -59,7 +63,7 @@ var table = map[string][]string{
 	"internal/testenv": nil, // for tests, so that they can use it without a cycle
 
 	"":         {"cmd"}, // main.go
-	"cmd":      slices.Concat(words, edges, services, support, []string{"store", "filter/expr", "internal/check", "internal/check/cluster"}),
+	"cmd":      slices.Concat(words, edges, services, support, doors, []string{"store", "filter/expr", "internal/check", "internal/check/cluster"}),
 	"perf/...": {"..."},
 	"k6/...":   {"..."},
 }

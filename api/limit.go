@@ -1,0 +1,92 @@
+package api
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"net"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+	"github.com/valyala/fasthttp"
+
+	"eventstream/internal/ops"
+	"eventstream/limit"
+)
+
+// LimitConfig bounds how many requests are answered. The zero value bounds nothing.
+type LimitConfig struct {
+	PerKey     int         // requests a second with one API key; no limit if zero
+	PerAddress int         // from one address without a good key; no limit if zero
+	Redis      limit.Redis // counts for all API processes; if nil, each counts for itself
+	Proxies    ops.Proxies // whose word for a client's address counts
+}
+
+// limits refuses those who ask too often.
+type limits struct {
+	cfg     LimitConfig
+	shared  *limit.Shared
+	refused *prometheus.CounterVec
+}
+
+func newLimits(cfg LimitConfig, reg prometheus.Registerer) *limits {
+	l := &limits{cfg: cfg, shared: limit.NewShared(cfg.Redis)}
+	const namespace, subsystem = "eventstream", "api"
+	f := promauto.With(reg)
+	l.refused = f.NewCounterVec(prometheus.CounterOpts{
+		Namespace: namespace, Subsystem: subsystem, Name: "rate_limited_total",
+		Help: "Requests answered with 429, by what the limit is of: key or address.",
+	}, []string{"by"})
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Namespace: namespace, Subsystem: subsystem, Name: "rate_limit_local",
+		Help: "1 while Redis does not answer and this process counts requests by itself.",
+	}, func() float64 {
+		if l.shared.Alone() {
+			return 1
+		}
+		return 0
+	})
+	return l
+}
+
+// take counts a request, with the ID of its key, or "" if it has no good one.
+func (l *limits) take(ctx *fasthttp.RequestCtx, key string) error {
+	by, n, name := "key", l.cfg.PerKey, "k:"+key
+	if key == "" {
+		by, n, name = "address", l.cfg.PerAddress, "a:"+ops.Household(l.address(ctx))
+	}
+	if n == 0 {
+		return nil
+	}
+	d := l.shared.Take(ctx, name, limit.Rate{N: n, Per: time.Second})
+	h := &ctx.Response.Header
+	h.Set("RateLimit-Policy", fmt.Sprintf(`"%s";q=%d;w=1`, by, n))
+	h.Set("RateLimit", fmt.Sprintf(`"%s";r=%d;t=%d`, by, d.Left, seconds(d.Full)))
+	if d.OK {
+		return nil
+	}
+	l.refused.WithLabelValues(by).Inc()
+	h.Set("Retry-After", strconv.Itoa(seconds(cmp.Or(d.Retry, time.Second))))
+	return &problem{kind: tooMany, detail: fmt.Sprintf("the limit of this %s is %d requests a second", by, n)}
+}
+
+// seconds rounds up: who comes back then is let in.
+func seconds(d time.Duration) int { return int(math.Ceil(d.Seconds())) }
+
+// address returns where a request comes from.
+func (l *limits) address(ctx *fasthttp.RequestCtx) netip.Addr {
+	peer, ok := ctx.RemoteAddr().(*net.TCPAddr)
+	if !ok {
+		return netip.IPv6Unspecified()
+	}
+	var forwarded []string
+	if len(l.cfg.Proxies) > 0 {
+		for _, line := range ctx.Request.Header.PeekAll("X-Forwarded-For") {
+			forwarded = append(forwarded, string(line))
+		}
+	}
+	return l.cfg.Proxies.Client(peer.AddrPort().Addr(), forwarded)
+}

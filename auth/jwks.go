@@ -1,0 +1,227 @@
+package auth
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"sync"
+	"time"
+)
+
+// JWKSConfig says where keys are published. All but the URL may be zero.
+type JWKSConfig struct {
+	URL      string        // https, or http on loopback
+	Refresh  time.Duration // 5 min if zero
+	Pause    time.Duration // least time between two fetches, however many unknown keys are named; 10 s if zero
+	Patience time.Duration // how long a token with an unknown key waits for a fetch; 2 s if zero
+}
+
+// JWKS keeps the keys that an issuer publishes. While the URL can't be read, the
+// last ones stay.
+type JWKS struct {
+	cfg    JWKSConfig
+	client *http.Client
+	log    *slog.Logger
+	kick   chan struct{} // somebody names a key that we don't know; capacity 1
+
+	mu      sync.Mutex
+	known   []Key
+	loaded  time.Time     // when known was last read; zero if never
+	tried   time.Time     // when the last fetch began
+	fetched chan struct{} // closed when the next fetch is over
+}
+
+const (
+	maxJWKS      = 512 << 10 // bytes
+	fetchTimeout = 10 * time.Second
+)
+
+// NewJWKS returns a JWKS. It does no I/O: Run does.
+func NewJWKS(cfg JWKSConfig, log *slog.Logger) (*JWKS, error) {
+	u, err := url.Parse(cfg.URL)
+	if err != nil || checkJWKSURL(u) != nil {
+		return nil, fmt.Errorf("JWKS URL: %w", errJWKSURL)
+	}
+	cfg.Refresh = cmp.Or(cfg.Refresh, 5*time.Minute)
+	cfg.Pause = cmp.Or(cfg.Pause, 10*time.Second)
+	cfg.Patience = cmp.Or(cfg.Patience, 2*time.Second)
+	return &JWKS{
+		cfg: cfg, log: log, kick: make(chan struct{}, 1), fetched: make(chan struct{}),
+		client: &http.Client{Timeout: fetchTimeout, CheckRedirect: checkRedirect},
+	}, nil
+}
+
+var errJWKSURL = errors.New("want https://…, or http:// on a loopback address: whoever can change what comes from there can make tokens")
+
+func checkJWKSURL(u *url.URL) error {
+	ip := net.ParseIP(u.Hostname())
+	local := u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
+	if u.Host != "" && (u.Scheme == "https" || u.Scheme == "http" && local) {
+		return nil
+	}
+	return errJWKSURL
+}
+
+func checkRedirect(r *http.Request, via []*http.Request) error {
+	if len(via) >= 3 {
+		return errors.New("more than 3 redirects")
+	}
+	return checkJWKSURL(r.URL)
+}
+
+// Run keeps the keys fresh until ctx ends.
+func (j *JWKS) Run(ctx context.Context) error {
+	wait := time.Second
+	for {
+		err := j.fetch(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		next := j.cfg.Refresh
+		if err != nil {
+			j.log.Warn("can't read the JWKS; the keys read last stay", "in", wait, "err", err)
+			next, wait = wait, min(2*wait, 30*time.Second)
+		} else {
+			wait = time.Second
+		}
+		if !j.pause(ctx, next) {
+			return nil
+		}
+	}
+}
+
+// pause waits until it is time to fetch again, or somebody needs it and some time
+// has passed. It returns false if ctx ends.
+func (j *JWKS) pause(ctx context.Context, next time.Duration) bool {
+	timer := time.NewTimer(min(next, j.cfg.Pause))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+	}
+	timer.Reset(next - min(next, j.cfg.Pause))
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+	case <-j.kick:
+	}
+	return true
+}
+
+// fetch reads the keys once.
+func (j *JWKS) fetch(ctx context.Context) error {
+	j.mu.Lock()
+	j.tried = time.Now()
+	j.mu.Unlock()
+	keys, err := j.read(ctx)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if err == nil {
+		j.known, j.loaded = keys, time.Now()
+	}
+	close(j.fetched)
+	j.fetched = make(chan struct{})
+	return err
+}
+
+func (j *JWKS) read(ctx context.Context) ([]Key, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, j.cfg.URL, nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Accept", "application/jwk-set+json, application/json")
+	resp, err := j.client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("status %d", resp.StatusCode)
+	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxJWKS+1))
+	if err != nil {
+		return nil, err
+	}
+	return parseJWKS(body)
+}
+
+// parseJWKS reads the keys of a published set that are good for tokens. It may
+// hold others, and secrets have no place in what is public.
+func parseJWKS(body []byte) ([]Key, error) {
+	if len(body) > maxJWKS {
+		return nil, fmt.Errorf("more than %d bytes", maxJWKS)
+	}
+	var set struct{ Keys []json.RawMessage }
+	if err := json.Unmarshal(body, &set); err != nil {
+		return nil, fmt.Errorf("not a JWK set: %w", err)
+	}
+	if len(set.Keys) > maxKeys {
+		return nil, fmt.Errorf("%d keys; at most %d are allowed", len(set.Keys), maxKeys)
+	}
+	var keys []Key
+	for _, raw := range set.Keys {
+		if k, err := parseJWK(raw); err == nil && k.sign == nil {
+			keys = append(keys, k)
+		}
+	}
+	if len(keys) == 0 {
+		return nil, errors.New("no key in it is good for RS256, ES256 or EdDSA")
+	}
+	return keys, nil
+}
+
+// keys returns the keys. If none of them is wanted, it waits a moment for newer
+// ones, unless they were read just now.
+func (j *JWKS) keys(ctx context.Context, wanted func(Key) bool) ([]Key, error) {
+	j.mu.Lock()
+	known, fetched, loaded := j.known, j.fetched, j.loaded
+	fresh := time.Since(j.tried) < j.cfg.Pause
+	j.mu.Unlock()
+	if slices.ContainsFunc(known, wanted) {
+		return known, nil
+	}
+	if !fresh || loaded.IsZero() {
+		j.await(ctx, fetched)
+		j.mu.Lock()
+		known, loaded = j.known, j.loaded
+		j.mu.Unlock()
+	}
+	if loaded.IsZero() {
+		return nil, ErrNoKeysYet
+	}
+	return known, nil
+}
+
+// await asks for a fetch, and waits until it is over, but not for long.
+func (j *JWKS) await(ctx context.Context, fetched <-chan struct{}) {
+	select {
+	case j.kick <- struct{}{}:
+	default:
+	}
+	ctx, cancel := context.WithTimeout(ctx, j.cfg.Patience)
+	defer cancel()
+	select {
+	case <-fetched:
+	case <-ctx.Done():
+	}
+}
+
+// Age tells how old the keys are; 0 if there are none yet.
+func (j *JWKS) Age() time.Duration {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.loaded.IsZero() {
+		return 0
+	}
+	return time.Since(j.loaded)
+}

@@ -1,0 +1,210 @@
+package auth
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/go-jose/go-jose/v4"
+)
+
+// Key is one of our keys. Its kind fixes the algorithm.
+type Key struct {
+	ID        string // kid; if it is empty, tokens with any kid are tried
+	algorithm jose.SignatureAlgorithm
+	verify    any // of the type that go-jose wants for algorithm
+	sign      any // nil if it can only verify
+}
+
+// algorithms are all that any key may have. "none" is not among them.
+var algorithms = []jose.SignatureAlgorithm{jose.RS256, jose.ES256, jose.EdDSA, jose.HS256}
+
+const (
+	maxKeys      = 64
+	minSecret    = 32   // bytes, as RFC 7518 section 3.2 has it for HS256
+	minRSA       = 2048 // bits
+	maxRSA       = 8192 // more costs too much to verify with
+	secretLetter = "letters, digits and -_+/=."
+)
+
+// ParseKeys reads keys from a file's content: PEM, a JWK, or a JWK set. A
+// private key verifies, too.
+func ParseKeys(data []byte) ([]Key, error) {
+	data = bytes.TrimSpace(data)
+	if bytes.HasPrefix(data, []byte("{")) {
+		return parseJWKs(data)
+	}
+	var keys []Key
+	for len(data) > 0 {
+		block, rest := pem.Decode(data)
+		if block == nil {
+			return nil, errBadKeyText
+		}
+		raw, err := parseBlock(block)
+		if err != nil {
+			return nil, fmt.Errorf("PEM block %q: %w", block.Type, err)
+		}
+		k, err := newKey("", raw)
+		if err != nil {
+			return nil, fmt.Errorf("PEM block %q: %w", block.Type, err)
+		}
+		keys, data = append(keys, k), bytes.TrimSpace(rest)
+	}
+	if len(keys) == 0 {
+		return nil, errBadKeyText
+	}
+	return keys, nil
+}
+
+func parseBlock(b *pem.Block) (any, error) {
+	switch b.Type {
+	case "PUBLIC KEY":
+		return x509.ParsePKIXPublicKey(b.Bytes)
+	case "RSA PUBLIC KEY":
+		return x509.ParsePKCS1PublicKey(b.Bytes)
+	case "PRIVATE KEY":
+		return x509.ParsePKCS8PrivateKey(b.Bytes)
+	case "RSA PRIVATE KEY":
+		return x509.ParsePKCS1PrivateKey(b.Bytes)
+	case "EC PRIVATE KEY":
+		return x509.ParseECPrivateKey(b.Bytes)
+	case "CERTIFICATE":
+		c, err := x509.ParseCertificate(b.Bytes)
+		if err != nil {
+			return nil, err
+		}
+		return c.PublicKey, nil
+	}
+	return nil, errBadKeyText
+}
+
+// parseJWKs reads a JWK or a set, all of whose keys have to be good for tokens.
+func parseJWKs(data []byte) ([]Key, error) {
+	var set struct{ Keys []json.RawMessage }
+	if err := json.Unmarshal(data, &set); err != nil {
+		return nil, fmt.Errorf("JWK: %w", err)
+	}
+	if set.Keys == nil {
+		set.Keys = []json.RawMessage{data}
+	}
+	if len(set.Keys) > maxKeys {
+		return nil, fmt.Errorf("JWK set: %d keys; at most %d are allowed", len(set.Keys), maxKeys)
+	}
+	var keys []Key
+	for i, raw := range set.Keys {
+		k, err := parseJWK(raw)
+		if err != nil {
+			return nil, fmt.Errorf("JWK %d: %w", i+1, err)
+		}
+		keys = append(keys, k)
+	}
+	if len(keys) == 0 {
+		return nil, errors.New("JWK set: it is empty")
+	}
+	return keys, nil
+}
+
+func parseJWK(raw []byte) (Key, error) {
+	var jwk jose.JSONWebKey
+	if err := jwk.UnmarshalJSON(raw); err != nil {
+		return Key{}, err
+	}
+	if jwk.Use != "" && jwk.Use != "sig" {
+		return Key{}, fmt.Errorf("use %.20q: want sig", jwk.Use)
+	}
+	k, err := newKey(jwk.KeyID, jwk.Key)
+	if err == nil && jwk.Algorithm != "" && jwk.Algorithm != string(k.algorithm) {
+		err = fmt.Errorf("alg %.20q: for this kind of key want %s", jwk.Algorithm, k.algorithm)
+	}
+	return k, err
+}
+
+// newKey makes a Key of a key of the standard library.
+func newKey(id string, raw any) (Key, error) {
+	k := Key{ID: id, verify: raw}
+	switch private := k.verify.(type) {
+	case *rsa.PrivateKey:
+		k.sign, k.verify = private, &private.PublicKey
+	case *ecdsa.PrivateKey:
+		k.sign, k.verify = private, &private.PublicKey
+	case ed25519.PrivateKey:
+		k.sign, k.verify = private, private.Public()
+	case []byte:
+		k.sign = private
+	}
+	switch public := k.verify.(type) {
+	case *rsa.PublicKey:
+		k.algorithm = jose.RS256
+		if bits := public.N.BitLen(); bits < minRSA || bits > maxRSA {
+			return k, fmt.Errorf("an RSA key of %d bits: want %d to %d", bits, minRSA, maxRSA)
+		}
+	case *ecdsa.PublicKey:
+		k.algorithm = jose.ES256
+		if public.Curve != elliptic.P256() {
+			return k, fmt.Errorf("an EC key on %s: want P-256", public.Curve.Params().Name)
+		}
+	case ed25519.PublicKey:
+		k.algorithm = jose.EdDSA
+	case []byte:
+		k.algorithm = jose.HS256
+		if len(public) < minSecret {
+			return k, fmt.Errorf("a secret of %d bytes: want at least %d", len(public), minSecret)
+		}
+	default:
+		return k, fmt.Errorf("a key of type %T: want RSA, EC on P-256, Ed25519 or a secret", raw)
+	}
+	return k, nil
+}
+
+// ParseSecrets reads HS256 secrets, separated by commas, each with its kid and a
+// colon before it or not: "2026a:h3K…,2025b:Zr0…".
+func ParseSecrets(text string) ([]Key, error) {
+	var keys []Key
+	for i, part := range strings.Split(text, ",") {
+		id, secret, ok := strings.Cut(strings.TrimSpace(part), ":")
+		if !ok {
+			id, secret = "", id
+		}
+		if strings.ContainsFunc(secret, func(r rune) bool { return !secretRune(r) }) {
+			return nil, fmt.Errorf("secret %d: allowed are %s", i+1, secretLetter)
+		}
+		k, err := newKey(id, []byte(secret))
+		if err != nil {
+			return nil, fmt.Errorf("secret %d: %w", i+1, err)
+		}
+		keys = append(keys, k)
+	}
+	return keys, nil
+}
+
+func secretRune(r rune) bool {
+	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_+/=.", r)
+}
+
+// fits reports whether a token's header allows it to be signed by k.
+func (k *Key) fits(algorithm, kid string) bool {
+	return string(k.algorithm) == algorithm && (k.ID == "" || kid == "" || k.ID == kid)
+}
+
+// CheckKeys refuses keys of which a token could not say which one it means.
+func CheckKeys(keys []Key) error {
+	if len(keys) > maxKeys {
+		return fmt.Errorf("%d keys; at most %d are allowed", len(keys), maxKeys)
+	}
+	for i, k := range keys {
+		same := func(other Key) bool { return k.ID != "" && other.ID == k.ID }
+		if slices.ContainsFunc(keys[:i], same) {
+			return fmt.Errorf("two keys have the kid %.40q", k.ID)
+		}
+	}
+	return nil
+}

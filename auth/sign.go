@@ -1,0 +1,72 @@
+package auth
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+)
+
+// MaxLifetime bounds the tokens that we make.
+const MaxLifetime = 365 * 24 * time.Hour
+
+// ErrNoSigner reports keys of which none can sign.
+var ErrNoSigner = errors.New("none of the keys can sign: want a private key or a secret")
+
+// Signer makes tokens.
+type Signer struct {
+	signer   jose.Signer
+	audience []string
+}
+
+// NewSigner returns a Signer that uses the first of the keys that can sign.
+func NewSigner(keys []Key, audience []string) (*Signer, error) {
+	for _, k := range keys {
+		if k.sign == nil {
+			continue
+		}
+		options := (&jose.SignerOptions{}).WithType("JWT")
+		if k.ID != "" {
+			options = options.WithHeader("kid", k.ID)
+		}
+		s, err := jose.NewSigner(jose.SigningKey{Algorithm: k.algorithm, Key: k.sign}, options)
+		if err != nil {
+			return nil, fmt.Errorf("signing key: %w", err)
+		}
+		return &Signer{s, audience}, nil
+	}
+	return nil, ErrNoSigner
+}
+
+// Sign makes a token for a subscriber, which ends after the given time.
+func (s *Signer) Sign(subject string, lifetime time.Duration) (string, Claims, error) {
+	if lifetime < time.Second || lifetime > MaxLifetime {
+		return "", Claims{}, fmt.Errorf("lifetime %v: want 1s to %v", lifetime, MaxLifetime)
+	}
+	now := time.Now()
+	c := Claims{Subject: subject, ID: rand.Text(), Expires: now.Add(lifetime).Truncate(time.Second)}
+	body := map[string]any{"sub": c.Subject, "jti": c.ID, "iat": now.Unix(), "exp": c.Expires.Unix()}
+	switch len(s.audience) {
+	case 0:
+	case 1:
+		body["aud"] = s.audience[0]
+	default:
+		body["aud"] = s.audience
+	}
+	payload, err := json.Marshal(body)
+	if err != nil {
+		return "", c, fmt.Errorf("token's claims: %w", err)
+	}
+	signed, err := s.signer.Sign(payload)
+	if err != nil {
+		return "", c, fmt.Errorf("sign token: %w", err)
+	}
+	token, err := signed.CompactSerialize()
+	if err != nil {
+		return "", c, fmt.Errorf("write token: %w", err)
+	}
+	return token, c, nil
+}

@@ -1,0 +1,134 @@
+package auth
+
+import (
+	"bytes"
+	"context"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	strict "github.com/go-jose/go-jose/v4/json" // refuses duplicate names, and minds their case
+)
+
+// Config says which tokens count.
+type Config struct {
+	Keys     []Key    // static ones; several at once while they are rotated
+	JWKS     *JWKS    // beside them, or nil
+	Audience []string // the token has to name one of these; if empty, aud is not looked at
+}
+
+// Verifier checks tokens.
+type Verifier struct{ cfg Config }
+
+// NewVerifier returns a Verifier.
+func NewVerifier(cfg Config) (*Verifier, error) { return &Verifier{cfg}, CheckKeys(cfg.Keys) }
+
+// clockSkew is how far the clock of whoever made a token may be before ours. It
+// doesn't make tokens live longer.
+const clockSkew = 30 * time.Second
+
+// Verify returns what a token says, or why it doesn't count: one of this
+// package's errors. For a key that is not known yet it may wait a moment for
+// the JWKS.
+func (v *Verifier) Verify(ctx context.Context, token string) (Claims, error) {
+	if len(token) > MaxToken {
+		return Claims{}, ErrMalformed
+	}
+	signed, err := jose.ParseSignedCompact(token, algorithms)
+	if err != nil || len(signed.Signatures) != 1 {
+		return Claims{}, ErrMalformed
+	}
+	header := signed.Signatures[0].Protected
+	for _, odd := range []jose.HeaderKey{"crit", "b64"} { // they change what is signed
+		if _, has := header.ExtraHeaders[odd]; has {
+			return Claims{}, ErrMalformed
+		}
+	}
+	payload, err := v.open(ctx, signed, header)
+	if err != nil {
+		return Claims{}, err
+	}
+	return v.claims(payload)
+}
+
+// open checks the signature.
+func (v *Verifier) open(ctx context.Context, signed *jose.JSONWebSignature, header jose.Header) ([]byte, error) {
+	keys := v.cfg.Keys
+	if v.cfg.JWKS != nil {
+		remote, err := v.cfg.JWKS.keys(ctx, func(k Key) bool { return k.fits(header.Algorithm, header.KeyID) })
+		if err != nil && len(keys) == 0 {
+			return nil, err
+		}
+		keys = slices.Concat(keys, remote)
+	}
+	for _, k := range keys {
+		if !k.fits(header.Algorithm, header.KeyID) {
+			continue
+		}
+		if payload, err := signed.Verify(k.verify); err == nil {
+			return payload, nil
+		}
+	}
+	return nil, ErrSignature
+}
+
+// claims reads and checks what a good signature vouches for.
+func (v *Verifier) claims(payload []byte) (Claims, error) {
+	var to audience
+	c := struct {
+		Sub string            `json:"sub"`
+		Exp *float64          `json:"exp"`
+		Nbf *float64          `json:"nbf"`
+		Aud strict.RawMessage `json:"aud"`
+		Jti string            `json:"jti"`
+	}{}
+	if strict.Unmarshal(payload, &c) != nil || to.parse(c.Aud) != nil {
+		return Claims{}, ErrClaims
+	}
+	now := time.Now()
+	expires, ok := numericDate(c.Exp)
+	switch {
+	case c.Sub == "":
+		return Claims{}, ErrNoSubject
+	case !ok:
+		return Claims{}, ErrNoExpiry
+	case !now.Before(expires):
+		return Claims{}, ErrExpired
+	}
+	if c.Nbf != nil {
+		if from, ok := numericDate(c.Nbf); !ok || now.Add(clockSkew).Before(from) {
+			return Claims{}, ErrNotYet
+		}
+	}
+	if len(v.cfg.Audience) > 0 && !slices.ContainsFunc(v.cfg.Audience, func(a string) bool { return slices.Contains(to, a) }) {
+		return Claims{}, ErrAudience
+	}
+	return Claims{Subject: c.Sub, ID: c.Jti, Expires: expires}, nil
+}
+
+// numericDate reads RFC 7519's NumericDate, up to the year 9999.
+func numericDate(seconds *float64) (time.Time, bool) {
+	if seconds == nil || !(*seconds >= 0 && *seconds < 253402300800) {
+		return time.Time{}, false
+	}
+	whole, fraction := math.Modf(*seconds)
+	return time.Unix(int64(whole), int64(fraction*1e9)), true
+}
+
+// audience is one string or several.
+type audience []string
+
+func (a *audience) parse(raw []byte) error {
+	raw = bytes.TrimSpace(raw)
+	if len(raw) == 0 || string(raw) == "null" {
+		return nil
+	}
+	if raw[0] == '"' {
+		var one string
+		err := strict.Unmarshal(raw, &one)
+		*a = audience{one}
+		return err
+	}
+	return strict.Unmarshal(raw, (*[]string)(a))
+}

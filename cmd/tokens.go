@@ -1,0 +1,108 @@
+package cmd
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+	"github.com/spf13/pflag"
+
+	"eventstream/auth"
+	"eventstream/internal/run"
+)
+
+// nobodyAsked is what a gateway without keys logs.
+const nobodyAsked = "no token keys are configured: clients are whoever they say; use --token-keys, --token-jwks or EVENTSTREAM_TOKEN_SECRET"
+
+// tokenFlags say which subscribers' tokens count.
+type tokenFlags struct {
+	Keys     []string `env:"TOKEN_KEYS"`
+	Secret   string   `env:"TOKEN_SECRET"` // not a flag: other users of the machine can read those
+	JWKS     string   `env:"TOKEN_JWKS"`
+	Audience []string `env:"TOKEN_AUDIENCE"`
+}
+
+func (t *tokenFlags) add(fs *pflag.FlagSet) {
+	t.addKeys(fs)
+	fs.StringVar(&t.JWKS, "token-jwks", t.JWKS, "https URL of the JWK set whose keys sign subscribers' tokens; read again every 5 minutes, and for a key that is new")
+}
+
+// addKeys adds what is needed to sign.
+func (t *tokenFlags) addKeys(fs *pflag.FlagSet) {
+	fs.StringSliceVar(&t.Keys, "token-keys", t.Keys, "files with keys for subscribers' tokens, separated by commas: PEM, JWK or JWK set, of RSA, EC P-256 or Ed25519;\n"+
+		"several at once while they are rotated (HS256 secrets: EVENTSTREAM_TOKEN_SECRET, [kid:]secret,…, at least 32 characters each)")
+	fs.StringSliceVar(&t.Audience, "token-audience", t.Audience, "tokens must name one of these in aud; not looked at if empty")
+}
+
+// read returns the static keys, secrets first.
+func (t *tokenFlags) read() (keys []auth.Key, err error) {
+	if t.Secret != "" {
+		if keys, err = auth.ParseSecrets(t.Secret); err != nil {
+			return nil, usageError{fmt.Errorf("EVENTSTREAM_TOKEN_SECRET: %w", err)}
+		}
+	}
+	for _, name := range t.Keys {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			return nil, usageError{fmt.Errorf("--token-keys: %w", err)}
+		}
+		more, err := auth.ParseKeys(data)
+		if err != nil {
+			return nil, usageError{fmt.Errorf("--token-keys: %s: %w", name, err)}
+		}
+		keys = append(keys, more...)
+	}
+	if err := auth.CheckKeys(keys); err != nil {
+		return nil, usageError{fmt.Errorf("token keys: %w", err)}
+	}
+	return keys, nil
+}
+
+// open returns a verifier, or nil if no keys are configured; and what has to run
+// for it, or nil.
+func (t *tokenFlags) open(log *slog.Logger) (*auth.Verifier, *auth.JWKS, error) {
+	cfg := auth.Config{Audience: t.Audience}
+	var err error
+	if cfg.Keys, err = t.read(); err != nil {
+		return nil, nil, err
+	}
+	if t.JWKS != "" {
+		if cfg.JWKS, err = auth.NewJWKS(auth.JWKSConfig{URL: t.JWKS}, log); err != nil {
+			return nil, nil, usageError{fmt.Errorf("--token-jwks: %w", err)}
+		}
+	}
+	if len(cfg.Keys) == 0 && cfg.JWKS == nil {
+		if len(t.Audience) > 0 {
+			return nil, nil, usageError{fmt.Errorf("--token-audience %q: there are no keys to check tokens with", t.Audience)}
+		}
+		return nil, nil, nil
+	}
+	v, err := auth.NewVerifier(cfg)
+	if err != nil {
+		return nil, nil, usageError{err}
+	}
+	return v, cfg.JWKS, nil
+}
+
+// signer returns what makes tokens, or nil if no keys are configured.
+func (t *tokenFlags) signer() (*auth.Signer, error) {
+	keys, err := t.read()
+	if err != nil || len(keys) == 0 {
+		return nil, err
+	}
+	s, err := auth.NewSigner(keys, t.Audience)
+	if err != nil {
+		return nil, usageError{fmt.Errorf("--token-keys: %w", err)}
+	}
+	return s, nil
+}
+
+// addIssuer keeps the keys of an issuer fresh.
+func addIssuer(g *run.Group, reg prometheus.Registerer, j *auth.JWKS) {
+	promauto.With(reg).NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "token_keys_age_seconds", Help: "Time since the JWKS was last read; 0 if it never was.",
+	}, func() float64 { return j.Age().Seconds() })
+	g.Add("token keys", j.Run)
+}

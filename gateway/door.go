@@ -1,0 +1,201 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"eventstream/auth"
+	"eventstream/filter"
+	"eventstream/wire"
+)
+
+// Tokens tells what a token says, or an error of package auth.
+type Tokens interface {
+	Verify(ctx context.Context, token string) (auth.Claims, error)
+}
+
+// door is what a client showed at the handshake.
+type door struct {
+	protocol   string // the WebSocket subprotocol to answer with; may be empty
+	subscriber string // of its token; empty if nobody is asked
+	expires    int64  // Unix seconds
+}
+
+const (
+	protocolName   = "eventstream.v1"
+	protocolBearer = "bearer." // and the token: a browser can set no header but this one
+)
+
+// identify finds out who a client is, if it has to say so.
+func (g *Gateway) identify(r *http.Request) (door, *refusal) {
+	protocol, tokens, refused := protocols(r.Header)
+	d := door{protocol: protocol}
+	if refused != nil || g.cfg.Tokens == nil {
+		return d, refused
+	}
+	for _, line := range r.Header.Values("Authorization") {
+		token, ok := bearer(line)
+		if !ok {
+			return d, unauthorized("", "header Authorization: want Bearer and a token")
+		}
+		tokens = append(tokens, token)
+	}
+	tokens = append(tokens, r.URL.Query()["token"]...)
+	switch {
+	case len(tokens) == 0:
+		return d, unauthorized("", "a token is needed: in the header Authorization: Bearer <token>, as the query parameter token, or in a browser as the subprotocols "+protocolName+" and "+protocolBearer+"<token>")
+	case len(tokens) > 1:
+		return d, badRequest("bad_token", "there are %d tokens; send one, in one place", len(tokens))
+	}
+	claims, err := g.cfg.Tokens.Verify(r.Context(), tokens[0])
+	if errors.Is(err, auth.ErrNoKeysYet) {
+		return d, unavailable("tokens can't be checked yet; try again")
+	}
+	if err != nil {
+		return d, unauthorized("invalid_token", "the token does not count: "+err.Error())
+	}
+	d.subscriber, d.expires = claims.Subject, claims.Expires.Unix()
+	return d, nil
+}
+
+// unauthorized refuses a token, with RFC 6750's word for what is wrong with it.
+func unauthorized(code, detail string) *refusal {
+	challenge := "Bearer"
+	if code != "" {
+		challenge += ` error="` + code + `"`
+	}
+	return &refusal{status: http.StatusUnauthorized, code: "unauthorized", detail: detail, header: "WWW-Authenticate", value: challenge}
+}
+
+// bearer returns the token of an Authorization header.
+func bearer(line string) (token string, ok bool) {
+	scheme, token, ok := strings.Cut(line, " ")
+	token = strings.TrimSpace(token)
+	return token, ok && strings.EqualFold(scheme, "Bearer") && token != ""
+}
+
+// protocols returns the subprotocol to answer with, and the tokens that are
+// offered as one. A browser fails if it offers some and none is chosen.
+func protocols(h http.Header) (chosen string, tokens []string, refused *refusal) {
+	for _, line := range h.Values("Sec-WebSocket-Protocol") {
+		for p := range strings.SplitSeq(line, ",") {
+			p = strings.TrimSpace(p)
+			if token, ok := strings.CutPrefix(p, protocolBearer); ok {
+				tokens = append(tokens, token)
+			}
+			if p == protocolName {
+				chosen = p
+			}
+		}
+	}
+	if len(tokens) > 0 && chosen == "" {
+		return "", nil, badRequest("bad_protocol", "Sec-WebSocket-Protocol: offer %s beside the token", protocolName)
+	}
+	return chosen, tokens, nil
+}
+
+// parseSubscriber tells who the client is: whom its token names, and where no
+// tokens are asked for, whom it says.
+func (g *Gateway) parseSubscriber(q url.Values, d door) (string, *refusal) {
+	given := q["subscriber_id"]
+	if g.cfg.Tokens == nil {
+		id := q.Get("subscriber_id")
+		if err := filter.CheckSubscriberID(id); err != nil {
+			return "", badRequest("bad_subscriber", "query parameter subscriber_id: %v; connect to /ws?subscriber_id=<id>", err)
+		}
+		return id, nil
+	}
+	for _, id := range given {
+		if id != d.subscriber {
+			return "", &refusal{status: http.StatusForbidden, code: "other_subscriber", detail: "query parameter subscriber_id: the token is another subscriber's; leave it out, or pass the token's sub"}
+		}
+	}
+	if filter.CheckSubscriberID(d.subscriber) != nil {
+		return "", &refusal{status: http.StatusForbidden, code: "bad_subscriber", detail: "the token's sub can't be a subscriber's id"}
+	}
+	return d.subscriber, nil
+}
+
+// rebound reports whether a page may have reached us by a name that its owner has
+// since pointed at this machine. Its origin is then our own host, in name only.
+// Where clients show tokens that does not help it.
+func (g *Gateway) rebound(r *http.Request) bool {
+	local, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
+	if g.cfg.Tokens != nil || !ok || !local.IP.IsLoopback() {
+		return false
+	}
+	host := r.Host
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	return !strings.EqualFold(host, "localhost") && net.ParseIP(strings.Trim(host, "[]")) == nil
+}
+
+// renewals checks the tokens that clients send instead of those they came with.
+// One worker does: a check costs some CPU, and may wait for an issuer's keys,
+// which the pollers must not.
+type renewals struct {
+	gw    *Gateway
+	queue chan renewal
+}
+
+type renewal struct {
+	conn  *conn
+	token string
+}
+
+// maxRenewals bounds the tokens that wait. Past that clients are asked to try
+// again; the tokens they have still count.
+const maxRenewals = 1024
+
+func newRenewals(gw *Gateway) *renewals {
+	return &renewals{gw: gw, queue: make(chan renewal, maxRenewals)}
+}
+
+// take notes a client's new token. It does not block.
+func (r *renewals) take(c *conn, token string) error {
+	if r.gw.cfg.Tokens == nil {
+		return errors.New("this gateway asks for no tokens")
+	}
+	select {
+	case r.queue <- renewal{c, token}:
+		return nil
+	default:
+		return errors.New("too many tokens wait to be checked; try again in a few seconds")
+	}
+}
+
+// run checks until ctx ends.
+func (r *renewals) run(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case n := <-r.queue:
+			n.conn.shard.post(post{conn: n.conn, what: verbTell, text: r.renew(ctx, n)})
+		}
+	}
+}
+
+// renew returns the answer to a new token.
+func (r *renewals) renew(ctx context.Context, n renewal) []byte {
+	claims, err := r.gw.cfg.Tokens.Verify(ctx, n.token)
+	if err == nil && claims.Subject != n.conn.subscriber {
+		err = errors.New("it is another subscriber's")
+	}
+	if err != nil {
+		return wire.AppendError(nil, "bad_token", "the token does not count, and the one before still does: "+err.Error())
+	}
+	n.conn.expires.Store(claims.Expires.Unix())
+	return wire.AppendToken(nil, claims.Expires.Unix())
+}
+
+// expired reports whether the client's token has ended.
+func (c *conn) expired(now int64) bool {
+	at := c.expires.Load()
+	return at != 0 && now >= at
+}

@@ -1,0 +1,89 @@
+// Package limit bounds how often something may happen: so many times in a
+// period, and that many at once at most (GCRA). What is refused costs nothing,
+// so that whoever keeps trying gets through as soon as anybody.
+//
+// Local counts for one process, Shared exactly for all that have one Redis.
+package limit
+
+import (
+	"sync"
+	"time"
+)
+
+// Rate is N times in a period. The zero Rate bounds nothing.
+type Rate struct {
+	N   int
+	Per time.Duration
+}
+
+// interval is the time that one takes up.
+func (r Rate) interval() time.Duration { return max(r.Per/time.Duration(r.N), time.Microsecond) }
+
+// Decision is what became of one try.
+type Decision struct {
+	OK    bool
+	Left  int           // how many more would pass now
+	Full  time.Duration // until all N would
+	Retry time.Duration // until one would, if this one did not
+}
+
+// decide says what it means that so much time is taken up after a try.
+func (r Rate) decide(ok bool, taken time.Duration) Decision {
+	d := Decision{OK: ok, Full: taken, Left: int(max(r.Per-taken, 0) / r.interval())}
+	if !ok {
+		d.Retry = max(taken+r.interval()-r.Per, time.Microsecond)
+	}
+	return d
+}
+
+// maxNames bounds what a Local remembers. Past that, newcomers share one name.
+const maxNames = 100_000
+
+// Local counts in this process. The zero value works.
+type Local struct {
+	mu      sync.Mutex
+	until   map[string]time.Time // up to when time is taken up, by name
+	cleaned time.Time
+}
+
+// Take is one try under a name.
+func (l *Local) Take(name string, r Rate, now time.Time) Decision {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	until, ok := l.until[name]
+	if !ok {
+		name = l.roomLocked(name, now)
+		until = l.until[name]
+	}
+	if until.Before(now) {
+		until = now
+	}
+	taken := until.Sub(now)
+	if taken+r.interval() > r.Per {
+		return r.decide(false, taken)
+	}
+	l.until[name] = until.Add(r.interval())
+	return r.decide(true, taken+r.interval())
+}
+
+// roomLocked returns the name to count a newcomer under.
+func (l *Local) roomLocked(name string, now time.Time) string {
+	if l.until == nil {
+		l.until = make(map[string]time.Time)
+	}
+	if len(l.until) < maxNames {
+		return name
+	}
+	if now.Sub(l.cleaned) >= time.Second { // all of them are looked at
+		l.cleaned = now
+		for n, until := range l.until {
+			if !until.After(now) {
+				delete(l.until, n)
+			}
+		}
+	}
+	if len(l.until) < maxNames {
+		return name
+	}
+	return ""
+}

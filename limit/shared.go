@@ -1,0 +1,57 @@
+package limit
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+)
+
+// Redis is what a Shared needs of it. Take takes up interval more of a name's
+// time, if no more than per is taken up then. It returns how much is.
+type Redis interface {
+	TakeTime(ctx context.Context, name string, interval, per time.Duration) (ok bool, taken time.Duration, err error)
+}
+
+const (
+	redisTimeout = 150 * time.Millisecond
+	redisPause   = time.Second // after a failure, for which nobody asks Redis
+)
+
+// Shared counts in Redis, for all processes together. When Redis does not answer
+// it counts in this process alone.
+type Shared struct {
+	redis Redis // nil: always in this process
+	local Local
+	down  atomic.Int64 // until when Redis is not asked, Unix nanoseconds; 0 if it answers
+}
+
+// NewShared returns a Shared. redis may be nil.
+func NewShared(redis Redis) *Shared { return &Shared{redis: redis} }
+
+// Take is one try under a name.
+func (s *Shared) Take(ctx context.Context, name string, r Rate) Decision {
+	now := time.Now()
+	if s.redis == nil {
+		return s.local.Take(name, r, now)
+	}
+	down := s.down.Load()
+	if now.UnixNano() < down {
+		return s.local.Take(name, r, now)
+	}
+	if down != 0 && !s.down.CompareAndSwap(down, now.Add(redisPause).UnixNano()) {
+		return s.local.Take(name, r, now) // somebody else tries whether it is back
+	}
+	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
+	defer cancel()
+	ok, taken, err := s.redis.TakeTime(ctx, name, r.interval(), r.Per)
+	if err != nil {
+		s.down.Store(now.Add(redisPause).UnixNano())
+		return s.local.Take(name, r, now)
+	}
+	s.down.Store(0)
+	return r.decide(ok, taken)
+}
+
+// Alone reports whether this process counts by itself, because Redis does not
+// answer.
+func (s *Shared) Alone() bool { return s.down.Load() != 0 }
