@@ -195,6 +195,7 @@ func TestTokenNotAsked(t *testing.T) {
 // A cursor gives nothing of another subscriber's away.
 func TestTokenAndAnothersCursor(t *testing.T) {
 	w := newWorld(t, 1)
+	w.beats()
 	g, token := guarded(t, w, Config{})
 	other := connectURL(t, "http://"+g.addr+"/ws?token="+token("user_2", time.Hour), "user_2")
 	secret := w.publish(0, "user_2")
