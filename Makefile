@@ -6,7 +6,7 @@ SCENARIO ?= smoke
 ARGS ?=
 SEED ?= 0
 
-.PHONY: help check test check-defects check-long load load-smoke profile swarm bench services services-stop run
+.PHONY: help check test check-defects check-long load load-smoke profile swarm peers bench services services-stop run
 
 help: ## list the targets
 	@awk -F ': .*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,11 @@ load-smoke: ## the shortest of them, in CI
 
 profile: ## profiles of our processes under SCENARIO=, with flame graphs, and what changed since perf/profiles
 	@$(MAKE) load SCENARIO=$(SCENARIO) ARGS="--profile $(ARGS)"
+
+peers: services ## ours, gws, coder/websocket and centrifuge holding the same sockets, in one run; ARGS="--sockets 10000 --each"
+	go build -o .services/bin/eventstream-load .
+	cd perf/peers && go build -o ../../.services/bin/sockets ./sockets
+	set -a && . .services/env && go run ./perf/swarm --server ours,gws,coder,centrifuge $(ARGS)
 
 swarm: services ## many thousand sockets, every delivery checked; ARGS="--sockets 19000 --each --rate 5000"
 	go build -o .services/bin/eventstream-load .

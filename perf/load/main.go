@@ -31,6 +31,7 @@ type config struct {
 	out      string
 	profile  bool
 	base     string // folder of profiles to compare with
+	keep     bool   // the new ones take their place
 }
 
 func main() {
@@ -63,6 +64,7 @@ func flags(args []string) (cfg config, err error) {
 	fs.StringVar(&cfg.out, "out", "", "folder for results; k6/results/<scenario>-<time> if empty")
 	fs.BoolVar(&cfg.profile, "profile", false, "keep profiles of our processes too")
 	fs.StringVar(&cfg.base, "base", "", "folder of profiles to compare with; perf/profiles/<scenario> if empty")
+	fs.BoolVar(&cfg.keep, "keep", false, "with --profile: store the new CPU profiles where --base is")
 	if err := fs.Parse(args); err != nil {
 		return cfg, err
 	}
@@ -112,6 +114,9 @@ func (cfg *config) check() error {
 	}
 	if cfg.scenario.rate <= 0 || cfg.scenario.sockets < 0 || cfg.blockMS < 1 {
 		return errors.New("--rate and --block-ms must be more than 0, --sockets not negative")
+	}
+	if cfg.keep && !cfg.profile {
+		return errors.New("--keep is for --profile")
 	}
 	for _, t := range cfg.targets {
 		if t != "ours" && t != "blocking" && t != "async" {

@@ -42,12 +42,18 @@ func profiles(ctx context.Context, cfg config, parts []stack.Part, dir string) e
 		if err := os.MkdirAll(to, 0o755); err != nil {
 			return err
 		}
-		g.Go(func() error { return profile(ctx, p, length/2, to, filepath.Join(cfg.base, name+".cpu.pb.gz")) })
+		base := filepath.Join(cfg.base, name+".cpu.pb.gz")
+		g.Go(func() error {
+			if err := profile(ctx, p, length/2, to); err != nil {
+				return err
+			}
+			return compare(ctx, filepath.Join(to, "cpu"), base, cfg.keep)
+		})
 	}
 	return g.Wait()
 }
 
-func profile(ctx context.Context, p stack.Part, d time.Duration, dir, base string) error {
+func profile(ctx context.Context, p stack.Part, d time.Duration, dir string) error {
 	for _, kind := range kinds {
 		url := "http://" + p.Admin + "/debug/pprof/" + kind
 		if kind == "cpu" {
@@ -61,11 +67,29 @@ func profile(ctx context.Context, p stack.Part, d time.Duration, dir, base strin
 			return err
 		}
 	}
-	if _, err := os.Stat(base); errors.Is(err, os.ErrNotExist) {
-		return nil // nothing to compare with yet
+	return nil
+}
+
+// compare writes <name>.diff.txt: by how many percent of all each function grew since
+// the stored profile, which the new one replaces if it is to be kept.
+func compare(ctx context.Context, name, base string, keep bool) error {
+	_, err := os.Stat(base)
+	if err == nil {
+		err = pprof(ctx, name+".diff.txt", "-top", "-nodecount=20", "-normalize", "-diff_base="+base, name+".pb.gz")
+	} else if errors.Is(err, os.ErrNotExist) {
+		err = nil // there is nothing to compare with yet
 	}
-	cpu := filepath.Join(dir, "cpu.pb.gz")
-	return pprof(ctx, filepath.Join(dir, "cpu.diff.txt"), "-top", "-nodecount=20", "-normalize", "-diff_base="+base, cpu)
+	if err != nil || !keep {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(base), 0o755); err != nil {
+		return err
+	}
+	text, err := os.ReadFile(name + ".pb.gz")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(base, text, 0o644)
 }
 
 func fetch(ctx context.Context, url, file string) error {

@@ -178,7 +178,7 @@ func until(ctx context.Context, done func() error) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("the baseline is not ready after a minute: %w", err)
+			return fmt.Errorf("it is not ready after a minute: %w", err)
 		case <-time.After(100 * time.Millisecond):
 		}
 	}

@@ -34,6 +34,7 @@ type share struct {
 	Local    netip.Addr
 	Parallel int // handshakes at the same time
 	Feed     string
+	Connect  bool // say who we are in a message, as centrifuge wants it
 }
 
 // report is what a process says in the end.
@@ -127,6 +128,12 @@ func (h *holder) open(i int) error {
 	var err error
 	if s.fd, s.part, err = dial(h.Local, h.Gateways[n%len(h.Gateways)], feed.User(h.Run, n)); err != nil {
 		return err
+	}
+	if h.Connect {
+		request := masked(opText, fmt.Sprintf(`{"id":1,"connect":{"name":%q}}`, feed.User(h.Run, n)))
+		if _, err := unix.Write(s.fd, request); err != nil {
+			return fmt.Errorf("send connect: %w", err)
+		}
 	}
 	s.part = bytes.Clone(s.part) // of a larger buffer
 	h.sockets[i] = s

@@ -122,9 +122,13 @@ func (l *loop) frames(s *socket, b []byte, now int64) {
 		b = b[n:]
 		switch op {
 		case opText:
-			s.message(payload, now, &l.tally, l.record)
+			if string(payload) == centrifugePing {
+				unix.Write(s.fd, masked(opText, centrifugePing))
+			} else {
+				s.message(payload, now, &l.tally, l.record)
+			}
 		case opPing:
-			unix.Write(s.fd, pong(payload))
+			unix.Write(s.fd, masked(opPong, string(payload)))
 		case opClose:
 			l.fail(s)
 			return
@@ -153,7 +157,10 @@ func (l *loop) fail(s *socket) {
 	unix.Close(s.fd)
 }
 
-// pong answers a ping. A mask of zeros is a mask.
-func pong(payload []byte) []byte {
-	return append([]byte{0x8A, 0x80 | byte(len(payload)), 0, 0, 0, 0}, payload...)
+// centrifugePing is answered by the same.
+const centrifugePing = "{}"
+
+// masked is a short frame of a client. A mask of zeros is a mask.
+func masked(op byte, payload string) []byte {
+	return append([]byte{0x80 | op, 0x80 | byte(len(payload)), 0, 0, 0, 0}, payload...)
 }

@@ -19,6 +19,8 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -34,6 +36,8 @@ type config struct {
 	settle    time.Duration
 	parallel  int
 	exe, out  string
+	servers   []string
+	peer      string // program of perf/peers/sockets
 }
 
 func main() {
@@ -56,20 +60,29 @@ func start(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	r, err := run(ctx, cfg)
-	if err != nil {
-		return err
+	var all []*outcome
+	for _, server := range cfg.servers {
+		o, err := run(ctx, cfg, server)
+		if err != nil {
+			return fmt.Errorf("%s: %w", server, err)
+		}
+		text := o.text(cfg)
+		fmt.Printf("%s: %s\n", server, text)
+		if err := o.write(filepath.Join(cfg.out, server), text); err != nil {
+			return err
+		}
+		all = append(all, o)
 	}
-	text := r.text(cfg)
-	fmt.Print(text)
-	if err := r.write(cfg, text); err != nil {
-		return err
+	if len(all) > 1 {
+		fmt.Print(ratios(cfg, all))
 	}
-	if r.tally.wrong() {
+	if i := slices.Index(cfg.servers, ours); i >= 0 && all[i].tally.wrong() {
 		return errors.New("not every subscriber got every event once and in order")
 	}
 	return nil
 }
+
+const ours = "ours"
 
 const (
 	perProcess = 19_500 // descriptors of a process that may have 20,000
@@ -88,10 +101,13 @@ func flags(args []string) (cfg config, err error) {
 	fs.DurationVar(&cfg.settle, "settle", 5*time.Second, "how long the last ones may take")
 	fs.IntVar(&cfg.parallel, "parallel", 64, "handshakes at the same time, for each process")
 	fs.StringVar(&cfg.exe, "exe", ".services/bin/eventstream-load", "our program")
+	fs.StringVar(&cfg.peer, "peer", ".services/bin/sockets", "program of perf/peers/sockets")
+	servers := fs.String("server", ours, "what to measure, in turn: ours, gws, coder, centrifuge")
 	fs.StringVar(&cfg.out, "out", filepath.Join("k6/results", "swarm-"+time.Now().Format("20060102-150405")), "folder for results and logs")
 	if err := fs.Parse(args); err != nil {
 		return cfg, err
 	}
+	cfg.servers = strings.Split(*servers, ",")
 	if cfg.processes == 0 {
 		cfg.processes = (cfg.sockets + perProcess - 1) / perProcess
 	}
@@ -102,6 +118,14 @@ func flags(args []string) (cfg config, err error) {
 }
 
 func (cfg *config) check() error {
+	for _, server := range cfg.servers {
+		if !slices.Contains([]string{ours, "gws", "coder", "centrifuge"}, server) {
+			return fmt.Errorf("--server %q: there are ours, gws, coder, centrifuge", server)
+		}
+		if server != ours && cfg.gateways > 1 {
+			return fmt.Errorf("--server %s: it is measured with one gateway, so with at most %d sockets", server, perGateway)
+		}
+	}
 	switch {
 	case cfg.sockets < 1 || cfg.processes < 1 || cfg.gateways < 1 || cfg.parallel < 1:
 		return errors.New("--sockets, --processes, --gateways and --parallel must be at least 1")

@@ -15,7 +15,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
@@ -28,6 +27,7 @@ import (
 // swarm is a run.
 type swarm struct {
 	cfg      config
+	server   string
 	name     string
 	stack    *stack.Stack
 	children []*process
@@ -44,6 +44,7 @@ type process struct {
 
 // outcome is what came out of a run.
 type outcome struct {
+	server   string
 	connect  time.Duration
 	produced time.Duration
 	tally    tally
@@ -61,17 +62,9 @@ type part struct {
 	cpu              time.Duration
 }
 
-func run(ctx context.Context, cfg config) (o *outcome, err error) {
-	exe, err := filepath.Abs(cfg.exe)
-	if err != nil {
-		return nil, err
-	}
-	s := &swarm{cfg: cfg, name: fmt.Sprintf("swarm_%d", time.Now().UnixMilli())}
-	s.stack, err = stack.Ours(ctx, stack.Config{
-		Dir: filepath.Join(cfg.out, "logs"), Name: s.name, Exe: exe, Gateways: cfg.gateways,
-		Env: []string{"EVENTSTREAM_LOG_LEVEL=warn", fmt.Sprint("EVENTSTREAM_MAX_CONNS=", perGateway)},
-	})
-	if err != nil {
+func run(ctx context.Context, cfg config, server string) (o *outcome, err error) {
+	s := &swarm{cfg: cfg, server: server, name: fmt.Sprintf("swarm_%d", time.Now().UnixMilli())}
+	if err := s.start(ctx); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -82,6 +75,25 @@ func run(ctx context.Context, cfg config) (o *outcome, err error) {
 		return nil, err
 	}
 	return s.measure(ctx)
+}
+
+// start starts the server that is measured.
+func (s *swarm) start(ctx context.Context) (err error) {
+	cfg := stack.Config{
+		Dir: filepath.Join(s.cfg.out, s.server, "logs"), Name: s.name, Gateways: s.cfg.gateways,
+		Env: []string{"EVENTSTREAM_LOG_LEVEL=warn", fmt.Sprint("EVENTSTREAM_MAX_CONNS=", perGateway)},
+	}
+	if s.server == ours {
+		if cfg.Exe, err = filepath.Abs(s.cfg.exe); err == nil {
+			s.stack, err = stack.Ours(ctx, cfg)
+		}
+		return err
+	}
+	peer, err := filepath.Abs(s.cfg.peer)
+	if err == nil {
+		s.stack, err = stack.Peer(ctx, cfg, peer, s.server, s.cfg.each)
+	}
+	return err
 }
 
 func (s *swarm) streams() int {
@@ -117,7 +129,7 @@ func (s *swarm) measure(ctx context.Context) (*outcome, error) {
 	go srv.Serve(l)
 	defer srv.Close()
 
-	o := &outcome{latency: hdrhistogram.New(1, longest, 3)}
+	o := &outcome{server: s.server, latency: hdrhistogram.New(1, longest, 3)}
 	s.idle = s.usage()
 	if err := s.connect(ctx, o, "http://"+l.Addr().String()); err != nil {
 		return nil, err
@@ -179,7 +191,7 @@ func (s *swarm) share(i int, feedURL string) share {
 	first, next := i*s.cfg.sockets/s.cfg.processes, (i+1)*s.cfg.sockets/s.cfg.processes
 	sh := share{
 		Run: s.name, First: first, Count: next - first, Streams: s.streams(),
-		Local: netip.AddrFrom4([4]byte{127, 0, 0, byte(2 + i)}), Parallel: s.cfg.parallel, Feed: feedURL,
+		Local: netip.AddrFrom4([4]byte{127, 0, 0, byte(2 + i)}), Parallel: s.cfg.parallel, Feed: feedURL, Connect: s.server == "centrifuge",
 	}
 	for _, g := range s.stack.Gateways {
 		sh.Gateways = append(sh.Gateways, netip.MustParseAddrPort(g))
@@ -255,42 +267,4 @@ func (s *swarm) kill() {
 		p.cmd.Process.Kill()
 		p.cmd.Wait()
 	}
-}
-
-// text is the report.
-func (o *outcome) text(cfg config) string {
-	var b strings.Builder
-	seconds := o.produced.Seconds()
-	fmt.Fprintf(&b, "%d sockets in %d processes, connected in %s, %.0f a second\n", cfg.sockets, cfg.processes,
-		o.connect.Round(time.Millisecond), float64(cfg.sockets)/o.connect.Seconds())
-	fmt.Fprintf(&b, "%d deliveries in %.1f s, %.0f a second\n", o.tally.Received, seconds, float64(o.tally.Received)/seconds)
-	fmt.Fprintf(&b, "missing %d, twice %d, out of order %d, extra %d, gaps %d, closed %d, sockets that missed something %d\n",
-		o.tally.Missing, o.tally.Twice, o.tally.Order, o.tally.Extra, o.tally.Gaps, o.tally.Closed, o.tally.Unserved)
-	ms := func(q float64) float64 { return float64(o.latency.ValueAtQuantile(q)) / 1000 }
-	fmt.Fprintf(&b, "latency from production to arrival, ms: p50 %.1f, p90 %.1f, p99 %.1f, p99.9 %.1f, max %.1f\n\n",
-		ms(50), ms(90), ms(99), ms(99.9), float64(o.latency.Max())/1000)
-	b.WriteString("| process | CPU | deliveries per CPU-second | RSS before | connected | end | per socket |\n|---|---|---|---|---|---|---|\n")
-	const mib = 1 << 20
-	for _, p := range o.parts {
-		fmt.Fprintf(&b, "| %s | %.2f s | %.0f | %.1f MiB | %.1f MiB | %.1f MiB | %.2f KB |\n", p.name, p.cpu.Seconds(),
-			float64(o.tally.Received)/max(p.cpu.Seconds(), 0.01), float64(p.idle)/mib, float64(p.full)/mib, float64(p.last)/mib,
-			float64(p.full-p.idle)/1000/float64(cfg.sockets))
-	}
-	fmt.Fprintf(&b, "| this client | %.2f s | %.0f | | %.1f MiB | %.1f MiB | %.2f KB |\n", o.holders.CPU.Seconds(),
-		float64(o.tally.Received)/max(o.holders.CPU.Seconds(), 0.01), float64(o.holding)/mib, float64(o.holders.RSS)/mib, float64(o.sockets)/1000/float64(cfg.sockets))
-	return b.String()
-}
-
-// write keeps the report and the histogram.
-func (o *outcome) write(cfg config, text string) error {
-	if err := os.WriteFile(filepath.Join(cfg.out, "summary.md"), []byte(text), 0o644); err != nil {
-		return err
-	}
-	out, err := os.Create(filepath.Join(cfg.out, "latency.hgrm"))
-	if err != nil {
-		return err
-	}
-	defer out.Close()
-	_, err = o.latency.PercentilesPrint(out, 5, 1000)
-	return err
 }

@@ -53,8 +53,8 @@ func (t *tally) wrong() bool {
 var errFrame = errors.New("not the frame of a server that keeps to RFC 6455 and does not fragment")
 
 const (
-	opText, opClose, opPing = 1, 8, 9
-	maxFrame                = 64 << 20
+	opText, opClose, opPing, opPong = 1, 8, 9, 10
+	maxFrame                        = 64 << 20
 )
 
 // frame takes the first frame off b. n is 0 if b holds only a part of it.
@@ -87,6 +87,7 @@ func frame(b []byte) (op byte, payload []byte, n int, err error) {
 // Marks in the messages, as package wire and package feed write them.
 var (
 	markHello  = []byte(`{"type":"hello"`)
+	markReply  = []byte(`{"id":1,"connect":`) // centrifuge's hello
 	markGap    = []byte(`{"type":"gap"`)
 	markStream = []byte(`,"stream":`)
 	markSeq    = []byte(`,"seq":`)
@@ -97,7 +98,7 @@ var (
 // cost more than everything that is measured. delay is told of each event.
 func (s *socket) message(m []byte, now int64, t *tally, delay func(us int64)) {
 	switch {
-	case bytes.HasPrefix(m, markHello):
+	case bytes.HasPrefix(m, markHello), bytes.HasPrefix(m, markReply):
 		s.since = now
 		return
 	case bytes.HasPrefix(m, markGap):
