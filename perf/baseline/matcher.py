@@ -42,7 +42,8 @@ def main():
         cursor.execute(SCHEMA)
     consumer = KafkaConsumer(
         os.environ["BASELINE_TOPIC"], bootstrap_servers=os.environ["BASELINE_KAFKA"].split(","),
-        group_id=os.environ["BASELINE_TOPIC"] + "-baseline", auto_offset_reset="latest")
+        group_id=os.environ["BASELINE_TOPIC"] + "-baseline", auto_offset_reset="latest",
+        metadata_max_age_ms=1000)  # or a topic that was just made may not be seen for minutes
     while not consumer.assignment():
         consumer.poll(timeout_ms=100)
     for partition in consumer.assignment():
