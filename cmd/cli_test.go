@@ -60,6 +60,7 @@ func TestUsage(t *testing.T) {
 		{args: []string{"gateway"}, env: "EVENTSTREAM_TOKEN_SECRET=short", code: 2, says: "a secret of 5 bytes: want at least 32"},
 		{args: []string{"api", "--rate-limit", "-1"}, code: 2, says: "--rate-limit must be at least 0"},
 		{args: []string{"api", "--trusted-proxies", "proxy.example.org"}, code: 2, says: "want an address or a network"},
+		{args: []string{"gateway", "--message-rate", "-1"}, code: 2, says: "must be at least 0, which is no limit"},
 		{args: []string{"token", "user_1"}, code: 2, says: "no key to sign with"},
 		{args: []string{"token"}, code: 2, says: "takes one subscriber"},
 		{args: []string{"token", "--lifetime", "0s", "user_1"}, env: "EVENTSTREAM_TOKEN_SECRET=0123456789abcdef0123456789abcdef", code: 2, says: "lifetime 0s: want 1s"},
