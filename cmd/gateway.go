@@ -73,8 +73,8 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 			if err != nil {
 				return err
 			}
-			listen.guarded = verifier != nil
-			ln, err := listen.open(ctx, gateway.Listen)
+			listen.guarded, listen.raw = verifier != nil, true
+			ln, err := listen.open(ctx, gateway.Listen, a.log)
 			if err != nil {
 				return err
 			}
@@ -90,7 +90,7 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 				addIssuer(&g, reg, issuer)
 			}
 			addGateway(&g, ln, reg, cfg, lanes, replayer, acks, a.log)
-			if err := listen.addAdmin(ctx, &g); err != nil {
+			if err := listen.addAdmin(ctx, &g, a.log); err != nil {
 				return err
 			}
 			a.log.Info("gateway listens", "addr", ln.Addr().String())
