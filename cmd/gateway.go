@@ -27,10 +27,11 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 		Resume   time.Duration `env:"RESUME_WINDOW" envDefault:"5m"`
 		Drain    time.Duration `env:"DRAIN" envDefault:"10s"`
 
-		PerSubscriber int `env:"MAX_CONNS_SUBSCRIBER" envDefault:"100"`
-		PerAddress    int `env:"MAX_CONNS_ADDRESS"`
-		Handshakes    int `env:"HANDSHAKE_RATE" envDefault:"5000"`
-		Messages      int `env:"MESSAGE_RATE" envDefault:"20"`
+		Pages         string `env:"PAGES"`
+		PerSubscriber int    `env:"MAX_CONNS_SUBSCRIBER" envDefault:"100"`
+		PerAddress    int    `env:"MAX_CONNS_ADDRESS"`
+		Handshakes    int    `env:"HANDSHAKE_RATE" envDefault:"5000"`
+		Messages      int    `env:"MESSAGE_RATE" envDefault:"20"`
 	}{}
 	if err := fromEnvAll(&listen, &redis, &filters, &postgres, &tokens, &own); err != nil {
 		return nil, err
@@ -78,6 +79,10 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 			if err != nil {
 				return err
 			}
+			pages, err := listen.openPages(ctx, own.Pages)
+			if err != nil {
+				return err
+			}
 			g := run.Group{Log: a.log, Patience: own.Drain + 30*time.Second}
 			cfg := gateway.Config{MaxConns: own.MaxConns, RingBytes: own.Ring, Origins: own.Origins, ResumeWindow: own.Resume, Drain: own.Drain}
 			cfg.MaxPerSubscriber, cfg.MaxPerAddress, cfg.Proxies = own.PerSubscriber, own.PerAddress, proxies
@@ -89,7 +94,7 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 			if issuer != nil {
 				addIssuer(&g, reg, issuer)
 			}
-			addGateway(&g, ln, reg, cfg, lanes, replayer, acks, a.log)
+			addGateway(&g, ln, pages, reg, cfg, lanes, replayer, acks, a.log)
 			if err := listen.addAdmin(ctx, &g, a.log); err != nil {
 				return err
 			}
@@ -115,6 +120,7 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 	fs.IntVar(&own.PerAddress, "max-conns-address", own.PerAddress, "open connections from one address; more are answered 429; 0 for no limit (behind a proxy it needs --trusted-proxies)")
 	fs.IntVar(&own.Handshakes, "handshake-rate", own.Handshakes, "handshakes a second; more are answered 503; 0 for no limit")
 	fs.IntVar(&own.Messages, "message-rate", own.Messages, "messages a second from one client, on average over ten; who sends more is closed with 4029; 0 for no limit")
+	fs.StringVar(&own.Pages, "pages", own.Pages, "address for /metrics, and /readyz with its reasons; where tokens are asked for they are not on --listen; none if empty")
 	listen.addProxies(fs)
 	return c, nil
 }

@@ -83,17 +83,29 @@ func addFilter(g *run.Group, ln net.Listener, reg *prometheus.Registry, cfg pipe
 	return nil
 }
 
-// addGateway adds a gateway and its pages to g.
-func addGateway(g *run.Group, ln net.Listener, reg *prometheus.Registry, cfg gateway.Config, l laneStore, r gateway.Replayer, acks gateway.Acks, log *slog.Logger) {
+// addGateway adds a gateway and its pages to g. Metrics, and why it is not ready,
+// are on pages, and on ln only if that asks nobody who he is. pages may be nil.
+func addGateway(g *run.Group, ln, pages net.Listener, reg *prometheus.Registry, cfg gateway.Config, l laneStore, r gateway.Replayer, acks gateway.Acks, log *slog.Logger) {
 	gw := gateway.New(cfg, l, r, acks, reg, log)
 	g.Add("gateway", gw.Run)
-	mux := http.NewServeMux()
+	checks := []ops.Check{{Name: "gateway", Do: gw.Ready}, {Name: "lanes", Do: l.Ping}}
+	mux, others := http.NewServeMux(), "/health, /livez, /readyz, /metrics"
 	mux.Handle("/ws", gw.Handler())
+	if cfg.Tokens == nil {
+		ops.Handle(mux, reg, checks...)
+	} else {
+		ops.HandleStrangers(mux, checks...)
+		others = "/health, /livez, /readyz"
+	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		http.Error(w, "there is /ws?subscriber_id=<id> for WebSockets, and /health, /livez, /readyz, /metrics", http.StatusNotFound)
+		http.Error(w, "there is /ws for WebSockets, and "+others, http.StatusNotFound)
 	})
-	ops.Handle(mux, reg, ops.Check{Name: "gateway", Do: gw.Ready}, ops.Check{Name: "lanes", Do: l.Ping})
 	g.Add("gateway pages", func(ctx context.Context) error { return ops.Serve(ctx, ln, mux) })
+	if pages != nil {
+		inside := http.NewServeMux()
+		ops.Handle(inside, reg, checks...)
+		g.Add("pages", func(ctx context.Context) error { return ops.Serve(ctx, pages, inside) })
+	}
 }
 
 // listenFlags say where a service listens.
@@ -163,6 +175,22 @@ func (l *listenFlags) open(ctx context.Context, listen func(context.Context, str
 		return nil, ops.ExplainListen(l.Listen, err)
 	}
 	return l.encrypt(ln, log)
+}
+
+// openPages opens a listener for pages that only operators may see, if there is an
+// address for them.
+func (l *listenFlags) openPages(ctx context.Context, addr string) (net.Listener, error) {
+	if addr == "" {
+		return nil, nil
+	}
+	if err := ops.CheckExposure(addr, l.Insecure); err != nil {
+		return nil, usageError{fmt.Errorf("--pages: %w", err)}
+	}
+	ln, err := plainListen(ctx, addr)
+	if err != nil {
+		return nil, ops.ExplainListen(addr, err)
+	}
+	return ln, nil
 }
 
 func plainListen(ctx context.Context, addr string) (net.Listener, error) {
