@@ -68,7 +68,7 @@ func (a *app) apiCommand() (*cobra.Command, error) {
 			if err := guardAPI(ctx, &listen, s, a.log); err != nil {
 				return err
 			}
-			ln, err := listen.open(ctx, plainListen)
+			ln, err := listen.open(ctx, plainListen, a.log)
 			if err != nil {
 				return err
 			}
@@ -78,7 +78,7 @@ func (a *app) apiCommand() (*cobra.Command, error) {
 			addAPI(&g, ln, newRegistry(a.version), cfg, s, lanes, replays, a.log)
 			g.Add("schema", func(ctx context.Context) error { return migrate(ctx, s, a.log) })
 			g.Add("purge", func(ctx context.Context) error { return purge(ctx, s) })
-			if err := listen.addAdmin(ctx, &g); err != nil {
+			if err := listen.addAdmin(ctx, &g, a.log); err != nil {
 				return err
 			}
 			a.log.Info("filter API listens", "addr", ln.Addr().String())

@@ -94,7 +94,7 @@ func (a *app) filterCommand() (*cobra.Command, error) {
 				return err
 			}
 			defer lanes.Close()
-			ln, err := listen.open(ctx, plainListen)
+			ln, err := listen.open(ctx, plainListen, a.log)
 			if err != nil {
 				return err
 			}
@@ -113,7 +113,7 @@ func (a *app) filterCommand() (*cobra.Command, error) {
 				return err
 			}
 			g.Add("redis check", func(ctx context.Context) error { return checkRedis(ctx, lanes, a.log) })
-			if err := listen.addAdmin(ctx, &g); err != nil {
+			if err := listen.addAdmin(ctx, &g, a.log); err != nil {
 				return err
 			}
 			a.log.Info("filter service listens", "addr", ln.Addr().String())

@@ -12,6 +12,8 @@ import (
 
 var errGatewayFlags = errors.New("--max-conns and --ring-bytes must be at least 1, --resume-window at least 1s")
 
+var errGatewayLimits = errors.New("--max-conns-subscriber, --max-conns-address, --handshake-rate and --message-rate must be at least 0, which is no limit")
+
 func (a *app) gatewayCommand() (*cobra.Command, error) {
 	var listen listenFlags
 	var redis redisFlags
@@ -24,6 +26,12 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 		Origins  []string      `env:"ORIGINS"`
 		Resume   time.Duration `env:"RESUME_WINDOW" envDefault:"5m"`
 		Drain    time.Duration `env:"DRAIN" envDefault:"10s"`
+
+		Pages         string `env:"PAGES"`
+		PerSubscriber int    `env:"MAX_CONNS_SUBSCRIBER" envDefault:"100"`
+		PerAddress    int    `env:"MAX_CONNS_ADDRESS"`
+		Handshakes    int    `env:"HANDSHAKE_RATE" envDefault:"5000"`
+		Messages      int    `env:"MESSAGE_RATE" envDefault:"20"`
 	}{}
 	if err := fromEnvAll(&listen, &redis, &filters, &postgres, &tokens, &own); err != nil {
 		return nil, err
@@ -40,6 +48,13 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 			ctx := c.Context()
 			if own.MaxConns < 1 || own.Resume < time.Second || own.Ring < 1 {
 				return usageError{errGatewayFlags}
+			}
+			if min(own.PerSubscriber, own.PerAddress, own.Handshakes, own.Messages) < 0 {
+				return usageError{errGatewayLimits}
+			}
+			proxies, err := listen.proxies()
+			if err != nil {
+				return err
 			}
 			lanes, err := redis.open(a.log)
 			if err != nil {
@@ -59,13 +74,19 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 			if err != nil {
 				return err
 			}
-			listen.guarded = verifier != nil
-			ln, err := listen.open(ctx, gateway.Listen)
+			listen.guarded, listen.raw = verifier != nil, true
+			ln, err := listen.open(ctx, gateway.Listen, a.log)
+			if err != nil {
+				return err
+			}
+			pages, err := listen.openPages(ctx, own.Pages)
 			if err != nil {
 				return err
 			}
 			g := run.Group{Log: a.log, Patience: own.Drain + 30*time.Second}
 			cfg := gateway.Config{MaxConns: own.MaxConns, RingBytes: own.Ring, Origins: own.Origins, ResumeWindow: own.Resume, Drain: own.Drain}
+			cfg.MaxPerSubscriber, cfg.MaxPerAddress, cfg.Proxies = own.PerSubscriber, own.PerAddress, proxies
+			cfg.HandshakeRate, cfg.MessageRate = own.Handshakes, own.Messages
 			reg := newRegistry(a.version)
 			if verifier != nil {
 				cfg.Tokens = verifier
@@ -73,8 +94,8 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 			if issuer != nil {
 				addIssuer(&g, reg, issuer)
 			}
-			addGateway(&g, ln, reg, cfg, lanes, replayer, acks, a.log)
-			if err := listen.addAdmin(ctx, &g); err != nil {
+			addGateway(&g, ln, pages, reg, cfg, lanes, replayer, acks, a.log)
+			if err := listen.addAdmin(ctx, &g, a.log); err != nil {
 				return err
 			}
 			a.log.Info("gateway listens", "addr", ln.Addr().String())
@@ -95,5 +116,11 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 	fs.StringSliceVar(&own.Origins, "origins", own.Origins, "web origins whose pages may connect, such as https://app.example.org; * for all")
 	fs.DurationVar(&own.Resume, "resume-window", own.Resume, "how long after its end a connection can be resumed from Redis; after that, from Kafka")
 	fs.DurationVar(&own.Drain, "drain", own.Drain, "time for closing connections at the end")
+	fs.IntVar(&own.PerSubscriber, "max-conns-subscriber", own.PerSubscriber, "open connections of one subscriber; more are answered 429; 0 for no limit")
+	fs.IntVar(&own.PerAddress, "max-conns-address", own.PerAddress, "open connections from one address; more are answered 429; 0 for no limit (behind a proxy it needs --trusted-proxies)")
+	fs.IntVar(&own.Handshakes, "handshake-rate", own.Handshakes, "handshakes a second; more are answered 503; 0 for no limit")
+	fs.IntVar(&own.Messages, "message-rate", own.Messages, "messages a second from one client, on average over ten; who sends more is closed with 4029; 0 for no limit")
+	fs.StringVar(&own.Pages, "pages", own.Pages, "address for /metrics, and /readyz with its reasons; where tokens are asked for they are not on --listen; none if empty")
+	listen.addProxies(fs)
 	return c, nil
 }

@@ -2,6 +2,8 @@ package cmd
 
 import (
 	"context"
+	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -81,17 +83,29 @@ func addFilter(g *run.Group, ln net.Listener, reg *prometheus.Registry, cfg pipe
 	return nil
 }
 
-// addGateway adds a gateway and its pages to g.
-func addGateway(g *run.Group, ln net.Listener, reg *prometheus.Registry, cfg gateway.Config, l laneStore, r gateway.Replayer, acks gateway.Acks, log *slog.Logger) {
+// addGateway adds a gateway and its pages to g. Metrics, and why it is not ready,
+// are on pages, and on ln only if that asks nobody who he is. pages may be nil.
+func addGateway(g *run.Group, ln, pages net.Listener, reg *prometheus.Registry, cfg gateway.Config, l laneStore, r gateway.Replayer, acks gateway.Acks, log *slog.Logger) {
 	gw := gateway.New(cfg, l, r, acks, reg, log)
 	g.Add("gateway", gw.Run)
-	mux := http.NewServeMux()
+	checks := []ops.Check{{Name: "gateway", Do: gw.Ready}, {Name: "lanes", Do: l.Ping}}
+	mux, others := http.NewServeMux(), "/health, /livez, /readyz, /metrics"
 	mux.Handle("/ws", gw.Handler())
+	if cfg.Tokens == nil {
+		ops.Handle(mux, reg, checks...)
+	} else {
+		ops.HandleStrangers(mux, checks...)
+		others = "/health, /livez, /readyz"
+	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		http.Error(w, "there is /ws?subscriber_id=<id> for WebSockets, and /health, /livez, /readyz, /metrics", http.StatusNotFound)
+		http.Error(w, "there is /ws for WebSockets, and "+others, http.StatusNotFound)
 	})
-	ops.Handle(mux, reg, ops.Check{Name: "gateway", Do: gw.Ready}, ops.Check{Name: "lanes", Do: l.Ping})
 	g.Add("gateway pages", func(ctx context.Context) error { return ops.Serve(ctx, ln, mux) })
+	if pages != nil {
+		inside := http.NewServeMux()
+		ops.Handle(inside, reg, checks...)
+		g.Add("pages", func(ctx context.Context) error { return ops.Serve(ctx, pages, inside) })
+	}
 }
 
 // listenFlags say where a service listens.
@@ -102,7 +116,11 @@ type listenFlags struct {
 
 	TrustedProxies []string `env:"TRUSTED_PROXIES"`
 
+	TLSCert string `env:"TLS_CERT"`
+	TLSKey  string `env:"TLS_KEY"`
+
 	guarded bool // whoever comes is asked who they are
+	raw     bool // sockets are handed on as they are, so that TLS can't be spoken on them
 }
 
 func (l *listenFlags) add(fs *pflag.FlagSet, addr string) {
@@ -111,7 +129,24 @@ func (l *listenFlags) add(fs *pflag.FlagSet, addr string) {
 	}
 	fs.StringVar(&l.Listen, "listen", l.Listen, "address to listen on, host:port")
 	fs.BoolVar(&l.Insecure, "insecure", l.Insecure, "allow addresses other than loopback although nobody is asked who they are")
+	fs.StringVar(&l.TLSCert, "tls-cert", l.TLSCert, "file with a certificate and its chain, PEM: speak TLS; read again when it changes (not for the gateway: a proxy has to)")
+	fs.StringVar(&l.TLSKey, "tls-key", l.TLSKey, "file with the certificate's key, PEM")
 	fs.StringVar(&l.Admin, "admin", l.Admin, "loopback address for profiles (/debug/pprof); none if empty")
+}
+
+var errRawTLS = errors.New("the gateway does not speak TLS, since it keeps no goroutine for an open socket: have a proxy in front do it, with --trusted-proxies")
+
+// encrypt has a listener speak TLS, if there is a certificate.
+func (l *listenFlags) encrypt(ln net.Listener, log *slog.Logger) (net.Listener, error) {
+	if l.TLSCert == "" && l.TLSKey == "" {
+		return ln, nil
+	}
+	cert, err := ops.LoadCertificate(l.TLSCert, l.TLSKey, log)
+	if err != nil {
+		ln.Close()
+		return nil, usageError{fmt.Errorf("--tls-cert, --tls-key: %w", err)}
+	}
+	return tls.NewListener(ln, cert.Config()), nil
 }
 
 // addProxies adds the list of proxies, for services that look at clients' addresses.
@@ -128,13 +163,32 @@ func (l *listenFlags) proxies() (ops.Proxies, error) {
 }
 
 // open opens the listener, unless strangers could reach it.
-func (l *listenFlags) open(ctx context.Context, listen func(context.Context, string) (net.Listener, error)) (net.Listener, error) {
+func (l *listenFlags) open(ctx context.Context, listen func(context.Context, string) (net.Listener, error), log *slog.Logger) (net.Listener, error) {
+	if l.raw && l.TLSCert+l.TLSKey != "" {
+		return nil, usageError{errRawTLS}
+	}
 	if err := ops.CheckExposure(l.Listen, l.Insecure || l.guarded); err != nil {
 		return nil, usageError{err}
 	}
 	ln, err := listen(ctx, l.Listen)
 	if err != nil {
 		return nil, ops.ExplainListen(l.Listen, err)
+	}
+	return l.encrypt(ln, log)
+}
+
+// openPages opens a listener for pages that only operators may see, if there is an
+// address for them.
+func (l *listenFlags) openPages(ctx context.Context, addr string) (net.Listener, error) {
+	if addr == "" {
+		return nil, nil
+	}
+	if err := ops.CheckExposure(addr, l.Insecure); err != nil {
+		return nil, usageError{fmt.Errorf("--pages: %w", err)}
+	}
+	ln, err := plainListen(ctx, addr)
+	if err != nil {
+		return nil, ops.ExplainListen(addr, err)
 	}
 	return ln, nil
 }
@@ -145,7 +199,7 @@ func plainListen(ctx context.Context, addr string) (net.Listener, error) {
 }
 
 // addAdmin adds the admin listener to g, if one is asked for.
-func (l *listenFlags) addAdmin(ctx context.Context, g *run.Group) error {
+func (l *listenFlags) addAdmin(ctx context.Context, g *run.Group, log *slog.Logger) error {
 	if l.Admin == "" {
 		return nil
 	}
@@ -158,6 +212,9 @@ func (l *listenFlags) addAdmin(ctx context.Context, g *run.Group) error {
 	}
 	runtime.SetMutexProfileFraction(100) // of contentions, one in so many
 	runtime.SetBlockProfileRate(int(time.Millisecond))
+	if ln, err = l.encrypt(ln, log); err != nil {
+		return err
+	}
 	g.Add("admin", func(ctx context.Context) error { return ops.Serve(ctx, ln, ops.Admin()) })
 	return nil
 }

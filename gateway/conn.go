@@ -14,6 +14,7 @@ import (
 type conn struct {
 	seat       event.Seat
 	subscriber string
+	address    string  // it is counted by; empty if addresses are not counted
 	reader     *reader // of the lanes that carry its events
 	shard      *shard
 	sock       socket      // set before the conn is opened, never after
@@ -45,7 +46,8 @@ type conn struct {
 
 	// poller
 	in   *inbound
-	deaf bool // the connection is failed, or the client said goodbye
+	busy time.Time // up to when its messages take up its time
+	deaf bool      // the connection is failed, or the client said goodbye
 }
 
 type state uint8
@@ -164,6 +166,9 @@ func (c *conn) received(b []byte, limit int) {
 }
 
 func (c *conn) message(op byte, payload []byte) *protocolError {
+	if !c.allowed(time.Now()) {
+		return &protocolError{code: wire.CloseTooMany, reason: "too many messages"}
+	}
 	switch op {
 	case opPing:
 		c.answer(newFrame(opPong, payload))

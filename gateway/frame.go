@@ -115,7 +115,11 @@ type inbound struct {
 	bytes   []byte // of an incomplete frame
 	op      byte   // of a fragmented message; 0 if there is none
 	message []byte // its fragments so far
+	parts   int    // how many those are: they may be empty
 }
+
+// maxFragments bounds the fragments of one message.
+const maxFragments = 1024
 
 // feed parses b, in which it unmasks payloads, and calls on with each control
 // frame and each complete message; payloads are valid during the call. It
@@ -162,12 +166,15 @@ func (in *inbound) frame(f frame, on func(op byte, payload []byte) *protocolErro
 	if in.op == 0 {
 		in.op = f.op
 	}
+	if in.parts++; in.parts > maxFragments {
+		return &protocolError{code: closeTooBig, reason: "too many fragments"}
+	}
 	in.message = append(in.message, f.payload...)
 	if !f.fin {
 		return nil
 	}
 	op, message := in.op, in.message
-	in.op, in.message = 0, nil
+	in.op, in.message, in.parts = 0, nil, 0
 	return data(op, message, on)
 }
 

@@ -25,7 +25,9 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"eventstream/event"
+	"eventstream/internal/ops"
 	"eventstream/lane"
+	"eventstream/limit"
 	"eventstream/wire"
 )
 
@@ -49,7 +51,15 @@ type Config struct {
 	Heartbeat    time.Duration // a quiet connection gets a message this often; 25 s if zero
 	Drain        time.Duration // for closing connections at the end; 10 s if zero
 	Origins      []string      // web origins allowed beside the gateway's own; "*" for all
-	Tokens       Tokens        // tells whose tokens are whose; if nil, clients are whoever they say
+
+	// Limits; there is none where they are zero.
+	MaxPerSubscriber int         // open connections of one subscriber
+	MaxPerAddress    int         // open connections from one address
+	HandshakeRate    int         // handshakes a second; so many may come at once
+	MessageRate      int         // messages a second of one client, on average over ten
+	Proxies          ops.Proxies // whose word for a client's address counts
+
+	Tokens Tokens // tells whose tokens are whose; if nil, clients are whoever they say
 }
 
 // storeTimeout bounds calls to the store, and its silence.
@@ -63,6 +73,7 @@ type Gateway struct {
 	replayer Replayer // nil: nothing is replayed from Kafka
 	acks     *acks
 	renewals *renewals
+	rate     limit.Local // of handshakes
 	log      *slog.Logger
 	metrics  *metrics
 	shards   []*shard
@@ -76,6 +87,7 @@ type Gateway struct {
 
 	admitMu  sync.Mutex
 	draining bool
+	crowds   crowds
 	admitted sync.WaitGroup // handshakes under way
 
 	replays   atomic.Int64 // clients that catch up

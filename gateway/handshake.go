@@ -72,6 +72,9 @@ func (r *refusal) write(w http.ResponseWriter) {
 // upgrade does everything that can fail with a clear answer before it hijacks
 // the connection: a client that is upgraded is announced already.
 func (g *Gateway) upgrade(w http.ResponseWriter, r *http.Request) *refusal {
+	if refused := g.checkRate(); refused != nil {
+		return refused
+	}
 	key, refused := checkUpgrade(r)
 	if refused != nil {
 		return refused
@@ -87,7 +90,8 @@ func (g *Gateway) upgrade(w http.ResponseWriter, r *http.Request) *refusal {
 	if refused != nil {
 		return refused
 	}
-	if refused := g.admit(); refused != nil {
+	ask.address = g.address(r)
+	if refused := g.admit(ask); refused != nil {
 		return refused
 	}
 	defer g.admitted.Done()
@@ -131,6 +135,7 @@ type ask struct {
 	text       string        // cursor as it came
 	since      time.Time     // zero if it has a cursor, or wants nothing earlier
 	durable    bool          // without a cursor, go on from what was acknowledged
+	address    string        // it is counted by; empty if addresses are not counted
 	expires    int64         // when its token ends, Unix seconds; 0 if it has none
 }
 
@@ -259,7 +264,7 @@ func (g *Gateway) checkOrigin(r *http.Request) *refusal {
 
 // admit counts a handshake and its connection in, if the gateway can take it.
 // The caller calls admitted.Done; join counts the connection out.
-func (g *Gateway) admit() *refusal {
+func (g *Gateway) admit(a ask) *refusal {
 	g.admitMu.Lock()
 	defer g.admitMu.Unlock()
 	if g.draining {
@@ -270,6 +275,9 @@ func (g *Gateway) admit() *refusal {
 	}
 	if g.open.Load() >= int64(g.cfg.MaxConns) {
 		return unavailable("this gateway has its limit of %d connections", g.cfg.MaxConns)
+	}
+	if refused := g.crowds.enterLocked(a, g.cfg); refused != nil {
+		return refused
 	}
 	g.open.Add(1)
 	g.admitted.Add(1)
@@ -297,7 +305,7 @@ type entrance struct {
 // join announces a seat for the client. If it fails, the connection is counted
 // out.
 func (g *Gateway) join(ctx context.Context, a ask) (*entrance, error) {
-	c := &conn{subscriber: a.subscriber, reader: g.reader(a.subscriber), last: event.ID{Partition: -1}}
+	c := &conn{subscriber: a.subscriber, address: a.address, reader: g.reader(a.subscriber), last: event.ID{Partition: -1}}
 	e := &entrance{conn: c, ask: a}
 	err := c.reader.started(ctx)
 	if err == nil {
@@ -307,7 +315,7 @@ func (g *Gateway) join(ctx context.Context, a ask) (*entrance, error) {
 		c.seat, err = g.presence.reserve(a.subscriber)
 	}
 	if err != nil {
-		g.open.Add(-1)
+		g.countOut(c)
 		return nil, err
 	}
 	if c.resume != nil || e.rescan || e.gap == wire.GapUnknownAddress {

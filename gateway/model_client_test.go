@@ -154,7 +154,7 @@ type seatRecord struct {
 // connect lets a client connect. What the handshake does in a goroutine of its
 // own, it does here.
 func (m *model) connect(cl *modelClient, gw *modelGateway, from *known) {
-	if refused := gw.admit(); refused != nil {
+	if refused := gw.admit(ask{}); refused != nil {
 		m.trace("  refused: %s", refused.detail)
 		return
 	}

@@ -337,7 +337,7 @@ func (s *shard) remove(c *conn) {
 		s.gw.metrics.active.Dec()
 	}
 	c.state = gone
-	s.gw.open.Add(-1)
+	s.gw.countOut(c)
 	c.pending, c.opening, c.behind = nil, nil, nil
 	s.conns.set(c.seat, nil)
 	s.endReplay(c)

@@ -40,6 +40,35 @@ func Handle(mux *http.ServeMux, metrics prometheus.Gatherer, checks ...Check) {
 	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
 }
 
+// HandleStrangers adds what those may see that nobody has let in: /livez, and
+// /readyz and /health without reasons, which name our servers.
+func HandleStrangers(mux *http.ServeMux, checks ...Check) {
+	inside := http.NewServeMux()
+	Handle(inside, prometheus.NewRegistry(), checks...)
+	mux.Handle("GET /livez", inside)
+	ready := func(w http.ResponseWriter, r *http.Request) {
+		answer := &statusOnly{header: make(http.Header)}
+		inside.ServeHTTP(answer, r)
+		status := "ok"
+		if answer.code != http.StatusOK {
+			status = "unavailable"
+		}
+		writeJSON(w, answer.code, map[string]string{"status": status})
+	}
+	mux.HandleFunc("GET /readyz", ready)
+	mux.HandleFunc("GET /health", ready)
+}
+
+// statusOnly takes an answer for its status.
+type statusOnly struct {
+	header http.Header
+	code   int
+}
+
+func (s *statusOnly) Header() http.Header         { return s.header }
+func (s *statusOnly) WriteHeader(code int)        { s.code = code }
+func (s *statusOnly) Write(b []byte) (int, error) { return len(b), nil }
+
 func writeChecks(w http.ResponseWriter, r *http.Request, checks []Check) {
 	ctx, cancel := context.WithTimeout(r.Context(), checkTimeout)
 	defer cancel()

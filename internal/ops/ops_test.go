@@ -48,6 +48,32 @@ func TestPages(t *testing.T) {
 	}
 }
 
+func TestPagesForStrangers(t *testing.T) {
+	down := errors.New("redis at 10.0.0.7 is down")
+	mux := http.NewServeMux()
+	HandleStrangers(mux, Check{"lanes", func(context.Context) error { return down }})
+	ask := func(page string) (int, string) {
+		rec := httptest.NewRecorder()
+		mux.ServeHTTP(rec, httptest.NewRequest("GET", page, nil))
+		return rec.Code, strings.TrimSpace(rec.Body.String())
+	}
+	for _, page := range []string{"/readyz", "/health"} {
+		if code, body := ask(page); code != 503 || body != `{"status":"unavailable"}` {
+			t.Errorf("%s: %d %s", page, code, body)
+		}
+	}
+	down = nil
+	if code, body := ask("/readyz"); code != 200 || body != `{"status":"ok"}` {
+		t.Errorf("/readyz: %d %s", code, body)
+	}
+	if code, _ := ask("/livez"); code != 200 {
+		t.Errorf("/livez: %d", code)
+	}
+	if code, _ := ask("/metrics"); code != 404 {
+		t.Errorf("/metrics: %d", code)
+	}
+}
+
 func TestCheckExposure(t *testing.T) {
 	for _, tt := range []struct {
 		addr     string
