@@ -162,7 +162,7 @@ func (a *announceHook) Announce(ctx context.Context, an lane.Announcement) (lane
 func TestSlowClient(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 3)
-	g := w.gateway(Config{MaxPending: 64 << 10, Heartbeat: time.Second})
+	g := w.gateway(Config{MaxPending: 64 << 10, Heartbeat: 3 * time.Second}) // who is silent for 2.5 of them is dead
 	slow := connect(t, g, "slow", "")
 	fast := connect(t, g, "fast", "")
 	var want []string
@@ -229,7 +229,7 @@ func TestTooSlowForTheLanes(t *testing.T) {
 	for range 200 { // more than the replay holds in memory
 		w.publishSized(0, 4<<10, "slow")
 	}
-	w.trim(0)
+	w.trimRead(g, 0)
 	if code := slow.untilClose(10 * time.Second); code != wire.CloseTooSlow {
 		t.Errorf("close code: got %d, want %d", code, wire.CloseTooSlow)
 	}

@@ -47,7 +47,7 @@ func (c *RedisNodes) Wait(t testing.TB) {
 	t.Helper()
 	for _, s := range c.Nodes {
 		Eventually(t, 30*time.Second, func() error {
-			info, err := s.ask("CLUSTER", "INFO")
+			info, err := s.Ask("CLUSTER", "INFO")
 			if err == nil && !(strings.Contains(info, "cluster_state:ok") && strings.Contains(info, "cluster_slots_ok:"+strconv.Itoa(clusterSlots))) {
 				err = fmt.Errorf("%s: %s", s.Addr, info)
 			}

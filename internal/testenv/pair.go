@@ -38,7 +38,7 @@ func (p *RedisPairServers) follow() {
 	host, port, _ := net.SplitHostPort(p.Primary.Addr)
 	p.Replica.Do("REPLICAOF", host, port)
 	Eventually(p.t, 30*time.Second, func() error {
-		info, err := p.Replica.ask("INFO", "replication")
+		info, err := p.Replica.Ask("INFO", "replication")
 		if err == nil && !strings.Contains(info, "master_link_status:up") {
 			err = errors.New("the replica is not linked")
 		}
@@ -82,7 +82,7 @@ func (p *RedisPairServers) Sentinel() string {
 	s := Redis(p.t, RedisOptions{sentinel: config})
 	p.Watch = s
 	Eventually(p.t, 30*time.Second, func() error {
-		state, err := s.ask("SENTINEL", "MASTER", "pair")
+		state, err := s.Ask("SENTINEL", "MASTER", "pair")
 		if err == nil && !strings.Contains(state, "num-slaves\n1") {
 			err = errors.New("it doesn't know the replica")
 		}

@@ -107,21 +107,22 @@ func (s *RedisServer) ping() error {
 	if !s.running() {
 		return nil
 	}
-	_, err := s.ask("PING")
+	_, err := s.Ask("PING")
 	return err
 }
 
 // Do sends a command and returns its answer, of an array one element a line.
 func (s *RedisServer) Do(command ...string) string {
 	s.t.Helper()
-	answer, err := s.ask(command...)
+	answer, err := s.Ask(command...)
 	if err != nil {
 		s.t.Fatalf("redis %s: %v", strings.Join(command, " "), err)
 	}
 	return answer
 }
 
-func (s *RedisServer) ask(command ...string) (string, error) {
+// Ask is Do for a server that may be down.
+func (s *RedisServer) Ask(command ...string) (string, error) {
 	c, err := net.DialTimeout("tcp", s.Addr, time.Second)
 	if err != nil {
 		return "", err
