@@ -37,7 +37,9 @@ func newFortress(t *testing.T) *fortress {
 		return strings.TrimSpace(text)
 	}
 	f.read, f.admin = key("read"), key("admin")
-	testenv.Eventually(t, 10*time.Second, func() error { return asks(f.api, f.admin, 200) })
+	// Before it has read the first key, the API lets everybody in.
+	testenv.Eventually(t, 30*time.Second, func() error { return asks(f.api, "", 401) })
+	testenv.Eventually(t, 30*time.Second, func() error { return asks(f.api, f.admin, 200) })
 	return f
 }
 
@@ -188,7 +190,7 @@ func TestWaysIn(t *testing.T) {
 		{"api: length and chunks", f.api, "POST /filters HTTP/1.1\r\nHost: x\r\n" + admin + "\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", []int{400, 422}},
 		{"api: two lengths", f.api, "POST /filters HTTP/1.1\r\nHost: x\r\n" + admin + "\r\nContent-Length: 0\r\nContent-Length: 60\r\n\r\n" + filterBody, []int{400}},
 		{"api: large body", f.api, request("POST", "/filters", `{"subscriber_id":"`+strings.Repeat("a", 600<<10)+`"}`, admin), []int{413}},
-		{"api: huge body", f.api, "POST /filters HTTP/1.1\r\nHost: x\r\n" + admin + "\r\nContent-Length: 99999999999\r\n\r\n{}", []int{0, 413}},
+		{"api: huge body", f.api, "POST /filters HTTP/1.1\r\nHost: x\r\n" + admin + "\r\nContent-Length: 99999999999\r\n\r\n{}", []int{0, 408, 413}}, // what it announced never comes
 		{"api: large headers", f.api, request("GET", "/filters", "", "X-Large: "+strings.Repeat("a", 100_000)), []int{0, 431}},
 		{"api: SQL in an id", f.api, request("GET", "/filters/1'%20or%20'1'='1", "", bearer(f.read)), []int{404}},
 		{"api: SQL in a query", f.api, request("GET", "/filters?subscriber_id=x'%3B--", "", bearer(f.read)), []int{200, 400}},
