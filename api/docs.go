@@ -45,7 +45,11 @@ type (
 			Operations        []operation `json:"-"`
 		}
 		Paths      map[string]map[string]operation
-		Components struct{ Schemas map[string]json.RawMessage }
+		Components struct {
+			Schemas    map[string]json.RawMessage
+			Parameters map[string]parameter
+			Responses  map[string]response
+		}
 	}
 	operation struct {
 		Method, Path string `json:"-"`
@@ -53,16 +57,19 @@ type (
 		Tags                 []string
 		OperationID          string
 		Summary, Description string
-		Parameters           []struct {
-			Name, In, Description string
-			Required              bool
-			Schema                json.RawMessage
-		}
-		RequestBody *struct{ Content map[string]media }
-		Responses   map[string]struct {
-			Description string
-			Content     map[string]media
-		}
+		Parameters           []parameter
+		RequestBody          *struct{ Content map[string]media }
+		Responses            map[string]response
+	}
+	parameter struct {
+		Ref                   string `json:"$ref"`
+		Name, In, Description string
+		Required              bool
+	}
+	response struct {
+		Ref         string `json:"$ref"`
+		Description string
+		Content     map[string]media
 	}
 	media struct {
 		Schema  json.RawMessage
@@ -96,6 +103,7 @@ func (d *document) tagged(tag string) []operation {
 		for method, o := range methods {
 			if slices.Contains(o.Tags, tag) {
 				o.Method, o.Path = method, path
+				d.resolve(&o)
 				list = append(list, o)
 			}
 		}
@@ -108,6 +116,20 @@ func (d *document) tagged(tag string) []operation {
 		return slices.Index(order, a.Method) - slices.Index(order, b.Method)
 	})
 	return list
+}
+
+// resolve puts what several operations share in its places.
+func (d *document) resolve(o *operation) {
+	for i, p := range o.Parameters {
+		if name, ok := strings.CutPrefix(p.Ref, "#/components/parameters/"); ok {
+			o.Parameters[i] = d.Components.Parameters[name]
+		}
+	}
+	for status, r := range o.Responses {
+		if name, ok := strings.CutPrefix(r.Ref, "#/components/responses/"); ok {
+			o.Responses[status] = d.Components.Responses[name]
+		}
+	}
 }
 
 func indent(raw json.RawMessage) string {
