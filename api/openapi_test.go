@@ -11,12 +11,15 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"eventstream/api"
+	"eventstream/auth"
 	"eventstream/event"
 	"eventstream/filter"
+	"eventstream/internal/testenv"
 	"eventstream/lane"
 	"eventstream/replay"
 	"eventstream/store"
@@ -188,6 +191,7 @@ func TestContract(t *testing.T) {
 	c.down(startAll(t, api.Config{}, &away{}, &publisher{}, lane.NewMemory(), replays(t, func(context.Context, replay.Request, *replay.Writer) error {
 		return &replay.Unavailable{}
 	})))
+	c.strangers()
 	for _, operation := range slices.Sorted(maps.Keys(c.documented)) {
 		for status, seen := range c.documented[operation] {
 			if !seen {
@@ -292,6 +296,44 @@ func (c *contract) down(s *service) {
 		c.see(s, o.operation, o.path, 503, o.body)
 	}
 }
+
+// strangers asks without a key, with one that is not enough, from another site's
+// page, and too often; and with the right one, for a token.
+func (c *contract) strangers() {
+	keys := &keyring{}
+	read, admin := keys.create(c.t, auth.ScopeRead), keys.create(c.t, auth.ScopeAdmin)
+	signing, _ := auth.ParseSecrets("a-secret-of-at-least-32-characters")
+	signer, err := auth.NewSigner(signing, nil)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	s := startGuarded(c.t, api.Config{Signer: signer}, keys)
+	open := start(c.t, api.Config{}, &store.Memory{})
+	hurried := start(c.t, api.Config{Limits: api.LimitConfig{PerAddress: 1}}, &store.Memory{})
+	for operation, statuses := range c.documented {
+		if _, guarded := statuses["401"]; !guarded {
+			continue
+		}
+		method, path, _ := strings.Cut(operation, " ")
+		path = strings.Replace(path, "{id}", "ada", 1)
+		c.see(s, operation, path, 401, "")
+		if operation != mint {
+			c.see(open, operation, path, 403, "", "Origin", "https://evil.example")
+		}
+		testenv.Eventually(c.t, 5*time.Second, func() error { return status(hurried.do(method, path, ""), 429) })
+		c.see(hurried, operation, path, 429, "")
+	}
+	const path = "/subscribers/ada/tokens"
+	with := func(key string) []string { return []string{"Authorization", "Bearer " + key} }
+	c.see(s, mint, path, 403, "", with(read)...)
+	c.see(s, mint, path, 201, `{"expires_in":60}`, with(admin)...)
+	c.see(s, mint, path, 400, `{"expires_in":0}`, with(admin)...)
+	c.see(s, mint, path, 415, "{}", append(with(admin), "Content-Type", "text/plain")...)
+	c.see(s, mint, path, 413, strings.Repeat(" ", 600<<10), with(admin)...)
+	c.see(startGuarded(c.t, api.Config{}, keys), mint, path, 501, "", with(admin)...)
+}
+
+const mint = "POST /subscribers/{id}/tokens"
 
 // TestContractSeesFlaws: answers that are not as documented are found.
 func TestContractSeesFlaws(t *testing.T) {

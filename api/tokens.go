@@ -35,7 +35,11 @@ func (s *Server) mintToken(ctx *fasthttp.RequestCtx) error {
 	if err != nil {
 		return err
 	}
-	lifetime, err := parseLifetime(ctx.PostBody())
+	body, err := s.readBody(ctx, plainJSON)
+	if err != nil {
+		return err
+	}
+	lifetime, err := parseLifetime(body)
 	if err != nil {
 		return err
 	}
