@@ -1,6 +1,7 @@
 package testenv
 
 import (
+	"fmt"
 	"net"
 	"testing"
 	"time"
@@ -12,7 +13,12 @@ func TestRedisPair(t *testing.T) {
 	p := RedisPair(t)
 	for round := range 2 {
 		p.Primary.Do("SET", "k", "old")
-		p.Primary.Do("WAIT", "1", "5000")
+		Eventually(t, 10*time.Second, func() error {
+			if got := p.Replica.Do("GET", "k"); got != "old" {
+				return fmt.Errorf("the replica has %q", got)
+			}
+			return nil
+		})
 		p.StopReplication()
 		p.Primary.Do("SET", "k", "new")
 		open, err := net.Dial("tcp", p.Addr)
