@@ -222,7 +222,7 @@ func TestTheClientsOwnLogIsForDebugging(t *testing.T) {
 
 func TestBackoff(t *testing.T) {
 	for failures, want := range map[int]time.Duration{
-		1: 250 * time.Millisecond, 2: 500 * time.Millisecond, 3: time.Second, 6: 5 * time.Second, 1000: 5 * time.Second,
+		1: 250 * time.Millisecond, 2: 500 * time.Millisecond, 3: time.Second, 6: time.Second, 1000: time.Second,
 	} {
 		if got := backoff(failures); got != want {
 			t.Errorf("backoff(%d): got %v, want %v", failures, got, want)
