@@ -91,7 +91,7 @@ type Gateway struct {
 	admitted sync.WaitGroup // handshakes under way
 
 	replays   atomic.Int64 // clients that catch up
-	streams   atomic.Int64 // of these, from Kafka; see openStream
+	streams   atomic.Int64 // of these, from Kafka; see stream
 	resuming  sync.WaitGroup
 	replayCtx context.Context
 	endReplay context.CancelFunc

@@ -30,8 +30,6 @@ type refusal struct {
 	retryAfter int // seconds; 0 for none
 }
 
-func (r *refusal) Error() string { return r.detail }
-
 func badRequest(code, format string, args ...any) *refusal {
 	return &refusal{status: http.StatusBadRequest, code: code, detail: fmt.Sprintf(format, args...)}
 }
@@ -297,7 +295,7 @@ type entrance struct {
 	old     event.Address   // resumed from
 	from    []int64         // where it goes on, by partition; nil if it does not resume
 	floor   []int64         // what is live begins here; nil if with its seat
-	stream  *replay.Stream  // to be sent first, up to until; nil if Kafka is not needed
+	stream  *stream         // to be sent first, up to until; nil if Kafka is not needed
 	until   []int64
 	spans   []span // of the lanes, to be sent then
 }

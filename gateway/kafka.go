@@ -69,14 +69,31 @@ func (g *Gateway) ask(ctx context.Context, e *entrance, req replay.Request) erro
 // socket of its own to a filter service.
 const maxStreams = 1000
 
-// openStream asks for a stream. It counts until ctx, that of the recovery, ends.
-func (g *Gateway) openStream(ctx context.Context, req replay.Request) (*replay.Stream, error) {
+// stream is a replay.Stream that counts towards maxStreams until it is closed, or
+// its context ends.
+type stream struct {
+	*replay.Stream
+	end context.CancelFunc
+}
+
+func (s *stream) Close() {
+	s.Stream.Close()
+	s.end()
+}
+
+func (g *Gateway) openStream(ctx context.Context, req replay.Request) (*stream, error) {
 	if g.streams.Add(1) > maxStreams {
 		g.streams.Add(-1)
 		return nil, replay.Busy(time.Second, fmt.Errorf("this gateway has its limit of %d replays", maxStreams))
 	}
+	ctx, end := context.WithCancel(ctx)
 	context.AfterFunc(ctx, func() { g.streams.Add(-1) })
-	return g.replayer.Open(ctx, req)
+	s, err := g.replayer.Open(ctx, req)
+	if err != nil {
+		end()
+		return nil, err
+	}
+	return &stream{s, end}, nil
 }
 
 func missing(l *replay.Lost) wire.Missing {
@@ -86,7 +103,7 @@ func missing(l *replay.Lost) wire.Missing {
 // fromKafka sends what Kafka holds from r.at up to the given positions. The
 // stream may be open already. One that breaks off is opened again, for as long as
 // it gets somewhere.
-func (g *Gateway) fromKafka(ctx context.Context, r *recovery, s *replay.Stream, to []int64) error {
+func (g *Gateway) fromKafka(ctx context.Context, r *recovery, s *stream, to []int64) error {
 	began := time.Now()
 	for {
 		err := g.openAgain(ctx, r, &s, to)
@@ -106,7 +123,7 @@ func (g *Gateway) fromKafka(ctx context.Context, r *recovery, s *replay.Stream, 
 	}
 }
 
-func (g *Gateway) openAgain(ctx context.Context, r *recovery, s **replay.Stream, to []int64) (err error) {
+func (g *Gateway) openAgain(ctx context.Context, r *recovery, s **stream, to []int64) (err error) {
 	if *s != nil {
 		return nil
 	}
@@ -123,7 +140,7 @@ func (g *Gateway) openAgain(ctx context.Context, r *recovery, s **replay.Stream,
 }
 
 // relay hands a stream on to the connection, as fast as the client takes it.
-func (g *Gateway) relay(ctx context.Context, r *recovery, s *replay.Stream) error {
+func (g *Gateway) relay(ctx context.Context, r *recovery, s *stream) error {
 	for {
 		b, err := s.Next()
 		if err == io.EOF {

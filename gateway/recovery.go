@@ -8,7 +8,6 @@ import (
 
 	"eventstream/event"
 	"eventstream/internal/scan"
-	"eventstream/replay"
 	"eventstream/wire"
 )
 
@@ -23,7 +22,7 @@ type span struct {
 type recovery struct {
 	conn   *conn
 	at     []int64         // every event below has been sent
-	stream *replay.Stream  // from Kafka, up to until; nil if nothing is wanted of it
+	stream *stream         // from Kafka, up to until; nil if nothing is wanted of it
 	until  []int64         // of stream
 	seats  []event.Address // in the lanes: whatever is addressed to one of these
 	spans  []span          // to be sent from the lanes
