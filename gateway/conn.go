@@ -10,7 +10,7 @@ import (
 )
 
 // conn is one client's connection. Only its shard's worker touches the fields
-// below worker; the poller touches those below poller.
+// below worker, and only its engine those below engine.
 type conn struct {
 	seat       event.Seat
 	subscriber string
@@ -18,7 +18,7 @@ type conn struct {
 	reader     *reader // of the lanes that carry its events
 	shard      *shard
 	sock       socket      // set before the conn is opened, never after
-	handed     atomic.Bool // to the pollers: what was written before is theirs to read, which epoll alone does not promise
+	handed     atomic.Bool // to the engine: what was written before is the engine's to read, which epoll alone does not promise
 
 	opened  atomic.Bool  // the handshake is answered, or about to be
 	unsent  atomic.Int64 // bytes accepted by the socket and not taken by the kernel yet
@@ -29,8 +29,9 @@ type conn struct {
 
 	// worker
 	state        state
-	dirty        bool       // is in the shard's dirty list
-	pending      []*message // events to be sent, in order
+	dirty        bool        // is in the shard's dirty list
+	pending      []*message  // events to be sent, in order
+	one          [1]*message // memory for pending: most often there is one
 	pendingBytes int
 	last         event.ID      // of the event that was queued last
 	floor        []int64       // live events below come from the replay; nil if there are none
@@ -44,7 +45,7 @@ type conn struct {
 	lastCursor   int64         // when a cursor was last written, Unix seconds
 	closeBy      int64         // when it is to be cut off, Unix seconds; 0 if it is not closing
 
-	// poller
+	// engine
 	in   *inbound
 	busy time.Time // up to when its messages take up its time
 	deaf bool      // the connection is failed, or the client said goodbye
@@ -117,8 +118,10 @@ func (c *conn) written(n int) {
 	if c.unsent.Add(int64(-n)) > 0 {
 		return
 	}
-	c.answers.Store(0)
-	if c.stalled.CompareAndSwap(true, false) {
+	if c.answers.Load() != 0 {
+		c.answers.Store(0)
+	}
+	if c.stalled.Load() && c.stalled.CompareAndSwap(true, false) {
 		c.shard.drained(c)
 	}
 }
@@ -139,7 +142,7 @@ func (c *conn) stall() bool {
 // maxAnswers bounds the bytes of answers that a client may leave unread.
 const maxAnswers = 64 << 10
 
-// answer writes a small frame from the poller's side.
+// answer writes a small frame from the engine's side.
 func (c *conn) answer(frame []byte) {
 	if c.unsent.Load() > 0 && c.answers.Add(int64(len(frame))) > maxAnswers {
 		c.sock.Close() // it asks and does not read
@@ -148,7 +151,7 @@ func (c *conn) answer(frame []byte) {
 	c.write(frame)
 }
 
-// received handles bytes from the client. It runs on a poller.
+// received handles bytes from the client. The engine calls it.
 func (c *conn) received(b []byte, limit int) {
 	if !c.opened.Load() {
 		c.sock.Close() // RFC 6455 section 4.1: nothing before the handshake is answered

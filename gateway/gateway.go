@@ -79,7 +79,8 @@ type Gateway struct {
 	shards   []*shard
 	readers  []*reader // by lane shard; set before topic is
 	presence *presence
-	sockets  *sockets
+	pollers  engine
+	threads  engine        // for TLS
 	open     atomic.Int64  // connections, joining ones included
 	timeout  time.Duration // storeTimeout, but in tests
 	stuck    time.Duration // after which a lane that shows no life is one; storeTimeout, but in tests
@@ -117,7 +118,7 @@ func New(cfg Config, l Lanes, r Replayer, a Acks, reg prometheus.Registerer, log
 	g.acks = newAcks(g, a)
 	g.renewals = newRenewals(g)
 	g.presence = newPresence(g)
-	g.sockets = newSockets(g)
+	g.pollers, g.threads = newPollers(g), newThreads(g)
 	for range runtime.GOMAXPROCS(0) {
 		g.shards = append(g.shards, newShard(g))
 	}
@@ -131,14 +132,16 @@ func (g *Gateway) Run(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return nil
 	}
-	if err := g.sockets.start(); err != nil {
-		return fmt.Errorf("start pollers: %w", err)
+	for _, e := range []engine{g.pollers, g.threads} {
+		if err := e.start(); err != nil {
+			return fmt.Errorf("start to hold sockets: %w", err)
+		}
+		defer e.stop()
 	}
-	defer g.sockets.stop()
 	return g.serve(ctx, topic)
 }
 
-// serve does all of Run's work but for the pollers'.
+// serve does all of Run's work but for the engines'.
 func (g *Gateway) serve(ctx context.Context, topic lane.Topic) error {
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
@@ -290,7 +293,7 @@ func (g *Gateway) Handler() http.Handler { return http.HandlerFunc(g.serveWS) }
 
 func (g *Gateway) heartbeatSeconds() int { return max(1, int(g.cfg.Heartbeat/time.Second)) }
 
-// data, written and closed are called by the pollers.
+// data, written and closed are called by the engines.
 
 func (g *Gateway) data(c *conn, b []byte) { c.received(b, maxRequest) }
 func (g *Gateway) written(c *conn, n int) { c.written(n) }

@@ -415,7 +415,7 @@ func between(from, to []int64) (m []wire.Missing) {
 	return m
 }
 
-// takeOver hands the socket to the pollers. The handshake is not answered yet:
+// takeOver hands the socket to an engine. The handshake is not answered yet:
 // the shard's worker does that together with hello, so that nothing can come
 // before it.
 func (g *Gateway) takeOver(w http.ResponseWriter, c *conn) error {
@@ -427,7 +427,7 @@ func (g *Gateway) takeOver(w http.ResponseWriter, c *conn) error {
 		nc.Close()
 		return errors.New("client sent frames before the handshake was answered")
 	}
-	return g.sockets.add(nc, c)
+	return g.engineFor(nc).add(nc, c)
 }
 
 // switching is the answer to a good handshake. protocol may be empty.

@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"time"
+
 	"eventstream/event"
 	"eventstream/lane"
 	"eventstream/wire"
@@ -99,6 +101,7 @@ func (s *shard) collect() {
 	s.work, s.mail = s.mail, mailbox{posts: s.work.posts[:0], drained: s.work.drained[:0]}
 	s.room.Broadcast()
 	s.mu.Unlock()
+	s.now = time.Now()
 	for i := range s.work.posts {
 		s.apply(&s.work.posts[i])
 	}

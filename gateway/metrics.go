@@ -8,12 +8,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
-// metrics of the gateway. The first two bear the predecessor's names.
+// metrics of the gateway, beside shardCounts. active_websocket_connections and
+// events_sent_total are the predecessor's names.
 type metrics struct {
 	active        prometheus.Gauge
-	sent          prometheus.Counter
-	frames        prometheus.Counter
-	latency       prometheus.Histogram
 	refused       *prometheus.CounterVec
 	resumed       prometheus.Counter
 	gaps          *prometheus.CounterVec
@@ -34,7 +32,7 @@ func newMetrics(reg prometheus.Registerer, g *Gateway) *metrics {
 	gauge("clients_catching_up", "Connections that are being sent what they missed, or were too slow for.", g.replays.Load)
 	gauge("ring_bytes", "Bytes of the lanes' latest entries in memory.", g.ringBytes)
 	gauge("mailbox_bytes", "Bytes of events that wait for the workers.", g.mailBytes)
-	reg.MustRegister(positionAges{g})
+	reg.MustRegister(positionAges{g}, shardCounts{g})
 	counter := func(name, help string) prometheus.Counter {
 		return f.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
 	}
@@ -42,13 +40,7 @@ func newMetrics(reg prometheus.Registerer, g *Gateway) *metrics {
 		return f.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{label})
 	}
 	return &metrics{
-		active: f.NewGauge(prometheus.GaugeOpts{Name: "active_websocket_connections", Help: "Open connections."}),
-		sent:   counter("events_sent_total", "Events written to sockets, counted once for each recipient."),
-		frames: counter("frames_sent_total", "Frames written to sockets."),
-		latency: f.NewHistogram(prometheus.HistogramOpts{
-			Name: "event_age_seconds", Help: "Time from Kafka's timestamp to the write to the socket, of the oldest event in each frame that is not of a replay.",
-			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 20),
-		}),
+		active:        f.NewGauge(prometheus.GaugeOpts{Name: "active_websocket_connections", Help: "Open connections."}),
 		refused:       vec("handshakes_refused_total", "Handshakes answered with an HTTP error.", "status"),
 		resumed:       counter("resumes_total", "Connections that resumed from a cursor."),
 		gaps:          vec("gaps_total", "Gaps that clients were told of.", "reason"),

@@ -35,6 +35,9 @@ type shard struct {
 	spare   []*conn   // memory for the next dirty
 	work    mailbox   // being applied
 	scratch []byte
+	now     time.Time // of a few writes: to ask costs as much as half of the work for one
+
+	counts counts
 }
 
 func newShard(gw *Gateway) *shard {
@@ -171,6 +174,9 @@ func (s *shard) queue(c *conn, m *message) {
 		return
 	}
 	c.last = m.id
+	if c.pending == nil {
+		c.pending = c.one[:0]
+	}
 	c.pending = append(c.pending, m)
 	c.pendingBytes += len(m.json)
 	if c.pendingBytes > s.gw.cfg.MaxPending {
@@ -280,6 +286,9 @@ func (s *shard) flushAll() {
 	for i, c := range visit {
 		visit[i] = nil
 		c.dirty = false
+		if writes%16 == 0 {
+			s.now = time.Now()
+		}
 		writes += s.flush(c)
 		if writes >= 64 { // keep others' latency flat, and let what came in share the next writes
 			writes = 0

@@ -30,6 +30,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	beSink()
 	goleak.VerifyTestMain(m,
 		// nbio starts these with its first engine and package, and has no way to end them.
 		goleak.IgnoreAnyFunction("github.com/lesismal/nbio/timer.(*Timer).Async.func1"),
@@ -142,6 +143,7 @@ func (w *world) publishSized(p, size int, subscribers ...string) string {
 	defer part.mu.Unlock()
 	id := event.ID{Partition: int32(p), Offset: part.next}.String()
 	data := fmt.Sprintf(`{"n":%q,"to":%q,"pad":%q}`, id, strings.Join(subscribers, " "), strings.Repeat("x", size))
+	w.kafka.add(p, data, subscribers) // Kafka has it before anybody
 	groups, at := w.match(subscribers)
 	if w.lag > 0 {
 		time.Sleep(rand.N(w.lag))
@@ -160,7 +162,6 @@ func (w *world) publishSized(p, size int, subscribers ...string) string {
 		w.t.Errorf("append %s: at %d, %v", id, got, err)
 	}
 	part.next++
-	w.kafka.add(p, data, subscribers)
 	return id
 }
 
@@ -234,6 +235,12 @@ func launchGateway(t testing.TB, cfg Config, l Lanes) *instance {
 
 func launch(t testing.TB, cfg Config, l Lanes, r Replayer, a Acks) *instance {
 	t.Helper()
+	return launchWith(t, cfg, l, r, a, func(*Gateway) {})
+}
+
+// launchWith changes the gateway before it runs.
+func launchWith(t testing.TB, cfg Config, l Lanes, r Replayer, a Acks, change func(*Gateway)) *instance {
+	t.Helper()
 	if cfg.Drain == 0 {
 		cfg.Drain = time.Second
 	}
@@ -243,6 +250,7 @@ func launch(t testing.TB, cfg Config, l Lanes, r Replayer, a Acks) *instance {
 	g.timeout = 1500 * time.Millisecond
 	g.stuck = time.Hour // a world does not beat by itself
 	g.patience = 2 * time.Second
+	change(g)
 	ctx, cancel := context.WithCancel(context.Background())
 	ln, err := Listen(ctx, "127.0.0.1:0")
 	if err != nil {

@@ -21,7 +21,7 @@ func (s *shard) hello(c *conn, p *post) {
 	hello := wire.AppendHello(nil, c.subscriber, cursor, resumed, s.gw.heartbeatSeconds())
 	c.opened.Store(true)
 	c.write(append(p.http, newFrame(opText, hello)...))
-	s.gw.metrics.frames.Inc()
+	s.counts.frames.Add(1)
 	if expires := c.expires.Load(); expires != 0 {
 		s.send(c, opText, wire.AppendToken(nil, expires))
 	}
@@ -37,7 +37,7 @@ func (s *shard) gap(c *conn, p *post, to string) {
 
 // cursorDue reports whether a busy connection may have a cursor: once a second.
 func (s *shard) cursorDue(c *conn) bool {
-	now := time.Now().Unix()
+	now := s.now.Unix()
 	if now <= c.lastCursor {
 		return false
 	}
@@ -71,10 +71,10 @@ func (s *shard) flush(c *conn) int {
 		oldest = min(oldest, m.ts)
 	}
 	if oldest > 0 { // some producers give no time
-		s.gw.metrics.latency.Observe(float64(time.Now().UnixMilli()-oldest) / 1000)
+		s.counts.age(s.now.UnixMilli() - oldest)
 	}
 	if len(rest) == 0 {
-		c.pending = nil // an idle connection keeps no buffer
+		c.pending, c.one[0] = nil, nil // an idle connection keeps no buffer
 		return 1
 	}
 	c.pending = slices.Clone(rest)
@@ -123,7 +123,7 @@ func (s *shard) sendEvents(c *conn, messages []*message, cursor string) {
 	} else {
 		buf = append(buf, wire.EventsTail...)
 	}
-	s.gw.metrics.sent.Add(float64(len(messages)))
+	s.counts.sent.Add(int64(len(messages)))
 	s.seal(c, opText, buf)
 }
 
@@ -134,7 +134,7 @@ func (s *shard) send(c *conn, op byte, payload []byte) {
 
 func (s *shard) seal(c *conn, op byte, buf []byte) {
 	c.write(sealFrame(buf, op))
-	s.gw.metrics.frames.Inc()
+	s.counts.frames.Add(1)
 	if cap(buf) <= 1<<20 { // a huge event's buffer is not kept
 		s.scratch = buf
 	}

@@ -1,0 +1,263 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+
+	"eventstream/event"
+	"eventstream/lane"
+	"eventstream/wire"
+)
+
+// hall is a gateway with many real clients, who are other processes'.
+type hall struct {
+	*instance
+	w      *world
+	engine *watched
+	packer lane.Packer
+	next   int64 // offset
+	sent   int   // deliveries
+}
+
+func newHall(tb testing.TB, e func(*Gateway) engine) *hall {
+	h := &hall{w: newWorld(tb, 1)}
+	h.instance = started(launchWith(tb, Config{Heartbeat: time.Hour, Drain: 10 * time.Millisecond}, h.w.store, nil, nil, func(g *Gateway) {
+		h.engine = &watched{engine: e(g), latency: hdrhistogram.New(1, 60_000_000, 3)}
+		g.pollers = h.engine
+	}))
+	return h
+}
+
+func onPollers(g *Gateway) engine { return newPollers(g) }
+func onThreads(g *Gateway) engine { return newThreads(g) }
+
+var hallEvent = []byte(`{"event_id":"e1","event_type":"purchase","user_id":"user_1","user_tier":"premium","amount":12.5,"pad":"` + string(bytes.Repeat([]byte("x"), 60)) + `"}`)
+
+// add puts an event for some seats into the entry that append appends.
+func (h *hall) add(seats ...event.Seat) {
+	h.packer.Add(h.next, time.Now().UnixMilli(), hallEvent, []lane.Group{{Gateway: h.id, Runs: lane.RunsOf(seats...)}})
+	h.next++
+	h.sent += len(seats)
+}
+
+func (h *hall) append(tb testing.TB, first int64) {
+	now := time.Now().UnixNano()
+	for i := first; i < h.next; i++ {
+		h.engine.appended[i%int64(len(h.engine.appended))].Store(now)
+	}
+	_, err := h.w.store.Append(context.Background(), lane.Append{
+		Topic: testTopic, Expect: first, Next: h.next, TrimBefore: max(0, h.next-100_000), Synced: h.w.at, Entry: h.packer.Bytes(), Last: h.next - 1,
+	})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	h.packer.Reset()
+}
+
+// settle waits until everything is written.
+func (h *hall) settle() {
+	for written := 0; written < h.sent; time.Sleep(500 * time.Microsecond) {
+		written = 0
+		for _, s := range h.shards {
+			written += int(s.counts.sent.Load())
+		}
+	}
+}
+
+// watched is an engine whose sockets tell when they are written to.
+type watched struct {
+	engine
+	appended [1 << 17]atomic.Int64 // when, by offset
+
+	timed event.Seat // up to here
+
+	mu      sync.Mutex
+	conns   []*conn
+	latency *hdrhistogram.Histogram // µs from the append to the write of the oldest event of a frame
+}
+
+func (w *watched) add(nc net.Conn, c *conn) error {
+	err := w.engine.add(nc, c)
+	if err == nil && c.seat <= w.timed {
+		c.sock = timed{c.sock, w}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.conns = append(w.conns, c)
+	return err
+}
+
+// timed is a socket of watched.
+type timed struct {
+	socket
+	in *watched
+}
+
+func (t timed) Write(frame []byte) (int, error) {
+	n, err := t.socket.Write(frame)
+	if _, rest, ok := bytes.Cut(frame[:min(len(frame), 100)], []byte(`"id":"0-`)); ok {
+		digits, _, _ := bytes.Cut(rest, []byte(`"`))
+		offset, _ := strconv.ParseInt(string(digits), 10, 64)
+		us := (time.Now().UnixNano() - t.in.appended[offset%int64(len(t.in.appended))].Load()) / 1000
+		t.in.mu.Lock()
+		t.in.latency.RecordValue(us)
+		t.in.mu.Unlock()
+	}
+	return n, err
+}
+
+// cpu is what this process has used.
+func cpu(tb testing.TB) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		tb.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// BenchmarkWrites compares what the gateway takes from the lane's entry to the
+// socket with bare write calls of the same bytes to the same sockets, in turn.
+// All times are CPU times.
+func BenchmarkWrites(b *testing.B) {
+	for _, e := range []struct {
+		name string
+		open func(*Gateway) engine
+	}{{"pollers", onPollers}, {"goroutines", onThreads}} {
+		for _, n := range []int{1000, 10_000, 19_000} {
+			b.Run(fmt.Sprintf("%s/conns=%d", e.name, n), func(b *testing.B) { benchmarkWrites(b, e.open, n) })
+		}
+	}
+}
+
+func benchmarkWrites(b *testing.B, open func(*Gateway) engine, n int) {
+	h := newHall(b, open)
+	startSink(b, h.addr, 0, n)
+	seats := make([]event.Seat, n)
+	for i := range seats {
+		seats[i] = event.Seat(i + 1)
+	}
+	frame := newFrame(opText, append(append(wire.AppendEventsHead(nil), h.json(0)...), wire.EventsTail...))
+	var bare, one, eight time.Duration
+	took := func(sum *time.Duration, do func()) {
+		began := cpu(b)
+		do()
+		*sum += cpu(b) - began
+	}
+	for b.Loop() {
+		took(&bare, func() { h.bare(b, frame) })
+		took(&one, func() { h.all(b, seats, 1) })
+		took(&eight, func() { h.all(b, seats, 8) })
+	}
+	per := func(d time.Duration, times int) float64 { return float64(d.Nanoseconds()) / float64(b.N*n*times) }
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(per(bare, 1), "ns/write")
+	b.ReportMetric(per(one, 1), "ns/delivery")
+	b.ReportMetric(per(eight, 8), "ns/delivery-of-8")
+	b.ReportMetric(float64(bare)/float64(one), "of-bare")
+}
+
+// bare writes the frame to all sockets, by nothing but system calls.
+func (h *hall) bare(b *testing.B, frame []byte) {
+	for _, c := range h.engine.conns {
+		fd := 0
+		switch s := c.sock.(type) {
+		case *polled:
+			fd = s.nc.Hash()
+		case *threaded:
+			rc, _ := s.nc.(*net.TCPConn).SyscallConn()
+			rc.Control(func(raw uintptr) { fd = int(raw) })
+		}
+		if n, err := syscall.Write(fd, frame); n < len(frame) {
+			b.Fatalf("write: %d of %d, %v", n, len(frame), err)
+		}
+	}
+}
+
+// all sends some events to all.
+func (h *hall) all(b *testing.B, seats []event.Seat, events int) {
+	first := h.next
+	for range events {
+		h.add(seats...)
+	}
+	h.append(b, first)
+	h.settle()
+}
+
+// json is an event as clients get it.
+func (h *hall) json(offset int64) []byte {
+	return wire.AppendEvent(nil, event.ID{Offset: offset}, time.Now().UnixMilli(), hallEvent)
+}
+
+// BenchmarkTail sends each event to one of 10,000 clients, at some part of what
+// one write after the other could do, and reports the times from the append to
+// the write. With stalled clients, theirs don't count.
+func BenchmarkTail(b *testing.B) {
+	const n = 10_000
+	for _, stalled := range []int{0, n / 20} {
+		h := newHall(b, onPollers)
+		h.engine.timed = n
+		startSink(b, h.addr, 0, n)
+		most := h.capacity(b, n)
+		if stalled > 0 {
+			startSink(b, h.addr, n, stalled).stall(b)
+		}
+		for _, percent := range []int{25, 50, 75, 90} {
+			b.Run(fmt.Sprintf("stalled=%d/load=%d%%", stalled, percent), func(b *testing.B) {
+				h.engine.latency.Reset()
+				for b.Loop() {
+					h.personal(b, n+stalled, most*percent/100, 5*time.Second)
+				}
+				b.ReportMetric(0, "ns/op")
+				for _, q := range []float64{50, 99, 99.9} {
+					b.ReportMetric(float64(h.engine.latency.ValueAtQuantile(q)), fmt.Sprintf("µs-p%g", q))
+				}
+				b.ReportMetric(float64(most*percent/100), "events/s")
+			})
+		}
+	}
+}
+
+// capacity is how many deliveries a second the gateway makes with one event per
+// write.
+func (h *hall) capacity(b *testing.B, n int) int {
+	const rounds = 10
+	began := time.Now()
+	for range rounds {
+		first := h.next
+		for i := range n {
+			h.add(event.Seat(i + 1))
+		}
+		h.append(b, first)
+		h.settle()
+	}
+	return int(rounds * float64(n) / time.Since(began).Seconds())
+}
+
+// personal sends each event to one of the first n seats, so many a second.
+func (h *hall) personal(b *testing.B, n, rate int, d time.Duration) {
+	began, sent := time.Now(), 0
+	for range time.Tick(2 * time.Millisecond) {
+		since := time.Since(began)
+		if since >= d {
+			return
+		}
+		first := h.next
+		for due := int(since.Seconds() * float64(rate)); sent < due; sent++ {
+			h.add(event.Seat(rand.IntN(n) + 1))
+		}
+		if h.next > first {
+			h.append(b, first)
+		}
+	}
+}
