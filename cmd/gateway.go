@@ -74,7 +74,7 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 			if err != nil {
 				return err
 			}
-			listen.guarded, listen.raw = verifier != nil, true
+			listen.guarded = verifier != nil
 			ln, err := listen.open(ctx, gateway.Listen, a.log)
 			if err != nil {
 				return err

@@ -3,7 +3,6 @@ package cmd
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -120,7 +119,6 @@ type listenFlags struct {
 	TLSKey  string `env:"TLS_KEY"`
 
 	guarded bool // whoever comes is asked who they are
-	raw     bool // sockets are handed on as they are, so that TLS can't be spoken on them
 }
 
 func (l *listenFlags) add(fs *pflag.FlagSet, addr string) {
@@ -129,12 +127,10 @@ func (l *listenFlags) add(fs *pflag.FlagSet, addr string) {
 	}
 	fs.StringVar(&l.Listen, "listen", l.Listen, "address to listen on, host:port")
 	fs.BoolVar(&l.Insecure, "insecure", l.Insecure, "allow addresses other than loopback although nobody is asked who they are")
-	fs.StringVar(&l.TLSCert, "tls-cert", l.TLSCert, "file with a certificate and its chain, PEM: speak TLS; read again when it changes (not for the gateway: a proxy has to)")
+	fs.StringVar(&l.TLSCert, "tls-cert", l.TLSCert, "file with a certificate and its chain, PEM: speak TLS; read again when it changes")
 	fs.StringVar(&l.TLSKey, "tls-key", l.TLSKey, "file with the certificate's key, PEM")
 	fs.StringVar(&l.Admin, "admin", l.Admin, "loopback address for profiles (/debug/pprof); none if empty")
 }
-
-var errRawTLS = errors.New("the gateway does not speak TLS, since it keeps no goroutine for an open socket: have a proxy in front do it, with --trusted-proxies")
 
 // encrypt has a listener speak TLS, if there is a certificate.
 func (l *listenFlags) encrypt(ln net.Listener, log *slog.Logger) (net.Listener, error) {
@@ -164,9 +160,6 @@ func (l *listenFlags) proxies() (ops.Proxies, error) {
 
 // open opens the listener, unless strangers could reach it.
 func (l *listenFlags) open(ctx context.Context, listen func(context.Context, string) (net.Listener, error), log *slog.Logger) (net.Listener, error) {
-	if l.raw && l.TLSCert+l.TLSKey != "" {
-		return nil, usageError{errRawTLS}
-	}
 	if err := ops.CheckExposure(l.Listen, l.Insecure || l.guarded); err != nil {
 		return nil, usageError{err}
 	}

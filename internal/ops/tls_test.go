@@ -2,52 +2,20 @@ package ops
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"log/slog"
-	"math/big"
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"testing"
 	"time"
+
+	"eventstream/internal/testenv"
 )
 
-// certFiles writes a certificate with the given serial number and its key.
-func certFiles(t *testing.T, dir string, serial int64) (certFile, keyFile string) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(serial), NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	certFile, keyFile = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	for name, block := range map[string]*pem.Block{certFile: {Type: "CERTIFICATE", Bytes: der}, keyFile: {Type: "PRIVATE KEY", Bytes: keyDER}} {
-		if err := os.WriteFile(name, pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return certFile, keyFile
-}
-
 func TestServeTLS(t *testing.T) {
-	certFile, keyFile := certFiles(t, t.TempDir(), 1)
+	certFile, keyFile := testenv.Certificate(t, t.TempDir(), 1)
 	cert, err := LoadCertificate(certFile, keyFile, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
@@ -81,7 +49,7 @@ func TestServeTLS(t *testing.T) {
 
 func TestCertificateIsReadAgain(t *testing.T) {
 	dir := t.TempDir()
-	certFile, keyFile := certFiles(t, dir, 1)
+	certFile, keyFile := testenv.Certificate(t, dir, 1)
 	c, err := LoadCertificate(certFile, keyFile, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
@@ -93,13 +61,13 @@ func TestCertificateIsReadAgain(t *testing.T) {
 		}
 	}
 	serial(0, 1)
-	certFiles(t, dir, 22)
+	testenv.Certificate(t, dir, 22)
 	serial(2*time.Second, 22)
 	if err := os.WriteFile(keyFile, []byte("half a key"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	serial(4*time.Second, 22) // the one before stays
-	certFiles(t, dir, 333)
+	testenv.Certificate(t, dir, 333)
 	serial(6*time.Second, 333)
 	os.Remove(certFile)
 	serial(8*time.Second, 333)
