@@ -303,6 +303,7 @@ type entrance struct {
 // join announces a seat for the client. If it fails, the connection is counted
 // out.
 func (g *Gateway) join(ctx context.Context, a ask) (*entrance, error) {
+	a.subscriber = strings.Clone(a.subscriber) // without the request that it is a part of
 	c := &conn{subscriber: a.subscriber, address: a.address, reader: g.reader(a.subscriber), last: event.ID{Partition: -1}}
 	e := &entrance{conn: c, ask: a}
 	err := c.reader.started(ctx)

@@ -3,6 +3,7 @@ package gateway
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -23,6 +25,7 @@ const (
 	sinkAddr  = "EVENTSTREAM_SINK_ADDR"
 	sinkCount = "EVENTSTREAM_SINK_COUNT"
 	sinkFirst = "EVENTSTREAM_SINK_FIRST"
+	sinkTLS   = "EVENTSTREAM_SINK_TLS" // if set: connect with TLS, and read nothing
 )
 
 // sink is that process, seen from the benchmark.
@@ -31,10 +34,10 @@ type sink struct {
 }
 
 // startSink connects clients first, first+1, …, count in number.
-func startSink(tb testing.TB, addr string, first, count int) *sink {
+func startSink(tb testing.TB, addr string, first, count int, env ...string) *sink {
 	tb.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), sinkAddr+"="+addr, fmt.Sprintf("%s=%d", sinkCount, count), fmt.Sprintf("%s=%d", sinkFirst, first))
+	cmd.Env = append(append(os.Environ(), env...), sinkAddr+"="+addr, fmt.Sprintf("%s=%d", sinkCount, count), fmt.Sprintf("%s=%d", sinkFirst, first))
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := cmd.StdoutPipe()
@@ -97,13 +100,26 @@ func sinkDial(epoll int, addr, subscriber string) error {
 	if err != nil {
 		return err
 	}
+	if os.Getenv(sinkTLS) != "" {
+		return sinkShake(tls.Client(nc, &tls.Config{InsecureSkipVerify: true}), epoll, subscriber)
+	}
 	defer nc.Close()
+	return sinkShake(nc, epoll, subscriber)
+}
+
+var held sync.Map // connections that are not to be collected as garbage
+
+func sinkShake(nc net.Conn, epoll int, subscriber string) error {
 	if _, err := io.WriteString(nc, request(subscriber, "")); err != nil {
 		return err
 	}
 	resp, err := http.ReadResponse(bufio.NewReader(nc), nil)
 	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
 		return fmt.Errorf("handshake: %v, %w", resp, err)
+	}
+	if _, ok := nc.(*tls.Conn); ok {
+		held.Store(nc, nil)
+		return nil
 	}
 	f, err := nc.(*net.TCPConn).File() // a descriptor that outlives nc
 	if err != nil {

@@ -6,6 +6,10 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"net/http/httptest"
+	"os"
+	"runtime"
+	"runtime/debug"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -17,6 +21,7 @@ import (
 
 	"eventstream/event"
 	"eventstream/lane"
+	"eventstream/perf/usage"
 	"eventstream/wire"
 )
 
@@ -199,32 +204,80 @@ func (h *hall) json(offset int64) []byte {
 	return wire.AppendEvent(nil, event.ID{Offset: offset}, time.Now().UnixMilli(), hallEvent)
 }
 
+// BenchmarkIdle tells what an open socket takes of this process's memory.
+func BenchmarkIdle(b *testing.B) {
+	for _, e := range []struct {
+		name  string
+		open  func(*Gateway) engine
+		tls   bool
+		conns int
+	}{{"pollers", onPollers, false, 19_000}, {"goroutines", onThreads, false, 19_000}, {"TLS", onPollers, true, 5000}} {
+		b.Run(fmt.Sprintf("%s/conns=%d", e.name, e.conns), func(b *testing.B) {
+			for b.Loop() {
+				h := newHall(b, e.open)
+				addr, env := h.addr, []string(nil)
+				if e.tls {
+					front := httptest.NewUnstartedServer(h.server.Handler)
+					front.StartTLS()
+					b.Cleanup(front.Close)
+					addr, env = front.Listener.Addr().String(), []string{sinkTLS + "=1"}
+				}
+				before := memory(b)
+				startSink(b, addr, 0, e.conns, env...)
+				after := memory(b)
+				for i, name := range []string{"RSS", "heap", "stacks"} {
+					b.ReportMetric(float64(after[i]-before[i])/float64(e.conns), "B-"+name)
+				}
+			}
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+}
+
+// memory returns what is resident of this process, and of that the heap and the
+// stacks, in bytes, when the dust has settled.
+func memory(b *testing.B) (m [3]int64) {
+	for range 3 {
+		debug.FreeOSMemory()
+	}
+	u, err := usage.Of(os.Getpid())
+	if err != nil {
+		b.Fatal(err)
+	}
+	var s runtime.MemStats
+	runtime.ReadMemStats(&s)
+	return [3]int64{u.RSS, int64(s.HeapAlloc), int64(s.StackInuse)}
+}
+
 // BenchmarkTail sends each event to one of 10,000 clients, at some part of what
 // one write after the other could do, and reports the times from the append to
 // the write. With stalled clients, theirs don't count.
 func BenchmarkTail(b *testing.B) {
-	const n = 10_000
-	for _, stalled := range []int{0, n / 20} {
-		h := newHall(b, onPollers)
-		h.engine.timed = n
-		startSink(b, h.addr, 0, n)
-		most := h.capacity(b, n)
-		if stalled > 0 {
-			startSink(b, h.addr, n, stalled).stall(b)
-		}
-		for _, percent := range []int{25, 50, 75, 90} {
-			b.Run(fmt.Sprintf("stalled=%d/load=%d%%", stalled, percent), func(b *testing.B) {
-				h.engine.latency.Reset()
-				for b.Loop() {
-					h.personal(b, n+stalled, most*percent/100, 5*time.Second)
-				}
-				b.ReportMetric(0, "ns/op")
-				for _, q := range []float64{50, 99, 99.9} {
-					b.ReportMetric(float64(h.engine.latency.ValueAtQuantile(q)), fmt.Sprintf("µs-p%g", q))
-				}
-				b.ReportMetric(float64(most*percent/100), "events/s")
-			})
-		}
+	for _, stalled := range []int{0, 500} {
+		b.Run(fmt.Sprintf("stalled=%d", stalled), func(b *testing.B) { benchmarkTail(b, 10_000, stalled) })
+	}
+}
+
+func benchmarkTail(b *testing.B, n, stalled int) {
+	h := newHall(b, onPollers)
+	h.engine.timed = event.Seat(n)
+	startSink(b, h.addr, 0, n)
+	most := h.capacity(b, n)
+	if stalled > 0 {
+		startSink(b, h.addr, n, stalled).stall(b)
+	}
+	for _, percent := range []int{25, 50, 75, 90} {
+		b.Run(fmt.Sprintf("load=%d%%", percent), func(b *testing.B) {
+			h.engine.latency.Reset()
+			for b.Loop() {
+				h.personal(b, n+stalled, most*percent/100, 5*time.Second)
+			}
+			b.ReportMetric(0, "ns/op")
+			for _, q := range []float64{50, 99, 99.9} {
+				b.ReportMetric(float64(h.engine.latency.ValueAtQuantile(q)), fmt.Sprintf("µs-p%g", q))
+			}
+			b.ReportMetric(float64(most*percent/100), "events/s")
+		})
 	}
 }
 
