@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"context"
 	"errors"
 	"time"
 
@@ -89,7 +90,8 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 			cfg.HandshakeRate, cfg.MessageRate = own.Handshakes, own.Messages
 			reg := newRegistry(a.version)
 			if verifier != nil {
-				cfg.Tokens = verifier
+				cfg.Tokens, cfg.Revocations = verifier, acks
+				g.Add("schema", func(ctx context.Context) error { return migrate(ctx, acks, a.log) })
 			}
 			if issuer != nil {
 				addIssuer(&g, reg, issuer)
