@@ -233,25 +233,20 @@ func oneOf(status int, want []int) bool {
 	return false
 }
 
-// Nobody holds a connection by sending a handshake slowly.
-func TestSlowHandshake(t *testing.T) {
+// Nobody holds a connection by sending a handshake slowly, nor by sending a large
+// one: an operator says what is too much.
+func TestHandshakeLimits(t *testing.T) {
 	t.Parallel()
 	p := newPipelineOn(t, "127.0.0.1:1")
 	addr := testenv.Addr(t)
-	p.start("gateway", "--listen", addr)
+	p.start("gateway", "--listen", addr, "--handshake-timeout", "300ms", "--max-header-bytes", "8192")
 	testenv.Eventually(t, 20*time.Second, func() error { return get("http://" + addr + "/livez") })
-	nc, err := net.Dial("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
+	if status, _, body := raw(t, addr, "GET /ws HTTP/1.1\r\nHost: x\r\nX-Slow: "); status != 0 {
+		t.Errorf("a slow handshake is answered %d %s", status, body)
 	}
-	defer nc.Close()
-	nc.SetDeadline(time.Now().Add(20 * time.Second))
-	io.WriteString(nc, "GET /ws HTTP/1.1\r\nHost: x\r\nX-Slow: ")
-	began := time.Now()
-	if _, err := io.Copy(io.Discard, nc); err != nil {
-		t.Fatalf("it is still open after %v: %v", time.Since(began), err)
-	}
-	if took := time.Since(began); took > 10*time.Second {
-		t.Errorf("it was open for %v", took)
+	for size, want := range map[int]int{7000: 503, 9000: 431} { // there is no Redis
+		if status, _, body := raw(t, addr, upgrade("/ws?subscriber_id=user_1", "X-Large: "+strings.Repeat("a", size))); status != want {
+			t.Errorf("a header of %d bytes: %d %.200s, want %d", size, status, body, want)
+		}
 	}
 }
