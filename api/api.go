@@ -1,7 +1,8 @@
 // Package api is the HTTP interface to filters: create, read, list, replace,
 // patch and delete, one by one and in bulk; to the reasons why they match or
 // don't; to the events that a subscriber's filters match, for those who pull;
-// and to how far durable subscribers have acknowledged.
+// and to how far durable subscribers have acknowledged. It also says who may
+// connect: it makes and revokes subscribers' tokens, and lists and ends connections.
 //
 // A write is answered when it is stored and the filter service was told of it,
 // so that the filter applies to every event produced after the answer. If the
@@ -50,6 +51,7 @@ type Store interface {
 	ForgetAck(ctx context.Context, subscriber string) error
 	Acks(ctx context.Context, after string, limit int) ([]event.Ack, error)
 	AckTotals(ctx context.Context, topic event.TopicID, next []int64) (event.AckTotals, error)
+	Revoke(context.Context, auth.Revocation) error
 	Ping(context.Context) error
 }
 

@@ -106,7 +106,7 @@ func (g *guard) admit(ctx *fasthttp.RequestCtx) error {
 	if err != nil {
 		return err
 	}
-	if !asked && path != mintPath {
+	if !asked && path != tokensPath {
 		if err := g.limits.take(ctx, ""); err != nil {
 			return err
 		}
@@ -150,7 +150,7 @@ func (g *guard) reason() string {
 // scopeOf returns what a key has to allow. What has no route needs a key, too.
 func scopeOf(method, path string) auth.Scope {
 	switch {
-	case path == mintPath, path == "/connections", strings.HasPrefix(path, "/connections/"):
+	case path == tokensPath, strings.HasPrefix(path, "/tokens/"), path == "/connections", strings.HasPrefix(path, "/connections/"):
 		return auth.ScopeAdmin
 	case method == fasthttp.MethodGet, method == fasthttp.MethodHead, path == "/filters:test": // it changes nothing
 		return auth.ScopeRead

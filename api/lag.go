@@ -11,10 +11,12 @@ import (
 	"eventstream/lane"
 )
 
-// Lanes tell how far matching has come.
+// Lanes tell how far matching has come, and reach the gateways.
 type Lanes interface {
 	Topic(context.Context) (lane.Topic, error)
 	Positions(ctx context.Context, sh lane.Shard, n int32) ([]lane.Position, error)
+	Tell(context.Context, lane.Order) error
+	Ask(ctx context.Context, o lane.Order, wait time.Duration) (answers []lane.Answer, silent []event.Gateway, err error)
 }
 
 // lagTimeout bounds what one request may ask of the lanes.

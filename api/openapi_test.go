@@ -163,7 +163,8 @@ func (*away) ForgetAck(context.Context, string) error { return filter.ErrUnavail
 func (*away) Acks(context.Context, string, int) ([]event.Ack, error) {
 	return nil, filter.ErrUnavailable
 }
-func (*away) Ping(context.Context) error { return filter.ErrUnavailable }
+func (*away) Revoke(context.Context, auth.Revocation) error { return filter.ErrUnavailable }
+func (*away) Ping(context.Context) error                    { return filter.ErrUnavailable }
 
 // TestContract holds the server to openapi.json, and the other way round: each
 // route is in it, each status that it documents is answered by something, and
@@ -188,6 +189,7 @@ func TestContract(t *testing.T) {
 	c.see(untold, "DELETE /filters", "/filters?subscriber_id=ada", 202, "")
 	c.see(untold, "POST /filters:import", "/filters:import", 202, adas)
 
+	c.connections()
 	c.down(startAll(t, api.Config{}, &away{}, &publisher{}, lane.NewMemory(), replays(t, func(context.Context, replay.Request, *replay.Writer) error {
 		return &replay.Unavailable{}
 	})))
@@ -279,9 +281,34 @@ func (c *contract) others(s *service) {
 	c.see(s, "DELETE /subscribers/{id}/ack", "/subscribers/a%20b/ack", 400, "")
 	c.see(s, "GET /subscribers/{id}/events", "/subscribers/ada/events?since=1h", 200, "")
 	c.see(s, "GET /subscribers/{id}/events", "/subscribers/ada/events", 400, "")
+	c.see(s, "DELETE /tokens/{id}", "/tokens/t1?expires=32503680000", 204, "")
+	c.see(s, "DELETE /tokens/{id}", "/tokens/t1?expires=x", 400, "")
 	for _, path := range []string{"/health", "/livez", "/readyz", "/metrics", "/openapi.json", "/docs"} {
 		c.see(s, "GET "+path, path, 200, "")
 	}
+}
+
+// connections asks gateways that answer, one that does not, and nobody.
+func (c *contract) connections() {
+	l := oneShard()
+	s := startBeside(c.t, api.Config{}, &store.Memory{}, &publisher{}, l)
+	l.answers = []lane.Answer{{Gateway: 1, Total: 1, Connections: []lane.Connection{{Seat: 3, Subscriber: "ada", Opened: 1, Heard: 2, Expires: 3}}}}
+	const all, one = "/connections?subscriber_id=ada", "/connections/0000000000000001-3"
+	c.see(s, "GET /connections", all, 200, "")
+	c.see(s, "GET /connections", "/connections", 400, "")
+	c.see(s, "DELETE /connections", all, 200, "")
+	c.see(s, "DELETE /connections", "/connections", 400, "")
+	c.see(s, "DELETE /connections/{id}", one, 204, "")
+	c.see(s, "DELETE /connections/{id}", one+"?x=1", 400, "")
+	c.see(s, "DELETE /connections/{id}", "/connections/3", 404, "")
+	l.set(func(l *lanes) { l.silent = []event.Gateway{2} })
+	c.see(s, "GET /connections", all, 200, "")
+	c.see(s, "DELETE /connections", all, 202, "")
+	l.set(func(l *lanes) { l.gateways.err = errors.New("redis is away") })
+	c.see(s, "GET /connections", all, 503, "")
+	c.see(s, "DELETE /connections", all, 503, "")
+	c.see(s, "DELETE /connections/{id}", one, 503, "")
+	c.see(s, "DELETE /tokens/{id}", "/tokens/t1", 202, "")
 }
 
 func (c *contract) down(s *service) {
@@ -291,7 +318,7 @@ func (c *contract) down(s *service) {
 		{"POST /filters:import", "/filters:import", adas}, {"GET /filters:export", "/filters:export", ""},
 		{"GET /subscribers", "/subscribers?durable=true", ""}, {"GET /subscribers/{id}/explain", "/subscribers/ada/explain?event=" + anEvent, ""},
 		{"GET /subscribers/{id}/ack", "/subscribers/ada/ack", ""}, {"DELETE /subscribers/{id}/ack", "/subscribers/ada/ack", ""},
-		{"GET /subscribers/{id}/events", "/subscribers/ada/events?since=1h", ""}, {"GET /health", "/health", ""}, {"GET /readyz", "/readyz", ""},
+		{"GET /subscribers/{id}/events", "/subscribers/ada/events?since=1h", ""}, {"DELETE /tokens/{id}", "/tokens/t1", ""}, {"GET /health", "/health", ""}, {"GET /readyz", "/readyz", ""},
 	} {
 		c.see(s, o.operation, o.path, 503, o.body)
 	}
@@ -317,7 +344,7 @@ func (c *contract) strangers() {
 		method, path, _ := strings.Cut(operation, " ")
 		path = strings.Replace(path, "{id}", "ada", 1)
 		c.see(s, operation, path, 401, "")
-		if operation != mint {
+		if operation != mint && operation != revoke {
 			c.see(open, operation, path, 403, "", "Origin", "https://evil.example")
 		}
 		testenv.Eventually(c.t, 5*time.Second, func() error { return status(hurried.do(method, path, ""), 429) })
@@ -331,9 +358,27 @@ func (c *contract) strangers() {
 	c.see(s, mint, path, 415, "{}", append(with(admin), "Content-Type", "text/plain")...)
 	c.see(s, mint, path, 413, strings.Repeat(" ", 600<<10), with(admin)...)
 	c.see(startGuarded(c.t, api.Config{}, keys), mint, path, 501, "", with(admin)...)
+	c.see(s, revoke, path, 403, "", with(read)...)
+	c.see(s, revoke, path, 204, "", with(admin)...)
+	c.see(s, revoke, path+"?x=1", 400, "", with(admin)...)
+	l := oneShard()
+	l.gateways.err = errors.New("redis is away")
+	c.see(startKept(c.t, keys, &store.Memory{}, l), revoke, path, 202, "", with(admin)...)
+	c.see(startKept(c.t, keys, &away{}, l), revoke, path, 503, "", with(admin)...)
 }
 
-const mint = "POST /subscribers/{id}/tokens"
+// startKept is startGuarded beside lanes.
+func startKept(t *testing.T, keys *keyring, s api.Store, l api.Lanes) *service {
+	t.Helper()
+	svc := startBeside(t, api.Config{Keys: keys}, s, &publisher{}, l)
+	testenv.Eventually(t, 5*time.Second, func() error { return status(svc.do("GET", "/filters", ""), 401) })
+	return svc
+}
+
+const (
+	mint   = "POST /subscribers/{id}/tokens"
+	revoke = "DELETE /subscribers/{id}/tokens"
+)
 
 // TestContractSeesFlaws: answers that are not as documented are found.
 func TestContractSeesFlaws(t *testing.T) {

@@ -24,12 +24,14 @@ var (
 	badHeader     = kind{400, "bad-header", "A header can't be understood"}
 	badQuery      = kind{400, "bad-query", "The query parameters are wrong"}
 	badSubscriber = kind{400, "bad-subscriber", "The subscriber's id is wrong"}
+	badTokenID    = kind{400, "bad-token-id", "The token's id is wrong"}
 	badJSON       = kind{400, "malformed-json", "The body is not a JSON object"}
 	unauthorized  = kind{401, "unauthorized", "An API key is needed"}
 	forbidden     = kind{403, "forbidden", "This is not allowed"}
 	noRoute       = kind{404, "no-such-route", "Nothing has this path"}
 	notFound      = kind{404, "filter-not-found", "There is no such filter"}
 	noAck         = kind{404, "ack-not-found", "This subscriber has acknowledged nothing"}
+	noConnection  = kind{404, "connection-not-found", "There is no such connection"}
 	noMethod      = kind{405, "method-not-allowed", "This path doesn't have this method"}
 	slowRequest   = kind{408, "request-timeout", "The request took too long to arrive"}
 	subscriber    = kind{409, "other-subscriber", "The filter belongs to another subscriber"}
@@ -47,6 +49,7 @@ var (
 	busy          = kind{503, "busy", "Too many of these are under way"}
 	noSigner      = kind{501, "no-signing-key", "Tokens can't be made here"}
 	keysUnknown   = kind{503, "keys-unavailable", "API keys can't be checked now"}
+	noGateways    = kind{503, "gateways-unreachable", "Gateways can't be asked now"}
 	noReplay      = kind{503, "replay-unavailable", "Events can't be replayed now"}
 )
 

@@ -27,6 +27,7 @@ type lanes struct {
 	next      [][]int64 // by shard
 	topicErr  error
 	positions error
+	gateways
 }
 
 func (l *lanes) set(change func(*lanes)) {

@@ -10,9 +10,9 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// mintPath makes tokens. It needs a key even where nothing else does: gateways
-// elsewhere may believe its tokens.
-const mintPath = "/subscribers/{id}/tokens"
+// tokensPath makes tokens, and takes them back. It needs a key even where nothing
+// else does: gateways elsewhere may believe its tokens.
+const tokensPath = "/subscribers/{id}/tokens"
 
 const (
 	defaultLifetime = time.Hour
@@ -22,6 +22,7 @@ const (
 // tokenJSON is a token for a subscriber, with its end in Unix seconds.
 type tokenJSON struct {
 	Token        string `json:"token"`
+	ID           string `json:"jti"`
 	SubscriberID string `json:"subscriber_id"`
 	Expires      int64  `json:"expires"`
 }
@@ -48,7 +49,7 @@ func (s *Server) mintToken(ctx *fasthttp.RequestCtx) error {
 		return err
 	}
 	ctx.Response.Header.Set("Cache-Control", "no-store")
-	return writeJSON(ctx, fasthttp.StatusCreated, tokenJSON{token, id, claims.Expires.Unix()})
+	return writeJSON(ctx, fasthttp.StatusCreated, tokenJSON{token, claims.ID, id, claims.Expires.Unix()})
 }
 
 // parseLifetime reads {"expires_in": seconds}. No body, or none in it, is an hour.

@@ -16,11 +16,12 @@ import (
 var (
 	ErrMalformed  = errors.New("it is not a signed JWT in compact form, by RS256, ES256, EdDSA or HS256")
 	ErrSignature  = errors.New("it is not signed by a key that is known here")
-	ErrClaims     = errors.New("its claims can't be read: want sub, a string, exp, a number, and no duplicates")
+	ErrClaims     = errors.New("its claims can't be read: want sub and jti, strings, exp and iat, numbers, and no duplicates")
 	ErrNoSubject  = errors.New("it has no sub claim")
 	ErrNoExpiry   = errors.New("it has no exp claim, or one that is no time")
 	ErrExpired    = errors.New("it has expired")
 	ErrNotYet     = errors.New("it is not valid yet")
+	ErrRevoked    = errors.New("it was revoked")
 	ErrAudience   = errors.New("its aud claim is not for this service")
 	ErrNoKeysYet  = errors.New("the keys to check it with could not be loaded yet")
 	errBadKeyText = errors.New("want PEM (a public or private key, a certificate), a JWK, or a JWK set")
@@ -32,6 +33,7 @@ const MaxToken = 4000
 // Claims is what a token says, and its signature vouches for.
 type Claims struct {
 	Subject string
-	ID      string // jti; may be empty
+	ID      string    // jti; may be empty
+	Issued  time.Time // iat; zero if it does not say
 	Expires time.Time
 }

@@ -127,6 +127,9 @@ func TestVerify(t *testing.T) {
 		{"exp as text", jwt.SigningMethodRS256, w.rsa, nil, jwt.MapClaims{"sub": "user_1", "exp": "2099"}, ErrClaims},
 		{"not yet", jwt.SigningMethodRS256, w.rsa, nil, jwt.MapClaims{"sub": "user_1", "exp": in(time.Hour), "nbf": in(time.Minute)}, ErrNotYet},
 		{"a clock that is a little ahead", jwt.SigningMethodRS256, w.rsa, nil, jwt.MapClaims{"sub": "user_1", "jti": "t1", "exp": in(time.Hour), "nbf": in(10 * time.Second)}, nil},
+		{"issued in the future", jwt.SigningMethodRS256, w.rsa, nil, jwt.MapClaims{"sub": "user_1", "exp": in(time.Hour), "iat": in(time.Minute)}, ErrNotYet},
+		{"iat as text", jwt.SigningMethodRS256, w.rsa, nil, jwt.MapClaims{"sub": "user_1", "exp": in(time.Hour), "iat": "now"}, ErrClaims},
+		{"an iat that is no time", jwt.SigningMethodRS256, w.rsa, nil, jwt.MapClaims{"sub": "user_1", "jti": "t1", "exp": in(time.Hour), "iat": -1}, nil},
 		{"no sub", jwt.SigningMethodRS256, w.rsa, nil, jwt.MapClaims{"exp": in(time.Hour)}, ErrNoSubject},
 		{"sub is a number", jwt.SigningMethodRS256, w.rsa, nil, jwt.MapClaims{"sub": 1, "exp": in(time.Hour)}, ErrClaims},
 		{"Sub in capitals", jwt.SigningMethodRS256, w.rsa, nil, jwt.MapClaims{"Sub": "user_1", "exp": in(time.Hour)}, ErrNoSubject},
@@ -290,6 +293,13 @@ func TestSign(t *testing.T) {
 			jwt.WithValidMethods([]string{tt.alg}), jwt.WithAudience("events"), jwt.WithExpirationRequired())
 		if err != nil || claims.Subject != "user_1" || claims.ID != c.ID || !claims.ExpiresAt.Equal(c.Expires) {
 			t.Errorf("%s: %+v, %v, want %+v", tt.alg, claims, err, c)
+		}
+		v, err := NewVerifier(Config{Keys: keys})
+		if err != nil {
+			t.Fatal(tt.alg, err)
+		}
+		if got, err := v.Verify(t.Context(), text); err != nil || !got.Issued.Equal(c.Issued) || got.Pass() != c.Pass() {
+			t.Errorf("%s: we read %+v, %v, want %+v", tt.alg, got, err, c)
 		}
 		for _, bad := range []time.Duration{0, -time.Hour, MaxLifetime + 1} {
 			if _, _, err := s.Sign("user_1", bad); err == nil {

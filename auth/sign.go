@@ -47,8 +47,9 @@ func (s *Signer) Sign(subject string, lifetime time.Duration) (string, Claims, e
 		return "", Claims{}, fmt.Errorf("lifetime %v: want 1s to %v", lifetime, MaxLifetime)
 	}
 	now := time.Now()
-	c := Claims{Subject: subject, ID: rand.Text(), Expires: now.Add(lifetime).Truncate(time.Second)}
-	body := map[string]any{"sub": c.Subject, "jti": c.ID, "iat": now.Unix(), "exp": c.Expires.Unix()}
+	c := Claims{Subject: subject, ID: rand.Text(), Issued: now.Truncate(time.Millisecond), Expires: now.Add(lifetime).Truncate(time.Second)}
+	// With milliseconds, so that one made right after its subscriber's others were revoked is not revoked.
+	body := map[string]any{"sub": c.Subject, "jti": c.ID, "iat": float64(c.Issued.UnixMilli()) / 1000, "exp": c.Expires.Unix()}
 	switch len(s.audience) {
 	case 0:
 	case 1:

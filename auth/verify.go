@@ -80,6 +80,7 @@ func (v *Verifier) claims(payload []byte) (Claims, error) {
 		Sub string            `json:"sub"`
 		Exp *float64          `json:"exp"`
 		Nbf *float64          `json:"nbf"`
+		Iat *float64          `json:"iat"`
 		Aud strict.RawMessage `json:"aud"`
 		Jti string            `json:"jti"`
 	}{}
@@ -101,10 +102,14 @@ func (v *Verifier) claims(payload []byte) (Claims, error) {
 			return Claims{}, ErrNotYet
 		}
 	}
+	issued, _ := numericDate(c.Iat) // one that is no time tells nothing
+	if now.Add(clockSkew).Before(issued) {
+		return Claims{}, ErrNotYet // it could not be revoked until then
+	}
 	if len(v.cfg.Audience) > 0 && !slices.ContainsFunc(v.cfg.Audience, func(a string) bool { return slices.Contains(to, a) }) {
 		return Claims{}, ErrAudience
 	}
-	return Claims{Subject: c.Sub, ID: c.Jti, Expires: expires}, nil
+	return Claims{Subject: c.Sub, ID: c.Jti, Issued: issued, Expires: expires}, nil
 }
 
 // numericDate reads RFC 7519's NumericDate, up to the year 9999.
@@ -113,7 +118,7 @@ func numericDate(seconds *float64) (time.Time, bool) {
 		return time.Time{}, false
 	}
 	whole, fraction := math.Modf(*seconds)
-	return time.Unix(int64(whole), int64(fraction*1e9)), true
+	return time.Unix(int64(whole), 1000*int64(math.Round(fraction*1e6))), true
 }
 
 // audience is one string or several.

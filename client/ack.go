@@ -106,7 +106,11 @@ func (c *Client) unsent(sent string) string {
 }
 
 func (n *conn) sendAck(cursor string, timeout time.Duration) error {
-	message, err := json.Marshal(wire.Request{Type: wire.Ack, Cursor: cursor})
+	return n.send(wire.Request{Type: wire.Ack, Cursor: cursor}, timeout)
+}
+
+func (n *conn) send(r wire.Request, timeout time.Duration) error {
+	message, err := json.Marshal(r)
 	if err != nil {
 		return err
 	}

@@ -33,8 +33,10 @@ type Config struct {
 	Cursor       string // where to resume; empty for events from now on
 	Header       http.Header
 
-	// Token is asked for a token before each handshake, so that the next one can
-	// be another: with it, a token that expires is no end. It may be nil.
+	// Token is asked for a token before each handshake, and again some time before
+	// the one in use ends, so that the next one can be another: then a token that
+	// expires ends nothing, and most often not even the connection. It may be nil.
+	// It may be called while events are handled.
 	Token func(context.Context) (string, error)
 
 	// Where to begin without a Cursor. Since: at a time (RFC 3339), or so long
@@ -238,7 +240,7 @@ func (c *Client) Ready() <-chan struct{} { return c.ready }
 func (c *Client) Duplicates() int64 { return c.dups.Load() }
 
 // handle acts on one message.
-func (c *Client) handle(ctx context.Context, m *wire.Message, on func(Event) error) error {
+func (c *Client) handle(ctx context.Context, n *conn, m *wire.Message, on func(Event) error) error {
 	switch m.Type {
 	case wire.Hello:
 		c.greet(m)
@@ -255,6 +257,8 @@ func (c *Client) handle(ctx context.Context, m *wire.Message, on func(Event) err
 		c.gap(m)
 	case wire.Acked:
 		c.noteAcked(m.Cursor)
+	case wire.Token:
+		n.noteExpiry(time.Unix(m.Expires, 0))
 	case wire.Error:
 		c.log.Warn("gateway reports an error", "code", m.Code, "err", m.Text)
 	}

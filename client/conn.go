@@ -47,6 +47,9 @@ type conn struct {
 	hello   bool
 	open    chan struct{} // closed by the hello
 
+	token   string         // in use; only renew touches it after the handshake
+	expires chan time.Time // told when it ends; the last word counts
+
 	handling chan struct{} // full while a callback runs, so nothing is read
 }
 
@@ -58,19 +61,24 @@ func (c *Client) connect(ctx context.Context, on func(Event) error) (greeted boo
 		return false, err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	watched, acking := make(chan struct{}), make(chan struct{})
+	watched, acking, renewing := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(acking)
 		c.acknowledge(ctx, n)
+	}()
+	go func() {
+		defer close(renewing)
+		c.renew(ctx, n)
 	}()
 	go func() {
 		defer close(watched)
 		n.watch(ctx, cancel, c.cfg.Timeout)
 		n.close(ctx, acking)
 	}()
-	err = n.read(func(m *wire.Message) error { return c.handle(ctx, m, on) })
+	err = n.read(func(m *wire.Message) error { return c.handle(ctx, n, m, on) })
 	cancel(err) // unless it was the watcher that ended it
 	<-watched
+	<-renewing
 	if _, ok := errors.AsType[*handlerError](err); ok {
 		return n.hello, err
 	}
@@ -86,11 +94,14 @@ func (c *Client) dial(ctx context.Context) (*conn, error) {
 		q.Set("since", since)
 	}
 	u.RawQuery = q.Encode()
-	header, err := c.header(ctx)
+	token, header, err := c.header(ctx)
 	if err != nil {
 		return nil, err
 	}
-	n := &conn{began: time.Now(), greeted: make(chan time.Duration, 1), open: make(chan struct{}), handling: make(chan struct{}, 1)}
+	n := &conn{
+		began: time.Now(), greeted: make(chan time.Duration, 1), open: make(chan struct{}), handling: make(chan struct{}, 1),
+		token: token, expires: make(chan time.Time, 1),
+	}
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer cancel()
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
@@ -121,20 +132,20 @@ func (c *Client) dial(ctx context.Context) (*conn, error) {
 }
 
 // header returns the headers of a handshake, with a token if one is to be had.
-func (c *Client) header(ctx context.Context) (http.Header, error) {
+func (c *Client) header(ctx context.Context) (token string, h http.Header, err error) {
 	if c.cfg.Token == nil {
-		return c.cfg.Header, nil
+		return "", c.cfg.Header, nil
 	}
-	token, err := c.cfg.Token(ctx)
+	token, err = c.cfg.Token(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("token: %w", err)
+		return "", nil, fmt.Errorf("token: %w", err)
 	}
-	h := c.cfg.Header.Clone()
+	h = c.cfg.Header.Clone()
 	if h == nil {
 		h = make(http.Header)
 	}
 	h.Set("Authorization", "Bearer "+token)
-	return h, nil
+	return token, h, nil
 }
 
 // read passes each message to handle until the connection ends or handle fails.

@@ -61,17 +61,18 @@ func TestAPIKeys(t *testing.T) {
 	if !strings.Contains(note, "key "+id) || strings.Contains(note, key) {
 		t.Errorf("create printed %q, and the key %q", note, key)
 	}
-	within := func(limit time.Duration, key string, want int) {
+	// That the next reading of the keys is enough for this is tested in package api.
+	becomes := func(key string, want int) {
 		t.Helper()
-		testenv.Eventually(t, limit, func() error { return asks(addr, key, want) })
+		testenv.Eventually(t, time.Minute, func() error { return asks(addr, key, want) })
 	}
-	within(10*time.Second, "", 401)
-	within(10*time.Second, key, 200)
+	becomes("", 401)
+	becomes(key, 200)
 	if list, _ := p.output(0, "apikey", "list"); !strings.Contains(list, id) || !strings.Contains(list, "a test") || strings.Contains(list, key) {
 		t.Errorf("list printed %q", list)
 	}
 	p.output(0, "apikey", "revoke", id)
-	within(10*time.Second, key, 401)
+	becomes(key, 401)
 	p.output(2, "apikey", "revoke", "000000000000")
 	p.output(2, "apikey", "create", "--scope", "root", "--name", "x")
 	p.output(2, "apikey", "create", "--scope", "read")

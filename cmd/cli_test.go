@@ -61,6 +61,8 @@ func TestUsage(t *testing.T) {
 		{args: []string{"api", "--rate-limit", "-1"}, code: 2, says: "--rate-limit must be at least 0"},
 		{args: []string{"api", "--trusted-proxies", "proxy.example.org"}, code: 2, says: "want an address or a network"},
 		{args: []string{"gateway", "--message-rate", "-1"}, code: 2, says: "must be at least 0, which is no limit"},
+		{args: []string{"gateway", "--handshake-timeout", "1h"}, code: 2, says: "--handshake-timeout must be 100ms to 1m"},
+		{args: []string{"gateway", "--max-header-bytes", "1"}, code: 2, says: "--max-header-bytes 8192 to 1048576"},
 		{args: []string{"filter", "--listen", "127.0.0.1:0", "--tls-cert", "/does/not/exist", "--tls-key", "y.pem"}, code: 2, says: "no such file"},
 		{args: []string{"filter", "--listen", "127.0.0.1:0", "--tls-cert", "x.pem"}, code: 2, says: "want both a certificate and a key"},
 		{args: []string{"token", "user_1"}, code: 2, says: "no key to sign with"},

@@ -1,18 +1,22 @@
 package cmd
 
 import (
+	"context"
 	"errors"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"eventstream/gateway"
+	"eventstream/internal/ops"
 	"eventstream/internal/run"
 )
 
 var errGatewayFlags = errors.New("--max-conns and --ring-bytes must be at least 1, --resume-window at least 1s")
 
 var errGatewayLimits = errors.New("--max-conns-subscriber, --max-conns-address, --handshake-rate and --message-rate must be at least 0, which is no limit")
+
+var errGatewayHeaders = errors.New("--handshake-timeout must be 100ms to 1m, --max-header-bytes 8192 to 1048576")
 
 func (a *app) gatewayCommand() (*cobra.Command, error) {
 	var listen listenFlags
@@ -32,6 +36,9 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 		PerAddress    int    `env:"MAX_CONNS_ADDRESS"`
 		Handshakes    int    `env:"HANDSHAKE_RATE" envDefault:"5000"`
 		Messages      int    `env:"MESSAGE_RATE" envDefault:"20"`
+
+		HandshakeTimeout time.Duration `env:"HANDSHAKE_TIMEOUT" envDefault:"5s"`
+		HeaderBytes      int           `env:"MAX_HEADER_BYTES" envDefault:"65536"`
 	}{}
 	if err := fromEnvAll(&listen, &redis, &filters, &postgres, &tokens, &own); err != nil {
 		return nil, err
@@ -51,6 +58,9 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 			}
 			if min(own.PerSubscriber, own.PerAddress, own.Handshakes, own.Messages) < 0 {
 				return usageError{errGatewayLimits}
+			}
+			if own.HandshakeTimeout < 100*time.Millisecond || own.HandshakeTimeout > time.Minute || own.HeaderBytes < 8<<10 || own.HeaderBytes > 1<<20 {
+				return usageError{errGatewayHeaders}
 			}
 			proxies, err := listen.proxies()
 			if err != nil {
@@ -89,12 +99,13 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 			cfg.HandshakeRate, cfg.MessageRate = own.Handshakes, own.Messages
 			reg := newRegistry(a.version)
 			if verifier != nil {
-				cfg.Tokens = verifier
+				cfg.Tokens, cfg.Revocations = verifier, acks
+				g.Add("schema", func(ctx context.Context) error { return migrate(ctx, acks, a.log) })
 			}
 			if issuer != nil {
 				addIssuer(&g, reg, issuer)
 			}
-			addGateway(&g, ln, pages, reg, cfg, lanes, replayer, acks, a.log)
+			addGateway(&g, ln, pages, ops.Limits{HeaderTimeout: own.HandshakeTimeout, MaxHeaderBytes: own.HeaderBytes}, reg, cfg, lanes, replayer, acks, a.log)
 			if err := listen.addAdmin(ctx, &g, a.log); err != nil {
 				return err
 			}
@@ -119,6 +130,8 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 	fs.IntVar(&own.PerSubscriber, "max-conns-subscriber", own.PerSubscriber, "open connections of one subscriber; more are answered 429; 0 for no limit")
 	fs.IntVar(&own.PerAddress, "max-conns-address", own.PerAddress, "open connections from one address; more are answered 429; 0 for no limit (behind a proxy it needs --trusted-proxies)")
 	fs.IntVar(&own.Handshakes, "handshake-rate", own.Handshakes, "handshakes a second; more are answered 503; 0 for no limit")
+	fs.DurationVar(&own.HandshakeTimeout, "handshake-timeout", own.HandshakeTimeout, "time for a client to send its handshake; then it is cut off")
+	fs.IntVar(&own.HeaderBytes, "max-header-bytes", own.HeaderBytes, "bytes of a handshake, its URL with token and cursor included; larger ones are answered 431")
 	fs.IntVar(&own.Messages, "message-rate", own.Messages, "messages a second from one client, on average over ten; who sends more is closed with 4029; 0 for no limit")
 	fs.StringVar(&own.Pages, "pages", own.Pages, "address for /metrics, and /readyz with its reasons; where tokens are asked for they are not on --listen; none if empty")
 	listen.addProxies(fs)

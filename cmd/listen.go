@@ -75,7 +75,7 @@ func (a *app) listenCommand() (*cobra.Command, error) {
 	fs.StringVar(&own.Cursor, "cursor", own.Cursor, "where to go on; from now on if empty")
 	fs.StringVar(&own.Since, "since", own.Since, "without --cursor: begin with the events since a time (2026-01-02T03:04:05Z) or of the last so long (1h30m)")
 	fs.BoolVar(&own.Durable, "durable", own.Durable, "without --cursor and --since: begin after what was acknowledged last; and acknowledge what is printed")
-	fs.StringVar(&own.File, "token-file", own.File, "file with the token, read again for each connection: whatever writes it can renew it there")
+	fs.StringVar(&own.File, "token-file", own.File, "file with the token, read again for each connection, and before the token ends: whatever writes it can renew it there")
 	fs.BoolVar(&full, "full", false, "print id and time of each event too: {\"id\":…,\"ts\":…,\"data\":…}")
 	return c, nil
 }

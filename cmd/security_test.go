@@ -2,7 +2,10 @@ package cmd_test
 
 import (
 	"bufio"
+	"context"
 	"encoding/base64"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -13,7 +16,9 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
+	"eventstream/client"
 	"eventstream/internal/testenv"
+	"eventstream/wire"
 )
 
 const secret = "a-secret-of-at-least-32-characters"
@@ -150,6 +155,7 @@ func TestWaysIn(t *testing.T) {
 		{"gateway: not yet", f.gateway, with(jwt.MapClaims{"nbf": time.Now().Add(time.Hour).Unix()}), []int{401}},
 		{"gateway: wrong audience", f.gateway, with(jwt.MapClaims{"aud": "other"}), []int{401}},
 		{"gateway: no audience", f.gateway, with(jwt.MapClaims{"aud": nil}), []int{401}},
+		{"gateway: from the future, so that it can't be revoked", f.gateway, with(jwt.MapClaims{"iat": time.Now().Add(time.Hour).Unix()}), []int{401}},
 		{"gateway: no subject", f.gateway, with(jwt.MapClaims{"sub": nil}), []int{401}},
 		{"gateway: a subject that is no id", f.gateway, with(jwt.MapClaims{"sub": "a b"}), []int{403}},
 		{"gateway: other subscriber", f.gateway, upgrade("/ws?subscriber_id=user_2", bearer(good)), []int{403}},
@@ -177,6 +183,12 @@ func TestWaysIn(t *testing.T) {
 		{"api: two keys", f.api, request("GET", "/filters", "", bearer(f.read), admin), []int{401}},
 		{"api: read writes", f.api, request("POST", "/filters", filterBody, bearer(f.read)), []int{403}},
 		{"api: read makes tokens", f.api, request("POST", "/subscribers/user_1/tokens", "", bearer(f.read)), []int{403}},
+		{"api: read revokes a subscriber", f.api, request("DELETE", "/subscribers/user_1/tokens", "", bearer(f.read)), []int{403}},
+		{"api: read revokes a token", f.api, request("DELETE", "/tokens/t1", "", bearer(f.read)), []int{403}},
+		{"api: read sees who is connected", f.api, request("GET", "/connections?subscriber_id=user_1", "", bearer(f.read)), []int{403}},
+		{"api: read disconnects", f.api, request("DELETE", "/connections?subscriber_id=user_1", "", bearer(f.read)), []int{403}},
+		{"api: no key disconnects", f.api, request("DELETE", "/connections/0000000000000001-1", ""), []int{401}},
+		{"api: a subscriber's token revokes another's", f.api, request("DELETE", "/subscribers/user_2/tokens", "", bearer(good)), []int{401}},
 		{"api: method override", f.api, request("GET", "/filters/x", "", bearer(f.read), "X-HTTP-Method-Override: DELETE"), []int{404}},
 		{"api: metrics", f.api, request("GET", "/metrics", ""), []int{401}},
 		{"api: dots in the path", f.api, request("GET", "/livez/../filters", ""), []int{401}},
@@ -224,6 +236,123 @@ func TestWaysIn(t *testing.T) {
 	}
 }
 
+// admit asks the API with the admin's key, and reads the answer.
+func (f *fortress) admit(method, target string, want int, answer any) {
+	f.t.Helper()
+	status, _, body := raw(f.t, f.api, request(method, target, "", "Authorization: Bearer "+f.admin))
+	if status != want {
+		f.t.Fatalf("%s %s: %d %s, want %d", method, target, status, body, want)
+	}
+	if answer != nil {
+		if err := json.Unmarshal([]byte(body), answer); err != nil {
+			f.t.Fatalf("%s %s: %s: %v", method, target, body, err)
+		}
+	}
+}
+
+// minted is a token that the API made.
+type minted struct {
+	Token string `json:"token"`
+	JTI   string `json:"jti"`
+}
+
+// visitor is a client that is connected, until done says why not any more.
+type visitor struct {
+	minted
+	done chan error
+}
+
+func (f *fortress) visit(gateway, subscriber string) *visitor {
+	f.t.Helper()
+	v := &visitor{done: make(chan error, 1)}
+	f.admit("POST", "/subscribers/"+subscriber+"/tokens", 201, &v.minted)
+	c, err := client.New(client.Config{URL: gateway, Token: func(context.Context) (string, error) { return v.Token, nil }}, nil)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	go func() { v.done <- c.Run(f.t.Context(), func(client.Event) error { return nil }) }()
+	select {
+	case <-c.Ready():
+	case err := <-v.done:
+		f.t.Fatalf("%s can't connect: %v", subscriber, err)
+	}
+	return v
+}
+
+// expelled waits until the client gave up, and checks that it was told to.
+func (v *visitor) expelled(t *testing.T, what string) {
+	t.Helper()
+	select {
+	case err := <-v.done:
+		if closed, ok := errors.AsType[*client.CloseError](err); !ok || closed.Code != wire.CloseNotAllowed {
+			t.Errorf("%s: %v, want a close with %d", what, err, wire.CloseNotAllowed)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatalf("%s: it is still connected", what)
+	}
+}
+
+// Who is revoked or disconnected is out, at every gateway, also one that starts
+// later, after Redis lost everything; and others are not.
+func TestRevoked(t *testing.T) {
+	t.Parallel()
+	f := newFortress(t)
+	second := f.service("gateway").addr
+	a, b, c := f.visit(f.gateway, "user_1"), f.visit(second, "user_1"), f.visit(second, "user_1")
+	other := f.visit(second, "user_2")
+
+	type connections struct {
+		Connections []struct{ ID, Gateway string }
+		Total       int
+		Silent      []string `json:"silent_gateways"`
+	}
+	var list connections
+	f.admit("GET", "/connections?subscriber_id=user_1", 200, &list)
+	if list.Total != 3 || len(list.Connections) != 3 || len(list.Silent) > 0 {
+		t.Fatalf("connected are %+v", list)
+	}
+	f.admit("DELETE", "/tokens/"+a.JTI, 204, nil)
+	a.expelled(t, "its token was revoked")
+	f.admit("GET", "/connections?subscriber_id=user_1", 200, &list)
+	if list.Total != 2 || list.Connections[0].Gateway != list.Connections[1].Gateway {
+		t.Fatalf("connected are %+v, want two, at one gateway", list)
+	}
+	f.admit("DELETE", "/connections/"+list.Connections[0].ID, 204, nil)
+	f.admit("DELETE", "/connections/"+list.Connections[0].ID, 404, nil)
+	select { // which of the two is not said
+	case err := <-b.done:
+		b.done <- err
+		b, c = c, b
+	case err := <-c.done:
+		c.done <- err
+	}
+	c.expelled(t, "it was disconnected")
+	f.admit("DELETE", "/subscribers/user_1/tokens", 204, nil)
+	b.expelled(t, "its subscriber was revoked")
+
+	f.flushRedis()
+	third := f.service("gateway").addr
+	fresh := f.visit(third, "user_1")
+	mine := token(t, jwt.SigningMethodHS256, []byte(secret), nil) // without iat: it may be from before
+	for _, gateway := range []string{f.gateway, second, third} {
+		for what, text := range map[string]string{"a": a.Token, "b": b.Token, "c": c.Token, "one without iat": mine} {
+			testenv.Eventually(t, 20*time.Second, func() error { // after the FLUSHALL, gateways announce themselves anew
+				if status, _, body := raw(t, gateway, upgrade("/ws", "Authorization: Bearer "+text)); status != 401 {
+					return fmt.Errorf("%s at %s: %d %s", what, gateway, status, body)
+				}
+				return nil
+			})
+		}
+	}
+	for _, v := range []*visitor{other, fresh} {
+		select {
+		case err := <-v.done:
+			t.Errorf("one that is not concerned: %v", err)
+		default:
+		}
+	}
+}
+
 func oneOf(status int, want []int) bool {
 	for _, w := range want {
 		if status == w {
@@ -233,25 +362,20 @@ func oneOf(status int, want []int) bool {
 	return false
 }
 
-// Nobody holds a connection by sending a handshake slowly.
-func TestSlowHandshake(t *testing.T) {
+// Nobody holds a connection by sending a handshake slowly, nor by sending a large
+// one: an operator says what is too much.
+func TestHandshakeLimits(t *testing.T) {
 	t.Parallel()
 	p := newPipelineOn(t, "127.0.0.1:1")
 	addr := testenv.Addr(t)
-	p.start("gateway", "--listen", addr)
+	p.start("gateway", "--listen", addr, "--handshake-timeout", "300ms", "--max-header-bytes", "8192")
 	testenv.Eventually(t, 20*time.Second, func() error { return get("http://" + addr + "/livez") })
-	nc, err := net.Dial("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
+	if status, _, body := raw(t, addr, "GET /ws HTTP/1.1\r\nHost: x\r\nX-Slow: "); status != 0 {
+		t.Errorf("a slow handshake is answered %d %s", status, body)
 	}
-	defer nc.Close()
-	nc.SetDeadline(time.Now().Add(20 * time.Second))
-	io.WriteString(nc, "GET /ws HTTP/1.1\r\nHost: x\r\nX-Slow: ")
-	began := time.Now()
-	if _, err := io.Copy(io.Discard, nc); err != nil {
-		t.Fatalf("it is still open after %v: %v", time.Since(began), err)
-	}
-	if took := time.Since(began); took > 10*time.Second {
-		t.Errorf("it was open for %v", took)
+	for size, want := range map[int]int{7000: 503, 9000: 431} { // there is no Redis
+		if status, _, body := raw(t, addr, upgrade("/ws?subscriber_id=user_1", "X-Large: "+strings.Repeat("a", size))); status != want {
+			t.Errorf("a header of %d bytes: %d %.200s, want %d", size, status, body, want)
+		}
 	}
 }

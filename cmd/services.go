@@ -84,7 +84,7 @@ func addFilter(g *run.Group, ln net.Listener, reg *prometheus.Registry, cfg pipe
 
 // addGateway adds a gateway and its pages to g. Metrics, and why it is not ready,
 // are on pages, and on ln only if that asks nobody who he is. pages may be nil.
-func addGateway(g *run.Group, ln, pages net.Listener, reg *prometheus.Registry, cfg gateway.Config, l laneStore, r gateway.Replayer, acks gateway.Acks, log *slog.Logger) {
+func addGateway(g *run.Group, ln, pages net.Listener, limits ops.Limits, reg *prometheus.Registry, cfg gateway.Config, l laneStore, r gateway.Replayer, acks gateway.Acks, log *slog.Logger) {
 	gw := gateway.New(cfg, l, r, acks, reg, log)
 	g.Add("gateway", gw.Run)
 	checks := []ops.Check{{Name: "gateway", Do: gw.Ready}, {Name: "lanes", Do: l.Ping}}
@@ -99,7 +99,7 @@ func addGateway(g *run.Group, ln, pages net.Listener, reg *prometheus.Registry, 
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "there is /ws for WebSockets, and "+others, http.StatusNotFound)
 	})
-	g.Add("gateway pages", func(ctx context.Context) error { return ops.Serve(ctx, ln, mux) })
+	g.Add("gateway pages", func(ctx context.Context) error { return ops.ServeWithin(ctx, ln, mux, limits) })
 	if pages != nil {
 		inside := http.NewServeMux()
 		ops.Handle(inside, reg, checks...)

@@ -65,6 +65,23 @@ type Address struct {
 	Seat    Seat
 }
 
+// String returns the Address as "00000000deadbeef-12".
+func (a Address) String() string {
+	return a.Gateway.String() + "-" + strconv.FormatUint(uint64(a.Seat), 10)
+}
+
+// ParseAddress is the inverse of Address.String.
+func ParseAddress(s string) (Address, error) {
+	gateway, seat, _ := strings.Cut(s, "-")
+	g, err1 := ParseGateway(gateway)
+	n, err2 := strconv.ParseUint(seat, 10, 32)
+	a := Address{g, Seat(n)}
+	if err1 != nil || err2 != nil || a.String() != s {
+		return Address{}, fmt.Errorf("address %.60q: want <16 hex digits>-<number>", s)
+	}
+	return a, nil
+}
+
 // TopicID is Kafka's own identity of a topic. A topic that is deleted and made
 // again has another one, so that offsets of the old one are not taken for its.
 type TopicID [16]byte

@@ -50,6 +50,10 @@ func TestIDRoundTrip(t *testing.T) {
 		if got, err := ParseGateway(g.String()); err != nil || got != g {
 			t.Errorf("%s: got %v, %v", g, got, err)
 		}
+		a := Address{g, Seat(rapid.Uint32().Draw(t, "seat"))}
+		if got, err := ParseAddress(a.String()); err != nil || got != a {
+			t.Errorf("%s: got %v, %v", a, got, err)
+		}
 	})
 }
 
@@ -69,6 +73,16 @@ func FuzzParseGateway(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string) {
 		if g, err := ParseGateway(s); err == nil && g.String() != s {
 			t.Errorf("ParseGateway(%q) = %v, whose text is another", s, g)
+		}
+	})
+}
+
+func FuzzParseAddress(f *testing.F) {
+	f.Add("00000000deadbeef-12")
+	f.Add("00000000DEADBEEF-012")
+	f.Fuzz(func(t *testing.T, s string) {
+		if a, err := ParseAddress(s); err == nil && a.String() != s {
+			t.Errorf("ParseAddress(%q) = %v, whose text is another", s, a)
 		}
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"eventstream/auth"
 	"eventstream/event"
 	"eventstream/lane"
 	"eventstream/wire"
@@ -24,18 +25,21 @@ type conn struct {
 	unsent  atomic.Int64 // bytes accepted by the socket and not taken by the kernel yet
 	answers atomic.Int64 // of these, at most so many are answers to the client
 	stalled atomic.Bool  // the worker waits for unsent to become 0
+	deaf    bool         // only the engine's: the connection is failed, or the client said goodbye; here it takes no memory
 	heard   atomic.Int64 // when something last came from the client, Unix seconds
 	expires atomic.Int64 // when its token ends, Unix seconds; 0 if it has none
 
 	// worker
+	pass         auth.Pass // of its token
 	state        state
 	dirty        bool        // is in the shard's dirty list
+	reached      bool        // all below floor was sent
+	since        uint32      // when it was opened, Unix seconds
 	pending      []*message  // events to be sent, in order
 	one          [1]*message // memory for pending: most often there is one
 	pendingBytes int
 	last         event.ID      // of the event that was queued last
 	floor        []int64       // live events below come from the replay; nil if there are none
-	reached      bool          // all below floor was sent
 	resume       *resume       // nil if it did not resume, or that is settled
 	opening      *opening      // until hello
 	behind       *behind       // nil if all that it has yet to get is pending, or being replayed
@@ -48,7 +52,6 @@ type conn struct {
 	// engine
 	in   *inbound
 	busy time.Time // up to when its messages take up its time
-	deaf bool      // the connection is failed, or the client said goodbye
 }
 
 type state uint8

@@ -23,6 +23,7 @@ type door struct {
 	protocol   string // the WebSocket subprotocol to answer with; may be empty
 	subscriber string // of its token; empty if nobody is asked
 	expires    int64  // Unix seconds
+	pass       auth.Pass
 }
 
 const (
@@ -58,7 +59,10 @@ func (g *Gateway) identify(r *http.Request) (door, *refusal) {
 	if err != nil {
 		return d, unauthorized("invalid_token", "the token does not count: "+err.Error())
 	}
-	d.subscriber, d.expires = claims.Subject, claims.Expires.Unix()
+	d.subscriber, d.expires, d.pass = claims.Subject, claims.Expires.Unix(), claims.Pass()
+	if g.revoked.Has(d.subscriber, d.pass) {
+		return d, unauthorized("invalid_token", "the token does not count: "+auth.ErrRevoked.Error())
+	}
 	return d, nil
 }
 
@@ -176,22 +180,33 @@ func (r *renewals) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case n := <-r.queue:
-			n.conn.shard.post(post{conn: n.conn, what: verbTell, text: r.renew(ctx, n)})
+			n.conn.shard.post(r.renew(ctx, n))
 		}
 	}
 }
 
-// renew returns the answer to a new token.
-func (r *renewals) renew(ctx context.Context, n renewal) []byte {
+// renew returns what becomes of a new token.
+func (r *renewals) renew(ctx context.Context, n renewal) post {
 	claims, err := r.gw.cfg.Tokens.Verify(ctx, n.token)
 	if err == nil && claims.Subject != n.conn.subscriber {
 		err = errors.New("it is another subscriber's")
 	}
-	if err != nil {
-		return wire.AppendError(nil, "bad_token", "the token does not count, and the one before still does: "+err.Error())
+	if err == nil && r.gw.revoked.Has(claims.Subject, claims.Pass()) {
+		err = auth.ErrRevoked
 	}
-	n.conn.expires.Store(claims.Expires.Unix())
-	return wire.AppendToken(nil, claims.Expires.Unix())
+	if err != nil {
+		text := wire.AppendError(nil, "bad_token", "the token does not count, and the one before still does: "+err.Error())
+		return post{conn: n.conn, what: verbTell, text: text}
+	}
+	return post{conn: n.conn, what: verbRenew, claims: &claims}
+}
+
+// renew puts a new token in the place of the one before.
+func (s *shard) renew(c *conn, claims *auth.Claims) {
+	c.pass = claims.Pass()
+	c.expires.Store(claims.Expires.Unix())
+	s.send(c, opText, wire.AppendToken(nil, claims.Expires.Unix()))
+	s.expel(c) // it may have been revoked while it was on its way here
 }
 
 // expired reports whether the client's token has ended.

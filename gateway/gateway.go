@@ -40,6 +40,7 @@ type Lanes interface {
 	Announce(ctx context.Context, a lane.Announcement) (lane.ControlID, error)
 	Heartbeat(ctx context.Context, g event.Gateway, ttl time.Duration) (lane.Beat, error)
 	Occupant(ctx context.Context, a event.Address) (subscriber string, ok bool, err error)
+	FollowOrders(ctx context.Context, g event.Gateway, do func(lane.Order) lane.Answer) error
 }
 
 // Config holds what an operator may set. The zero value works.
@@ -59,7 +60,8 @@ type Config struct {
 	MessageRate      int         // messages a second of one client, on average over ten
 	Proxies          ops.Proxies // whose word for a client's address counts
 
-	Tokens Tokens // tells whose tokens are whose; if nil, clients are whoever they say
+	Tokens      Tokens      // tells whose tokens are whose; if nil, clients are whoever they say
+	Revocations Revocations // which of these were taken back; if nil, only what comes as an order
 }
 
 // storeTimeout bounds calls to the store, and its silence.
@@ -73,6 +75,7 @@ type Gateway struct {
 	replayer Replayer // nil: nothing is replayed from Kafka
 	acks     *acks
 	renewals *renewals
+	revoked  *revocations
 	rate     limit.Local // of handshakes
 	log      *slog.Logger
 	metrics  *metrics
@@ -117,6 +120,7 @@ func New(cfg Config, l Lanes, r Replayer, a Acks, reg prometheus.Registerer, log
 	g.metrics = newMetrics(reg, g)
 	g.acks = newAcks(g, a)
 	g.renewals = newRenewals(g)
+	g.revoked = &revocations{gw: g, store: cfg.Revocations}
 	g.presence = newPresence(g)
 	g.pollers, g.threads = newPollers(g), newThreads(g)
 	for range runtime.GOMAXPROCS(0) {
@@ -157,6 +161,8 @@ func (g *Gateway) serve(ctx context.Context, topic lane.Topic) error {
 	group.Go(func() error { return g.presence.run(work) })
 	group.Go(func() error { return g.acks.run(work) })
 	group.Go(func() error { return g.renewals.run(work) })
+	group.Go(func() error { return g.revoked.run(work) })
+	group.Go(func() error { return g.followOrders(work) })
 	group.Go(func() error { return g.watchTopic(work) })
 	group.Go(func() error {
 		select {
@@ -264,6 +270,9 @@ func (g *Gateway) unready() string {
 		if reason := r.unready(); reason != "" {
 			return reason
 		}
+	}
+	if reason := g.revoked.unready(); reason != "" {
+		return reason
 	}
 	return g.presence.unready()
 }

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"eventstream/auth"
 	"eventstream/event"
 	"eventstream/lane"
 	"eventstream/replay"
@@ -135,10 +136,11 @@ type ask struct {
 	durable    bool          // without a cursor, go on from what was acknowledged
 	address    string        // it is counted by; empty if addresses are not counted
 	expires    int64         // when its token ends, Unix seconds; 0 if it has none
+	pass       auth.Pass     // of its token
 }
 
 func (g *Gateway) parseAsk(q url.Values, d door) (ask, *refusal) {
-	a := ask{text: q.Get("cursor"), expires: d.expires}
+	a := ask{text: q.Get("cursor"), expires: d.expires, pass: d.pass}
 	var refused *refusal
 	if a.subscriber, refused = g.parseSubscriber(q, d); refused != nil {
 		return a, refused
@@ -304,7 +306,7 @@ type entrance struct {
 // out.
 func (g *Gateway) join(ctx context.Context, a ask) (*entrance, error) {
 	a.subscriber = strings.Clone(a.subscriber) // without the request that it is a part of
-	c := &conn{subscriber: a.subscriber, address: a.address, reader: g.reader(a.subscriber), last: event.ID{Partition: -1}}
+	c := &conn{subscriber: a.subscriber, address: a.address, pass: a.pass, reader: g.reader(a.subscriber), last: event.ID{Partition: -1}}
 	e := &entrance{conn: c, ask: a}
 	err := c.reader.started(ctx)
 	if err == nil {

@@ -3,6 +3,7 @@ package gateway
 import (
 	"time"
 
+	"eventstream/auth"
 	"eventstream/event"
 	"eventstream/lane"
 	"eventstream/wire"
@@ -32,12 +33,15 @@ type post struct {
 	ask     ask            // verbOpen, verbGap; verbAcked: with the cursor's text
 	http    []byte         // verbOpen: answer to the handshake
 	text    []byte         // verbTell: the message
+	claims  *auth.Claims   // verbRenew: of the new token
 	from    []int64        // verbOpen, verbGap: where a resumed connection goes on; verbReplay: after batch; verbEnd: for its last cursor, if not nil
 	floor   []int64        // verbOpen: what is live begins here; nil if with its seat
 	gap     string         // verbOpen, verbGap: why the cursor can't be resumed in full; "" if it can
 	missing []wire.Missing // verbOpen, verbGap: what is missing
 	batch   []*message     // verbReplay
-	done    chan struct{}  // verbReplay: closed when the batch has left, or never will
+	done    chan struct{}  // verbReplay: closed when the batch has left, or never will; verbVisit
+
+	visit func(*shard, *conn) // verbVisit; then done is closed
 
 	ending      // verbEnd, verbCloseAll
 	bye    bool // verbEnd: the client has closed already
@@ -60,10 +64,12 @@ const (
 	verbGap           // some of the earlier events are gone
 	verbAcked         // what it acknowledged is saved
 	verbTell          // it is sent a message
+	verbRenew         // it has a new token
 	verbAbort         // the replay failed: it has to reconnect
 	verbEnd           // it is to be closed
 	verbClosed        // its socket is closed
 	verbCloseAll      // every connection is to be closed
+	verbVisit         // visit is called with every connection
 )
 
 // post leaves p in the mailbox. Deliveries wait while it is full.

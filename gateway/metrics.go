@@ -22,6 +22,8 @@ type metrics struct {
 	acks          prometheus.Counter
 	ackFailures   prometheus.Counter
 	expired       prometheus.Counter
+	expelled      prometheus.Counter
+	disconnected  prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer, g *Gateway) *metrics {
@@ -32,6 +34,8 @@ func newMetrics(reg prometheus.Registerer, g *Gateway) *metrics {
 	gauge("clients_catching_up", "Connections that are being sent what they missed, or were too slow for.", g.replays.Load)
 	gauge("ring_bytes", "Bytes of the lanes' latest entries in memory.", g.ringBytes)
 	gauge("mailbox_bytes", "Bytes of events that wait for the workers.", g.mailBytes)
+	gauge("revocations", "Revocations of tokens that are minded.", func() int64 { return int64(g.revoked.Len()) })
+	gauge("revocations_age_seconds", "Time since it was last read from the database which tokens are revoked; 0 if it never was.", func() int64 { return g.revoked.age() })
 	reg.MustRegister(positionAges{g}, shardCounts{g})
 	counter := func(name, help string) prometheus.Counter {
 		return f.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
@@ -51,6 +55,8 @@ func newMetrics(reg prometheus.Registerer, g *Gateway) *metrics {
 		missed:        counter("lanes_missed_total", "Times that a lane was trimmed before it was read, and all clients were sent away to resume."),
 		acks:          counter("acks_saved_total", "Acknowledgements saved; of several that a client sends within a moment, the last."),
 		expired:       counter("expired_clients_closed_total", "Connections closed because their token had expired."),
+		expelled:      counter("revoked_clients_closed_total", "Connections closed because their token was revoked."),
+		disconnected:  counter("disconnected_clients_total", "Connections closed because the API was asked to."),
 		ackFailures:   counter("ack_failures_total", "Times that acknowledgements could not be saved, and were kept for later."),
 	}
 }

@@ -160,3 +160,9 @@ func (l *line) Occupant(ctx context.Context, a event.Address) (string, bool, err
 	}
 	return l.store.Occupant(ctx, a)
 }
+
+// FollowOrders has none: there is no API here.
+func (l *line) FollowOrders(ctx context.Context, _ event.Gateway, _ func(lane.Order) lane.Answer) error {
+	<-ctx.Done()
+	return nil
+}

@@ -93,8 +93,12 @@ func (s *shard) apply(p *post) {
 	if p.conn != nil {
 		s.applyTo(p.conn, p)
 	}
-	if p.what == verbCloseAll {
+	switch p.what {
+	case verbCloseAll:
 		s.dismiss(p.code, p.reason)
+	case verbVisit:
+		s.conns.each(func(c *conn) { p.visit(s, c) })
+		close(p.done)
 	}
 }
 
@@ -135,6 +139,8 @@ func (s *shard) applyTo(c *conn, p *post) {
 		s.acked(c, p)
 	case p.what == verbTell && c.state < closing:
 		s.send(c, opText, p.text)
+	case p.what == verbRenew && c.state < closing:
+		s.renew(c, p.claims)
 	case p.what == verbAbort:
 		s.close(c, wire.CloseDrain, "what was missed can't be read now; reconnect")
 	case p.what == verbEnd:
@@ -207,10 +213,14 @@ func (s *shard) open(c *conn, p *post) {
 	s.hello(c, p)
 	s.gw.metrics.active.Inc()
 	c.lastPing = time.Now().Unix()
+	c.since = uint32(c.lastPing)
 	end := c.opening.end
 	c.opening = nil
 	if end != nil {
 		s.close(c, end.code, end.reason)
+		return
+	}
+	if s.expel(c) { // it was revoked during the handshake
 		return
 	}
 	if c.state == live {

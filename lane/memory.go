@@ -20,7 +20,8 @@ const memoryTailCount = 64
 
 // Memory keeps lanes, control stream and presence in this process. It keeps the
 // promises of Redis; besides, a lane that has grown past 32 MB is trimmed. All
-// methods may be called concurrently; none waits for anything but Tail.
+// methods may be called concurrently; none waits for anything but
+// Tail, Ask and FollowOrders.
 type Memory struct {
 	laneBytes int
 	every     time.Duration // how often Tail passes positions
@@ -30,6 +31,8 @@ type Memory struct {
 	topic *Topic
 	lanes map[memoryKey]*memoryLane
 	wake  chan struct{} // closed when an entry is appended
+
+	followers map[event.Gateway]chan memoryOrder
 	memoryControl
 }
 

@@ -41,6 +41,9 @@ type RedisConfig struct {
 //	{control}              stream, field s (seats) or f (filter)
 //	{control}:gws          set of gateways
 //	{control}:gw:<16 hex>  hash: seat -> subscriber, # -> sequence
+//	{control}:orders       stream, field o: an Order as JSON
+//	{control}:following:…  there while the gateway follows them
+//	{control}:answers:…    list of Answers to one Order, as JSON
 type Redis struct {
 	*link
 	cfg RedisConfig

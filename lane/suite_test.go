@@ -40,6 +40,9 @@ type store interface {
 	PublishBulk(context.Context) (ControlID, error)
 	ControlEnd(context.Context) (ControlID, error)
 	ControlSince(context.Context, ControlID) ([]Change, ControlID, error)
+	Tell(context.Context, Order) error
+	Ask(ctx context.Context, o Order, wait time.Duration) ([]Answer, []event.Gateway, error)
+	FollowOrders(ctx context.Context, g event.Gateway, do func(Order) Answer) error
 }
 
 // subject is a store under test, with what only a test does to it.
@@ -88,6 +91,9 @@ var suite = []struct {
 	{"presence replaced", testPresenceReplaced},
 	{"many seats", testManySeats},
 	{"presence bootstrap", testBootstrap},
+	{"orders", testOrders},
+	{"orders unanswered", testOrdersUnanswered},
+	{"orders end", testOrdersEnd},
 }
 
 func TestMemory(t *testing.T) {

@@ -8,11 +8,12 @@ import (
 	"sync"
 	"time"
 
+	"eventstream/auth"
 	"eventstream/event"
 	"eventstream/filter"
 )
 
-// Memory keeps filters and acknowledgements in memory, for development and tests. The zero value is
+// Memory keeps filters, acknowledgements and revocations in memory, for development and tests. The zero value is
 // an empty store.
 type Memory struct {
 	mu      sync.Mutex
@@ -22,6 +23,8 @@ type Memory struct {
 	purged  uint64      // no purged row was changed later than this
 	acks    map[string]event.Ack
 	keys    map[string]memoryKey // of idempotency
+
+	revocations []auth.Revocation
 }
 
 type row struct {
@@ -198,6 +201,7 @@ func (m *Memory) changed(mark Mark) ([]Change, Mark, error) {
 
 // Purge forgets the filters that were deleted longer ago than olderThan, and
 // returns how many. Readers that have not yet seen their deletion get ErrMarkLost.
+// It also forgets idempotency keys and revocations that have expired.
 func (m *Memory) Purge(ctx context.Context, olderThan time.Duration) (int64, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -205,6 +209,7 @@ func (m *Memory) Purge(ctx context.Context, olderThan time.Duration) (int64, err
 		return 0, err
 	}
 	maps.DeleteFunc(m.keys, func(_ string, k memoryKey) bool { return k.expired() })
+	m.revocations = slices.DeleteFunc(m.revocations, func(r auth.Revocation) bool { return !time.Now().Before(r.Expires) })
 	before := len(m.ids)
 	m.ids = slices.DeleteFunc(m.ids, func(id filter.ID) bool {
 		r := m.rows[id]

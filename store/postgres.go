@@ -18,7 +18,7 @@ import (
 // connectTimeout is for one attempt, where the DSN doesn't set connect_timeout.
 const connectTimeout = 3 * time.Second
 
-// Postgres keeps filters and acknowledgements in PostgreSQL.
+// Postgres keeps filters, acknowledgements, API keys and revocations in PostgreSQL.
 type Postgres struct {
 	pool *pgxpool.Pool
 }
@@ -197,8 +197,11 @@ func (p *Postgres) ChangesSince(ctx context.Context, m Mark, each func(Change) e
 
 // Purge forgets the filters that were deleted longer ago than olderThan, and
 // returns how many. Readers that have not yet seen their deletion get ErrMarkLost.
-// It also forgets idempotency keys that have expired.
+// It also forgets idempotency keys and revocations that have expired.
 func (p *Postgres) Purge(ctx context.Context, olderThan time.Duration) (int64, error) {
+	if _, err := p.pool.Exec(ctx, `delete from revocations where expires_at <= now()`); err != nil {
+		return 0, fail("purge revocations", err)
+	}
 	if _, err := p.pool.Exec(ctx, `delete from idempotency_keys where created_at <= now() - $1::interval`, KeyLife); err != nil {
 		return 0, fail("purge idempotency keys", err)
 	}

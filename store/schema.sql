@@ -74,4 +74,18 @@ create table if not exists api_keys (
     revoked_at timestamptz
 );
 
+-- Tokens that were taken back before they end. A reader goes on from the
+-- transaction that it has seen, as with filters.
+create table if not exists revocations (
+    kind       text not null check (kind in ('subscriber', 'token')),
+    id         text collate "C" not null, -- of the subscriber, or the token's jti
+    revoked_at timestamptz not null,      -- a subscriber's tokens issued until then are revoked
+    expires_at timestamptz not null,      -- no token that it concerns counts after that
+    changed_in xid8 not null default pg_current_xact_id(),
+    primary key (kind, id)
+);
+
+create index if not exists revocations_changed on revocations (changed_in);
+create index if not exists revocations_expire on revocations (expires_at);
+
 commit;

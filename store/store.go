@@ -1,5 +1,5 @@
-// Package store keeps filters and what subscribers acknowledged, in PostgreSQL
-// or in memory.
+// Package store keeps filters, what subscribers acknowledged, and which tokens are
+// revoked, in PostgreSQL or in memory.
 //
 // Each change of a filter raises its revision by one. A reader that wants to
 // hold all filters Loads them and goes on with ChangesSince, which repeats

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"eventstream/auth"
 	"eventstream/event"
 	"eventstream/filter"
 	"eventstream/internal/testenv"
@@ -38,6 +39,8 @@ type Store interface {
 	ForgetAck(ctx context.Context, subscriber string) error
 	Acks(ctx context.Context, after string, limit int) ([]event.Ack, error)
 	AckTotals(ctx context.Context, topic event.TopicID, next []int64) (event.AckTotals, error)
+	Revoke(context.Context, auth.Revocation) error
+	RevocationsSince(context.Context, store.Mark, func(auth.Revocation) error) (store.Mark, error)
 	Ping(context.Context) error
 	Close()
 }

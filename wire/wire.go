@@ -32,7 +32,7 @@ const (
 const (
 	CloseDrain      = 1001
 	CloseBadRequest = 4001 // kept for later
-	CloseNotAllowed = 4003 // the token, or the subscriber, was revoked
+	CloseNotAllowed = 4003 // the token was revoked, or an operator ended the connection: don't come back by yourself
 	CloseExpired    = 4004 // the token has expired: reconnect with another one, and the last cursor
 	CloseTooSlow    = 4008 // what waits is past retention: reconnect with the last cursor to be told of the gap
 	CloseTooMany    = 4029 // the client sends too much

@@ -35,7 +35,7 @@ var table = map[string][]string{
 	"limit": nil,
 
 	"topic": words,
-	"lane":  {"event", "filter", "internal/defect"},
+	"lane":  {"auth", "event", "filter", "internal/defect"},
 	"wire":  words,
 	"store": slices.Concat(words, doors),
 

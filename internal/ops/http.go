@@ -3,6 +3,7 @@
 package ops
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -91,14 +92,25 @@ func writeJSON(w http.ResponseWriter, code int, body any) {
 	json.NewEncoder(w).Encode(body)
 }
 
+// Limits of what a stranger may send. The zero value works.
+type Limits struct {
+	HeaderTimeout  time.Duration // for all of a request's head; 5s if zero
+	MaxHeaderBytes int           // of a request's head, about; 64 KiB if zero: a cursor of very many partitions is part of it
+}
+
 // Serve serves h on ln until ctx ends, and then lets requests under way finish
 // for a moment. Connections that were hijacked are none of its business.
 func Serve(ctx context.Context, ln net.Listener, h http.Handler) error {
+	return ServeWithin(ctx, ln, h, Limits{})
+}
+
+// ServeWithin is Serve with limits of one's own.
+func ServeWithin(ctx context.Context, ln net.Listener, h http.Handler, l Limits) error {
 	srv := &http.Server{
 		Handler:           h,
-		ReadHeaderTimeout: 5 * time.Second,
+		ReadHeaderTimeout: cmp.Or(l.HeaderTimeout, 5*time.Second),
 		IdleTimeout:       10 * time.Second,
-		MaxHeaderBytes:    64 << 10, // the cursor of a topic with very many partitions is part of a URL
+		MaxHeaderBytes:    cmp.Or(l.MaxHeaderBytes, 64<<10) - headerSlack,
 	}
 	stopped := make(chan error, 1)
 	go func() {
@@ -113,6 +125,9 @@ func Serve(ctx context.Context, ln net.Listener, h http.Handler) error {
 	<-stopped
 	return nil
 }
+
+// headerSlack is what net/http takes beyond MaxHeaderBytes.
+const headerSlack = 4 << 10
 
 // Admin returns what only operators may reach: profiles.
 func Admin() http.Handler {

@@ -1,14 +1,17 @@
 package ops
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -153,5 +156,50 @@ func TestServe(t *testing.T) {
 	cancel()
 	if err := <-done; err != nil {
 		t.Errorf("Serve = %v, want nil", err)
+	}
+}
+
+// A head that is too large is refused, to the byte, and one that does not come to
+// its end is cut off.
+func TestLimits(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		done <- ServeWithin(ctx, ln, http.NotFoundHandler(), Limits{HeaderTimeout: time.Second, MaxHeaderBytes: 8 << 10})
+	}()
+	answer := func(head string) string {
+		nc, err := net.Dial("tcp", ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer nc.Close()
+		nc.SetDeadline(time.Now().Add(30 * time.Second))
+		io.WriteString(nc, head)
+		line, err := bufio.NewReader(nc).ReadString('\n')
+		if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) {
+			t.Fatal(err)
+		}
+		return strings.TrimSpace(line)
+	}
+	head := func(size int) string {
+		const begin, end = "GET / HTTP/1.1\r\nHost: x\r\nX-Large: ", "\r\nConnection: close\r\n\r\n"
+		return begin + strings.Repeat("a", size-len(begin)-len(end)) + end
+	}
+	for _, tt := range []struct{ name, head, want string }{
+		{"just small enough", head(8 << 10), "HTTP/1.1 404 Not Found"},
+		{"too large", head(8<<10 + 1), "HTTP/1.1 431 Request Header Fields Too Large"},
+		{"slow", "GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ", ""},
+	} {
+		if got := answer(tt.head); got != tt.want {
+			t.Errorf("%s: answered %q, want %q", tt.name, got, tt.want)
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Errorf("Serve = %v", err)
 	}
 }

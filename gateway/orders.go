@@ -1,0 +1,75 @@
+package gateway
+
+import (
+	"context"
+	"sync"
+
+	"eventstream/lane"
+	"eventstream/wire"
+)
+
+// followOrders does what the API wants of this gateway, until ctx ends.
+func (g *Gateway) followOrders(ctx context.Context) error {
+	failing := false
+	for ctx.Err() == nil {
+		err := g.lanes.FollowOrders(ctx, g.id, func(o lane.Order) lane.Answer { return g.obey(ctx, o) })
+		if err == nil {
+			continue
+		}
+		g.metrics.redisFailures.Inc()
+		if !failing {
+			g.log.Warn("orders of the API can't be followed; retrying", "err", err)
+		}
+		failing = true
+		sleep(ctx, retryEvery)
+	}
+	return nil
+}
+
+// obey carries out an order.
+func (g *Gateway) obey(ctx context.Context, o lane.Order) (a lane.Answer) {
+	if o.Task == lane.TaskRevoke && o.Revocation != nil {
+		g.revoked.learn(ctx, *o.Revocation)
+		return a
+	}
+	if o.Task != lane.TaskList && o.Task != lane.TaskClose {
+		return a
+	}
+	var mu sync.Mutex // several shards look
+	g.visit(ctx, func(s *shard, c *conn) {
+		if c.state >= closing || o.Subscriber != c.subscriber && (o.Address == nil || o.Address.Seat != c.seat) {
+			return
+		}
+		if o.Task == lane.TaskClose {
+			g.metrics.disconnected.Inc()
+			s.close(c, wire.CloseNotAllowed, "an operator ended the connection")
+		} else if c.state == joining {
+			return
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if a.Total++; a.Total <= lane.MaxAnswer {
+			a.Connections = append(a.Connections, lane.Connection{
+				Seat: c.seat, Subscriber: c.subscriber,
+				Opened: int64(c.since), Heard: c.heard.Load(), Expires: c.expires.Load(),
+			})
+		}
+	})
+	return a
+}
+
+// visit has the workers call f with every connection, and waits for that.
+func (g *Gateway) visit(ctx context.Context, f func(*shard, *conn)) {
+	var all []chan struct{}
+	for _, s := range g.shards {
+		done := make(chan struct{})
+		all = append(all, done)
+		s.post(post{what: verbVisit, visit: f, done: done})
+	}
+	for _, done := range all {
+		select {
+		case <-done:
+		case <-ctx.Done():
+		}
+	}
+}
