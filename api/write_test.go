@@ -30,6 +30,8 @@ func TestPatch(t *testing.T) {
 		{merge, `{"min_amount":null}`, "", 422, `no condition`},
 		{merge, `{"min_amount":"1"}`, "", 422, `/min_amount: want a number that fits a 64-bit float, got \"1\"`},
 		{merge, `[]`, "", 400, `malformed-json`},
+		{merge, `[]`, `"3"`, 400, `malformed-json`},
+		{merge, `{"min_amount":null}`, `"3"`, 422, `no condition`},
 		{"application/json-patch+json", `[]`, "", 415, `send application/merge-patch+json or application/json`},
 		{merge, `{"expr":"b == 1"}`, "", 200, `"expr":"b == 1","expr_any":[{"b":{"eq":1}}]`},
 		{merge, `{"min_amount":7}`, "", 200, `"min_amount":7,"expr":"b == 1","expr_any":[{"b":{"eq":1}}]`},
