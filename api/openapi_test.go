@@ -28,6 +28,7 @@ import (
 // contract is the OpenAPI document, and which of its answers were seen.
 type contract struct {
 	t          *testing.T
+	document   any
 	compiler   *jsonschema.Compiler
 	responses  map[string]map[string]response // by operation, as "GET /filters", and status
 	documented map[string]map[string]bool     // the same; true once seen
@@ -57,7 +58,7 @@ func newContract(t *testing.T, s *service) *contract {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &contract{t, jsonschema.NewCompiler(), make(map[string]map[string]response), make(map[string]map[string]bool)}
+	c := &contract{t, doc, jsonschema.NewCompiler(), make(map[string]map[string]response), make(map[string]map[string]bool)}
 	c.compiler.AssertFormat()
 	if err := c.compiler.AddResource("openapi.json", doc); err != nil {
 		t.Fatal(err)
@@ -132,6 +133,24 @@ func (c *contract) see(s *service, operation, path string, status int, body stri
 		c.t.Errorf("%s %s: %d %s\n%v", method, path, a.status, a.body, err)
 	}
 	c.documented[operation][fmt.Sprint(status)] = true
+}
+
+// TestDocumentIsOpenAPI holds the document to OpenAPI's own schema, and what it says
+// of JSON to that of JSON Schema.
+func TestDocumentIsOpenAPI(t *testing.T) {
+	c := newContract(t, start(t, api.Config{}, &store.Memory{}))
+	schema, err := c.compiler.Compile("testdata/openapi-3.1.schema.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := schema.Validate(c.document); err != nil {
+		t.Error(err)
+	}
+	for name := range c.document.(map[string]any)["components"].(map[string]any)["schemas"].(map[string]any) {
+		if _, err := c.compiler.Compile("openapi.json#/components/schemas/" + name); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 // away is a Store that is down.
