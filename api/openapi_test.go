@@ -45,7 +45,11 @@ type response struct {
 // newContract reads the document from the server, as others would.
 func newContract(t *testing.T, s *service) *contract {
 	t.Helper()
-	text := s.do("GET", "/openapi.json", "").body
+	return parseContract(t, s.do("GET", "/openapi.json", "").body)
+}
+
+func parseContract(t *testing.T, text string) *contract {
+	t.Helper()
 	var d struct {
 		OpenAPI    string
 		Paths      map[string]map[string]struct{ Responses map[string]response }
