@@ -111,6 +111,24 @@ func TestIdempotencyKey(t *testing.T) {
 	want(t, "two keys", s.do("POST", "/filters", adas, "Idempotency-Key", "a", "Idempotency-Key", "b").status, 400)
 }
 
+func TestImportTwice(t *testing.T) {
+	s := start(t, api.Config{}, &store.Memory{})
+	post := func(body string) answer { return s.do("POST", "/filters:import", body, "Idempotency-Key", "k") }
+	s.publisher.fail(errors.New("redis is away"))
+	want(t, "first", post(adas+"\n"+adas).status, 202)
+	s.publisher.fail(nil)
+	a := post("\n" + adas + "\n " + adas + "\n") // the same, written in another way
+	want(t, "repeat", a.status, 200)
+	want(t, "repeat: body", a.body, `{"imported":2}`+"\n")
+	want(t, "repeat: Idempotent-Replayed", a.header.Get("Idempotent-Replayed"), "true")
+	want(t, "told at the repeat", s.publisher.bulk, 1)
+	if a := post(adas); a.status != 422 || !strings.Contains(a.body, "idempotency-key-reused") {
+		t.Errorf("with other lines: %d %s", a.status, a.body)
+	}
+	want(t, "a key that is none", s.do("POST", "/filters:import", adas, "Idempotency-Key", "a b").status, 400)
+	want(t, "stored", strings.Count(s.do("GET", "/filters:export", "").body, "\n"), 2)
+}
+
 // TestIdempotencyKeyAfterHalfAWrite: a repeat of what was stored, but not
 // published, is published.
 func TestIdempotencyKeyAfterHalfAWrite(t *testing.T) {

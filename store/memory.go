@@ -22,6 +22,7 @@ type Memory struct {
 	purged  uint64      // no purged row was changed later than this
 	acks    map[string]event.Ack
 	keys    map[string]memoryKey // of idempotency
+	imports map[string]memoryImport
 }
 
 type row struct {
@@ -204,7 +205,8 @@ func (m *Memory) Purge(ctx context.Context, olderThan time.Duration) (int64, err
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
-	maps.DeleteFunc(m.keys, func(_ string, k memoryKey) bool { return k.expired() })
+	maps.DeleteFunc(m.keys, func(_ string, k memoryKey) bool { return expired(k.at) })
+	maps.DeleteFunc(m.imports, func(_ string, i memoryImport) bool { return expired(i.at) })
 	before := len(m.ids)
 	m.ids = slices.DeleteFunc(m.ids, func(id filter.ID) bool {
 		r := m.rows[id]

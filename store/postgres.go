@@ -199,8 +199,10 @@ func (p *Postgres) ChangesSince(ctx context.Context, m Mark, each func(Change) e
 // returns how many. Readers that have not yet seen their deletion get ErrMarkLost.
 // It also forgets idempotency keys that have expired.
 func (p *Postgres) Purge(ctx context.Context, olderThan time.Duration) (int64, error) {
-	if _, err := p.pool.Exec(ctx, `delete from idempotency_keys where created_at <= now() - $1::interval`, KeyLife); err != nil {
-		return 0, fail("purge idempotency keys", err)
+	for _, table := range []string{"idempotency_keys", "import_keys"} {
+		if _, err := p.pool.Exec(ctx, `delete from `+table+` where created_at <= now() - $1::interval`, KeyLife); err != nil {
+			return 0, fail("purge "+table, err)
+		}
 	}
 	var n int64
 	err := p.pool.QueryRow(ctx, `
