@@ -353,7 +353,8 @@ func (c *contract) strangers() {
 	with := func(key string) []string { return []string{"Authorization", "Bearer " + key} }
 	c.see(s, mint, path, 403, "", with(read)...)
 	c.see(s, mint, path, 201, `{"expires_in":60}`, with(admin)...)
-	c.see(s, mint, path, 400, `{"expires_in":0}`, with(admin)...)
+	c.see(s, mint, path, 400, `[60]`, with(admin)...)
+	c.see(s, mint, path, 422, `{"expires_in":0,"x":1}`, with(admin)...)
 	c.see(s, mint, path, 415, "{}", append(with(admin), "Content-Type", "text/plain")...)
 	c.see(s, mint, path, 413, strings.Repeat(" ", 600<<10), with(admin)...)
 	c.see(startGuarded(c.t, api.Config{}, keys), mint, path, 501, "", with(admin)...)

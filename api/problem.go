@@ -38,6 +38,7 @@ var (
 	mediaType     = kind{415, "unsupported-media-type", "The body is of an unsupported type"}
 	keyReused     = kind{422, "idempotency-key-reused", "The idempotency key was used for something else"}
 	badImport     = kind{422, "invalid-import", "Nothing was imported"}
+	badToken      = kind{422, "invalid-token-request", "Such a token can't be made"}
 	badTest       = kind{422, "invalid-test", "The dry run can't be done"}
 	invalid       = kind{422, "invalid-filter", "The filter is not valid"}
 	bigHeader     = kind{431, "headers-too-large", "The headers are too large"}
