@@ -42,6 +42,7 @@ type Store interface {
 	Create(context.Context, filter.Spec) (filter.Filter, error)
 	CreateOnce(ctx context.Context, s filter.Spec, key string) (f filter.Filter, again bool, err error)
 	Import(context.Context, iter.Seq2[filter.Spec, error]) (int64, error)
+	ImportOnce(ctx context.Context, specs iter.Seq2[filter.Spec, error], key string) (n int64, again bool, err error)
 	Get(context.Context, filter.ID) (filter.Filter, error)
 	List(ctx context.Context, subscriber string, after filter.ID, limit int) ([]filter.Filter, error)
 	Update(ctx context.Context, id filter.ID, s filter.Spec, ifRevision int64) (filter.Filter, error)

@@ -49,7 +49,7 @@ func (s *Server) deleteFilters(ctx *fasthttp.RequestCtx) error {
 	if q.subscriber == "" {
 		return &problem{kind: badQuery, errors: []filter.Problem{{Field: "?subscriber_id", Detail: "required: whose filters to delete"}}}
 	}
-	if err := noPreconditions(ctx); err != nil {
+	if err := noHeaders(ctx, "If-Match", "If-None-Match", "Idempotency-Key"); err != nil {
 		return err
 	}
 	c, cancel := s.storeContext()
@@ -63,9 +63,9 @@ func (s *Server) deleteFilters(ctx *fasthttp.RequestCtx) error {
 	return s.tellBulk(ctx, bulkDone{Deleted: &n})
 }
 
-// noPreconditions refuses headers that a change of many filters can't keep.
-func noPreconditions(ctx *fasthttp.RequestCtx) error {
-	for _, h := range []string{"If-Match", "If-None-Match", "Idempotency-Key"} {
+// noHeaders refuses headers that a change of many filters can't keep.
+func noHeaders(ctx *fasthttp.RequestCtx, names ...string) error {
+	for _, h := range names {
 		if len(ctx.Request.Header.Peek(h)) > 0 {
 			return &problem{kind: badHeader, detail: h + " has no meaning here: it is about a single filter"}
 		}
@@ -82,7 +82,11 @@ func (s *Server) importFilters(ctx *fasthttp.RequestCtx) error {
 	if err := ndjson.check(ctx); err != nil {
 		return err
 	}
-	if err := noPreconditions(ctx); err != nil {
+	if err := noHeaders(ctx, "If-Match", "If-None-Match"); err != nil {
+		return err
+	}
+	key, err := idempotencyKey(ctx)
+	if err != nil {
 		return err
 	}
 	if n := s.imports.Add(1); n > int64(s.cfg.MaxImports) {
@@ -94,7 +98,13 @@ func (s *Server) importFilters(ctx *fasthttp.RequestCtx) error {
 	defer cancel()
 	defer context.AfterFunc(c, func() { ctx.Conn().SetReadDeadline(time.Now()) })()
 	in := newImport(patientBody(c, ctx), s.cfg, s.metrics.importLines)
-	n, err := s.store.Import(c, in.specs)
+	var n int64
+	var again bool
+	if key == "" {
+		n, err = s.store.Import(c, in.specs)
+	} else {
+		n, again, err = s.store.ImportOnce(c, in.specs, key)
+	}
 	if err == nil || in.err == nil {
 		s.health.postgres.saw(err)
 	}
@@ -105,6 +115,9 @@ func (s *Server) importFilters(ctx *fasthttp.RequestCtx) error {
 		return in.err
 	case err != nil:
 		return err
+	}
+	if again { // whether the filter service was told then is not known
+		ctx.Response.Header.Set("Idempotent-Replayed", "true")
 	}
 	return s.tellBulk(ctx, bulkDone{Imported: &n})
 }

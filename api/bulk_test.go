@@ -88,7 +88,7 @@ func TestImportRefuses(t *testing.T) {
 	}
 	want(t, "with a query", s.do("POST", "/filters:import?x=1", adas).status, 400)
 	want(t, "as text", s.do("POST", "/filters:import", adas, "Content-Type", "text/csv").status, 415)
-	want(t, "with a key", s.do("POST", "/filters:import", adas, "Idempotency-Key", "k").status, 400)
+	want(t, "with a precondition", s.do("POST", "/filters:import", adas, "If-None-Match", "*").status, 400)
 	want(t, "stored", s.do("GET", "/filters", "").body, `{"filters":[],"next_cursor":null}`+"\n")
 	want(t, "published", s.publisher.bulk, 0)
 	want(t, "as curl -d sends it", s.do("POST", "/filters:import", adas, "Content-Type", "application/x-www-form-urlencoded").status, 200)

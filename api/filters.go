@@ -183,12 +183,12 @@ func (s *Server) patch(c context.Context, id filter.ID, patch []byte, revision i
 	if err != nil {
 		return filter.Filter{}, err
 	}
+	spec, err := old.Patch(patch, expr.Translate)
+	if err != nil { // first: a precondition is nothing to a request that would fail without it (RFC 9110, 13.2.1)
+		return filter.Filter{}, err
+	}
 	if revision != 0 && revision != old.Revision {
 		return filter.Filter{}, filter.ErrConflict
-	}
-	spec, err := old.Patch(patch, expr.Translate)
-	if err != nil {
-		return filter.Filter{}, err
 	}
 	f, err := s.store.Update(c, id, spec, old.Revision)
 	s.health.postgres.saw(err)

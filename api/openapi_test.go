@@ -28,6 +28,7 @@ import (
 // contract is the OpenAPI document, and which of its answers were seen.
 type contract struct {
 	t          *testing.T
+	document   any
 	compiler   *jsonschema.Compiler
 	responses  map[string]map[string]response // by operation, as "GET /filters", and status
 	documented map[string]map[string]bool     // the same; true once seen
@@ -44,7 +45,11 @@ type response struct {
 // newContract reads the document from the server, as others would.
 func newContract(t *testing.T, s *service) *contract {
 	t.Helper()
-	text := s.do("GET", "/openapi.json", "").body
+	return parseContract(t, s.do("GET", "/openapi.json", "").body)
+}
+
+func parseContract(t *testing.T, text string) *contract {
+	t.Helper()
 	var d struct {
 		OpenAPI    string
 		Paths      map[string]map[string]struct{ Responses map[string]response }
@@ -57,7 +62,7 @@ func newContract(t *testing.T, s *service) *contract {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &contract{t, jsonschema.NewCompiler(), make(map[string]map[string]response), make(map[string]map[string]bool)}
+	c := &contract{t, doc, jsonschema.NewCompiler(), make(map[string]map[string]response), make(map[string]map[string]bool)}
 	c.compiler.AssertFormat()
 	if err := c.compiler.AddResource("openapi.json", doc); err != nil {
 		t.Fatal(err)
@@ -132,6 +137,24 @@ func (c *contract) see(s *service, operation, path string, status int, body stri
 		c.t.Errorf("%s %s: %d %s\n%v", method, path, a.status, a.body, err)
 	}
 	c.documented[operation][fmt.Sprint(status)] = true
+}
+
+// TestDocumentIsOpenAPI holds the document to OpenAPI's own schema, and what it says
+// of JSON to that of JSON Schema.
+func TestDocumentIsOpenAPI(t *testing.T) {
+	c := newContract(t, start(t, api.Config{}, &store.Memory{}))
+	schema, err := c.compiler.Compile("testdata/openapi-3.1.schema.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := schema.Validate(c.document); err != nil {
+		t.Error(err)
+	}
+	for name := range c.document.(map[string]any)["components"].(map[string]any)["schemas"].(map[string]any) {
+		if _, err := c.compiler.Compile("openapi.json#/components/schemas/" + name); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 // away is a Store that is down.
@@ -254,6 +277,9 @@ func (c *contract) filters(s *service) {
 	c.see(s, "GET /subscribers/{id}/explain", "/subscribers/ada/explain", 400, "")
 	c.see(s, "DELETE "+one, path, 204, "")
 	c.see(s, "POST /filters:import", "/filters:import", 200, adas)
+	c.see(s, "POST /filters:import", "/filters:import", 200, adas, "Idempotency-Key", "k")
+	c.see(s, "POST /filters:import", "/filters:import", 200, adas, "Idempotency-Key", "k")
+	c.see(s, "POST /filters:import", "/filters:import", 422, all, "Idempotency-Key", "k")
 	c.see(s, "POST /filters:import", "/filters:import", 400, adas, "If-Match", "*")
 	c.see(s, "POST /filters:import", "/filters:import", 413, strings.Repeat(adas+"\n", 11))
 	c.see(s, "POST /filters:import", "/filters:import", 415, adas, "Content-Encoding", "gzip")
@@ -354,7 +380,8 @@ func (c *contract) strangers() {
 	with := func(key string) []string { return []string{"Authorization", "Bearer " + key} }
 	c.see(s, mint, path, 403, "", with(read)...)
 	c.see(s, mint, path, 201, `{"expires_in":60}`, with(admin)...)
-	c.see(s, mint, path, 400, `{"expires_in":0}`, with(admin)...)
+	c.see(s, mint, path, 400, `[60]`, with(admin)...)
+	c.see(s, mint, path, 422, `{"expires_in":0,"x":1}`, with(admin)...)
 	c.see(s, mint, path, 415, "{}", append(with(admin), "Content-Type", "text/plain")...)
 	c.see(s, mint, path, 413, strings.Repeat(" ", 600<<10), with(admin)...)
 	c.see(startGuarded(c.t, api.Config{}, keys), mint, path, 501, "", with(admin)...)

@@ -38,8 +38,9 @@ var (
 	changed       = kind{412, "revision-mismatch", "The filter has another revision"}
 	tooLarge      = kind{413, "body-too-large", "The body is too large"}
 	mediaType     = kind{415, "unsupported-media-type", "The body is of an unsupported type"}
-	keyReused     = kind{422, "idempotency-key-reused", "The idempotency key was used for another filter"}
+	keyReused     = kind{422, "idempotency-key-reused", "The idempotency key was used for something else"}
 	badImport     = kind{422, "invalid-import", "Nothing was imported"}
+	badToken      = kind{422, "invalid-token-request", "Such a token can't be made"}
 	badTest       = kind{422, "invalid-test", "The dry run can't be done"}
 	invalid       = kind{422, "invalid-filter", "The filter is not valid"}
 	bigHeader     = kind{431, "headers-too-large", "The headers are too large"}
@@ -91,7 +92,7 @@ func problemOf(err error) *problem {
 			errors: []filter.Problem{{Field: "/subscriber_id", Detail: "differs from that of the stored filter"}},
 		}
 	case errors.Is(err, filter.ErrKeyReused):
-		return &problem{kind: keyReused, detail: "send another key with another filter; a key is remembered for 24 hours"}
+		return &problem{kind: keyReused, detail: "send another key with another request; a key is remembered for 24 hours"}
 	case errors.Is(err, filter.ErrConflict):
 		return &problem{kind: changed, detail: "it changed since you read it; read it again, and decide anew"}
 	case errors.Is(err, filter.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):

@@ -2,12 +2,13 @@ package api
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
-	"io"
+	"strconv"
 	"time"
 
 	"github.com/valyala/fasthttp"
+
+	"eventstream/filter"
 )
 
 // tokensPath makes tokens, and takes them back. It needs a key even where nothing
@@ -54,29 +55,31 @@ func (s *Server) mintToken(ctx *fasthttp.RequestCtx) error {
 
 // parseLifetime reads {"expires_in": seconds}. No body, or none in it, is an hour.
 func parseLifetime(body []byte) (time.Duration, error) {
-	body = bytes.TrimSpace(body)
-	if len(body) == 0 {
-		return defaultLifetime, nil
+	lifetime := defaultLifetime
+	if len(bytes.TrimSpace(body)) == 0 {
+		return lifetime, nil
 	}
-	const want = `want {"expires_in": seconds}, or no body`
-	var asked struct {
-		ExpiresIn *int64 `json:"expires_in"`
+	fields, err := filter.Fields(body)
+	if err != nil {
+		return 0, err
 	}
-	d := json.NewDecoder(bytes.NewReader(body))
-	d.DisallowUnknownFields()
-	err := d.Decode(&asked)
-	if err == nil {
-		_, err = d.Token()
+	bad := &problem{kind: badToken}
+	seen := false
+	for _, f := range fields {
+		seconds, err := strconv.ParseInt(string(f.Value), 10, 64)
+		switch {
+		case f.Name != "expires_in":
+			bad.complain(fmt.Sprintf("/%.60s", f.Name), "unknown field; allowed is expires_in")
+		case seen:
+			bad.complain("/expires_in", "given twice")
+		case err != nil || seconds < 1 || seconds > int64(maxLifetime/time.Second):
+			bad.complain("/expires_in", fmt.Sprintf("want a number of seconds from 1 to %d, got %.60s", maxLifetime/time.Second, f.Value))
+		default:
+			lifetime, seen = time.Duration(seconds)*time.Second, true
+		}
 	}
-	if err != io.EOF || body[0] == 'n' {
-		return 0, &problem{kind: badJSON, detail: want}
+	if len(bad.errors) > 0 {
+		return 0, bad
 	}
-	if asked.ExpiresIn == nil {
-		return defaultLifetime, nil
-	}
-	most := int64(maxLifetime / time.Second)
-	if n := *asked.ExpiresIn; n < 1 || n > most {
-		return 0, &problem{kind: badJSON, detail: fmt.Sprintf("expires_in: %d; allowed are 1 to %d seconds", n, most)}
-	}
-	return time.Duration(*asked.ExpiresIn) * time.Second, nil
+	return lifetime, nil
 }

@@ -30,6 +30,8 @@ func TestPatch(t *testing.T) {
 		{merge, `{"min_amount":null}`, "", 422, `no condition`},
 		{merge, `{"min_amount":"1"}`, "", 422, `/min_amount: want a number that fits a 64-bit float, got \"1\"`},
 		{merge, `[]`, "", 400, `malformed-json`},
+		{merge, `[]`, `"3"`, 400, `malformed-json`},
+		{merge, `{"min_amount":null}`, `"3"`, 422, `no condition`},
 		{"application/json-patch+json", `[]`, "", 415, `send application/merge-patch+json or application/json`},
 		{merge, `{"expr":"b == 1"}`, "", 200, `"expr":"b == 1","expr_any":[{"b":{"eq":1}}]`},
 		{merge, `{"min_amount":7}`, "", 200, `"min_amount":7,"expr":"b == 1","expr_any":[{"b":{"eq":1}}]`},
@@ -107,6 +109,24 @@ func TestIdempotencyKey(t *testing.T) {
 		want(t, "key "+key, post(key, adas).status, 400)
 	}
 	want(t, "two keys", s.do("POST", "/filters", adas, "Idempotency-Key", "a", "Idempotency-Key", "b").status, 400)
+}
+
+func TestImportTwice(t *testing.T) {
+	s := start(t, api.Config{}, &store.Memory{})
+	post := func(body string) answer { return s.do("POST", "/filters:import", body, "Idempotency-Key", "k") }
+	s.publisher.fail(errors.New("redis is away"))
+	want(t, "first", post(adas+"\n"+adas).status, 202)
+	s.publisher.fail(nil)
+	a := post("\n" + adas + "\n " + adas + "\n") // the same, written in another way
+	want(t, "repeat", a.status, 200)
+	want(t, "repeat: body", a.body, `{"imported":2}`+"\n")
+	want(t, "repeat: Idempotent-Replayed", a.header.Get("Idempotent-Replayed"), "true")
+	want(t, "told at the repeat", s.publisher.bulk, 1)
+	if a := post(adas); a.status != 422 || !strings.Contains(a.body, "idempotency-key-reused") {
+		t.Errorf("with other lines: %d %s", a.status, a.body)
+	}
+	want(t, "a key that is none", s.do("POST", "/filters:import", adas, "Idempotency-Key", "a b").status, 400)
+	want(t, "stored", strings.Count(s.do("GET", "/filters:export", "").body, "\n"), 2)
 }
 
 // TestIdempotencyKeyAfterHalfAWrite: a repeat of what was stored, but not

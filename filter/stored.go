@@ -10,7 +10,7 @@ var (
 	ErrSubscriber  = errors.New("filter belongs to another subscriber")
 	ErrUnavailable = errors.New("filter store unavailable")
 	ErrMarkLost    = errors.New("changes since the mark are no longer known")
-	ErrKeyReused   = errors.New("idempotency key was used for another filter")
+	ErrKeyReused   = errors.New("idempotency key was used for something else")
 )
 
 // Change tells what a filter is now, or what it was when it was Deleted. Of two

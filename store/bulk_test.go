@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -123,6 +124,19 @@ func testExpiry(t *testing.T, s Store, pass func(time.Duration)) {
 	if _, _, err := s.CreateOnce(ctx, spec("ada", "other"), "key"); err != nil {
 		t.Errorf("another filter after the key's time: %v", err)
 	}
+	for range 2 { // one of them after Purge
+		if _, again, err := s.ImportOnce(ctx, specs(3, nil), "key"); again || err != nil {
+			t.Errorf("an import after the key's time: %t, %v", again, err)
+		}
+		pass(store.KeyLife)
+		if _, again, err := s.ImportOnce(ctx, specs(4, nil), "key"); again || err != nil {
+			t.Errorf("another import after the key's time: %t, %v", again, err)
+		}
+		pass(store.KeyLife)
+		if _, err := s.Purge(ctx, time.Hour); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // specs yields n filters, and then an error if there is one.
@@ -188,6 +202,52 @@ func TestImportIsAllOrNothing(t *testing.T) {
 		}
 		if list, err := s.List(t.Context(), "", "", 10); err != nil || len(list) > 0 {
 			t.Errorf("List = %d filters, %v; want none", len(list), err)
+		}
+	})
+}
+
+func TestImportOnce(t *testing.T) {
+	odd := errors.New("a line is wrong")
+	each(t, func(t *testing.T, s Store) {
+		ctx := t.Context()
+		once := func(key string, n int, flaw error) (int64, bool, error) {
+			return s.ImportOnce(ctx, specs(n, flaw), key)
+		}
+		_, _, err := once("key", 3, odd)
+		wantErr(t, "ImportOnce with an error", err, odd)
+		if n, again, err := once("key", 3, nil); n != 3 || again || err != nil {
+			t.Errorf("ImportOnce after one that was refused = %d, %t, %v", n, again, err)
+		}
+		if n, again, err := once("key", 3, nil); n != 3 || !again || err != nil {
+			t.Errorf("ImportOnce again = %d, %t, %v", n, again, err)
+		}
+		_, _, err = once("key", 4, nil)
+		wantErr(t, "ImportOnce of others", err, store.ErrKeyReused)
+		_, _, err = once("key", 3, odd)
+		wantErr(t, "ImportOnce again with an error", err, odd)
+		if n, again, err := once("Key", 3, nil); n != 3 || again || err != nil {
+			t.Errorf("ImportOnce with another key = %d, %t, %v", n, again, err)
+		}
+		if _, again, err := s.CreateOnce(ctx, spec("ada", "purchase"), "key"); again || err != nil {
+			t.Errorf("CreateOnce with the key of an import = %t, %v", again, err)
+		}
+		var firsts atomic.Int32
+		var wg sync.WaitGroup
+		for range 8 {
+			wg.Go(func() {
+				n, again, err := once("many", 5, nil)
+				if n != 5 || err != nil {
+					t.Errorf("one of many = %d, %v", n, err)
+				}
+				if !again {
+					firsts.Add(1)
+				}
+			})
+		}
+		wg.Wait()
+		list, err := s.List(ctx, "", "", 100)
+		if err != nil || len(list) != 3+3+1+5 || firsts.Load() != 1 {
+			t.Errorf("%d filters, %v; want 12; %d were the first of many", len(list), err, firsts.Load())
 		}
 	})
 }

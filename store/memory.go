@@ -23,6 +23,7 @@ type Memory struct {
 	purged  uint64      // no purged row was changed later than this
 	acks    map[string]event.Ack
 	keys    map[string]memoryKey // of idempotency
+	imports map[string]memoryImport
 
 	revocations []auth.Revocation
 }
@@ -208,7 +209,8 @@ func (m *Memory) Purge(ctx context.Context, olderThan time.Duration) (int64, err
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
-	maps.DeleteFunc(m.keys, func(_ string, k memoryKey) bool { return k.expired() })
+	maps.DeleteFunc(m.keys, func(_ string, k memoryKey) bool { return expired(k.at) })
+	maps.DeleteFunc(m.imports, func(_ string, i memoryImport) bool { return expired(i.at) })
 	m.revocations = slices.DeleteFunc(m.revocations, func(r auth.Revocation) bool { return !time.Now().Before(r.Expires) })
 	before := len(m.ids)
 	m.ids = slices.DeleteFunc(m.ids, func(id filter.ID) bool {

@@ -16,7 +16,14 @@ type memoryKey struct {
 	at      time.Time
 }
 
-func (k memoryKey) expired() bool { return time.Since(k.at) >= KeyLife }
+// memoryImport is what was imported with one.
+type memoryImport struct {
+	request [sha256.Size]byte
+	n       int64
+	at      time.Time
+}
+
+func expired(at time.Time) bool { return time.Since(at) >= KeyLife }
 
 // CreateOnce is Postgres.CreateOnce.
 func (m *Memory) CreateOnce(ctx context.Context, s filter.Spec, key string) (f filter.Filter, again bool, err error) {
@@ -30,7 +37,7 @@ func (m *Memory) CreateOnce(ctx context.Context, s filter.Spec, key string) (f f
 		return filter.Filter{}, false, err
 	}
 	request := sha256.Sum256(spec)
-	if k, ok := m.keys[key]; ok && !k.expired() {
+	if k, ok := m.keys[key]; ok && !expired(k.at) {
 		if k.request != request {
 			return filter.Filter{}, false, ErrKeyReused
 		}
@@ -46,25 +53,65 @@ func (m *Memory) CreateOnce(ctx context.Context, s filter.Spec, key string) (f f
 
 // Import is Postgres.Import, but for holding all Specs at a time.
 func (m *Memory) Import(ctx context.Context, specs iter.Seq2[filter.Spec, error]) (int64, error) {
-	var all []filter.Spec
-	for s, err := range specs {
-		if err == nil {
-			err = s.Validate()
-		}
-		if err != nil {
-			return 0, err
-		}
-		all = append(all, s)
+	all, _, err := collect(specs)
+	if err != nil {
+		return 0, err
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
+	return m.importLocked(all), nil
+}
+
+// ImportOnce is Postgres.ImportOnce.
+func (m *Memory) ImportOnce(ctx context.Context, specs iter.Seq2[filter.Spec, error], key string) (n int64, again bool, err error) {
+	all, request, err := collect(specs)
+	if err != nil {
+		return 0, false, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return 0, false, err
+	}
+	if i, ok := m.imports[key]; ok && !expired(i.at) {
+		if i.request != request {
+			return 0, false, ErrKeyReused
+		}
+		return i.n, true, nil
+	}
+	if m.imports == nil {
+		m.imports = make(map[string]memoryImport)
+	}
+	n = m.importLocked(all)
+	m.imports[key] = memoryImport{request, n, time.Now()}
+	return n, false, nil
+}
+
+// collect returns all specs, and the hash of their JSON.
+func collect(specs iter.Seq2[filter.Spec, error]) (all []filter.Spec, request [sha256.Size]byte, err error) {
+	sum := sha256.New()
+	for s, err := range specs {
+		if err != nil {
+			return nil, request, err
+		}
+		spec, err := encode(s)
+		if err != nil {
+			return nil, request, err
+		}
+		sum.Write(spec)
+		all = append(all, s)
+	}
+	return all, [sha256.Size]byte(sum.Sum(nil)), nil
+}
+
+func (m *Memory) importLocked(all []filter.Spec) int64 {
 	for _, s := range all {
 		m.createLocked(s)
 	}
-	return int64(len(all)), nil
+	return int64(len(all))
 }
 
 // DeleteAll deletes all filters of a subscriber, and returns how many.

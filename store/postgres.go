@@ -202,8 +202,10 @@ func (p *Postgres) Purge(ctx context.Context, olderThan time.Duration) (int64, e
 	if _, err := p.pool.Exec(ctx, `delete from revocations where expires_at <= now()`); err != nil {
 		return 0, fail("purge revocations", err)
 	}
-	if _, err := p.pool.Exec(ctx, `delete from idempotency_keys where created_at <= now() - $1::interval`, KeyLife); err != nil {
-		return 0, fail("purge idempotency keys", err)
+	for _, table := range []string{"idempotency_keys", "import_keys"} {
+		if _, err := p.pool.Exec(ctx, `delete from `+table+` where created_at <= now() - $1::interval`, KeyLife); err != nil {
+			return 0, fail("purge "+table, err)
+		}
 	}
 	var n int64
 	err := p.pool.QueryRow(ctx, `

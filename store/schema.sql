@@ -48,6 +48,16 @@ create table if not exists idempotency_keys (
 
 create index if not exists idempotency_keys_created on idempotency_keys (created_at);
 
+-- The same for imports, of which the answer is a number.
+create table if not exists import_keys (
+    key        text collate "C" primary key,
+    request    bytea not null default '', -- SHA-256 of the filters' JSON
+    imported   bigint not null default 0,
+    created_at timestamptz not null default now()
+);
+
+create index if not exists import_keys_created on import_keys (created_at);
+
 -- How far each durable subscriber acknowledged its events: a cursor, in parts
 -- so that two can be merged here. The rows are updated all the time and in
 -- place: what is not indexed, and room on the page, keep that cheap.

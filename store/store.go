@@ -32,7 +32,7 @@ var (
 	ErrSubscriber  = filter.ErrSubscriber  // an update would move it to another subscriber
 	ErrUnavailable = filter.ErrUnavailable // the database doesn't answer, or not in time
 	ErrMarkLost    = filter.ErrMarkLost    // Load again
-	ErrKeyReused   = filter.ErrKeyReused   // CreateOnce made another filter with this key
+	ErrKeyReused   = filter.ErrKeyReused   // CreateOnce or ImportOnce made other filters with this key
 )
 
 // newID returns an ID that sorts after those made before by this process.

@@ -26,6 +26,7 @@ type Store interface {
 	Create(context.Context, filter.Spec) (filter.Filter, error)
 	CreateOnce(ctx context.Context, s filter.Spec, key string) (filter.Filter, bool, error)
 	Import(context.Context, iter.Seq2[filter.Spec, error]) (int64, error)
+	ImportOnce(ctx context.Context, specs iter.Seq2[filter.Spec, error], key string) (int64, bool, error)
 	DeleteAll(ctx context.Context, subscriber string) (int64, error)
 	Get(context.Context, filter.ID) (filter.Filter, error)
 	List(ctx context.Context, subscriber string, after filter.ID, limit int) ([]filter.Filter, error)

@@ -13,14 +13,20 @@ import (
 // fail says what we were doing, and adds ErrUnavailable if err comes from the
 // state of PostgreSQL rather than from what we asked.
 func fail(doing string, err error) error {
+	flaw, isFlaw := errors.AsType[refused](err)
 	switch {
 	case err == nil:
 		return nil
+	case isFlaw:
+		return flaw.error
 	case unavailable(err):
 		return fmt.Errorf("%s: %w: %w", doing, ErrUnavailable, err)
 	}
 	return fmt.Errorf("%s: %w", doing, err)
 }
+
+// refused is an error of what was to be stored, whatever else it looks like.
+type refused struct{ error }
 
 func unavailable(err error) bool {
 	if errors.Is(err, context.Canceled) {

@@ -182,13 +182,35 @@ func (f *follower) catchUp(ctx context.Context) error {
 	}
 	f.last = began
 	if slices.ContainsFunc(changes, func(c lane.Change) bool { return c.Bulk }) {
-		if err := f.refresh(ctx); err != nil {
+		if err := f.refreshWatching(ctx); err != nil {
 			return fmt.Errorf("%w: %w", errBulk, err)
 		}
 	}
 	f.routes.apply(changes)
 	f.at = at
 	return nil
+}
+
+// refreshWatching is refresh with an eye on the control stream: a hundred thousand
+// filters take a second to read, and not to have read the stream for so long is a
+// reason to wait for gateways.
+func (f *follower) refreshWatching(ctx context.Context) error {
+	done := make(chan error, 1)
+	go func() { done <- f.refresh(ctx) }()
+	look := time.NewTicker(readEvery)
+	defer look.Stop()
+	for {
+		select {
+		case err := <-done:
+			return err
+		case <-look.C:
+		}
+		began := time.Now()
+		if _, err := f.control.ControlEnd(ctx); err != nil {
+			f.doubt()
+		}
+		f.last = began
+	}
 }
 
 // restart reads presence from the hashes. If there is a doubt, gateways first get

@@ -30,6 +30,7 @@ type following struct {
 	stop    func()
 
 	failing   atomic.Pointer[error] // what it answers later
+	slow      atomic.Int64          // how long it takes
 	refreshed atomic.Int64          // how often it was asked
 }
 
@@ -56,6 +57,7 @@ func newFollowing(t *testing.T) *following {
 
 func (f *following) answer(context.Context) error {
 	f.refreshed.Add(1)
+	time.Sleep(time.Duration(f.slow.Load()))
 	if err := f.failing.Load(); err != nil {
 		return *err
 	}
@@ -508,6 +510,40 @@ func TestBulkChanges(t *testing.T) {
 		}
 		if n := f.doubts.Load(); n != doubts {
 			t.Errorf("Redis was doubted %d times", n-doubts)
+		}
+	})
+}
+
+// Redis is not suspected because a change in bulk takes long to fetch, but it is if
+// it fails meanwhile.
+func TestBulkChangesTakeLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := follow(t)
+		defer f.stop()
+		f.synced(t)
+		f.slow.Store(int64(4 * readAtLeast))
+		bulk := func() (doubts uint64, took time.Duration) {
+			t.Helper()
+			before, began := f.doubts.Load(), time.Now()
+			if _, err := f.memory.PublishBulk(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			f.synced(t)
+			f.synced(t)
+			return f.doubts.Load() - before, time.Since(began)
+		}
+		if doubts, took := bulk(); doubts != 0 || took >= f.grace+4*readAtLeast {
+			t.Errorf("Redis was doubted %d times, and matching waited for %v", doubts, took)
+		}
+		f.store.set(func(op string) error {
+			if op == "end" {
+				f.store.set(nil, nil)
+				return errInjected
+			}
+			return nil
+		}, nil)
+		if doubts, _ := bulk(); doubts != 1 {
+			t.Errorf("Redis was doubted %d times after it failed, want 1", doubts)
 		}
 	})
 }

@@ -30,6 +30,12 @@ type Proxy struct {
 	addr  string
 }
 
+// NewProxy starts a Proxy in front of a server, for those who need no more than that.
+func NewProxy(upstream string) (*Proxy, error) { return newNetwork(false).proxy(upstream) }
+
+// Close closes all connections, and takes no more.
+func (p *Proxy) Close() { p.proxy.Stop() }
+
 // proxy starts a Proxy in front of an address.
 func (n *network) proxy(upstream string) (*Proxy, error) {
 	if n.direct {
