@@ -91,6 +91,7 @@ func addGateway(g *run.Group, ln, pages net.Listener, reg *prometheus.Registry, 
 	checks := []ops.Check{{Name: "gateway", Do: gw.Ready}, {Name: "lanes", Do: l.Ping}}
 	mux, others := http.NewServeMux(), "/health, /livez, /readyz, /metrics"
 	mux.Handle("/ws", gw.Handler())
+	mux.Handle("/sse", gw.StreamHandler())
 	if cfg.Tokens == nil {
 		ops.Handle(mux, reg, checks...)
 	} else {
@@ -98,7 +99,7 @@ func addGateway(g *run.Group, ln, pages net.Listener, reg *prometheus.Registry, 
 		others = "/health, /livez, /readyz"
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		http.Error(w, "there is /ws for WebSockets, and "+others, http.StatusNotFound)
+		http.Error(w, "there is /ws for WebSockets, /sse for server-sent events, and "+others, http.StatusNotFound)
 	})
 	g.Add("gateway pages", func(ctx context.Context) error { return ops.Serve(ctx, ln, mux) })
 	if pages != nil {

@@ -17,6 +17,7 @@ type conn struct {
 	address    string  // it is counted by; empty if addresses are not counted
 	reader     *reader // of the lanes that carry its events
 	shard      *shard
+	framing    framing
 	sock       socket      // set before the conn is opened, never after
 	handed     atomic.Bool // to the pollers: what was written before is theirs to read, which epoll alone does not promise
 
@@ -150,8 +151,8 @@ func (c *conn) answer(frame []byte) {
 
 // received handles bytes from the client. It runs on a poller.
 func (c *conn) received(b []byte, limit int) {
-	if !c.opened.Load() {
-		c.sock.Close() // RFC 6455 section 4.1: nothing before the handshake is answered
+	if !c.opened.Load() || c.framing == eventStream {
+		c.sock.Close() // RFC 6455 section 4.1: nothing before the handshake is answered; nothing at all into a stream
 		return
 	}
 	c.heard.Store(time.Now().Unix())

@@ -1,5 +1,5 @@
-// Package gateway holds the clients' WebSockets and delivers to them what the
-// lanes address to their seats.
+// Package gateway holds the clients' WebSockets, and streams of server-sent
+// events, and delivers to them what the lanes address to their seats.
 //
 // A client that was told hello gets every event, produced from then on, that
 // matches its filters. Within one connection each event comes once, in order of
@@ -285,10 +285,14 @@ func (g *Gateway) Ready(context.Context) error {
 	return nil
 }
 
-// Handler serves /ws.
-func (g *Gateway) Handler() http.Handler { return http.HandlerFunc(g.serveWS) }
+// Handler serves /ws, and StreamHandler /sse.
+func (g *Gateway) Handler() http.Handler       { return http.HandlerFunc(g.serveWS) }
+func (g *Gateway) StreamHandler() http.Handler { return http.HandlerFunc(g.serveSSE) }
 
 func (g *Gateway) heartbeatSeconds() int { return max(1, int(g.cfg.Heartbeat/time.Second)) }
+
+// deadSeconds is for how long a client may give no sign of life.
+func (g *Gateway) deadSeconds() int64 { return int64(g.heartbeatSeconds()) * 5 / 2 }
 
 // data, written and closed are called by the pollers.
 

@@ -77,18 +77,24 @@ func (g *Gateway) upgrade(w http.ResponseWriter, r *http.Request) *refusal {
 	if refused != nil {
 		return refused
 	}
-	if refused := g.checkOrigin(r); refused != nil {
+	if refused := g.checkOrigin(r, r.Header.Get("Origin")); refused != nil {
 		return refused
 	}
+	return g.enter(w, r, r.URL.Query(), webSocket, func(d door) []byte { return switching(key, d.protocol) })
+}
+
+// enter lets the client in whose request is right in itself, and which asks for
+// what the query says. Its answer comes with the connection's first message.
+func (g *Gateway) enter(w http.ResponseWriter, r *http.Request, q url.Values, f framing, answer func(door) []byte) *refusal {
 	door, refused := g.identify(r)
 	if refused != nil {
 		return refused
 	}
-	ask, refused := g.parseAsk(r.URL.Query(), door)
+	ask, refused := g.parseAsk(q, door)
 	if refused != nil {
 		return refused
 	}
-	ask.address = g.address(r)
+	ask.framing, ask.address = f, g.address(r)
 	if refused := g.admit(ask); refused != nil {
 		return refused
 	}
@@ -105,7 +111,7 @@ func (g *Gateway) upgrade(w http.ResponseWriter, r *http.Request) *refusal {
 		g.log.Debug("upgrade failed", "err", err)
 		return nil // nobody is there to be told
 	}
-	g.welcome(e, switching(key, door.protocol))
+	g.welcome(e, answer(door))
 	return nil
 }
 
@@ -113,7 +119,7 @@ func (g *Gateway) upgrade(w http.ResponseWriter, r *http.Request) *refusal {
 func refusalOf(err error) *refusal {
 	switch {
 	case errors.Is(err, replay.ErrBeyondEnd):
-		return badRequest("bad_cursor", "query parameter cursor: it is of events that do not exist yet; pass one that the gateway sent, unchanged")
+		return badRequest("bad_cursor", "the cursor is of events that do not exist yet; pass one that the gateway sent, unchanged")
 	case errors.Is(err, replay.ErrUnavailable):
 		refused := unavailable("what was missed is to be replayed from Kafka, but no filter service does that now: %v", err)
 		if un, ok := errors.AsType[*replay.Unavailable](err); ok {
@@ -131,10 +137,11 @@ type ask struct {
 	subscriber string
 	cursor     *event.Cursor // nil: from since, or from now on
 	text       string        // cursor as it came
-	since      time.Time     // zero if it has a cursor, or wants nothing earlier
-	durable    bool          // without a cursor, go on from what was acknowledged
-	address    string        // it is counted by; empty if addresses are not counted
-	expires    int64         // when its token ends, Unix seconds; 0 if it has none
+	framing    framing
+	since      time.Time // zero if it has a cursor, or wants nothing earlier
+	durable    bool      // without a cursor, go on from what was acknowledged
+	address    string    // it is counted by; empty if addresses are not counted
+	expires    int64     // when its token ends, Unix seconds; 0 if it has none
 }
 
 func (g *Gateway) parseAsk(q url.Values, d door) (ask, *refusal) {
@@ -243,8 +250,7 @@ func headerHas(h http.Header, name, token string) bool {
 
 // checkOrigin keeps web pages of other sites from using a visitor's access.
 // Clients that are no browsers send no Origin.
-func (g *Gateway) checkOrigin(r *http.Request) *refusal {
-	origin := r.Header.Get("Origin")
+func (g *Gateway) checkOrigin(r *http.Request, origin string) *refusal {
 	if origin == "" {
 		return nil
 	}
@@ -303,7 +309,7 @@ type entrance struct {
 // join announces a seat for the client. If it fails, the connection is counted
 // out.
 func (g *Gateway) join(ctx context.Context, a ask) (*entrance, error) {
-	c := &conn{subscriber: a.subscriber, address: a.address, reader: g.reader(a.subscriber), last: event.ID{Partition: -1}}
+	c := &conn{framing: a.framing, subscriber: a.subscriber, address: a.address, reader: g.reader(a.subscriber), last: event.ID{Partition: -1}}
 	e := &entrance{conn: c, ask: a}
 	err := c.reader.started(ctx)
 	if err == nil {
@@ -426,6 +432,9 @@ func (g *Gateway) takeOver(w http.ResponseWriter, c *conn) error {
 	if buf.Reader.Buffered() > 0 {
 		nc.Close()
 		return errors.New("client sent frames before the handshake was answered")
+	}
+	if c.framing == eventStream {
+		boundUnacked(nc, time.Duration(g.deadSeconds())*time.Second)
 	}
 	return g.sockets.add(nc, c)
 }

@@ -11,6 +11,7 @@ import (
 // metrics of the gateway. The first two bear the predecessor's names.
 type metrics struct {
 	active        prometheus.Gauge
+	streams       prometheus.Gauge
 	sent          prometheus.Counter
 	frames        prometheus.Counter
 	latency       prometheus.Histogram
@@ -42,9 +43,10 @@ func newMetrics(reg prometheus.Registerer, g *Gateway) *metrics {
 		return f.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{label})
 	}
 	return &metrics{
-		active: f.NewGauge(prometheus.GaugeOpts{Name: "active_websocket_connections", Help: "Open connections."}),
-		sent:   counter("events_sent_total", "Events written to sockets, counted once for each recipient."),
-		frames: counter("frames_sent_total", "Frames written to sockets."),
+		active:  f.NewGauge(prometheus.GaugeOpts{Name: "active_websocket_connections", Help: "Open connections."}),
+		streams: f.NewGauge(prometheus.GaugeOpts{Name: "active_event_streams", Help: "Open connections that are streams of server-sent events."}),
+		sent:    counter("events_sent_total", "Events written to sockets, counted once for each recipient."),
+		frames:  counter("frames_sent_total", "Frames written to sockets."),
 		latency: f.NewHistogram(prometheus.HistogramOpts{
 			Name: "event_age_seconds", Help: "Time from Kafka's timestamp to the write to the socket, of the oldest event in each frame that is not of a replay.",
 			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 20),
@@ -60,6 +62,14 @@ func newMetrics(reg prometheus.Registerer, g *Gateway) *metrics {
 		acks:          counter("acks_saved_total", "Acknowledgements saved; of several that a client sends within a moment, the last."),
 		expired:       counter("expired_clients_closed_total", "Connections closed because their token had expired."),
 		ackFailures:   counter("ack_failures_total", "Times that acknowledgements could not be saved, and were kept for later."),
+	}
+}
+
+// count takes note of connections that have opened, or ended.
+func (m *metrics) count(f framing, n float64) {
+	m.active.Add(n)
+	if f == eventStream {
+		m.streams.Add(n)
 	}
 }
 

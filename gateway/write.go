@@ -20,7 +20,7 @@ func (s *shard) hello(c *conn, p *post) {
 	resumed := p.from != nil && p.gap == ""
 	hello := wire.AppendHello(nil, c.subscriber, cursor, resumed, s.gw.heartbeatSeconds())
 	c.opened.Store(true)
-	c.write(append(p.http, newFrame(opText, hello)...))
+	c.write(append(p.http, c.framing.message(hello, cursor)...))
 	s.gw.metrics.frames.Inc()
 	if expires := c.expires.Load(); expires != 0 {
 		s.send(c, opText, wire.AppendToken(nil, expires))
@@ -32,7 +32,7 @@ func (s *shard) hello(c *conn, p *post) {
 
 func (s *shard) gap(c *conn, p *post, to string) {
 	s.gw.metrics.gaps.WithLabelValues(p.gap).Inc()
-	s.send(c, opText, wire.AppendGap(nil, p.ask.text, to, p.gap, p.missing))
+	s.sendCursor(c, wire.AppendGap(nil, p.ask.text, to, p.gap, p.missing), to)
 }
 
 // cursorDue reports whether a busy connection may have a cursor: once a second.
@@ -54,6 +54,9 @@ func (s *shard) flush(c *conn) int {
 	if c.replayDone != nil {
 		close(c.replayDone)
 		c.replayDone = nil
+	}
+	if c.state == closing {
+		s.hangUp(c)
 	}
 	if c.state != live || len(c.pending) == 0 {
 		return 0
@@ -116,7 +119,7 @@ func (s *shard) sendEvents(c *conn, messages []*message, cursor string) {
 		if i > 0 {
 			buf = append(buf, ',')
 		}
-		buf = append(buf, m.json...)
+		buf = c.framing.appendJSON(buf, m.json)
 	}
 	if cursor != "" {
 		buf = wire.AppendEventsTail(buf, cursor)
@@ -124,16 +127,22 @@ func (s *shard) sendEvents(c *conn, messages []*message, cursor string) {
 		buf = append(buf, wire.EventsTail...)
 	}
 	s.gw.metrics.sent.Add(float64(len(messages)))
-	s.seal(c, opText, buf)
+	s.seal(c, opText, buf, cursor)
 }
 
 // send writes one frame with the given payload.
 func (s *shard) send(c *conn, op byte, payload []byte) {
-	s.seal(c, op, append(s.scratch[:headRoom], payload...))
+	s.seal(c, op, append(s.scratch[:headRoom], payload...), "")
 }
 
-func (s *shard) seal(c *conn, op byte, buf []byte) {
-	c.write(sealFrame(buf, op))
+// sendCursor writes a message from after which the client can resume with cursor.
+func (s *shard) sendCursor(c *conn, payload []byte, cursor string) {
+	s.seal(c, opText, append(s.scratch[:headRoom], payload...), cursor)
+}
+
+func (s *shard) seal(c *conn, op byte, buf []byte, cursor string) {
+	buf = c.framing.end(buf, op, cursor)
+	c.write(c.framing.seal(buf, op))
 	s.gw.metrics.frames.Inc()
 	if cap(buf) <= 1<<20 { // a huge event's buffer is not kept
 		s.scratch = buf
@@ -186,7 +195,8 @@ func below(next, floor []int64) int {
 // beat sends what a quiet connection is due.
 func (s *shard) beat(c *conn, now, beat int64) {
 	if c.state == live && len(c.pending) == 0 && now-c.lastCursor >= beat {
-		s.send(c, opText, wire.AppendCursor(nil, s.cursor(c, s.positions(c))))
+		cursor := s.cursor(c, s.positions(c))
+		s.sendCursor(c, wire.AppendCursor(nil, cursor), cursor)
 		c.lastCursor = now
 	}
 	if now-c.lastPing >= beat {
