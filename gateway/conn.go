@@ -160,7 +160,7 @@ func (c *conn) received(b []byte, limit int) {
 		return
 	}
 	var err *protocolError
-	if c.in, err = c.in.feed(b, limit, c.message); err != nil {
+	if c.in, err = c.in.feed(b, rules{limit, c.framing == deflated}, c.message); err != nil {
 		c.in, c.deaf = nil, true
 		c.shard.post(post{conn: c, what: verbEnd, ending: ending{err.code, err.reason}, bye: err.bye})
 	}

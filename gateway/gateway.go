@@ -50,6 +50,7 @@ type Config struct {
 	ResumeWindow time.Duration // how long after its end a connection can be resumed; 5 min if zero
 	Heartbeat    time.Duration // a quiet connection gets a message this often; 25 s if zero
 	Drain        time.Duration // for closing connections at the end; 10 s if zero
+	Compress     bool          // what is sent to clients that ask for permessage-deflate
 	Origins      []string      // web origins allowed beside the gateway's own; "*" for all
 
 	// Limits; there is none where they are zero.

@@ -80,7 +80,11 @@ func (g *Gateway) upgrade(w http.ResponseWriter, r *http.Request) *refusal {
 	if refused := g.checkOrigin(r, r.Header.Get("Origin")); refused != nil {
 		return refused
 	}
-	return g.enter(w, r, r.URL.Query(), webSocket, func(d door) []byte { return switching(key, d.protocol) })
+	how, extensions := webSocket, ""
+	if g.cfg.Compress && offersDeflate(r.Header) {
+		how, extensions = deflated, deflateAnswer
+	}
+	return g.enter(w, r, r.URL.Query(), how, func(d door) []byte { return switching(key, d.protocol, extensions) })
 }
 
 // enter lets the client in whose request is right in itself, and which asks for
@@ -439,12 +443,15 @@ func (g *Gateway) takeOver(w http.ResponseWriter, c *conn) error {
 	return g.sockets.add(nc, c)
 }
 
-// switching is the answer to a good handshake. protocol may be empty.
-func switching(key, protocol string) []byte {
+// switching is the answer to a good handshake. protocol and extensions may be empty.
+func switching(key, protocol, extensions string) []byte {
 	if protocol != "" {
 		protocol = "\r\nSec-WebSocket-Protocol: " + protocol
 	}
+	if extensions != "" {
+		extensions = "\r\nSec-WebSocket-Extensions: " + extensions
+	}
 	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11")) // RFC 6455 section 4.2.2
 	return []byte("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: " +
-		base64.StdEncoding.EncodeToString(sum[:]) + protocol + "\r\n\r\n")
+		base64.StdEncoding.EncodeToString(sum[:]) + protocol + extensions + "\r\n\r\n")
 }

@@ -35,6 +35,8 @@ type shard struct {
 	spare   []*conn   // memory for the next dirty
 	work    mailbox   // being applied
 	scratch []byte
+
+	deflater deflater
 }
 
 func newShard(gw *Gateway) *shard {
@@ -105,7 +107,7 @@ func (s *shard) dismiss(code int, reason string) {
 	spread := time.Duration(s.gw.open.Load())*time.Second/reconnectRate + 1
 	s.conns.each(func(c *conn) {
 		wait := rand.N(spread).Round(time.Millisecond)
-		s.hint(c, wait)
+		s.hint(c, time.Second+wait) // it may be that no other gateway is there yet
 		s.close(c, code, reason+" in "+wait.String())
 	})
 }

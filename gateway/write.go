@@ -114,20 +114,32 @@ func fit(messages []*message) int {
 
 // sendEvents writes one frame of events, with a cursor unless it is "".
 func (s *shard) sendEvents(c *conn, messages []*message, cursor string) {
-	buf := wire.AppendEventsHead(s.scratch[:headRoom])
+	s.gw.metrics.sent.Add(float64(len(messages)))
+	if c.framing == deflated && worthDeflating(messages) {
+		s.sendDeflated(c, messages, cursor)
+		return
+	}
+	buf := appendEvents(s.scratch[:headRoom], c.framing, messages)
+	s.seal(c, opText, appendEventsTail(buf, cursor), cursor)
+}
+
+// appendEvents appends an events message up to its last event.
+func appendEvents(buf []byte, f framing, messages []*message) []byte {
+	buf = wire.AppendEventsHead(buf)
 	for i, m := range messages {
 		if i > 0 {
 			buf = append(buf, ',')
 		}
-		buf = c.framing.appendJSON(buf, m.json)
+		buf = f.appendJSON(buf, m.json)
 	}
-	if cursor != "" {
-		buf = wire.AppendEventsTail(buf, cursor)
-	} else {
-		buf = append(buf, wire.EventsTail...)
+	return buf
+}
+
+func appendEventsTail(buf []byte, cursor string) []byte {
+	if cursor == "" {
+		return append(buf, wire.EventsTail...)
 	}
-	s.gw.metrics.sent.Add(float64(len(messages)))
-	s.seal(c, opText, buf, cursor)
+	return wire.AppendEventsTail(buf, cursor)
 }
 
 // send writes one frame with the given payload.
@@ -142,7 +154,12 @@ func (s *shard) sendCursor(c *conn, payload []byte, cursor string) {
 
 func (s *shard) seal(c *conn, op byte, buf []byte, cursor string) {
 	buf = c.framing.end(buf, op, cursor)
-	c.write(c.framing.seal(buf, op))
+	s.writeFrame(c, c.framing.seal(buf, op), buf)
+}
+
+// writeFrame writes a frame that stands in buf, and keeps buf for the next one.
+func (s *shard) writeFrame(c *conn, frame, buf []byte) {
+	c.write(frame)
 	s.gw.metrics.frames.Inc()
 	if cap(buf) <= 1<<20 { // a huge event's buffer is not kept
 		s.scratch = buf
