@@ -92,7 +92,7 @@ func (s *shard) sendDeflated(c *conn, messages []*message, cursor string) {
 type deflater struct {
 	w   *flate.Writer
 	of  []*message
-	out bytes.Buffer // of, compressed, up to the end of a byte
+	out bytes.Buffer // of, compressed
 	in  []byte       // memory to encode in
 }
 
@@ -111,14 +111,19 @@ func (d *deflater) append(buf []byte, messages []*message, cursor string) []byte
 
 func (d *deflater) compress(messages []*message) {
 	d.in = appendEvents(d.in[:0], deflated, messages)
+	d.pack(d.in)
+	d.of = append(d.of[:0], messages...)
+}
+
+// pack compresses b into out, up to the end of a byte.
+func (d *deflater) pack(b []byte) {
 	d.out.Reset()
 	if d.w == nil {
 		d.w, _ = flate.NewWriter(nil, flate.BestSpeed) // fails only with a level that there isn't
 	}
 	d.w.Reset(&d.out)
-	d.w.Write(d.in) // a bytes.Buffer takes all
+	d.w.Write(b) // a bytes.Buffer takes all
 	d.w.Flush()
-	d.of = append(d.of[:0], messages...)
 }
 
 // appendStored appends the rest of a compressed message as it is, since a cursor

@@ -243,59 +243,6 @@ func TestServerFrames(t *testing.T) {
 	}
 }
 
-// What ends a connection, and how. Others are not disturbed.
-func TestProtocolErrors(t *testing.T) {
-	w := newWorld(t, 1)
-	g := w.gateway(Config{})
-	other := connect(t, g, "other", "")
-	unmasked := clientFrame(opText, true, []byte("x"), 0)
-	unmasked = append(unmasked[:2], 'x')
-	unmasked[1] &^= 0x80
-	for _, tt := range []struct {
-		name string
-		send []byte
-		want int
-	}{
-		{"unmasked", unmasked, 1002},
-		{"reserved bit", []byte{0xC1, 0x80, 0, 0, 0, 0}, 1002},
-		{"unknown data opcode", []byte{0x83, 0x80, 0, 0, 0, 0}, 1002},
-		{"unknown control opcode", []byte{0x8B, 0x80, 0, 0, 0, 0}, 1002},
-		{"fragmented ping", clientFrame(opPing, false, nil, 1), 1002},
-		{"long ping", clientFrame(opPing, true, make([]byte, 126), 1), 1002},
-		{"continuation of nothing", clientFrame(opContinuation, true, nil, 1), 1002},
-		{"message in a message", slices.Concat(clientFrame(opText, false, nil, 1), clientFrame(opText, true, nil, 1)), 1002},
-		{"invalid UTF-8", clientFrame(opText, true, []byte("a\xc3("), 1), 1007},
-		{"invalid UTF-8 across fragments", slices.Concat(clientFrame(opText, false, []byte("\xc3"), 1), clientFrame(opContinuation, true, []byte("("), 1)), 1007},
-		{"binary", clientFrame(opBinary, true, []byte("x"), 1), 1003},
-		{"too big", clientFrame(opText, true, make([]byte, maxRequest+1), 1), 1009},
-		{"absurdly big", []byte{0x81, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0}, 1009},
-		{"big by fragments", slices.Concat(clientFrame(opText, false, make([]byte, maxRequest), 1), clientFrame(opContinuation, true, []byte("x"), 1)), 1009},
-		{"close", clientFrame(opClose, true, []byte{3, 232}, 1), 1000},
-		{"close with reason", clientFrame(opClose, true, []byte("\x0f\xa0bye"), 1), 4000},
-		{"close without status", clientFrame(opClose, true, nil, 1), closeNoStatus},
-		{"close of one byte", clientFrame(opClose, true, []byte{3}, 1), 1002},
-		{"close with 1005", clientFrame(opClose, true, []byte{3, 237}, 1), 1002},
-		{"close with 999", clientFrame(opClose, true, []byte{3, 231}, 1), 1002},
-		{"close with 5000", clientFrame(opClose, true, []byte{0x13, 0x88}, 1), 1002},
-		{"close with bad reason", clientFrame(opClose, true, []byte{3, 232, 0xFF}, 1), 1007},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			c := rawDial(t, g, "user_1", "")
-			c.message()
-			c.sendBytes(tt.send)
-			c.sendBytes(clientFrame(opText, true, []byte(`{"type":"ping"}`), 1)) // is not heard any more
-			if got := c.closeCode(); got != tt.want {
-				t.Errorf("close code: got %d, want %d", got, tt.want)
-			}
-			c.nc.Close()
-		})
-	}
-	id := w.publish(0, "other")
-	other.untilEvent(id)
-	other.ws.CloseNow()
-	noneOpen(t, g)
-}
-
 // A client that goes on sending after a protocol error still gets its close
 // frame, and is cut off in the end.
 func TestOversizedMessageWhileSending(t *testing.T) {
