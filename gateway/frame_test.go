@@ -22,7 +22,8 @@ type heardMessage struct {
 func hear(limit int, pieces ...[]byte) (out []heardMessage, err *protocolError, kept *inbound) {
 	var in *inbound
 	for _, p := range pieces {
-		in, err = in.feed(bytes.Clone(p), rules{limit: limit}, func(op byte, payload []byte) *protocolError {
+		p = bytes.Clone(p)
+		in, err = in.feed(p, rules{limit: limit}, func(op byte, payload []byte) *protocolError {
 			out = append(out, heardMessage{op, string(payload)})
 			if op == opClose {
 				code, err := closeStatus(payload)
@@ -36,6 +37,7 @@ func hear(limit int, pieces ...[]byte) (out []heardMessage, err *protocolError, 
 		if err != nil {
 			return out, err, nil
 		}
+		clear(p) // a poller's buffer is used for others then
 	}
 	return out, nil, in
 }
