@@ -40,9 +40,11 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 	c := &cobra.Command{
 		Use:   "gateway",
 		Short: "Hold clients' WebSockets",
-		Long:  "Holds clients' WebSockets and sends them their events. Start several behind a load balancer.",
+		Long: "Holds clients' WebSockets, and streams of server-sent events, and sends them their events.\n" +
+			"Start several behind a load balancer.",
 		Example: "  eventstream gateway --redis redis:6379\n" +
 			"  websocat 'ws://127.0.0.1:8003/ws?subscriber_id=user_1'\n" +
+			"  curl -N 'http://127.0.0.1:8003/sse?subscriber_id=user_1'\n" +
 			"  eventstream gateway --listen :8003 --token-jwks https://login.example.org/jwks.json --token-audience events",
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {

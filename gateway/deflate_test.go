@@ -266,8 +266,8 @@ func TestDeflateAllocs(t *testing.T) {
 	}
 }
 
-// What compression costs a delivery, when all get the same events and when each
-// gets its own; and what it saves, with the generator's events.
+// What compression costs a frame, but for the write, when all get the same events
+// and when each gets its own; and what it saves.
 func BenchmarkDeflate(b *testing.B) {
 	for _, f := range []struct {
 		name string
