@@ -17,7 +17,6 @@ type conn struct {
 	address    string  // it is counted by; empty if addresses are not counted
 	reader     *reader // of the lanes that carry its events
 	shard      *shard
-	framing    framing
 	sock       socket      // set before the conn is opened, never after
 	handed     atomic.Bool // to the pollers: what was written before is theirs to read, which epoll alone does not promise
 
@@ -25,6 +24,7 @@ type conn struct {
 	unsent  atomic.Int64 // bytes accepted by the socket and not taken by the kernel yet
 	answers atomic.Int64 // of these, at most so many are answers to the client
 	stalled atomic.Bool  // the worker waits for unsent to become 0
+	framing framing      // never changes
 	heard   atomic.Int64 // when something last came from the client, Unix seconds
 	expires atomic.Int64 // when its token ends, Unix seconds; 0 if it has none
 
