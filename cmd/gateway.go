@@ -28,6 +28,7 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 		MaxConns int           `env:"MAX_CONNS" envDefault:"19000"`
 		Ring     int           `env:"RING_BYTES" envDefault:"67108864"`
 		Origins  []string      `env:"ORIGINS"`
+		Compress bool          `env:"COMPRESS"`
 		Resume   time.Duration `env:"RESUME_WINDOW" envDefault:"5m"`
 		Drain    time.Duration `env:"DRAIN" envDefault:"10s"`
 
@@ -46,9 +47,11 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 	c := &cobra.Command{
 		Use:   "gateway",
 		Short: "Hold clients' WebSockets",
-		Long:  "Holds clients' WebSockets and sends them their events. Start several behind a load balancer.",
+		Long: "Holds clients' WebSockets, and streams of server-sent events, and sends them their events.\n" +
+			"Start several behind a load balancer.",
 		Example: "  eventstream gateway --redis redis:6379\n" +
 			"  websocat 'ws://127.0.0.1:8003/ws?subscriber_id=user_1'\n" +
+			"  curl -N 'http://127.0.0.1:8003/sse?subscriber_id=user_1'\n" +
 			"  eventstream gateway --listen :8003 --token-jwks https://login.example.org/jwks.json --token-audience events",
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -96,6 +99,7 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 			g := run.Group{Log: a.log, Patience: own.Drain + 30*time.Second}
 			cfg := gateway.Config{MaxConns: own.MaxConns, RingBytes: own.Ring, Origins: own.Origins, ResumeWindow: own.Resume, Drain: own.Drain}
 			cfg.MaxPerSubscriber, cfg.MaxPerAddress, cfg.Proxies = own.PerSubscriber, own.PerAddress, proxies
+			cfg.Compress = own.Compress
 			cfg.HandshakeRate, cfg.MessageRate = own.Handshakes, own.Messages
 			reg := newRegistry(a.version)
 			if verifier != nil {
@@ -125,6 +129,7 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 	fs.IntVar(&own.MaxConns, "max-conns", own.MaxConns, "open connections; more are answered 503")
 	fs.IntVar(&own.Ring, "ring-bytes", own.Ring, "memory for the latest events, from which clients that come back soon are served")
 	fs.StringSliceVar(&own.Origins, "origins", own.Origins, "web origins whose pages may connect, such as https://app.example.org; * for all")
+	fs.BoolVar(&own.Compress, "compress", own.Compress, "compress what is sent to clients that ask for permessage-deflate; it takes CPU")
 	fs.DurationVar(&own.Resume, "resume-window", own.Resume, "how long after its end a connection can be resumed from Redis; after that, from Kafka")
 	fs.DurationVar(&own.Drain, "drain", own.Drain, "time for closing connections at the end")
 	fs.IntVar(&own.PerSubscriber, "max-conns-subscriber", own.PerSubscriber, "open connections of one subscriber; more are answered 429; 0 for no limit")

@@ -138,10 +138,14 @@ func TestWaysIn(t *testing.T) {
 		// The good ones, so that the rest is refused for its own reason.
 		{"gateway: good", f.gateway, upgrade("/ws", bearer(good)), []int{101}},
 		{"gateway: good, with subscriber_id", f.gateway, upgrade("/ws?subscriber_id=user_1", bearer(good)), []int{101}},
+		{"gateway: good stream", f.gateway, request("GET", "/sse", "", bearer(good)), []int{200}},
 		{"api: good", f.api, request("GET", "/filters", "", bearer(f.read)), []int{200}},
 		{"api: good token", f.api, request("POST", "/subscribers/user_1/tokens", "", admin), []int{201}},
 
 		{"gateway: no token", f.gateway, upgrade("/ws?subscriber_id=user_1"), []int{401}},
+		{"gateway: stream without a token", f.gateway, request("GET", "/sse?subscriber_id=user_1", ""), []int{401}},
+		{"gateway: stream of an old token", f.gateway, request("GET", "/sse?token="+token(t, hs, []byte(secret), jwt.MapClaims{"exp": time.Now().Add(-time.Second).Unix()}), ""), []int{401}},
+		{"gateway: another's stream", f.gateway, request("GET", "/sse?subscriber_id=user_2", "", bearer(good)), []int{403}},
 		{"gateway: wrong signature", f.gateway, upgrade("/ws", bearer(token(t, hs, []byte(strings.Repeat("x", 40)), nil))), []int{401}},
 		{"gateway: signature cut off", f.gateway, upgrade("/ws", bearer(part[0]+"."+part[1]+".")), []int{401}},
 		{"gateway: other claims under the signature", f.gateway, upgrade("/ws", bearer(part[0]+"."+b64([]byte(`{"sub":"user_2","aud":"events","exp":9999999999}`))+"."+part[2])), []int{401}},

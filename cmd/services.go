@@ -90,6 +90,7 @@ func addGateway(g *run.Group, ln, pages net.Listener, limits ops.Limits, reg *pr
 	checks := []ops.Check{{Name: "gateway", Do: gw.Ready}, {Name: "lanes", Do: l.Ping}}
 	mux, others := http.NewServeMux(), "/health, /livez, /readyz, /metrics"
 	mux.Handle("/ws", gw.Handler())
+	mux.Handle("/sse", gw.StreamHandler())
 	if cfg.Tokens == nil {
 		ops.Handle(mux, reg, checks...)
 	} else {
@@ -97,7 +98,7 @@ func addGateway(g *run.Group, ln, pages net.Listener, limits ops.Limits, reg *pr
 		others = "/health, /livez, /readyz"
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		http.Error(w, "there is /ws for WebSockets, and "+others, http.StatusNotFound)
+		http.Error(w, "there is /ws for WebSockets, /sse for server-sent events, and "+others, http.StatusNotFound)
 	})
 	g.Add("gateway pages", func(ctx context.Context) error { return ops.ServeWithin(ctx, ln, mux, limits) })
 	if pages != nil {

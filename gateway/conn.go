@@ -26,6 +26,7 @@ type conn struct {
 	answers atomic.Int64 // of these, at most so many are answers to the client
 	stalled atomic.Bool  // the worker waits for unsent to become 0
 	deaf    bool         // only the engine's: the connection is failed, or the client said goodbye; here it takes no memory
+	framing framing      // never changes
 	heard   atomic.Int64 // when something last came from the client, Unix seconds
 	expires atomic.Int64 // when its token ends, Unix seconds; 0 if it has none
 
@@ -156,8 +157,8 @@ func (c *conn) answer(frame []byte) {
 
 // received handles bytes from the client. The engine calls it.
 func (c *conn) received(b []byte, limit int) {
-	if !c.opened.Load() {
-		c.sock.Close() // RFC 6455 section 4.1: nothing before the handshake is answered
+	if !c.opened.Load() || c.framing == eventStream {
+		c.sock.Close() // RFC 6455 section 4.1: nothing before the handshake is answered; nothing at all into a stream
 		return
 	}
 	c.heard.Store(time.Now().Unix())
@@ -165,7 +166,7 @@ func (c *conn) received(b []byte, limit int) {
 		return
 	}
 	var err *protocolError
-	if c.in, err = c.in.feed(b, limit, c.message); err != nil {
+	if c.in, err = c.in.feed(b, rules{limit, c.framing == deflated}, c.message); err != nil {
 		c.in, c.deaf = nil, true
 		c.shard.post(post{conn: c, what: verbEnd, ending: ending{err.code, err.reason}, bye: err.bye})
 	}

@@ -123,21 +123,6 @@ func TestMessageRateAllows(t *testing.T) {
 	}
 }
 
-// Empty fragments are no way around the limits.
-func TestFragmentsAreBounded(t *testing.T) {
-	w := newWorld(t, 1)
-	g := w.gateway(Config{})
-	c := rawDial(t, g, "user_1", "")
-	frames := clientFrame(opText, false, nil, 1)
-	for range maxFragments {
-		frames = append(frames, clientFrame(opContinuation, false, nil, 1)...)
-	}
-	c.nc.Write(frames)
-	if code := c.closeCode(); code != closeTooBig {
-		t.Errorf("closed with %d, want %d", code, closeTooBig)
-	}
-}
-
 func wantOpen(g *instance, want int64) error {
 	if n := g.Gateway.open.Load(); n != want {
 		return fmt.Errorf("%d connections are counted as open, want %d", n, want)

@@ -109,7 +109,7 @@ func (g *Gateway) parseSubscriber(q url.Values, d door) (string, *refusal) {
 	if g.cfg.Tokens == nil {
 		id := q.Get("subscriber_id")
 		if err := filter.CheckSubscriberID(id); err != nil {
-			return "", badRequest("bad_subscriber", "query parameter subscriber_id: %v; connect to /ws?subscriber_id=<id>", err)
+			return "", badRequest("bad_subscriber", "query parameter subscriber_id: %v; pass ?subscriber_id=<id>", err)
 		}
 		return id, nil
 	}

@@ -44,7 +44,7 @@ func TestEngines(t *testing.T) {
 			}
 			t.Cleanup(front.Close)
 			t.Run("slow client", func(t *testing.T) { slowClient(t, w, front) })
-			t.Run("goodbye", func(t *testing.T) { goodbye(t, g, front) })
+			t.Run("goodbye", func(t *testing.T) { saysGoodbye(t, g, front) })
 			t.Run("reset", func(t *testing.T) { reset(t, g, front) })
 			t.Run("unread answers", func(t *testing.T) { unreadAnswers(t, g, front) })
 			t.Run("drain", func(t *testing.T) { drained(t, g, front) })
@@ -101,8 +101,8 @@ func slowClient(t *testing.T, w *world, front *httptest.Server) {
 	c.ws.CloseNow()
 }
 
-// goodbye is answered.
-func goodbye(t *testing.T, g *instance, front *httptest.Server) {
+// saysGoodbye is answered.
+func saysGoodbye(t *testing.T, g *instance, front *httptest.Server) {
 	c := frontClient(t, front)
 	if err := c.ws.Close(websocket.StatusNormalClosure, "done"); err != nil {
 		t.Errorf("close: %v", err)

@@ -41,22 +41,31 @@ type protocolError struct {
 
 func (e *protocolError) Error() string { return e.reason }
 
+var errTooBig = &protocolError{code: closeTooBig, reason: "message too big"}
+
+// rules are what a connection's frames are held to.
+type rules struct {
+	limit   int  // bytes of a message
+	deflate bool // messages may be compressed
+}
+
 // frame is a client's frame with its payload unmasked.
 type frame struct {
 	op      byte
 	fin     bool
+	packed  bool // the message that it begins is compressed
 	payload []byte
 }
 
 // parseFrame takes the first frame off b and unmasks it in place. n is its
-// length, 0 if b holds only a part of it. limit bounds the payload of data.
-func parseFrame(b []byte, limit int) (f frame, n int, err *protocolError) {
+// length, 0 if b holds only a part of it. The limit is that of data.
+func parseFrame(b []byte, r rules) (f frame, n int, err *protocolError) {
 	if len(b) < 2 {
 		return f, 0, nil
 	}
-	f = frame{op: b[0] & 0x0F, fin: b[0]&finBit != 0}
+	f = frame{op: b[0] & 0x0F, fin: b[0]&finBit != 0, packed: b[0]&rsv1Bit != 0}
 	size, head := uint64(b[1]&^maskBit), 2
-	if err := checkHeader(b, f, size); err != nil {
+	if err := checkHeader(b, f, size, r.deflate); err != nil {
 		return f, 0, err
 	}
 	switch size {
@@ -71,8 +80,8 @@ func parseFrame(b []byte, limit int) (f frame, n int, err *protocolError) {
 		}
 		size = binary.BigEndian.Uint64(b[2:])
 	}
-	if f.op < opClose && size > uint64(limit) {
-		return f, 0, &protocolError{code: closeTooBig, reason: "message too big"}
+	if f.op < opClose && size > uint64(r.limit) {
+		return f, 0, errTooBig
 	}
 	n = head + 4 + int(size)
 	if len(b) < n {
@@ -83,10 +92,11 @@ func parseFrame(b []byte, limit int) (f frame, n int, err *protocolError) {
 	return f, n, nil
 }
 
-func checkHeader(b []byte, f frame, size uint64) *protocolError {
+func checkHeader(b []byte, f frame, size uint64, deflate bool) *protocolError {
 	control := f.op&0x8 != 0
+	begins := f.op == opText || f.op == opBinary
 	switch {
-	case b[0]&0x70 != 0:
+	case b[0]&0x30 != 0, f.packed && !(deflate && begins):
 		return &protocolError{code: closeProtocol, reason: "reserved bit set"}
 	case f.op > opBinary && f.op < opClose || f.op > opPong:
 		return &protocolError{code: closeProtocol, reason: "unknown opcode"}
@@ -114,8 +124,10 @@ func unmask(b, key []byte) {
 type inbound struct {
 	bytes   []byte // of an incomplete frame
 	op      byte   // of a fragmented message; 0 if there is none
+	packed  bool   // it is compressed
 	message []byte // its fragments so far
-	parts   int    // how many those are: they may be empty
+	valid   int    // how many bytes of it are valid UTF-8, if it is text
+	parts   int    // how many fragments there are: they may be empty
 }
 
 // maxFragments bounds the fragments of one message.
@@ -124,7 +136,7 @@ const maxFragments = 1024
 // feed parses b, in which it unmasks payloads, and calls on with each control
 // frame and each complete message; payloads are valid during the call. It
 // returns what has to be kept for the next call, or nil.
-func (in *inbound) feed(b []byte, limit int, on func(op byte, payload []byte) *protocolError) (*inbound, *protocolError) {
+func (in *inbound) feed(b []byte, r rules, on func(op byte, payload []byte) *protocolError) (*inbound, *protocolError) {
 	if in == nil {
 		in = &inbound{}
 	}
@@ -133,7 +145,7 @@ func (in *inbound) feed(b []byte, limit int, on func(op byte, payload []byte) *p
 		b = in.bytes
 	}
 	for {
-		f, n, err := parseFrame(b, limit-len(in.message))
+		f, n, err := parseFrame(b, rules{r.limit - len(in.message), r.deflate})
 		if err != nil {
 			return in, err
 		}
@@ -141,7 +153,7 @@ func (in *inbound) feed(b []byte, limit int, on func(op byte, payload []byte) *p
 			break
 		}
 		b = b[n:]
-		if err := in.frame(f, on); err != nil {
+		if err := in.frame(f, r.limit, on); err != nil {
 			return in, err
 		}
 	}
@@ -152,7 +164,7 @@ func (in *inbound) feed(b []byte, limit int, on func(op byte, payload []byte) *p
 	return in, nil
 }
 
-func (in *inbound) frame(f frame, on func(op byte, payload []byte) *protocolError) *protocolError {
+func (in *inbound) frame(f frame, limit int, on func(op byte, payload []byte) *protocolError) *protocolError {
 	switch {
 	case f.op >= opClose:
 		return on(f.op, f.payload)
@@ -160,29 +172,67 @@ func (in *inbound) frame(f frame, on func(op byte, payload []byte) *protocolErro
 		return &protocolError{code: closeProtocol, reason: "continuation of nothing"}
 	case f.op != opContinuation && in.op != 0:
 		return &protocolError{code: closeProtocol, reason: "new message inside a fragmented one"}
-	case f.fin && in.op == 0:
-		return data(f.op, f.payload, on)
 	}
 	if in.op == 0 {
-		in.op = f.op
+		in.op, in.packed, in.message, in.valid, in.parts = f.op, f.packed, nil, 0, 0
+	}
+	if f.fin && in.parts == 0 { // nearly always: no copy
+		in.message = f.payload
+	} else {
+		in.message = append(in.message, f.payload...)
 	}
 	if in.parts++; in.parts > maxFragments {
 		return &protocolError{code: closeTooBig, reason: "too many fragments"}
 	}
-	in.message = append(in.message, f.payload...)
-	if !f.fin {
-		return nil
+	if err := in.check(f.fin); err != nil || !f.fin {
+		return err
 	}
-	op, message := in.op, in.message
-	in.op, in.message, in.parts = 0, nil, 0
-	return data(op, message, on)
+	op, message, packed := in.op, in.message, in.packed
+	in.op, in.message = 0, nil
+	if !packed {
+		return on(op, message)
+	}
+	message, err := inflate(message, limit)
+	if err == nil && op == opText && !utf8.Valid(message) {
+		err = errNotUTF8
+	}
+	if err != nil {
+		return err
+	}
+	return on(op, message)
 }
 
-func data(op byte, payload []byte, on func(op byte, payload []byte) *protocolError) *protocolError {
-	if op == opText && !utf8.Valid(payload) {
-		return &protocolError{code: closeInvalidData, reason: "text is not valid UTF-8"}
+var errNotUTF8 = &protocolError{code: closeInvalidData, reason: "text is not valid UTF-8"}
+
+// check looks at text as it comes, but for what is compressed. A rune may go on in
+// the next fragment.
+func (in *inbound) check(fin bool) *protocolError {
+	if in.op != opText || in.packed {
+		return nil
 	}
-	return on(op, payload)
+	rest := in.message[in.valid:]
+	n := len(rest)
+	if !fin {
+		n -= unfinished(rest)
+	}
+	if !utf8.Valid(rest[:n]) {
+		return errNotUTF8
+	}
+	in.valid += n
+	return nil
+}
+
+// unfinished returns how many bytes at the end of b can be the beginning of a rune.
+func unfinished(b []byte) int {
+	for n := 1; n < utf8.UTFMax && n <= len(b); n++ {
+		if last := b[len(b)-n:]; utf8.RuneStart(last[0]) {
+			if !utf8.FullRune(last) {
+				return n
+			}
+			return 0
+		}
+	}
+	return 0
 }
 
 // closeStatus reads a close frame's payload: the code to answer with, or what

@@ -1,5 +1,5 @@
-// Package gateway holds the clients' WebSockets and delivers to them what the
-// lanes address to their seats.
+// Package gateway holds the clients' WebSockets, and streams of server-sent
+// events, and delivers to them what the lanes address to their seats.
 //
 // A client that was told hello gets every event, produced from then on, that
 // matches its filters. Within one connection each event comes once, in order of
@@ -51,6 +51,7 @@ type Config struct {
 	ResumeWindow time.Duration // how long after its end a connection can be resumed; 5 min if zero
 	Heartbeat    time.Duration // a quiet connection gets a message this often; 25 s if zero
 	Drain        time.Duration // for closing connections at the end; 10 s if zero
+	Compress     bool          // what is sent to clients that ask for permessage-deflate
 	Origins      []string      // web origins allowed beside the gateway's own; "*" for all
 
 	// Limits; there is none where they are zero.
@@ -297,10 +298,14 @@ func (g *Gateway) Ready(context.Context) error {
 	return nil
 }
 
-// Handler serves /ws.
-func (g *Gateway) Handler() http.Handler { return http.HandlerFunc(g.serveWS) }
+// Handler serves /ws, and StreamHandler /sse.
+func (g *Gateway) Handler() http.Handler       { return http.HandlerFunc(g.serveWS) }
+func (g *Gateway) StreamHandler() http.Handler { return http.HandlerFunc(g.serveSSE) }
 
 func (g *Gateway) heartbeatSeconds() int { return max(1, int(g.cfg.Heartbeat/time.Second)) }
+
+// deadSeconds is for how long a client may give no sign of life.
+func (g *Gateway) deadSeconds() int64 { return int64(g.heartbeatSeconds()) * 5 / 2 }
 
 // data, written and closed are called by the engines.
 

@@ -78,18 +78,28 @@ func (g *Gateway) upgrade(w http.ResponseWriter, r *http.Request) *refusal {
 	if refused != nil {
 		return refused
 	}
-	if refused := g.checkOrigin(r); refused != nil {
+	if refused := g.checkOrigin(r, r.Header.Get("Origin")); refused != nil {
 		return refused
 	}
+	how, extensions := webSocket, ""
+	if g.cfg.Compress && offersDeflate(r.Header) {
+		how, extensions = deflated, deflateAnswer
+	}
+	return g.enter(w, r, r.URL.Query(), how, func(d door) []byte { return switching(key, d.protocol, extensions) })
+}
+
+// enter lets the client in whose request is right in itself, and which asks for
+// what the query says. Its answer comes with the connection's first message.
+func (g *Gateway) enter(w http.ResponseWriter, r *http.Request, q url.Values, f framing, answer func(door) []byte) *refusal {
 	door, refused := g.identify(r)
 	if refused != nil {
 		return refused
 	}
-	ask, refused := g.parseAsk(r.URL.Query(), door)
+	ask, refused := g.parseAsk(q, door)
 	if refused != nil {
 		return refused
 	}
-	ask.address = g.address(r)
+	ask.framing, ask.address = f, g.address(r)
 	if refused := g.admit(ask); refused != nil {
 		return refused
 	}
@@ -106,7 +116,7 @@ func (g *Gateway) upgrade(w http.ResponseWriter, r *http.Request) *refusal {
 		g.log.Debug("upgrade failed", "err", err)
 		return nil // nobody is there to be told
 	}
-	g.welcome(e, switching(key, door.protocol))
+	g.welcome(e, answer(door))
 	return nil
 }
 
@@ -114,7 +124,7 @@ func (g *Gateway) upgrade(w http.ResponseWriter, r *http.Request) *refusal {
 func refusalOf(err error) *refusal {
 	switch {
 	case errors.Is(err, replay.ErrBeyondEnd):
-		return badRequest("bad_cursor", "query parameter cursor: it is of events that do not exist yet; pass one that the gateway sent, unchanged")
+		return badRequest("bad_cursor", "the cursor is of events that do not exist yet; pass one that the gateway sent, unchanged")
 	case errors.Is(err, replay.ErrUnavailable):
 		refused := unavailable("what was missed is to be replayed from Kafka, but no filter service does that now: %v", err)
 		if un, ok := errors.AsType[*replay.Unavailable](err); ok {
@@ -137,6 +147,7 @@ type ask struct {
 	address    string        // it is counted by; empty if addresses are not counted
 	expires    int64         // when its token ends, Unix seconds; 0 if it has none
 	pass       auth.Pass     // of its token
+	framing    framing
 }
 
 func (g *Gateway) parseAsk(q url.Values, d door) (ask, *refusal) {
@@ -245,8 +256,7 @@ func headerHas(h http.Header, name, token string) bool {
 
 // checkOrigin keeps web pages of other sites from using a visitor's access.
 // Clients that are no browsers send no Origin.
-func (g *Gateway) checkOrigin(r *http.Request) *refusal {
-	origin := r.Header.Get("Origin")
+func (g *Gateway) checkOrigin(r *http.Request, origin string) *refusal {
 	if origin == "" {
 		return nil
 	}
@@ -306,7 +316,7 @@ type entrance struct {
 // out.
 func (g *Gateway) join(ctx context.Context, a ask) (*entrance, error) {
 	a.subscriber = strings.Clone(a.subscriber) // without the request that it is a part of
-	c := &conn{subscriber: a.subscriber, address: a.address, pass: a.pass, reader: g.reader(a.subscriber), last: event.ID{Partition: -1}}
+	c := &conn{framing: a.framing, subscriber: a.subscriber, address: a.address, pass: a.pass, reader: g.reader(a.subscriber), last: event.ID{Partition: -1}}
 	e := &entrance{conn: c, ask: a}
 	err := c.reader.started(ctx)
 	if err == nil {
@@ -430,15 +440,21 @@ func (g *Gateway) takeOver(w http.ResponseWriter, c *conn) error {
 		nc.Close()
 		return errors.New("client sent frames before the handshake was answered")
 	}
+	if c.framing == eventStream {
+		boundUnacked(nc, time.Duration(g.deadSeconds())*time.Second)
+	}
 	return g.engineFor(nc).add(nc, c)
 }
 
-// switching is the answer to a good handshake. protocol may be empty.
-func switching(key, protocol string) []byte {
+// switching is the answer to a good handshake. protocol and extensions may be empty.
+func switching(key, protocol, extensions string) []byte {
 	if protocol != "" {
 		protocol = "\r\nSec-WebSocket-Protocol: " + protocol
 	}
+	if extensions != "" {
+		extensions = "\r\nSec-WebSocket-Extensions: " + extensions
+	}
 	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11")) // RFC 6455 section 4.2.2
 	return []byte("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: " +
-		base64.StdEncoding.EncodeToString(sum[:]) + protocol + "\r\n\r\n")
+		base64.StdEncoding.EncodeToString(sum[:]) + protocol + extensions + "\r\n\r\n")
 }

@@ -1,6 +1,12 @@
 package gateway
 
-import "syscall"
+import (
+	"net"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
 
 // smallBuffers sets the buffers of a listener's sockets.
 func smallBuffers(_, _ string, rc syscall.RawConn) error {
@@ -15,4 +21,23 @@ func smallBuffers(_, _ string, rc syscall.RawConn) error {
 		return ctrlErr
 	}
 	return err
+}
+
+// boundUnacked has the kernel end a connection whose peer acknowledges nothing for
+// so long. It stands for the answers to pings where a client gives none.
+func boundUnacked(nc net.Conn, d time.Duration) {
+	if tls, ok := nc.(interface{ NetConn() net.Conn }); ok {
+		nc = tls.NetConn()
+	}
+	sc, ok := nc.(syscall.Conn)
+	if !ok {
+		return
+	}
+	rc, err := sc.SyscallConn()
+	if err != nil {
+		return
+	}
+	rc.Control(func(fd uintptr) { // if it fails, the socket is closed already
+		unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d.Milliseconds()))
+	})
 }

@@ -2,13 +2,14 @@
 
 package gateway
 
-import "syscall"
+import (
+	"net"
+	"syscall"
+	"time"
+)
 
 // smallBuffers leaves the buffers as they are: production runs on Linux.
 func smallBuffers(_, _ string, _ syscall.RawConn) error { return nil }
 
-// writeNow writes to a descriptor that doesn't block.
-func writeNow(fd int, b []byte) (int, error) {
-	n, err := syscall.Write(fd, b)
-	return max(n, 0), err
-}
+// boundUnacked leaves it to the system's patience when a peer is gone.
+func boundUnacked(net.Conn, time.Duration) {}

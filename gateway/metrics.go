@@ -12,6 +12,7 @@ import (
 // events_sent_total are the predecessor's names.
 type metrics struct {
 	active        prometheus.Gauge
+	streams       prometheus.Gauge
 	refused       *prometheus.CounterVec
 	resumed       prometheus.Counter
 	gaps          *prometheus.CounterVec
@@ -45,6 +46,7 @@ func newMetrics(reg prometheus.Registerer, g *Gateway) *metrics {
 	}
 	return &metrics{
 		active:        f.NewGauge(prometheus.GaugeOpts{Name: "active_websocket_connections", Help: "Open connections."}),
+		streams:       f.NewGauge(prometheus.GaugeOpts{Name: "active_event_streams", Help: "Open connections that are streams of server-sent events."}),
 		refused:       vec("handshakes_refused_total", "Handshakes answered with an HTTP error.", "status"),
 		resumed:       counter("resumes_total", "Connections that resumed from a cursor."),
 		gaps:          vec("gaps_total", "Gaps that clients were told of.", "reason"),
@@ -58,6 +60,14 @@ func newMetrics(reg prometheus.Registerer, g *Gateway) *metrics {
 		expelled:      counter("revoked_clients_closed_total", "Connections closed because their token was revoked."),
 		disconnected:  counter("disconnected_clients_total", "Connections closed because the API was asked to."),
 		ackFailures:   counter("ack_failures_total", "Times that acknowledgements could not be saved, and were kept for later."),
+	}
+}
+
+// count takes note of connections that have opened, or ended.
+func (m *metrics) count(f framing, n float64) {
+	m.active.Add(n)
+	if f == eventStream {
+		m.streams.Add(n)
 	}
 }
 

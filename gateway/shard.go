@@ -38,6 +38,8 @@ type shard struct {
 	now     time.Time // of a few writes: to ask costs as much as half of the work for one
 
 	counts counts
+
+	deflater deflater
 }
 
 func newShard(gw *Gateway) *shard {
@@ -111,7 +113,9 @@ const reconnectRate = 5000
 func (s *shard) dismiss(code int, reason string) {
 	spread := time.Duration(s.gw.open.Load())*time.Second/reconnectRate + 1
 	s.conns.each(func(c *conn) {
-		s.close(c, code, reason+" in "+rand.N(spread).Round(time.Millisecond).String())
+		wait := rand.N(spread).Round(time.Millisecond)
+		s.hint(c, time.Second+wait) // it may be that no other gateway is there yet
+		s.close(c, code, reason+" in "+wait.String())
 	})
 }
 
@@ -145,7 +149,8 @@ func (s *shard) applyTo(c *conn, p *post) {
 		s.close(c, wire.CloseDrain, "what was missed can't be read now; reconnect")
 	case p.what == verbEnd:
 		if p.from != nil && c.state < closing {
-			s.send(c, opText, wire.AppendCursor(nil, s.cursor(c, p.from)))
+			cursor := s.cursor(c, p.from)
+			s.sendCursor(c, wire.AppendCursor(nil, cursor), cursor)
 		}
 		s.close(c, p.code, p.reason)
 		if p.bye {
@@ -211,7 +216,7 @@ func (s *shard) open(c *conn, p *post) {
 		s.raise(c, p.floor)
 	}
 	s.hello(c, p)
-	s.gw.metrics.active.Inc()
+	s.gw.metrics.count(c.framing, 1)
 	c.lastPing = time.Now().Unix()
 	c.since = uint32(c.lastPing)
 	end := c.opening.end
@@ -323,7 +328,8 @@ func (s *shard) close(c *conn, code int, reason string) {
 	c.state = closing
 	s.endReplay(c)
 	c.closeBy = time.Now().Unix() + 5
-	c.write(closeFrame(code, reason))
+	c.write(c.framing.close(code, reason))
+	s.hangUp(c)
 }
 
 // sweep looks after connections once a second: a cursor for those that are
@@ -331,6 +337,9 @@ func (s *shard) close(c *conn, code int, reason string) {
 func (s *shard) sweep(now int64) {
 	beat := int64(s.gw.heartbeatSeconds())
 	s.conns.each(func(c *conn) {
+		if c.framing == eventStream && c.unsent.Load() == 0 {
+			c.heard.Store(now) // it says nothing; that it takes what it is sent, the kernel watches: see boundUnacked
+		}
 		switch {
 		case c.state == joining:
 		case c.state == closing:
@@ -340,7 +349,7 @@ func (s *shard) sweep(now int64) {
 		case c.expired(now):
 			s.gw.metrics.expired.Inc()
 			s.close(c, wire.CloseExpired, "the token has expired; connect with a new one")
-		case now-c.heard.Load() > 2*beat+beat/2:
+		case now-c.heard.Load() > s.gw.deadSeconds():
 			s.gw.metrics.dead.Inc()
 			c.sock.Close()
 		case c.unsent.Load() > 0:
@@ -353,7 +362,7 @@ func (s *shard) sweep(now int64) {
 
 func (s *shard) remove(c *conn) {
 	if c.state != joining {
-		s.gw.metrics.active.Dec()
+		s.gw.metrics.count(c.framing, -1)
 	}
 	c.state = gone
 	s.gw.countOut(c)

@@ -38,16 +38,18 @@ func newBench(t testing.TB, cfg Config) *bench {
 }
 
 // join makes a connection known to the shard.
-func (b *bench) join(old *resume) (*conn, *fakeSocket) {
-	c := &conn{subscriber: "user_1", reader: b.reader, shard: b.shard, last: event.ID{Partition: -1}, resume: old}
+func (b *bench) join(old *resume) (*conn, *fakeSocket) { return b.joinAs(webSocket, old) }
+
+func (b *bench) joinAs(f framing, old *resume) (*conn, *fakeSocket) {
+	c := &conn{framing: f, subscriber: "user_1", reader: b.reader, shard: b.shard, last: event.ID{Partition: -1}, resume: old}
 	c.seat, _ = b.presence.reserve(c.subscriber)
-	f := &fakeSocket{c: c, keep: true}
-	c.sock = f
+	sock := &fakeSocket{c: c, keep: true}
+	c.sock = sock
 	c.heard.Store(time.Now().Unix())
 	b.Gateway.open.Add(1)
 	b.reader.join(c)
 	b.settleMail()
-	return c, f
+	return c, sock
 }
 
 func (b *bench) openConn(c *conn) {

@@ -258,6 +258,7 @@ func launchWith(t testing.TB, cfg Config, l Lanes, r Replayer, a Acks, change fu
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/ws", g.Handler())
+	mux.Handle("/sse", g.StreamHandler())
 	i := &instance{Gateway: g, registry: reg, t: t, addr: ln.Addr().String(), logs: logs, cancel: cancel, done: make(chan error, 1)}
 	i.server = &http.Server{Handler: mux, ReadHeaderTimeout: 2 * time.Second, ErrorLog: log.New(logs, "", 0)}
 	served := make(chan struct{})

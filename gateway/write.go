@@ -20,7 +20,7 @@ func (s *shard) hello(c *conn, p *post) {
 	resumed := p.from != nil && p.gap == ""
 	hello := wire.AppendHello(nil, c.subscriber, cursor, resumed, s.gw.heartbeatSeconds())
 	c.opened.Store(true)
-	c.write(append(p.http, newFrame(opText, hello)...))
+	c.write(append(p.http, c.framing.message(hello, cursor)...))
 	s.counts.frames.Add(1)
 	if expires := c.expires.Load(); expires != 0 {
 		s.send(c, opText, wire.AppendToken(nil, expires))
@@ -32,7 +32,7 @@ func (s *shard) hello(c *conn, p *post) {
 
 func (s *shard) gap(c *conn, p *post, to string) {
 	s.gw.metrics.gaps.WithLabelValues(p.gap).Inc()
-	s.send(c, opText, wire.AppendGap(nil, p.ask.text, to, p.gap, p.missing))
+	s.sendCursor(c, wire.AppendGap(nil, p.ask.text, to, p.gap, p.missing), to)
 }
 
 // cursorDue reports whether a busy connection may have a cursor: once a second.
@@ -54,6 +54,9 @@ func (s *shard) flush(c *conn) int {
 	if c.replayDone != nil {
 		close(c.replayDone)
 		c.replayDone = nil
+	}
+	if c.state == closing {
+		s.hangUp(c)
 	}
 	if c.state != live || len(c.pending) == 0 {
 		return 0
@@ -111,29 +114,52 @@ func fit(messages []*message) int {
 
 // sendEvents writes one frame of events, with a cursor unless it is "".
 func (s *shard) sendEvents(c *conn, messages []*message, cursor string) {
-	buf := wire.AppendEventsHead(s.scratch[:headRoom])
+	s.counts.sent.Add(int64(len(messages)))
+	if c.framing == deflated && worthDeflating(messages) {
+		s.sendDeflated(c, messages, cursor)
+		return
+	}
+	buf := appendEvents(s.scratch[:headRoom], c.framing, messages)
+	s.seal(c, opText, appendEventsTail(buf, cursor), cursor)
+}
+
+// appendEvents appends an events message up to its last event.
+func appendEvents(buf []byte, f framing, messages []*message) []byte {
+	buf = wire.AppendEventsHead(buf)
 	for i, m := range messages {
 		if i > 0 {
 			buf = append(buf, ',')
 		}
-		buf = append(buf, m.json...)
+		buf = f.appendJSON(buf, m.json)
 	}
-	if cursor != "" {
-		buf = wire.AppendEventsTail(buf, cursor)
-	} else {
-		buf = append(buf, wire.EventsTail...)
+	return buf
+}
+
+func appendEventsTail(buf []byte, cursor string) []byte {
+	if cursor == "" {
+		return append(buf, wire.EventsTail...)
 	}
-	s.counts.sent.Add(int64(len(messages)))
-	s.seal(c, opText, buf)
+	return wire.AppendEventsTail(buf, cursor)
 }
 
 // send writes one frame with the given payload.
 func (s *shard) send(c *conn, op byte, payload []byte) {
-	s.seal(c, op, append(s.scratch[:headRoom], payload...))
+	s.seal(c, op, append(s.scratch[:headRoom], payload...), "")
 }
 
-func (s *shard) seal(c *conn, op byte, buf []byte) {
-	c.write(sealFrame(buf, op))
+// sendCursor writes a message from after which the client can resume with cursor.
+func (s *shard) sendCursor(c *conn, payload []byte, cursor string) {
+	s.seal(c, opText, append(s.scratch[:headRoom], payload...), cursor)
+}
+
+func (s *shard) seal(c *conn, op byte, buf []byte, cursor string) {
+	buf = c.framing.end(buf, op, cursor)
+	s.writeFrame(c, c.framing.seal(buf, op), buf)
+}
+
+// writeFrame writes a frame that stands in buf, and keeps buf for the next one.
+func (s *shard) writeFrame(c *conn, frame, buf []byte) {
+	c.write(frame)
 	s.counts.frames.Add(1)
 	if cap(buf) <= 1<<20 { // a huge event's buffer is not kept
 		s.scratch = buf
@@ -186,7 +212,8 @@ func below(next, floor []int64) int {
 // beat sends what a quiet connection is due.
 func (s *shard) beat(c *conn, now, beat int64) {
 	if c.state == live && len(c.pending) == 0 && now-c.lastCursor >= beat {
-		s.send(c, opText, wire.AppendCursor(nil, s.cursor(c, s.positions(c))))
+		cursor := s.cursor(c, s.positions(c))
+		s.sendCursor(c, wire.AppendCursor(nil, cursor), cursor)
 		c.lastCursor = now
 	}
 	if now-c.lastPing >= beat {

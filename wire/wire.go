@@ -1,5 +1,6 @@
 // Package wire is what gateway and client say to each other over a WebSocket:
-// JSON text frames, one message each, and close codes.
+// JSON text frames, one message each, and close codes. In a stream of server-sent
+// events, where only the gateway says anything, the messages are the same.
 //
 // The gateway says hello first, and then sends events without being asked. A
 // client need not send anything. Messages of an unknown type, and fields that a
@@ -25,6 +26,7 @@ const (
 	Pong   = "pong"   // answer to ping
 	Acked  = "acked"  // answer to ack: the cursor is saved
 	Token  = "token"  // the client's token counts until then; also from the client, with a new one
+	Close  = "close"  // the last of a stream of server-sent events, which knows no close frames
 )
 
 // Close codes beside those of RFC 6455. 1001 is sent when the gateway drains:
@@ -57,12 +59,14 @@ type Message struct {
 
 	Events []Event `json:"events,omitempty"`
 
-	From    string    `json:"from,omitempty"` // gap: the client's cursor
-	To      string    `json:"to,omitempty"`   // gap: where it goes on
-	Reason  string    `json:"reason,omitempty"`
+	From    string    `json:"from,omitempty"`    // gap: the client's cursor
+	To      string    `json:"to,omitempty"`      // gap: where it goes on
+	Reason  string    `json:"reason,omitempty"`  // also of close
 	Missing []Missing `json:"missing,omitempty"` // gap: which events, as far as that can be said
 
 	Expires int64 `json:"expires,omitempty"` // token: when it ends, Unix seconds
+
+	CloseCode int `json:"close_code,omitempty"` // close
 
 	Code string `json:"code,omitempty"` // error
 	Text string `json:"message,omitempty"`
@@ -162,6 +166,15 @@ func AppendAcked(b []byte, cursor string) []byte {
 func AppendToken(b []byte, expires int64) []byte {
 	b = append(b, `{"type":"token","expires":`...)
 	b = strconv.AppendInt(b, expires, 10)
+	return append(b, '}')
+}
+
+// AppendClose appends a close message, with what a close frame has.
+func AppendClose(b []byte, code int, reason string) []byte {
+	b = append(b, `{"type":"close","close_code":`...)
+	b = strconv.AppendInt(b, int64(code), 10)
+	b = append(b, `,"reason":`...)
+	b = appendString(b, reason)
 	return append(b, '}')
 }
 

@@ -51,6 +51,10 @@ var messages = map[string]struct {
 			{"0-7", -1, json.RawMessage(`{ "event_type" : "b" }`)},
 		}},
 	},
+	"close": {
+		AppendClose(nil, CloseExpired, "the token has expired"),
+		Message{Type: Close, CloseCode: 4004, Reason: "the token has expired"},
+	},
 	"cursor": {
 		AppendCursor(nil, "Y3Vyc29y"),
 		Message{Type: Cursor, Cursor: "Y3Vyc29y"},

@@ -80,6 +80,36 @@ func TestImports(t *testing.T) {
 	}
 }
 
+// avoided are packages that the gateway is not to use, and why.
+var avoided = map[string]string{
+	"github.com/lesismal/nbio/nbhttp":           "its HTTP server gives one client's bytes to another",
+	"github.com/lesismal/nbio/nbhttp/websocket": "it takes frames that are not masked, and needs nbhttp",
+	"os/exec": "nbio's sockets are open in children",
+}
+
+// The gateway uses nbio's pollers and nothing else of it.
+func TestGatewayKeepsAway(t *testing.T) {
+	files, err := filepath.Glob("../../gateway/*.go")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%d files, %v", len(files), err)
+	}
+	for _, name := range files {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ImportsOnly)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, i := range f.Imports {
+			path, _ := strconv.Unquote(i.Path.Value)
+			if why, ok := avoided[path]; ok {
+				t.Errorf("%s imports %s: %s", name, path, why)
+			}
+		}
+	}
+}
+
 // pkg is a package of ours; paths are relative to the module.
 type pkg struct {
 	path    string

@@ -1,0 +1,143 @@
+package gateway
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// The Autobahn test suite wants a server that echoes. This one is made of the
+// gateway's handshake, framing, compression and sockets.
+type echo struct {
+	sockets engine
+
+	mu     sync.Mutex
+	packer deflater
+}
+
+func (e *echo) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	key, refused := checkUpgrade(r)
+	if refused != nil {
+		refused.write(w)
+		return
+	}
+	c, extensions := &conn{}, ""
+	if offersDeflate(r.Header) {
+		c.framing, extensions = deflated, deflateAnswer
+	}
+	nc, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		panic(err)
+	}
+	nc.Write(switching(key, "", extensions))
+	e.sockets.add(nc, c)
+}
+
+func (e *echo) written(*conn, int) {}
+func (e *echo) closed(*conn)       {}
+
+func (e *echo) data(c *conn, b []byte) {
+	if c.deaf {
+		return
+	}
+	var err *protocolError
+	c.in, err = c.in.feed(b, rules{limit: 16 << 20, deflate: c.framing == deflated}, func(op byte, payload []byte) *protocolError {
+		switch op {
+		case opPing:
+			c.sock.Write(newFrame(opPong, payload))
+		case opClose:
+			code, err := closeStatus(payload)
+			if err == nil {
+				err = &protocolError{code: code, bye: true}
+			}
+			return err
+		case opText, opBinary:
+			c.sock.Write(e.frame(c, op, payload))
+		}
+		return nil
+	})
+	if err != nil {
+		c.in, c.deaf = nil, true
+		c.sock.Write(closeFrame(err.code, err.reason))
+		c.sock.Close()
+	}
+}
+
+func (e *echo) frame(c *conn, op byte, payload []byte) []byte {
+	if c.framing != deflated {
+		return newFrame(op, payload)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.packer.pack(payload)
+	buf := append(make([]byte, headRoom), e.packer.out.Bytes()...)
+	frame := sealFrame(appendStored(buf, nil), op)
+	frame[0] |= rsv1Bit
+	return frame
+}
+
+// The cases that the suite has and we can't meet, by intent: a message of 4 MiB in
+// fragments of less than 4 KiB has more than maxFragments, and our compressor's
+// window has one size.
+var autobahnNotMet = []string{"9.3.1", "9.3.2", "9.3.3", "9.4.1", "9.4.2", "9.4.3"}
+
+// TestAutobahn runs the suite itself, if EVENTSTREAM_WSTEST is its program. It is
+// written in Python 2, so that TestProtocolCases has its cases too.
+func TestAutobahn(t *testing.T) {
+	wstest := os.Getenv("EVENTSTREAM_WSTEST")
+	if wstest == "" {
+		t.Skip("EVENTSTREAM_WSTEST is not set")
+	}
+	e := &echo{}
+	e.sockets = newPollers(e)
+	if err := e.sockets.start(); err != nil {
+		t.Fatal(err)
+	}
+	defer e.sockets.stop()
+	server := httptest.NewServer(e)
+	defer server.Close()
+	dir := t.TempDir()
+	cases := strings.Split(cmp.Or(os.Getenv("EVENTSTREAM_WSTEST_CASES"), "*"), ",")
+	spec, _ := json.Marshal(map[string]any{
+		"outdir": dir, "servers": []map[string]string{{"url": "ws://" + server.Listener.Addr().String()}},
+		"cases": cases, "exclude-cases": autobahnNotMet,
+	})
+	file := filepath.Join(dir, "spec.json")
+	if err := os.WriteFile(file, spec, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.CommandContext(t.Context(), wstest, "-m", "fuzzingclient", "-s", file).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	index, err := os.ReadFile(filepath.Join(dir, "index.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var results map[string]map[string]struct{ Behavior, BehaviorClose string }
+	if err := json.Unmarshal(index, &results); err != nil {
+		t.Fatal(err)
+	}
+	counts := make(map[string]int)
+	for _, agent := range results {
+		for id, r := range agent {
+			counts[r.Behavior]++
+			good := slices.Contains([]string{"OK", "NON-STRICT", "INFORMATIONAL"}, r.Behavior) || r.Behavior == "UNIMPLEMENTED" && strings.HasPrefix(id, "13.")
+			if !good || r.BehaviorClose != "OK" && r.BehaviorClose != "INFORMATIONAL" {
+				t.Errorf("case %s: %s, close %s", id, r.Behavior, r.BehaviorClose)
+			}
+			if r.Behavior != "OK" {
+				t.Logf("case %s: %s", id, r.Behavior)
+			}
+		}
+	}
+	t.Log(fmt.Sprint(counts))
+}

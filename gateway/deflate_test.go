@@ -1,0 +1,319 @@
+package gateway
+
+import (
+	"bytes"
+	"compress/flate"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/coder/websocket"
+
+	"eventstream/event"
+	"eventstream/wire"
+)
+
+func TestDeflateOffers(t *testing.T) {
+	for _, tt := range []struct {
+		offer string
+		want  bool
+	}{
+		{"permessage-deflate", true},
+		{"permessage-deflate; client_max_window_bits", true}, // Chromium, Firefox
+		{"permessage-deflate; client_max_window_bits=9", true},
+		{`permessage-deflate; client_max_window_bits="15"`, true},
+		{"permessage-deflate;server_no_context_takeover;client_no_context_takeover", true},
+		{"x-webkit-deflate-frame, permessage-deflate", true},
+		{"permessage-deflate; server_max_window_bits=10, permessage-deflate", true}, // the second one
+		{"", false},
+		{"x-webkit-deflate-frame", false},
+		{"permessage-deflate; server_max_window_bits=10", false}, // can't be met
+		{"permessage-deflate; server_max_window_bits", false},
+		{"permessage-deflate; client_max_window_bits=16", false},
+		{"permessage-deflate; client_max_window_bits=7", false},
+		{"permessage-deflate; client_max_window_bits=08", false},
+		{"permessage-deflate; client_max_window_bits=", false},
+		{"permessage-deflate; client_max_window_bits=x", false},
+		{"permessage-deflate; client_no_context_takeover=1", false},
+		{"permessage-deflate; server_no_context_takeover; server_no_context_takeover", false},
+		{"permessage-deflate; unknown", false},
+		{"permessage-deflate;", false},
+	} {
+		if got := offersDeflate(http.Header{"Sec-Websocket-Extensions": {tt.offer}}); got != tt.want {
+			t.Errorf("%q: got %t, want %t", tt.offer, got, tt.want)
+		}
+	}
+}
+
+// It is used only where the operator and the client want it.
+func TestDeflateNegotiated(t *testing.T) {
+	w := newWorld(t, 1)
+	on, off := w.gateway(Config{Compress: true}), w.gateway(Config{})
+	asks := strings.Replace(request("user_1", ""), "\r\n\r\n", "\r\nSec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\r\n", 1)
+	for _, tt := range []struct {
+		name, request, want string
+		gateway             *instance
+	}{
+		{"both", asks, deflateAnswer, on},
+		{"operator alone", request("user_1", ""), "", on},
+		{"client alone", asks, "", off},
+	} {
+		resp, _ := askRaw(t, tt.gateway, tt.request)
+		if got := resp.Header.Get("Sec-WebSocket-Extensions"); resp.StatusCode != 101 || got != tt.want {
+			t.Errorf("%s: got %d, %q; want %q", tt.name, resp.StatusCode, got, tt.want)
+		}
+	}
+}
+
+// A client with another implementation of the RFC gets all events, large and
+// small, and is understood.
+func TestDeflate(t *testing.T) {
+	w := newWorld(t, 2)
+	g := w.gateway(Config{Compress: true})
+	ws, _, err := websocket.Dial(t.Context(), g.url("user_1", ""), &websocket.DialOptions{
+		HTTPClient: oneShot, CompressionMode: websocket.CompressionContextTakeover, CompressionThreshold: 1,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ws.CloseNow()
+	ws.SetReadLimit(1 << 20)
+	c := &wsClient{t: t, ws: ws, seen: make(map[string]int)}
+	c.untilType(wire.Hello)
+	var want []string
+	for i := range 60 {
+		want = append(want, w.publishSized(i%2, i*i*20, "user_1"))
+	}
+	for _, id := range want {
+		c.untilEvent(id)
+	}
+	c.check()
+	wantIDs(t, c, want...)
+	for range 3 {
+		c.send(`{"type":"ping"}`)
+		c.untilType(wire.Pong)
+	}
+	c.send(`{"type":"` + strings.Repeat("é", 1500) + `"}`)
+	if m := c.untilType(wire.Error); !strings.Contains(m.Text, "allowed are") {
+		t.Errorf("got %+v", m)
+	}
+}
+
+// packed is a compressed message's payload, as the RFC has it made.
+func packed(t testing.TB, text []byte) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w, err := flate.NewWriter(&b, 9)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Write(text)
+	w.Flush()
+	return bytes.TrimSuffix(b.Bytes(), []byte("\x00\x00\xff\xff"))
+}
+
+// unpacked is the slow obvious reading of one.
+func unpacked(t testing.TB, payload []byte) []byte {
+	t.Helper()
+	out, err := io.ReadAll(flate.NewReader(bytes.NewReader(append(slices.Clone(payload), "\x00\x00\xff\xff\x01\x00\x00\xff\xff"...))))
+	if err != nil {
+		t.Fatalf("payload %x: %v", payload, err)
+	}
+	return out
+}
+
+// What several recipients get is compressed once, and each has its own cursor.
+// They get what they would over a connection without compression.
+func TestDeflateShared(t *testing.T) {
+	b := newBench(t, Config{})
+	rng := rand.New(rand.NewPCG(3, 4))
+	var socks []*fakeSocket
+	var seats []event.Seat
+	for _, f := range []framing{webSocket, deflated, deflated, deflated} {
+		c, sock := b.joinAs(f, nil)
+		b.openConn(c)
+		socks, seats = append(socks, sock), append(seats, c.seat)
+	}
+	for i := range int64(100) {
+		size := rng.IntN(1500)
+		for _, f := range socks {
+			f.frames, f.c.lastCursor = nil, int64(rng.IntN(2))<<60 // some get a cursor
+		}
+		b.event(2*i, size, seats...)
+		if i%2 == 0 {
+			b.event(2*i+1, size, seats[:1+rng.IntN(4)]...)
+		}
+		b.settleMail()
+		for _, f := range socks {
+			want := socks[0].c.seat == f.c.seat
+			payload, compressed := payloadOf(t, f.frames[0])
+			var m wire.Message
+			if err := json.Unmarshal(payload, &m); err != nil {
+				t.Fatalf("%q: %v", payload, err)
+			}
+			if compressed == want && size > minDeflate || compressed && size < minDeflate/3 {
+				t.Errorf("message of %d bytes: compressed is %t", len(payload), compressed)
+			}
+			if m.Events[0].ID != (event.ID{Offset: 2 * i}).String() || len(m.Events[0].Data) != size+2 {
+				t.Fatalf("got %.200q", payload)
+			}
+			if last := m.Events[len(m.Events)-1].ID; m.Cursor != "" {
+				id, _ := event.ParseID(last)
+				cur, err := event.ParseCursor(m.Cursor)
+				if err != nil || cur.Addr.Seat != f.c.seat || cur.Next[0] <= id.Offset {
+					t.Errorf("cursor %+v, %v; want one of seat %d, after %s", cur, err, f.c.seat, last)
+				}
+			}
+		}
+	}
+}
+
+// payloadOf returns the payload of a server's frame, and whether it was compressed.
+func payloadOf(t testing.TB, frame []byte) (payload []byte, compressed bool) {
+	t.Helper()
+	frame = slices.Clone(frame)
+	compressed = frame[0]&rsv1Bit != 0
+	frame[0] &^= rsv1Bit
+	_, payload = decodeServerFrame(t, frame)
+	if compressed {
+		payload = unpacked(t, payload)
+	}
+	return payload, compressed
+}
+
+// A message of few bytes can be one of very many: no more is made of it than may be.
+func TestInflateBomb(t *testing.T) {
+	bomb := packed(t, make([]byte, 1<<20))
+	if _, err := inflate(bomb, maxRequest); err != errTooBig {
+		t.Fatalf("got %v, want %v", err, errTooBig)
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for range 20 {
+		inflate(bomb, maxRequest)
+	}
+	runtime.ReadMemStats(&after)
+	if got := (after.TotalAlloc - before.TotalAlloc) / 20; got > 16*maxRequest {
+		t.Errorf("a bomb of %d bytes takes %d bytes", len(bomb), got)
+	}
+	for _, n := range []int{0, 1, maxRequest - 1, maxRequest, maxRequest + 1} {
+		got, err := inflate(packed(t, make([]byte, n)), maxRequest)
+		if fits := n <= maxRequest; fits != (err == nil) || fits && len(got) != n {
+			t.Errorf("%d bytes: got %d, %v", n, len(got), err)
+		}
+	}
+}
+
+// Whatever a client compresses, or says it has, is bounded, and what is right is
+// understood however it is cut into fragments.
+func FuzzInflate(f *testing.F) {
+	f.Add([]byte("abc"), 1)
+	f.Add([]byte("\x00"), 0)
+	f.Fuzz(func(t *testing.T, b []byte, cut int) {
+		if out, err := inflate(b, 512); err == nil && len(out) > 512 {
+			t.Errorf("%d bytes", len(out))
+		}
+		if len(b) > 400 {
+			return
+		}
+		message := packed(t, b)
+		cut = max(0, min(cut, len(message)))
+		first := clientFrame(opBinary, false, message[:cut], 5)
+		first[0] |= rsv1Bit
+		stream := slices.Concat(first, clientFrame(opPing, true, nil, 1), clientFrame(opContinuation, true, message[cut:], 6))
+		var got []byte
+		var in *inbound
+		if _, err := in.feed(stream, rules{512, true}, func(op byte, payload []byte) *protocolError {
+			if op == opBinary {
+				got = slices.Clone(payload)
+			}
+			return nil
+		}); err != nil || !bytes.Equal(got, b) {
+			t.Errorf("%x: got %x, %v", b, got, err)
+		}
+	})
+}
+
+func TestDeflateAllocs(t *testing.T) {
+	b := newBench(t, Config{})
+	var socks []*nullSocket
+	for range 1000 {
+		c, _ := b.joinAs(deflated, nil)
+		socks = append(socks, &nullSocket{c: c})
+		c.sock = socks[len(socks)-1]
+		b.openConn(c)
+	}
+	seats := make([]event.Seat, len(socks))
+	for i, s := range socks {
+		seats[i] = s.c.seat
+	}
+	offset := int64(0)
+	if allocs := testing.AllocsPerRun(50, func() {
+		for _, s := range socks {
+			s.c.lastCursor = 1 << 60
+		}
+		b.event(offset, 2000, seats...)
+		b.settleMail()
+		offset++
+	}); allocs > 1100 {
+		t.Errorf("an event to 1000 connections: %.0f allocations, want about one each", allocs)
+	}
+}
+
+// What compression costs a frame, but for the write, when all get the same events
+// and when each gets its own; and what it saves.
+func BenchmarkDeflate(b *testing.B) {
+	for _, f := range []struct {
+		name string
+		framing
+	}{{"plain", webSocket}, {"deflate", deflated}} {
+		for _, events := range []int{4, 32} {
+			for _, shared := range []bool{true, false} {
+				b.Run(fmt.Sprintf("%s/events=%d/shared=%t", f.name, events, shared), func(b *testing.B) {
+					benchDeflate(b, f.framing, events, shared)
+				})
+			}
+		}
+	}
+}
+
+func benchDeflate(b *testing.B, f framing, events int, shared bool) {
+	g := newBench(b, Config{})
+	c, _ := g.joinAs(f, nil)
+	sock := &nullSocket{c: c}
+	c.sock = sock
+	g.openConn(c)
+	sets := make([][]*message, 2)
+	offset := int64(0)
+	for i := range sets {
+		for range events {
+			id := event.ID{Offset: offset}
+			offset++
+			sets[i] = append(sets[i], &message{id: id, json: wire.AppendEvent(nil, id, 1795729223646, sampleEvent(offset))})
+		}
+	}
+	if shared {
+		sets[1] = sets[0]
+	}
+	sock.bytes, sock.frames = 0, 0
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		g.sendEvents(c, sets[i%2], "")
+	}
+	b.ReportMetric(float64(sock.bytes)/float64(sock.frames), "B/frame")
+}
+
+// sampleEvent is an event as the generator makes them.
+func sampleEvent(n int64) []byte {
+	rng := rand.New(rand.NewPCG(uint64(n), 1))
+	pick := func(of ...string) string { return of[rng.IntN(len(of))] }
+	return fmt.Appendf(nil, `{"event_id":"%08x-%04x-7202-a72c-%012x","event_type":%q,"user_id":"user_%d","user_tier":%q,"country":%q,"amount":%.2f,"currency":"EUR","timestamp":"2026-11-26T21:%02d:%02d.%03dZ"}`,
+		rng.Uint32(), rng.IntN(1<<16), rng.Int64N(1<<48), pick("purchase", "login", "page_view", "add_to_cart"), rng.IntN(10_000),
+		pick("free", "premium", "enterprise"), pick("DE", "FR", "US", "GB"), rng.Float64()*500, rng.IntN(60), rng.IntN(60), rng.IntN(1000))
+}

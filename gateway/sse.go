@@ -1,0 +1,194 @@
+package gateway
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"time"
+
+	"eventstream/event"
+	"eventstream/wire"
+)
+
+// Server-sent events, for clients behind proxies that break WebSockets: the same
+// messages in the stream format of the HTML standard, section 9.2.
+//
+//	data: {"type":"events","events":[…],"cursor":"…"}
+//	event: events
+//	id: <cursor>
+//
+// When an EventSource comes back it sends the last id that it saw, so that only a
+// message with a cursor has one. It comes back by itself after the end of a stream,
+// but never after an answer other than 200.
+
+// serveSSE answers with a stream of events, or says why not.
+func (g *Gateway) serveSSE(w http.ResponseWriter, r *http.Request) {
+	refused := g.stream(w, r)
+	if refused == nil {
+		return
+	}
+	g.metrics.refused.WithLabelValues(strconv.Itoa(refused.status)).Inc()
+	if refused.retryAfter > 0 && headerHas(r.Header, "Accept", eventStreamType) {
+		refused.postpone(w)
+		return
+	}
+	refused.write(w)
+}
+
+const eventStreamType = "text/event-stream"
+
+// stream does everything that can fail with a clear answer before it hijacks the
+// connection.
+func (g *Gateway) stream(w http.ResponseWriter, r *http.Request) *refusal {
+	if refused := g.checkRate(); refused != nil {
+		return refused
+	}
+	// To the page's own host a browser sends no Origin; that a page is of our own
+	// host is not enough where its name was pointed at us.
+	origin := r.Header.Get("Origin")
+	if refused := g.checkOrigin(r, cmp.Or(origin, "http://"+r.Host)); refused != nil {
+		return refused
+	}
+	if origin != "" {
+		w.Header().Set("Access-Control-Allow-Origin", origin)
+		w.Header().Set("Vary", "Origin")
+	}
+	if refused := checkStreamRequest(r); refused != nil {
+		return refused
+	}
+	if r.Method == http.MethodOptions {
+		preflight(w)
+		return nil
+	}
+	q := r.URL.Query()
+	if last := r.Header.Get("Last-Event-ID"); last != "" {
+		if _, err := event.ParseCursor(last); err != nil {
+			return badRequest("bad_cursor", "header Last-Event-ID: %v; pass an id that the gateway sent, unchanged, or none", err)
+		}
+		q.Set("cursor", last)
+		q.Del("since") // where it began; an EventSource comes back with the URL that it was made with
+	}
+	return g.enter(w, r, q, eventStream, func(door) []byte { return streamHead(w.Header()) })
+}
+
+// checkStreamRequest checks a request for a stream, or a browser's question whether it
+// may ask for one.
+func checkStreamRequest(r *http.Request) *refusal {
+	switch {
+	case r.Method != http.MethodGet && r.Method != http.MethodOptions:
+		return &refusal{status: http.StatusMethodNotAllowed, code: "method_not_allowed", header: "Allow", value: "GET, OPTIONS", detail: r.Method + " is not allowed; use GET"}
+	case r.ContentLength != 0 || len(r.TransferEncoding) > 0:
+		return badRequest("bad_request", "a body is not allowed")
+	}
+	return nil
+}
+
+// preflight tells a browser which headers a page may send from elsewhere: those of
+// clients that are no EventSource.
+func preflight(w http.ResponseWriter) {
+	h := w.Header()
+	h.Set("Access-Control-Allow-Methods", "GET")
+	h.Set("Access-Control-Allow-Headers", "Authorization, Last-Event-ID, Cache-Control")
+	h.Set("Access-Control-Max-Age", "600")
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// streamHead is the answer to a good request, up to the first message.
+func streamHead(h http.Header) []byte {
+	setStream(h)
+	h.Set("Date", time.Now().UTC().Format(http.TimeFormat))
+	var b bytes.Buffer
+	b.WriteString("HTTP/1.1 200 OK\r\n")
+	h.Write(&b)
+	b.WriteString("\r\n")
+	return appendRetry(b.Bytes(), time.Second+rand.N(time.Second))
+}
+
+func setStream(h http.Header) {
+	h.Set("Content-Type", eventStreamType)
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Accel-Buffering", "no") // nginx is not to collect messages
+	h.Set("Connection", "close")     // the stream ends with it, and needs no chunks
+}
+
+// appendRetry tells an EventSource how long to wait before it comes back, until it
+// is told otherwise.
+func appendRetry(b []byte, wait time.Duration) []byte {
+	return fmt.Appendf(b, "retry: %d\n\n", wait.Milliseconds())
+}
+
+// postpone refuses for now: an EventSource has to come back.
+func (r *refusal) postpone(w http.ResponseWriter) {
+	setStream(w.Header())
+	w.Write(appendRetry(nil, time.Duration(r.retryAfter)*time.Second+rand.N(time.Second)))
+	w.Write(eventStream.message(wire.AppendError(nil, r.code, r.detail), ""))
+}
+
+// A message's bytes: see framing.
+
+const dataField = "data: "
+
+// appendLines appends JSON, which may have line ends between its tokens: each line
+// is a field of its own. Whatever the line ends were, a client gets LF.
+func appendLines(buf, json []byte) []byte {
+	if bytes.IndexByte(json, '\n') < 0 && bytes.IndexByte(json, '\r') < 0 {
+		return append(buf, json...)
+	}
+	for {
+		i := bytes.IndexAny(json, "\r\n")
+		if i < 0 {
+			return append(buf, json...)
+		}
+		buf = append(buf, json[:i]...)
+		buf = append(buf, "\n"+dataField...)
+		if bytes.HasPrefix(json[i:], []byte("\r\n")) {
+			i++
+		}
+		json = json[i+1:]
+	}
+}
+
+// typeAt is where a message's type stands in its payload.
+const typeAt = len(`{"type":"`)
+
+// appendEventEnd appends the fields that come after a message's data. A ping is a
+// comment.
+func appendEventEnd(buf []byte, op byte, cursor string) []byte {
+	if op == opPing {
+		return append(buf, ":\n\n"...)
+	}
+	kind := buf[headRoom+typeAt:]
+	kind = kind[:bytes.IndexByte(kind, '"')]
+	buf = append(buf, "\nevent: "...)
+	buf = append(buf, kind...)
+	if cursor != "" {
+		buf = append(buf, "\nid: "...)
+		buf = append(buf, cursor...)
+	}
+	return append(buf, "\n\n"...)
+}
+
+func sealEvent(buf []byte, op byte) []byte {
+	if op == opPing {
+		return buf[headRoom:]
+	}
+	return buf[headRoom-copy(buf[headRoom-len(dataField):], dataField):]
+}
+
+// hint asks a stream's client to wait so long before it comes back.
+func (s *shard) hint(c *conn, wait time.Duration) {
+	if c.framing == eventStream && (c.state == replaying || c.state == live) {
+		c.write(appendRetry(nil, wait))
+	}
+}
+
+// hangUp ends a stream, after its last message, when that has gone: a client does
+// not answer it.
+func (s *shard) hangUp(c *conn) {
+	if c.framing == eventStream && !c.stall() {
+		c.sock.Close()
+	}
+}

@@ -1,0 +1,500 @@
+package gateway
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"eventstream/event"
+	"eventstream/internal/testenv"
+	"eventstream/lane"
+	"eventstream/wire"
+)
+
+// sseParser reads a stream as the HTML standard says, section 9.2.6.
+type sseParser struct {
+	r     *bufio.Reader
+	skip  bool // an LF, which belongs to the CR before
+	data  []byte
+	event string
+	id    string // buffer
+	last  string // the source's last event ID
+	retry int
+	lines []string // all of them
+}
+
+type sseEvent struct{ kind, data, id string }
+
+// line reads up to CRLF, LF or CR.
+func (p *sseParser) line() (string, error) {
+	var b []byte
+	for {
+		c, err := p.r.ReadByte()
+		if err != nil {
+			return "", err // an incomplete line, and its event, do not count
+		}
+		skip := p.skip && c == '\n'
+		p.skip = c == '\r'
+		switch {
+		case skip:
+		case c == '\n' || c == '\r':
+			if !utf8.Valid(b) {
+				return "", fmt.Errorf("line %q is not UTF-8", b)
+			}
+			p.lines = append(p.lines, string(b))
+			return string(b), nil
+		default:
+			b = append(b, c)
+		}
+	}
+}
+
+// next returns the next event that a source would dispatch.
+func (p *sseParser) next() (sseEvent, error) {
+	for {
+		line, err := p.line()
+		if err != nil {
+			return sseEvent{}, err
+		}
+		if line == "" {
+			p.last = p.id
+			e := sseEvent{p.event, strings.TrimSuffix(string(p.data), "\n"), p.last}
+			empty := len(p.data) == 0
+			p.data, p.event = nil, ""
+			if !empty {
+				return e, nil
+			}
+			continue
+		}
+		name, value, _ := strings.Cut(line, ":")
+		value = strings.TrimPrefix(value, " ")
+		switch name {
+		case "event":
+			p.event = value
+		case "data":
+			p.data = append(append(p.data, value...), '\n')
+		case "id":
+			if !strings.Contains(value, "\x00") {
+				p.id = value
+			}
+		case "retry":
+			if n, err := strconv.Atoi(value); err == nil {
+				p.retry = n
+			}
+		}
+	}
+}
+
+// sseClient is an EventSource, except that it comes back only when it is told to.
+type sseClient struct {
+	*rawConn
+	resp *http.Response
+	sseParser
+	got wsClient // what came, noted like a WebSocket's
+}
+
+func sseRequest(query string, headers ...string) string {
+	return "GET /sse?" + query + " HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n" + strings.Join(append(headers, "", ""), "\r\n")
+}
+
+func sseAsk(t testing.TB, g *instance, request string) *sseClient {
+	t.Helper()
+	c := &sseClient{rawConn: rawConnect(t, g)}
+	c.sendBytes([]byte(request))
+	var err error
+	if c.resp, err = http.ReadResponse(c.rawConn.r, nil); err != nil {
+		t.Fatalf("answer: %v", err)
+	}
+	c.sseParser.r = bufio.NewReader(c.resp.Body)
+	c.got = wsClient{t: t, seen: make(map[string]int)}
+	return c
+}
+
+// sseConnect connects and reads the hello. last is the last event ID, or "".
+func sseConnect(t testing.TB, g *instance, query, last string) (*sseClient, wire.Message) {
+	t.Helper()
+	var headers []string
+	if last != "" {
+		headers = []string{"Last-Event-ID: " + last}
+	}
+	c := sseAsk(t, g, sseRequest(query, headers...))
+	if ct := c.resp.Header.Get("Content-Type"); c.resp.StatusCode != 200 || ct != "text/event-stream" || c.resp.Header.Get("Cache-Control") != "no-store" {
+		t.Fatalf("answer: %d %v", c.resp.StatusCode, c.resp.Header)
+	}
+	hello := c.message()
+	if hello.Type != wire.Hello {
+		t.Fatalf("first message: %+v, want hello", hello)
+	}
+	return c, hello
+}
+
+// message reads one event and holds it to what a WebSocket's message would be.
+func (c *sseClient) message() wire.Message {
+	c.t.Helper()
+	before := c.last
+	e, err := c.next()
+	if err != nil {
+		c.t.Fatalf("read: %v", err)
+	}
+	var m wire.Message
+	if err := json.Unmarshal([]byte(e.data), &m); err != nil {
+		c.t.Fatalf("data %.200q: %v", e.data, err)
+	}
+	if m.Type != e.kind {
+		c.t.Errorf("event: %s, of a message %s", e.kind, m.Type)
+	}
+	want := before
+	if m.Cursor != "" {
+		want = m.Cursor
+	} else if m.To != "" {
+		want = m.To
+	}
+	if e.id != want {
+		c.t.Errorf("last event ID after %s: %q, want %q", m.Type, e.id, want)
+	}
+	c.got.note(m)
+	return m
+}
+
+func (c *sseClient) until(what string, done func(wire.Message) bool) wire.Message {
+	c.t.Helper()
+	for {
+		if m := c.message(); done(m) {
+			return m
+		}
+	}
+}
+
+func (c *sseClient) untilEvent(id string) {
+	c.t.Helper()
+	for c.got.seen[id] == 0 {
+		c.message()
+	}
+}
+
+// A client that goes on with its last event ID loses nothing, and gets nothing
+// twice but at the seam; what its URL says of the beginning is over then.
+func TestSSE(t *testing.T) {
+	w := newWorld(t, 2)
+	w.beats()
+	g := w.gateway(Config{})
+	c, hello := sseConnect(t, g, "subscriber_id=user_1&cursor=", "")
+	if hello.Resumed || hello.SubscriberID != "user_1" || c.last != hello.Cursor || c.retry < 1000 || c.retry > 2000 {
+		t.Errorf("hello %+v, last event ID %q, retry %d", hello, c.last, c.retry)
+	}
+	var want []string
+	for i := range 20 {
+		want = append(want, w.publish(i%2, "user_1"))
+		w.publish(i%2, "user_2")
+	}
+	c.untilEvent(want[18])
+	c.untilEvent(want[19])
+	c.got.check()
+	wantIDs(t, &c.got, want...)
+	c.nc.Close()
+
+	missed := []string{w.publish(0, "user_1"), w.publish(1, "user_1")}
+	again, hello := sseConnect(t, g, "subscriber_id=user_1&since=1h&cursor="+c.last[:8], c.last)
+	if !hello.Resumed {
+		t.Errorf("hello %+v, want resumed", hello)
+	}
+	again.untilEvent(missed[0])
+	again.untilEvent(missed[1])
+	again.got.check()
+	seen := slices.Concat(c.got.order, again.got.order)
+	slices.Sort(seen)
+	if got := slices.Compact(seen); len(got) != 22 {
+		t.Errorf("%d events over both connections, want 22", len(got))
+	}
+	open := func(want string) {
+		t.Helper()
+		testenv.Eventually(t, 5*time.Second, func() error {
+			if got := metric(t, g, "active_event_streams"); got != "active_event_streams "+want {
+				return fmt.Errorf("%s, want %s", got, want)
+			}
+			return nil
+		})
+	}
+	open("1")
+	again.nc.Close()
+	open("0")
+	noneOpen(t, g)
+}
+
+// Each end is told: an EventSource stops where coming back is of no use, and
+// comes back where it is.
+func TestSSERefusals(t *testing.T) {
+	w := newWorld(t, 1)
+	g, token := guarded(t, w, Config{Origins: []string{"https://app.example.org"}, MaxPerSubscriber: 1})
+	good := "token=" + token("user_1", time.Hour)
+	first := sseAsk(t, g, sseRequest("token="+token("full", time.Hour)))
+	first.message()
+	for _, tt := range []struct {
+		name, request string
+		status        int
+		cors, code    string
+	}{
+		{"query", sseRequest(good), 200, "", ""},
+		{"header", sseRequest("", "Authorization: Bearer "+good[6:]), 200, "", ""},
+		{"allowed origin", sseRequest(good, "Origin: https://app.example.org"), 200, "https://app.example.org", ""},
+		{"own origin", sseRequest(good, "Origin: http://localhost"), 200, "http://localhost", ""},
+		{"HTTP/1.0", strings.Replace(sseRequest(good), "HTTP/1.1", "HTTP/1.0", 1), 200, "", ""},
+		{"question of a browser", strings.Replace(sseRequest("", "Origin: https://app.example.org"), "GET", "OPTIONS", 1), 204, "https://app.example.org", ""},
+
+		{"foreign origin", sseRequest(good, "Origin: https://evil.example"), 403, "", "origin-not-allowed"},
+		{"question from elsewhere", strings.Replace(sseRequest("", "Origin: https://evil.example"), "GET", "OPTIONS", 1), 403, "", "origin-not-allowed"},
+		{"no token", sseRequest(""), 401, "", "unauthorized"},
+		{"another's token", sseRequest("token="+mint(t, strings.Repeat("x", 40), "events", "user_1", time.Hour), "Origin: https://app.example.org"), 401, "https://app.example.org", "unauthorized"},
+		{"bad last event ID", sseRequest(good, "Last-Event-ID: abc"), 400, "", "bad-cursor"},
+		{"bad cursor", sseRequest(good + "&cursor=abc"), 400, "", "bad-cursor"},
+		{"POST", strings.Replace(sseRequest(good), "GET", "POST", 1), 405, "", "method-not-allowed"},
+		{"body", sseRequest(good, "Content-Length: 1") + "x", 400, "", "bad-request"},
+		{"too many, of a program", strings.Replace(sseRequest("token="+token("full", time.Hour)), "Accept: text/event-stream", "Accept: */*", 1), 429, "", "too-many-connections"},
+		{"too many, of an EventSource", sseRequest("token=" + token("full", time.Hour)), 200, "", "too_many_connections"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := sseAsk(t, g, tt.request)
+			defer c.nc.Close()
+			if got := c.resp.Header.Get("Access-Control-Allow-Origin"); c.resp.StatusCode != tt.status || got != tt.cors {
+				t.Fatalf("got %d %v, want %d, and origin %q", c.resp.StatusCode, c.resp.Header, tt.status, tt.cors)
+			}
+			switch {
+			case tt.status == 204:
+			case tt.status != 200:
+				body, _ := io.ReadAll(c.resp.Body)
+				if !strings.Contains(string(body), "urn:eventstream:problem:"+tt.code) {
+					t.Errorf("got %s, want %s", body, tt.code)
+				}
+			case tt.code != "":
+				if m := c.message(); m.Type != wire.Error || m.Code != tt.code || c.retry < 10_000 || c.id != "" {
+					t.Errorf("got %+v, retry %d, id %q; want %s", m, c.retry, c.id, tt.code)
+				}
+				if _, err := c.next(); err != io.EOF {
+					t.Errorf("then %v, want the end", err)
+				}
+			default:
+				if m := c.message(); m.Type != wire.Hello {
+					t.Errorf("got %+v, want hello", m)
+				}
+				testenv.Eventually(t, 5*time.Second, func() error { // what one has left is open to the next
+					c.nc.Close()
+					if n := g.open.Load(); n > 1 {
+						return fmt.Errorf("%d open", n)
+					}
+					return nil
+				})
+			}
+		})
+	}
+	first.nc.Close()
+	noneOpen(t, g)
+}
+
+// A page whose name was pointed at this machine asks without an Origin: it is of
+// the same host, as its browser sees it.
+func TestSSERebound(t *testing.T) {
+	w := newWorld(t, 1)
+	g := w.gateway(Config{})
+	r := strings.Replace(sseRequest("subscriber_id=user_1"), "Host: localhost", "Host: evil.example", 1)
+	if c := sseAsk(t, g, r); c.resp.StatusCode != 403 {
+		t.Errorf("got %d, want 403", c.resp.StatusCode)
+	}
+}
+
+// A stream's end names its reason, and then the connection ends.
+func TestSSEEnds(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	g, token := guarded(t, w, Config{})
+	short := "token=" + token("user_1", 2*time.Second)
+	c, _ := sseConnect(t, g, short, "")
+	c.until("token", func(m wire.Message) bool { return m.Type == wire.Token })
+	m := c.until("close", func(m wire.Message) bool { return m.Type == wire.Close })
+	if m.CloseCode != wire.CloseExpired || m.Reason == "" || c.last == "" {
+		t.Errorf("got %+v, last event ID %q; want %d and a cursor", m, c.last, wire.CloseExpired)
+	}
+	if _, err := c.next(); err != io.EOF {
+		t.Errorf("then %v, want the end", err)
+	}
+	if c := sseAsk(t, g, sseRequest(short, "Last-Event-ID: "+c.last)); c.resp.StatusCode != 401 {
+		t.Errorf("with the same token again: %d, want 401, which an EventSource takes for an answer", c.resp.StatusCode)
+	}
+	stays, _ := sseConnect(t, g, "token="+token("user_1", time.Hour), c.last)
+	stays.retry = -1
+	go g.stop()
+	if m := stays.until("close", func(m wire.Message) bool { return m.Type == wire.Close }); m.CloseCode != wire.CloseDrain || stays.retry < 0 {
+		t.Errorf("got %+v, retry %d; want %d, and when to come back", m, stays.retry, wire.CloseDrain)
+	}
+	if _, err := stays.next(); err != io.EOF {
+		t.Errorf("then %v, want the end", err)
+	}
+}
+
+// Whatever the client says, or that it says no more, ends a stream.
+func TestSSEClientSays(t *testing.T) {
+	w := newWorld(t, 1)
+	g := w.gateway(Config{})
+	for name, say := range map[string]func(c *sseClient){
+		"bytes":           func(c *sseClient) { c.sendBytes([]byte("x")) },
+		"another request": func(c *sseClient) { c.sendBytes([]byte(sseRequest("subscriber_id=user_1"))) },
+		"half-close": func(c *sseClient) {
+			if err := c.nc.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		c, _ := sseConnect(t, g, "subscriber_id=user_1", "")
+		say(c)
+		if err := c.ended(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	noneOpen(t, g)
+}
+
+// A quiet stream has comments and cursors; nobody answers them, and it stays open.
+func TestSSEQuiet(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	w.beats()
+	g := w.gateway(Config{Heartbeat: time.Second})
+	c, _ := sseConnect(t, g, "subscriber_id=user_1", "")
+	other := w.publish(0, "user_2")
+	at, _ := event.ParseID(other)
+	beats := 0
+	c.until("cursors", func(m wire.Message) bool {
+		if m.Type == wire.Cursor {
+			beats++
+		}
+		return beats == 5 // twice as long as a dead client would be kept
+	})
+	if cur, err := event.ParseCursor(c.last); err != nil || cur.Next[0] != at.Offset+1 {
+		t.Errorf("cursor %+v, %v; want after %s", cur, err, other)
+	}
+	if !slices.Contains(c.lines, ":") {
+		t.Errorf("no comment among %q", c.lines)
+	}
+}
+
+// A client that takes nothing is cut off, as one that answers no ping is; one
+// that takes what it is sent is not, however long ago it said anything.
+func TestSSEDead(t *testing.T) {
+	b := newBench(t, Config{Heartbeat: time.Second})
+	_, f := b.joinAs(eventStream, nil)
+	b.openConn(f.c)
+	now := time.Now().Unix()
+	b.sweep(now + 1000)
+	if f.closed {
+		t.Fatal("a client that took everything was cut off")
+	}
+	f.stuck = true
+	b.event(0, 10, f.c.seat)
+	b.settleMail()
+	b.sweep(now + 1002)
+	if f.closed {
+		t.Error("cut off after two seconds")
+	}
+	b.sweep(now + 1003)
+	if !f.closed {
+		t.Error("not cut off")
+	}
+}
+
+// The last message leaves before the end, also when the client is slow.
+func TestSSEEndWaits(t *testing.T) {
+	b := newBench(t, Config{})
+	_, f := b.joinAs(eventStream, nil)
+	b.openConn(f.c)
+	f.stuck = true
+	b.event(0, 10, f.c.seat)
+	b.settleMail()
+	b.shard.post(post{conn: f.c, what: verbEnd, ending: ending{wire.CloseExpired, "x"}})
+	b.settleMail()
+	if f.closed {
+		t.Fatal("ended before its messages had gone")
+	}
+	f.release()
+	b.settleMail()
+	if !f.closed {
+		t.Error("not ended")
+	}
+}
+
+// Line ends between an event's tokens arrive as such.
+func TestSSELines(t *testing.T) {
+	for _, tt := range []struct{ json, want string }{
+		{`{"a":1}`, `{"a":1}`},
+		{"{\n  \"a\": 1\n}", "{\n  \"a\": 1\n}"},
+		{"{\r\n\r\n\"a\":\r1,\n\r\"b\":2\r\n}", "{\n\n\"a\":\n1,\n\n\"b\":2\n}"},
+		{"\n[\r]\n", "\n[\n]\n"},
+	} {
+		b := newBench(t, Config{})
+		_, f := b.joinAs(eventStream, nil)
+		b.openConn(f.c)
+		id := event.ID{Offset: 7}
+		b.shard.post(post{
+			deliveries: []delivery{{msg: &message{id: id, json: wire.AppendEvent(nil, id, 5, []byte(tt.json))}, seats: []event.Seat{f.c.seat}}},
+			next:       []int64{8, 0},
+		})
+		b.settleMail()
+		p := sseParser{r: bufio.NewReader(strings.NewReader(string(slices.Concat(f.frames...))))}
+		p.next()
+		e, err := p.next()
+		if want := `{"type":"events","events":[{"id":"0-7","ts":5,"data":` + tt.want + `}],`; err != nil || !strings.HasPrefix(e.data, want) {
+			t.Errorf("%q: got %q, %v; want %q…", tt.json, e.data, err, want)
+		}
+	}
+}
+
+func FuzzSSELines(f *testing.F) {
+	f.Add([]byte("a\r\n\r\rb\n"))
+	f.Fuzz(func(t *testing.T, json []byte) {
+		if !utf8.Valid(json) {
+			return
+		}
+		buf := append(make([]byte, headRoom), `{"type":"x",`...)
+		buf = eventStream.appendJSON(buf, json)
+		stream := eventStream.seal(eventStream.end(buf, opText, "c"), opText)
+		p := sseParser{r: bufio.NewReader(strings.NewReader(string(stream)))}
+		want := strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(`{"type":"x",` + string(json))
+		if e, err := p.next(); err != nil || e != (sseEvent{"x", want, "c"}) {
+			t.Errorf("%q: got %+v, %v", json, e, err)
+		}
+		if _, err := p.next(); err != io.EOF {
+			t.Errorf("%q: more than one event", json)
+		}
+	})
+}
+
+func TestSSEAllocs(t *testing.T) {
+	b := newBench(t, Config{})
+	c, _ := b.joinAs(eventStream, nil)
+	c.sock = &nullSocket{c: c}
+	b.openConn(c)
+	var p lane.Packer
+	offset := int64(0)
+	ws, _ := b.join(nil)
+	ws.sock = &nullSocket{c: ws}
+	b.openConn(ws)
+	allocs := func(seat event.Seat) float64 {
+		return testing.AllocsPerRun(200, func() {
+			c.lastCursor, ws.lastCursor = 1<<60, 1<<60
+			if err := b.reader.batch(entryFor(b, &p, offset, []event.Seat{seat})); err != nil {
+				t.Fatal(err)
+			}
+			b.settleMail()
+			offset++
+		})
+	}
+	if got, want := allocs(c.seat), allocs(ws.seat); got > want {
+		t.Errorf("an event costs %.0f allocations in a stream, %.0f over a WebSocket", got, want)
+	}
+}
