@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"slices"
 	"sync"
 	"testing"
@@ -415,7 +416,11 @@ func roam(t *testing.T, gateways []*instance, rng *rand.Rand, subscriber string,
 			final = true
 		default:
 		}
-		ws, _, err := dial(gateways[rng.IntN(len(gateways))], subscriber, cursor)
+		ws, resp, err := dial(gateways[rng.IntN(len(gateways))], subscriber, cursor)
+		if resp != nil && resp.StatusCode == http.StatusServiceUnavailable && time.Now().Before(deadline) {
+			final = false // a client tries again
+			continue
+		}
 		if err != nil {
 			t.Errorf("%s: %v", subscriber, err)
 			return
