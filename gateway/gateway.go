@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -35,6 +36,7 @@ import (
 type Lanes interface {
 	Topic(ctx context.Context) (lane.Topic, error)
 	Positions(ctx context.Context, sh lane.Shard, partitions int32) ([]lane.Position, error)
+	Require(ctx context.Context, sh lane.Shard, partitions int32, synced lane.ControlID) ([]lane.Position, error)
 	Tail(ctx context.Context, sh lane.Shard, from []int64, sink func(lane.Batch) error) error
 	Range(ctx context.Context, sh lane.Shard, p int32, from, to int64, sink func(lane.Entry) error) (first int64, err error)
 	Announce(ctx context.Context, a lane.Announcement) (lane.ControlID, error)
@@ -256,9 +258,12 @@ func (g *Gateway) drain() {
 	}
 }
 
-func (g *Gateway) closeAll(code int, reason string) {
+func (g *Gateway) closeAll(code int, reason string) { g.closeUpTo(math.MaxUint32, code, reason) }
+
+// closeUpTo closes the connections at the seats up to one.
+func (g *Gateway) closeUpTo(seat event.Seat, code int, reason string) {
 	for _, s := range g.shards {
-		s.post(post{what: verbCloseAll, ending: ending{code, reason}})
+		s.post(post{what: verbCloseAll, upTo: seat, ending: ending{code, reason}})
 	}
 }
 

@@ -43,8 +43,9 @@ type post struct {
 
 	visit func(*shard, *conn) // verbVisit; then done is closed
 
-	ending      // verbEnd, verbCloseAll
-	bye    bool // verbEnd: the client has closed already
+	ending            // verbEnd, verbCloseAll
+	upTo   event.Seat // verbCloseAll: the last one concerned
+	bye    bool       // verbEnd: the client has closed already
 }
 
 // delivery is an event and the seats of this shard that it is for.

@@ -49,11 +49,7 @@ func (s *modelStore) lose(since time.Time, outage time.Duration) {
 	s.losses = append(s.losses, loss{since, time.Now(), s.up})
 }
 
-// lostLately reports whether gateways may have to tell the store again who is
-// there. Until they have, no time passes between a writer's look at the control
-// stream and its append: in truth it is milliseconds. A gateway that was out of
-// touch looks once whether somebody matched events without it, and what is under
-// way at that moment would escape it.
+// lostLately reports whether gateways may have yet to see that writes were lost.
 func (s *modelStore) lostLately() bool {
 	n := len(s.losses)
 	return n > 0 && time.Since(s.losses[n-1].up) < 2*modelWindow
@@ -115,6 +111,13 @@ func (l *line) Positions(ctx context.Context, sh lane.Shard, n int32) ([]lane.Po
 		return nil, err
 	}
 	return l.store.Positions(ctx, sh, n)
+}
+
+func (l *line) Require(ctx context.Context, sh lane.Shard, n int32, synced lane.ControlID) ([]lane.Position, error) {
+	if err := l.err(); err != nil {
+		return nil, err
+	}
+	return l.store.Require(ctx, sh, n, synced)
 }
 
 func (l *line) Tail(ctx context.Context, sh lane.Shard, from []int64, sink func(lane.Batch) error) error {

@@ -306,7 +306,7 @@ func (g *modelGateway) gaveUp(s *modelStore, joined time.Time) bool {
 			}
 		}
 		apart := to.Sub(from) + 2*heartbeatEvery
-		if to.After(joined) && (apart > modelWindow || lost(from, to) && apart > announceGrace) {
+		if to.Add(3*heartbeatEvery).After(joined) && (apart > modelWindow || lost(from, to) && apart > announceGrace) {
 			return true
 		}
 	}
@@ -327,11 +327,13 @@ func maxTime(a, b time.Time) time.Time {
 	return b
 }
 
-// forgot reports whether the store lost a seat whose gateway could not tell it again.
+// forgot reports whether the store lost a seat whose gateway could not tell it again,
+// or not yet.
 func (s *modelStore) forgot(seat *seatRecord) bool {
 	for _, l := range s.losses {
+		told := l.up.Add(2 * heartbeatEvery)
 		if !seat.joined.Before(l.since) && !seat.joined.After(l.up) &&
-			!seat.gw.died.IsZero() && seat.gw.died.Before(l.up.Add(2*heartbeatEvery)) {
+			(time.Now().Before(told) || !seat.gw.died.IsZero() && seat.gw.died.Before(told)) {
 			return true
 		}
 	}

@@ -118,10 +118,6 @@ func (w *modelWriter) step() {
 		w.match()
 		w.stage = toAppend
 	case toAppend:
-		if w.last != time.Now() && m.store.lostLately() {
-			w.stage = toSync
-			return
-		}
 		w.append()
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"sync"
@@ -37,15 +38,17 @@ type presence struct {
 	trouble atomic.Pointer[error] // of the last talk with the store; nil if there was none
 
 	// Only run touches these.
-	seq       uint64    // of the last announcement
-	confirmed uint64    // of the last one that the store answered
-	epoch     string    // of the store when everything was announced
-	forgotten bool      // the store has lost seats: announce all
-	vacating  []ended   // to be taken out of the hash
-	vacated   []ended   // out of the hash since, but still addressed; by time
-	beaten    time.Time // last heartbeat that the store answered
-	had       [][]int64 // positions of each reader then
-	owed      [][]int64 // where each reader was before seats may have been missed; nil if that is looked into
+	seq       uint64         // of the last announcement
+	confirmed uint64         // of the last one that the store answered
+	epoch     string         // of the store when everything was announced
+	forgotten bool           // the store has lost seats: announce all
+	vacating  []ended        // to be taken out of the hash
+	vacated   []ended        // out of the hash since, but still addressed; by time
+	beaten    time.Time      // last heartbeat that the store answered
+	had       [][]int64      // positions of each reader then
+	owed      [][]int64      // where each reader was before seats may have been missed; nil if that is settled
+	owedTo    event.Seat     // the last seat that this concerns
+	told      lane.ControlID // where in the control stream all seats were announced last
 }
 
 type joinRequest struct {
@@ -244,19 +247,25 @@ func (p *presence) heartbeat(ctx context.Context) error {
 	p.beaten = began // the store counts from then on at the earliest
 	p.had = p.positions()
 	if b.Seq < p.confirmed && apart > outOfTouch && p.owed == nil {
-		p.owed = had
+		p.owed, p.owedTo = had, p.lastSeat()
 	}
 	if b.Seq == p.seq && b.Epoch == p.epoch {
 		return p.checkMissed(ctx)
 	}
 	if apart > p.gw.cfg.ResumeWindow {
-		p.restart()
+		p.restart(math.MaxUint32)
 	}
 	if err := p.announceAll(ctx); err != nil {
 		return err
 	}
 	p.epoch = b.Epoch
 	return p.checkMissed(ctx)
+}
+
+func (p *presence) lastSeat() event.Seat {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.lastID
 }
 
 // outOfTouch is how long a gateway may be without an answer of the store and
@@ -266,20 +275,21 @@ const outOfTouch = 2 * time.Second
 
 // checkMissed follows when the store has lost announcements, to a wipe or a
 // rollback, while it could not be reached. If a lane has gone on beyond where it
-// was before, events may have been matched by somebody who did not know of us.
+// was before, events may have been matched by somebody who did not know of us. If
+// not, what such a one has under way is refused from now on.
 func (p *presence) checkMissed(ctx context.Context) error {
 	for i, next := range p.owed {
 		if next == nil { // it has started since
 			next = p.gw.readers[i].origin()
 		}
-		positions, err := p.gw.lanes.Positions(ctx, p.gw.readers[i].shard, int32(len(next)))
+		positions, err := p.gw.lanes.Require(ctx, p.gw.readers[i].shard, int32(len(next)), p.told)
 		if err != nil {
 			return fmt.Errorf("look for what was missed: %w", err)
 		}
 		for _, at := range positions {
 			if at.Next > next[at.Partition] {
 				p.owed = nil
-				p.restart()
+				p.restart(p.owedTo)
 				return p.announceAll(ctx)
 			}
 		}
@@ -309,15 +319,14 @@ func (p *presence) positions() [][]int64 {
 	return all
 }
 
-// restart gives up all seats, because filter services may have stopped
-// addressing them, or never begun to. The clients come back, and are told that
-// there is a gap.
-func (p *presence) restart() {
-	p.gw.log.Error("filter services may not have known of this gateway for a while; closing all connections")
+// restart gives up the seats up to upTo, because filter services may have stopped
+// addressing them, or never begun to. The clients come back and resume from Kafka.
+func (p *presence) restart(upTo event.Seat) {
+	p.gw.log.Error("filter services may not have known of this gateway for a while; closing connections")
 	p.mu.Lock()
-	clear(p.seated)
+	maps.DeleteFunc(p.seated, func(seat event.Seat, _ string) bool { return seat <= upTo })
 	p.mu.Unlock()
-	p.gw.closeAll(wire.CloseDrain, "the gateway was cut off; reconnect")
+	p.gw.closeUpTo(upTo, wire.CloseDrain, "the gateway was cut off; reconnect")
 }
 
 // announceAll announces every seat that can be resumed from.
@@ -330,10 +339,11 @@ func (p *presence) announceAll(ctx context.Context) error {
 	p.mu.Unlock()
 	slices.SortFunc(all, func(a, b lane.Seated) int { return cmp.Compare(a.Seat, b.Seat) })
 	p.gw.log.Info("announcing all seats", "seats", len(all))
-	if _, err := p.say(ctx, lane.Announcement{All: true, Joined: all}); err != nil {
+	at, err := p.say(ctx, lane.Announcement{All: true, Joined: all})
+	if err != nil {
 		return err
 	}
-	p.forgotten = false
+	p.told, p.forgotten = at, false
 	p.vacate() // the hash holds nothing else now
 	return nil
 }

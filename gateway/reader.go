@@ -307,6 +307,9 @@ func (r *reader) batch(b lane.Batch) error {
 	r.ring.add(b.Entries)
 	for _, p := range b.Positions {
 		if int(p.Partition) < len(next) {
+			if p.Next < next[p.Partition] { // the store lost them: they are matched again, with those who came since
+				r.ring.cut(p.Partition, next[p.Partition])
+			}
 			next[p.Partition] = max(next[p.Partition], p.Next)
 			r.synced[p.Partition] = p.Synced
 			if b := &r.beats[p.Partition]; b.value != p.Beat {

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"eventstream/event"
 	"eventstream/internal/defect"
 	"eventstream/lane"
 	"eventstream/wire"
@@ -97,7 +98,7 @@ func (s *shard) apply(p *post) {
 	}
 	switch p.what {
 	case verbCloseAll:
-		s.dismiss(p.code, p.reason)
+		s.dismiss(p.upTo, p.code, p.reason)
 	case verbVisit:
 		s.conns.each(func(c *conn) { p.visit(s, c) })
 		close(p.done)
@@ -108,9 +109,9 @@ func (s *shard) apply(p *post) {
 // away at once.
 const reconnectRate = 5000
 
-// dismiss closes all connections and asks each client to wait a while of its
+// dismiss closes the connections at the seats up to upTo, and asks each client to wait a while of its
 // own before it comes back.
-func (s *shard) dismiss(code int, reason string) {
+func (s *shard) dismiss(upTo event.Seat, code int, reason string) {
 	spread := time.Duration(s.gw.open.Load())*time.Second/reconnectRate + 1
 	s.conns.each(func(c *conn) {
 		wait := rand.N(spread).Round(time.Millisecond)

@@ -25,14 +25,15 @@ var ErrBehind = errors.New("lane has lost writes and is not filled again yet")
 
 // claimScript: KEYS lane, pos; ARGV owner, start.
 var claimScript = rueidis.NewLuaScript(`
-local m = redis.call('HMGET', KEYS[2], 'topic', 'next')
+local m = redis.call('HMGET', KEYS[2], 'topic', 'next', 'synced')
 if m[1] == ARGV[1] and m[2] then
   redis.call('PERSIST', KEYS[1])
   redis.call('PERSIST', KEYS[2])
   return m[2]
 end
+local synced = not m[2] and m[3] or '0-0'
 redis.call('UNLINK', KEYS[1], KEYS[2])
-redis.call('HSET', KEYS[2], 'topic', ARGV[1], 'next', ARGV[2], 'first', ARGV[2], 'synced', '0-0')
+redis.call('HSET', KEYS[2], 'topic', ARGV[1], 'next', ARGV[2], 'first', ARGV[2], 'synced', synced)
 return ARGV[2]
 `)
 
@@ -68,6 +69,17 @@ if tonumber(ARGV[5]) > tonumber(m[3]) then
   redis.call('XTRIM', KEYS[1], 'MINID', '~', ARGV[5]..'-0')
 end
 return ARGV[3]
+`)
+
+// requireScript: KEYS lane, pos; ARGV synced. It answers as readPosition does, with
+// what was there before. Where nothing was, what is required waits for the claim.
+var requireScript = rueidis.NewLuaScript(`
+local m = redis.call('HMGET', KEYS[2], 'topic', 'next', 'first', 'synced', 'beat')
+local ms, seq = string.match(m[4] or '0-0', '(%d+)-(%d+)')
+local rms, rseq = string.match(ARGV[1], '(%d+)-(%d+)')
+ms, seq, rms, rseq = tonumber(ms), tonumber(seq), tonumber(rms), tonumber(rseq)
+if rms > ms or (rms == ms and rseq > seq) then redis.call('HSET', KEYS[2], 'synced', ARGV[1]) end
+return m
 `)
 
 // trimScript: KEYS lane, pos; ARGV owner, trim before. XTRIM comes first: a full
@@ -162,6 +174,20 @@ func (r *Redis) Retire(ctx context.Context, sh Shard, n int32, keep time.Duratio
 		}
 	}
 	return nil
+}
+
+// Require has a shard's lanes refuse, from now on, what was matched with less of the
+// control stream applied, and returns their positions as they were then, as
+// Positions does.
+func (r *Redis) Require(ctx context.Context, sh Shard, n int32, synced ControlID) ([]Position, error) {
+	out := make([]Position, n)
+	for p := range n {
+		var err error
+		if out[p], err = parsePosition(sh, p, r.exec(ctx, requireScript, r.laneKeys(sh, p), []string{synced.String()})); err != nil {
+			return nil, fmt.Errorf("redis require: %w", err)
+		}
+	}
+	return out, nil
 }
 
 // Positions returns the positions of a shard in partitions 0 to n-1.

@@ -99,6 +99,24 @@ func testAppend(t *testing.T, s subject) {
 	check(t, "position after Claim", must[[]Position](t)(s.Positions(ctx, Shard{}, 1))[0].Synced, id(6, 0))
 }
 
+func testRequire(t *testing.T, s subject) {
+	ctx := t.Context()
+	id := func(ms uint64) ControlID { return ControlID{ms, 7} }
+	require := func(synced ControlID) Position { return must[[]Position](t)(s.Require(ctx, Shard{}, 2, synced))[0] }
+	check(t, "nothing there", require(id(4)), Position{Next: -1, First: -1})
+	check(t, "nothing there", must[[]Position](t)(s.Positions(ctx, Shard{}, 1))[0], Position{Next: -1, First: -1})
+	must[int64](t)(s.Claim(ctx, Shard{}, 0, topicA, 100))
+	check(t, "claimed", must[[]Position](t)(s.Positions(ctx, Shard{}, 1))[0], Position{0, 100, 100, id(4), 0})
+	a := Append{Topic: topicA, Expect: 100, Next: 110, Synced: id(5)}
+	check(t, "Append", must[int64](t)(s.Append(ctx, a)), 110)
+	check(t, "before", require(id(10)), Position{0, 110, 100, id(5), 1})
+	check(t, "less changes nothing", require(id(9)), Position{0, 110, 100, id(10), 1})
+	a = Append{Topic: topicA, Expect: 110, Next: 120, Synced: id(9)}
+	check(t, "Append with less", must[int64](t)(s.Append(ctx, a)), 110)
+	a.Synced = id(10)
+	check(t, "Append with enough", must[int64](t)(s.Append(ctx, a)), 120)
+}
+
 func testAppendMistakes(t *testing.T, s subject) {
 	must[int64](t)(s.Claim(t.Context(), Shard{}, 0, topicA, 10))
 	for _, a := range []Append{

@@ -123,7 +123,11 @@ func (m *Memory) Claim(_ context.Context, sh Shard, p int32, id event.TopicID, s
 	defer m.mu.Unlock()
 	l := m.laneLocked(sh, p)
 	if l == nil || l.topic != id {
-		l = &memoryLane{topic: id, of: sh.whole().Of, next: start, first: start, after: start}
+		var required ControlID
+		if r := m.lanes[memoryKeyOf(sh, p)]; r != nil && r.next < 0 {
+			required = r.synced
+		}
+		l = &memoryLane{topic: id, of: sh.whole().Of, next: start, first: start, after: start, synced: required}
 		m.lanes[memoryKeyOf(sh, p)] = l
 	}
 	l.keep()
@@ -132,7 +136,7 @@ func (m *Memory) Claim(_ context.Context, sh Shard, p int32, id event.TopicID, s
 
 // laneLocked returns a lane, nil if there is none for this number of shards.
 func (m *Memory) laneLocked(sh Shard, p int32) *memoryLane {
-	if l := m.lanes[memoryKeyOf(sh, p)]; l != nil && l.of == sh.whole().Of {
+	if l := m.lanes[memoryKeyOf(sh, p)]; l != nil && l.next >= 0 && l.of == sh.whole().Of {
 		return l
 	}
 	return nil
@@ -223,6 +227,25 @@ func (m *Memory) Positions(_ context.Context, sh Shard, n int32) ([]Position, er
 	out := make([]Position, n)
 	for p := range n {
 		out[p] = m.positionLocked(sh, p)
+	}
+	return out, nil
+}
+
+// Require is Redis.Require.
+func (m *Memory) Require(_ context.Context, sh Shard, n int32, synced ControlID) ([]Position, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out := make([]Position, n)
+	for p := range n {
+		out[p] = m.positionLocked(sh, p)
+		l := m.lanes[memoryKeyOf(sh, p)]
+		if l == nil { // it waits for the claim
+			l = &memoryLane{next: -1, first: -1}
+			m.lanes[memoryKeyOf(sh, p)] = l
+		}
+		if synced.Compare(l.synced) > 0 {
+			l.synced = synced
+		}
 	}
 	return out, nil
 }

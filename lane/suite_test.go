@@ -29,6 +29,7 @@ type store interface {
 	Append(context.Context, Append) (int64, error)
 	Retire(ctx context.Context, sh Shard, n int32, keep time.Duration) error
 	Positions(ctx context.Context, sh Shard, n int32) ([]Position, error)
+	Require(ctx context.Context, sh Shard, n int32, synced ControlID) ([]Position, error)
 	Tail(ctx context.Context, sh Shard, from []int64, sink func(Batch) error) error
 	Range(ctx context.Context, sh Shard, p int32, from, to int64, sink func(Entry) error) (int64, error)
 	Announce(context.Context, Announcement) (ControlID, error)
@@ -62,6 +63,7 @@ var suite = []struct {
 	{"claim", testClaim},
 	{"append", testAppend},
 	{"append refuses mistakes", testAppendMistakes},
+	{"require", testRequire},
 	{"append copies", testAppendCopies},
 	{"append after", testAppendAfter},
 	{"wiped lane", testWipedLane},
