@@ -280,3 +280,22 @@ func wantOperator(t *testing.T, c *wsClient) {
 		t.Errorf("closed with %v", err)
 	}
 }
+
+// A stream of server-sent events ends with the same code, and its EventSource, which
+// comes back by itself, gets an answer that ends that.
+func TestRevokeStream(t *testing.T) {
+	w := newWorld(t, 1)
+	g, _ := guarded(t, w, Config{})
+	one, claims := minted(t, "user_1")
+	c, _ := sseConnect(t, g, "token="+one, "")
+	if answers := w.order(lane.Order{Task: lane.TaskList, Subscriber: "user_1"}); len(answers) != 1 || answers[0].Total != 1 {
+		t.Errorf("listed %+v", answers)
+	}
+	w.order(revocationOf(auth.Revocation{TokenID: claims.ID}))
+	if m := c.until("close", func(m wire.Message) bool { return m.Type == wire.Close }); m.CloseCode != wire.CloseNotAllowed {
+		t.Errorf("closed with %+v", m)
+	}
+	if c := sseAsk(t, g, sseRequest("token="+one, "Last-Event-ID: "+c.last)); c.resp.StatusCode != 401 {
+		t.Errorf("coming back: %d, want 401", c.resp.StatusCode)
+	}
+}
