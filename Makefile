@@ -6,7 +6,7 @@ SCENARIO ?= smoke
 ARGS ?=
 SEED ?= 0
 
-.PHONY: help check test check-defects check-long load load-smoke profile swarm peers bench services services-stop run
+.PHONY: help check test check-defects check-long load load-smoke profile swarm peers fuzz-api perf-api bench services services-stop run
 
 help: ## list the targets
 	@awk -F ': .*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +57,13 @@ peers: services ## ours, gws, coder/websocket and centrifuge holding the same so
 swarm: services ## many thousand sockets, every delivery checked; ARGS="--sockets 19000 --each --rate 5000"
 	go build -o .services/bin/eventstream-load .
 	set -a && . .services/env && go run ./perf/swarm $(ARGS)
+
+fuzz-api: ## requests made of openapi.json, by Schemathesis, against eventstream dev; ARGS="--max-time 600"
+	@scripts/schemathesis.sh $(ARGS)
+
+perf-api: services ## the filter API beside net/http and pgx alone: requests a second, CPU per request; ARGS="--rounds 5"
+	go build -o .services/bin/eventstream-load .
+	set -a && . .services/env && go run ./perf/api $(ARGS)
 
 bench: ## all benchmarks
 	go test -run '^$$' -bench . ./...

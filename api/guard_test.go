@@ -247,6 +247,8 @@ func TestMintToken(t *testing.T) {
 		{"ada", "{}", 201, time.Hour},
 		{"Zo%C3%AB", `{"expires_in":60}`, 201, time.Minute},
 		{"ada", `{"expires_in":86400}`, 201, 24 * time.Hour},
+		{"ada", `{"expires_in":60.0}`, 201, time.Minute},
+		{"ada", `{"expires_in":null}`, 422, 0},
 		{"ada", `{"expires_in":86401}`, 422, 0},
 		{"ada", `{"expires_in":0}`, 422, 0},
 		{"ada", `{"expires_in":1.5}`, 422, 0},

@@ -3,6 +3,7 @@ package api
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"strconv"
 	"time"
 
@@ -66,13 +67,13 @@ func parseLifetime(body []byte) (time.Duration, error) {
 	bad := &problem{kind: badToken}
 	seen := false
 	for _, f := range fields {
-		seconds, err := strconv.ParseInt(string(f.Value), 10, 64)
+		seconds, err := strconv.ParseFloat(string(f.Value), 64) // to JSON, 60.0 is an integer, too
 		switch {
 		case f.Name != "expires_in":
 			bad.complain(fmt.Sprintf("/%.60s", f.Name), "unknown field; allowed is expires_in")
 		case seen:
 			bad.complain("/expires_in", "given twice")
-		case err != nil || seconds < 1 || seconds > int64(maxLifetime/time.Second):
+		case err != nil || seconds != math.Trunc(seconds) || seconds < 1 || seconds > maxLifetime.Seconds():
 			bad.complain("/expires_in", fmt.Sprintf("want a number of seconds from 1 to %d, got %.60s", maxLifetime/time.Second, f.Value))
 		default:
 			lifetime, seen = time.Duration(seconds)*time.Second, true

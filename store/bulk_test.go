@@ -89,8 +89,10 @@ func TestKeysExpire(t *testing.T) {
 		dsn := testenv.Postgres(t)
 		s, conn := postgres(t, dsn), connect(t, dsn)
 		testExpiry(t, s, func(d time.Duration) {
-			if _, err := conn.Exec(t.Context(), `update idempotency_keys set created_at = created_at - $1::interval`, d); err != nil {
-				t.Fatal(err)
+			for _, table := range []string{"idempotency_keys", "import_keys"} {
+				if _, err := conn.Exec(t.Context(), `update `+table+` set created_at = created_at - $1::interval`, d); err != nil {
+					t.Fatal(err)
+				}
 			}
 		})
 	})

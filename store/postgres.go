@@ -19,6 +19,9 @@ import (
 const connectTimeout = 3 * time.Second
 
 // Postgres keeps filters, acknowledgements, API keys and revocations in PostgreSQL.
+//
+// IDs are passed to pgx as plain strings: of a type of ours it first makes an error,
+// with a text, before it looks what is below it.
 type Postgres struct {
 	pool *pgxpool.Pool
 }
@@ -60,7 +63,7 @@ func (p *Postgres) Create(ctx context.Context, s filter.Spec) (filter.Filter, er
 	}
 	f, err := scan(p.pool.QueryRow(ctx, `
 		insert into filters (id, subscriber_id, spec, revision) values ($1, $2, $3, 1)
-		returning id, revision, spec`, newID(), s.SubscriberID, spec))
+		returning id, revision, spec`, string(newID()), s.SubscriberID, spec))
 	return f, fail("create filter", err)
 }
 
@@ -71,7 +74,7 @@ func (p *Postgres) Get(ctx context.Context, id filter.ID) (filter.Filter, error)
 		return filter.Filter{}, err
 	}
 	f, err := scan(p.pool.QueryRow(ctx, `
-		select id, revision, spec from filters where id = $1 and deleted_at is null`, id))
+		select id, revision, spec from filters where id = $1 and deleted_at is null`, string(id)))
 	if errors.Is(err, pgx.ErrNoRows) {
 		return filter.Filter{}, ErrNotFound
 	}
@@ -90,7 +93,7 @@ func (p *Postgres) List(ctx context.Context, subscriber string, after filter.ID,
 	}
 	query, args := `
 		select id, revision, spec from filters
-		where deleted_at is null and id > $1 order by id limit $2`, []any{after, limit}
+		where deleted_at is null and id > $1 order by id limit $2`, []any{string(after), limit}
 	if subscriber != "" {
 		query, args = `
 		select id, revision, spec from filters
@@ -120,7 +123,7 @@ func (p *Postgres) Update(ctx context.Context, id filter.ID, s filter.Spec, ifRe
 		update filters
 		set spec = $3, revision = revision + 1, updated_at = now(), changed_in = pg_current_xact_id()
 		where id = $1 and subscriber_id = $2 and deleted_at is null and ($4::bigint = 0 or revision = $4)
-		returning id, revision, spec`, id, s.SubscriberID, spec, ifRevision))
+		returning id, revision, spec`, string(id), s.SubscriberID, spec, ifRevision))
 	if errors.Is(err, pgx.ErrNoRows) {
 		return filter.Filter{}, p.refusal(ctx, id, s.SubscriberID)
 	}
@@ -139,7 +142,7 @@ func (p *Postgres) Delete(ctx context.Context, id filter.ID, ifRevision int64) (
 		update filters
 		set deleted_at = now(), revision = revision + 1, updated_at = now(), changed_in = pg_current_xact_id()
 		where id = $1 and deleted_at is null and ($2::bigint = 0 or revision = $2)
-		returning id, revision, spec`, id, ifRevision))
+		returning id, revision, spec`, string(id), ifRevision))
 	if errors.Is(err, pgx.ErrNoRows) {
 		return filter.Filter{}, p.refusal(ctx, id, "")
 	}

@@ -42,7 +42,7 @@ func (p *Postgres) CreateOnce(ctx context.Context, s filter.Spec, key string) (f
 			)
 			insert into filters (id, subscriber_id, spec, revision)
 			select filter_id, $5, $6, 1 from fresh
-			returning id, revision, spec`, key, request[:], newID(), KeyLife, s.SubscriberID, spec))
+			returning id, revision, spec`, key, request[:], string(newID()), KeyLife, s.SubscriberID, spec))
 		if !errors.Is(err, pgx.ErrNoRows) {
 			return f, false, fail("create filter", err)
 		}
