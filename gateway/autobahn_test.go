@@ -18,7 +18,7 @@ import (
 // The Autobahn test suite wants a server that echoes. This one is made of the
 // gateway's handshake, framing, compression and sockets.
 type echo struct {
-	sockets engine
+	engine engine
 
 	mu     sync.Mutex
 	packer deflater
@@ -39,7 +39,7 @@ func (e *echo) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		panic(err)
 	}
 	nc.Write(switching(key, "", extensions))
-	e.sockets.add(nc, c)
+	e.engine.add(nc, c)
 }
 
 func (e *echo) written(*conn, int) {}
@@ -85,24 +85,25 @@ func (e *echo) frame(c *conn, op byte, payload []byte) []byte {
 	return frame
 }
 
-// The cases that the suite has and we can't meet, by intent: a message of 4 MiB in
-// fragments of less than 4 KiB has more than maxFragments, and our compressor's
-// window has one size.
-var autobahnNotMet = []string{"9.3.1", "9.3.2", "9.3.3", "9.4.1", "9.4.2", "9.4.3"}
+// Cases that we can't meet, by intent: a message of 4 MiB in fragments of up to
+// 4 KiB has more than maxFragments, and an echo of 8 MiB or more is more than may
+// wait in a socket. Of those of group 13, some want a smaller window of ours.
+var autobahnNotMet = []string{"9.3.1", "9.3.2", "9.3.3", "9.3.4", "9.4.1", "9.4.2", "9.4.3", "9.4.4", "9.1.5", "9.1.6", "9.2.5", "9.2.6"}
 
-// TestAutobahn runs the suite itself, if EVENTSTREAM_WSTEST is its program. It is
-// written in Python 2, so that TestProtocolCases has its cases too.
+// TestAutobahn runs the suite itself, if EVENTSTREAM_WSTEST is its program, with all
+// cases or those in EVENTSTREAM_WSTEST_CASES, such as 1.*,6.*. It is written in
+// Python 2, so that TestProtocolCases has its cases too.
 func TestAutobahn(t *testing.T) {
 	wstest := os.Getenv("EVENTSTREAM_WSTEST")
 	if wstest == "" {
 		t.Skip("EVENTSTREAM_WSTEST is not set")
 	}
 	e := &echo{}
-	e.sockets = newPollers(e)
-	if err := e.sockets.start(); err != nil {
+	e.engine = newPollers(e)
+	if err := e.engine.start(); err != nil {
 		t.Fatal(err)
 	}
-	defer e.sockets.stop()
+	defer e.engine.stop()
 	server := httptest.NewServer(e)
 	defer server.Close()
 	dir := t.TempDir()

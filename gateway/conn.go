@@ -26,7 +26,7 @@ type conn struct {
 	answers atomic.Int64 // of these, at most so many are answers to the client
 	stalled atomic.Bool  // the worker waits for unsent to become 0
 	deaf    bool         // only the engine's: the connection is failed, or the client said goodbye; here it takes no memory
-	framing framing      // never changes
+	framing framing      // never changes; here it takes no memory
 	heard   atomic.Int64 // when something last came from the client, Unix seconds
 	expires atomic.Int64 // when its token ends, Unix seconds; 0 if it has none
 

@@ -102,14 +102,13 @@ func (d *deflater) append(buf []byte, messages []*message, cursor string) []byte
 		d.compress(messages)
 	}
 	d.in = appendEventsTail(d.in[:0], cursor)
-	buf = appendStored(append(buf, d.out.Bytes()...), d.in)
-	if max(cap(d.in), d.out.Cap()) > 1<<20 { // a huge event's buffers are not kept
-		*d = deflater{w: d.w}
-	}
-	return buf
+	return appendStored(append(buf, d.out.Bytes()...), d.in)
 }
 
 func (d *deflater) compress(messages []*message) {
+	if max(cap(d.in), d.out.Cap()) > 1<<20 { // a huge event's buffers are not kept for others
+		*d = deflater{w: d.w}
+	}
 	d.in = appendEvents(d.in[:0], deflated, messages)
 	d.pack(d.in)
 	d.of = append(d.of[:0], messages...)

@@ -174,6 +174,21 @@ func TestDeflateShared(t *testing.T) {
 	}
 }
 
+// A huge event is compressed once too, and its memory is let go with the next one.
+func TestDeflateHuge(t *testing.T) {
+	var d deflater
+	huge := []*message{{json: []byte(strings.Repeat("x", 2<<20))}}
+	d.append(nil, huge, "")
+	d.out.Reset() // so that making it again would show
+	if got := d.append(nil, huge, ""); len(got) > 100 {
+		t.Errorf("compressed again: %d bytes", len(got))
+	}
+	d.append(nil, []*message{{json: []byte("{}")}}, "")
+	if cap(d.in) > 1<<20 {
+		t.Errorf("%d bytes are kept", cap(d.in))
+	}
+}
+
 // payloadOf returns the payload of a server's frame, and whether it was compressed.
 func payloadOf(t testing.TB, frame []byte) (payload []byte, compressed bool) {
 	t.Helper()
