@@ -12,7 +12,7 @@ import (
 	"eventstream/internal/run"
 )
 
-var errGatewayFlags = errors.New("--max-conns and --ring-bytes must be at least 1, --resume-window at least 1s")
+var errGatewayFlags = errors.New("--max-conns and --ring-bytes must be at least 1, --resume-window at least 1s, --drain more than 0, --drain-delay not negative")
 
 var errGatewayLimits = errors.New("--max-conns-subscriber, --max-conns-address, --handshake-rate and --message-rate must be at least 0, which is no limit")
 
@@ -31,6 +31,7 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 		Compress bool          `env:"COMPRESS"`
 		Resume   time.Duration `env:"RESUME_WINDOW" envDefault:"5m"`
 		Drain    time.Duration `env:"DRAIN" envDefault:"10s"`
+		Delay    time.Duration `env:"DRAIN_DELAY"`
 
 		Pages         string `env:"PAGES"`
 		PerSubscriber int    `env:"MAX_CONNS_SUBSCRIBER" envDefault:"100"`
@@ -56,7 +57,7 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx := c.Context()
-			if own.MaxConns < 1 || own.Resume < time.Second || own.Ring < 1 {
+			if own.MaxConns < 1 || own.Resume < time.Second || own.Ring < 1 || own.Drain <= 0 || own.Delay < 0 {
 				return usageError{errGatewayFlags}
 			}
 			if min(own.PerSubscriber, own.PerAddress, own.Handshakes, own.Messages) < 0 {
@@ -96,8 +97,8 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 			if err != nil {
 				return err
 			}
-			g := run.Group{Log: a.log, Patience: own.Drain + 30*time.Second}
-			cfg := gateway.Config{MaxConns: own.MaxConns, RingBytes: own.Ring, Origins: own.Origins, ResumeWindow: own.Resume, Drain: own.Drain}
+			g := run.Group{Log: a.log, Patience: own.Delay + own.Drain + 30*time.Second}
+			cfg := gateway.Config{MaxConns: own.MaxConns, RingBytes: own.Ring, Origins: own.Origins, ResumeWindow: own.Resume, DrainDelay: own.Delay, Drain: own.Drain}
 			cfg.MaxPerSubscriber, cfg.MaxPerAddress, cfg.Proxies = own.PerSubscriber, own.PerAddress, proxies
 			cfg.Compress = own.Compress
 			cfg.HandshakeRate, cfg.MessageRate = own.Handshakes, own.Messages
@@ -131,7 +132,8 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 	fs.StringSliceVar(&own.Origins, "origins", own.Origins, "web origins whose pages may connect, such as https://app.example.org; * for all")
 	fs.BoolVar(&own.Compress, "compress", own.Compress, "compress what is sent to clients that ask for permessage-deflate; it takes CPU")
 	fs.DurationVar(&own.Resume, "resume-window", own.Resume, "how long after its end a connection can be resumed from Redis; after that, from Kafka")
-	fs.DurationVar(&own.Drain, "drain", own.Drain, "time for closing connections at the end")
+	fs.DurationVar(&own.Drain, "drain", own.Drain, "at SIGTERM: over what time connections are closed, evenly, and at least 100 a second")
+	fs.DurationVar(&own.Delay, "drain-delay", own.Delay, "at SIGTERM, before that: how long /readyz is red while connections are still taken, for balancers that look now and then")
 	fs.IntVar(&own.PerSubscriber, "max-conns-subscriber", own.PerSubscriber, "open connections of one subscriber; more are answered 429; 0 for no limit")
 	fs.IntVar(&own.PerAddress, "max-conns-address", own.PerAddress, "open connections from one address; more are answered 429; 0 for no limit (behind a proxy it needs --trusted-proxies)")
 	fs.IntVar(&own.Handshakes, "handshake-rate", own.Handshakes, "handshakes a second; more are answered 503; 0 for no limit")

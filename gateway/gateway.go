@@ -28,7 +28,6 @@ import (
 	"eventstream/internal/ops"
 	"eventstream/lane"
 	"eventstream/limit"
-	"eventstream/wire"
 )
 
 // Lanes is what the gateway needs of the store: Redis, or memory.
@@ -50,7 +49,8 @@ type Config struct {
 	MaxPending   int           // bytes of events that may wait for one client; past that it falls behind; 1 MiB if zero
 	ResumeWindow time.Duration // how long after its end a connection can be resumed; 5 min if zero
 	Heartbeat    time.Duration // a quiet connection gets a message this often; 25 s if zero
-	Drain        time.Duration // for closing connections at the end; 10 s if zero
+	DrainDelay   time.Duration // at the end: how long connections are still taken while Ready fails already
+	Drain        time.Duration // then: over what time connections are closed; 10 s if zero
 	Compress     bool          // what is sent to clients that ask for permessage-deflate
 	Origins      []string      // web origins allowed beside the gateway's own; "*" for all
 
@@ -91,7 +91,7 @@ type Gateway struct {
 	topic    atomic.Pointer[lane.Topic]
 
 	admitMu  sync.Mutex
-	draining bool
+	phase    phase
 	crowds   crowds
 	admitted sync.WaitGroup // handshakes under way
 
@@ -168,7 +168,10 @@ func (g *Gateway) serve(ctx context.Context, topic lane.Topic) error {
 	group.Go(func() error {
 		select {
 		case <-ctx.Done():
-			g.drain()
+			g.moveOn(phaseLeaving)
+			if sleep(work, g.cfg.DrainDelay) == nil {
+				g.drain(g.cfg.Drain)
+			}
 		case <-work.Done():
 		}
 		stop()
@@ -232,34 +235,11 @@ var errTopicChanged = errors.New("the topic was made anew or its partitions chan
 func (g *Gateway) watchTopic(ctx context.Context) error {
 	for sleep(ctx, g.timeout) == nil {
 		if t, err := g.lanes.Topic(ctx); err == nil && t != *g.topic.Load() {
-			g.drain()
+			g.drain(0)
 			return errTopicChanged
 		}
 	}
 	return nil
-}
-
-// drain says goodbye to all connections and waits, for a bounded time, until
-// they are closed.
-func (g *Gateway) drain() {
-	g.admitMu.Lock()
-	g.draining = true
-	g.admitMu.Unlock()
-	g.endReplay()
-	g.admitted.Wait()
-	g.resuming.Wait()
-	g.log.Info("closing connections", "open", g.open.Load())
-	g.closeAll(wire.CloseDrain, "the gateway is stopping; reconnect")
-	deadline := time.Now().Add(g.cfg.Drain)
-	for g.open.Load() > 0 && time.Now().Before(deadline) {
-		time.Sleep(10 * time.Millisecond)
-	}
-}
-
-func (g *Gateway) closeAll(code int, reason string) {
-	for _, s := range g.shards {
-		s.post(post{what: verbCloseAll, ending: ending{code, reason}})
-	}
 }
 
 // unready tells why no connection can be taken, or "".
@@ -280,10 +260,7 @@ func (g *Gateway) unready() string {
 
 // Ready tells why no events, or no connections, go through the gateway, or nil.
 func (g *Gateway) Ready(context.Context) error {
-	g.admitMu.Lock()
-	draining := g.draining
-	g.admitMu.Unlock()
-	if draining {
+	if g.reached(phaseLeaving) {
 		return errors.New("stopping")
 	}
 	if reason := g.unready(); reason != "" {

@@ -277,7 +277,7 @@ func (g *Gateway) checkOrigin(r *http.Request, origin string) *refusal {
 func (g *Gateway) admit(a ask) *refusal {
 	g.admitMu.Lock()
 	defer g.admitMu.Unlock()
-	if g.draining {
+	if g.phase >= phaseEmptying {
 		return unavailable("this gateway is stopping")
 	}
 	if reason := g.unready(); reason != "" {

@@ -14,7 +14,6 @@ import (
 	"eventstream/event"
 	"eventstream/internal/defect"
 	"eventstream/lane"
-	"eventstream/wire"
 )
 
 // presence hands out seats and keeps the filter services informed of them.
@@ -317,7 +316,7 @@ func (p *presence) restart() {
 	p.mu.Lock()
 	clear(p.seated)
 	p.mu.Unlock()
-	p.gw.closeAll(wire.CloseDrain, "the gateway was cut off; reconnect")
+	p.gw.closeAll("the gateway was cut off; reconnect")
 }
 
 // announceAll announces every seat that can be resumed from.
