@@ -3,6 +3,7 @@ package cmd
 import (
 	"context"
 	"errors"
+	"net"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -33,6 +34,7 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 		Drain    time.Duration `env:"DRAIN" envDefault:"10s"`
 		Delay    time.Duration `env:"DRAIN_DELAY"`
 
+		Processes     int    `env:"PROCESSES" envDefault:"1"`
 		Pages         string `env:"PAGES"`
 		PerSubscriber int    `env:"MAX_CONNS_SUBSCRIBER" envDefault:"100"`
 		PerAddress    int    `env:"MAX_CONNS_ADDRESS"`
@@ -89,15 +91,25 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 				return err
 			}
 			listen.guarded = verifier != nil
-			ln, err := listen.open(ctx, gateway.Listen, a.log)
+			patience := own.Delay + own.Drain + 30*time.Second
+			if err := checkProcesses(own.Processes, &listen); err != nil {
+				return err
+			}
+			this, child := thisMember()
+			if own.Processes > 1 && !child {
+				return a.runProcesses(ctx, own.Processes, &listen, own.Pages, patience+10*time.Second)
+			}
+			door, pages := opener(nil), net.Listener(nil)
+			if child {
+				ctx, pages, err = this.begin(ctx, a, &listen)
+				door = this.listen(&listen, a.log)
+			} else {
+				door, pages, err = a.openAlone(ctx, &listen, own.Pages)
+			}
 			if err != nil {
 				return err
 			}
-			pages, err := listen.openPages(ctx, own.Pages)
-			if err != nil {
-				return err
-			}
-			g := run.Group{Log: a.log, Patience: own.Delay + own.Drain + 30*time.Second}
+			g := run.Group{Log: a.log, Patience: patience}
 			cfg := gateway.Config{MaxConns: own.MaxConns, RingBytes: own.Ring, Origins: own.Origins, ResumeWindow: own.Resume, DrainDelay: own.Delay, Drain: own.Drain}
 			cfg.MaxPerSubscriber, cfg.MaxPerAddress, cfg.Proxies = own.PerSubscriber, own.PerAddress, proxies
 			cfg.Compress = own.Compress
@@ -110,13 +122,9 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 			if issuer != nil {
 				addIssuer(&g, reg, issuer)
 			}
-			addGateway(&g, ln, pages, ops.Limits{HeaderTimeout: own.HandshakeTimeout, MaxHeaderBytes: own.HeaderBytes}, reg, cfg, lanes, replayer, acks, a.log)
+			addGateway(&g, door, pages, verifier == nil && !child, ops.Limits{HeaderTimeout: own.HandshakeTimeout, MaxHeaderBytes: own.HeaderBytes}, reg, cfg, lanes, replayer, acks, a.log)
 			if err := listen.addAdmin(ctx, &g, a.log); err != nil {
 				return err
-			}
-			a.log.Info("gateway listens", "addr", ln.Addr().String())
-			if verifier == nil {
-				a.log.Warn(nobodyAsked, "insecure", listen.Insecure)
 			}
 			return g.Run(ctx)
 		},
@@ -140,7 +148,29 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 	fs.DurationVar(&own.HandshakeTimeout, "handshake-timeout", own.HandshakeTimeout, "time for a client to send its handshake; then it is cut off")
 	fs.IntVar(&own.HeaderBytes, "max-header-bytes", own.HeaderBytes, "bytes of a handshake, its URL with token and cursor included; larger ones are answered 431")
 	fs.IntVar(&own.Messages, "message-rate", own.Messages, "messages a second from one client, on average over ten; who sends more is closed with 4029; 0 for no limit")
+	fs.IntVar(&own.Processes, "processes", own.Processes, "gateways that share the port, each a process with limits of its own; metrics of all, labelled by process, are on --pages alone, profiles on the ports from --admin on")
 	fs.StringVar(&own.Pages, "pages", own.Pages, "address for /metrics, and /readyz with its reasons; where tokens are asked for they are not on --listen; none if empty")
 	listen.addProxies(fs)
 	return c, nil
+}
+
+// openAlone opens the listeners of a gateway that shares its port with nobody.
+func (a *app) openAlone(ctx context.Context, l *listenFlags, pagesAddr string) (opener, net.Listener, error) {
+	ln, err := l.open(ctx, gateway.Listen, a.log)
+	if err != nil {
+		return nil, nil, err
+	}
+	pages, err := l.openPages(ctx, pagesAddr)
+	if err != nil {
+		return nil, nil, err
+	}
+	a.log.Info("gateway listens", "addr", ln.Addr().String())
+	a.warnIfOpen(l)
+	return opened(ln), pages, nil
+}
+
+func (a *app) warnIfOpen(l *listenFlags) {
+	if !l.guarded {
+		a.log.Warn(nobodyAsked, "insecure", l.Insecure)
+	}
 }

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"net"
 	"syscall"
 	"time"
@@ -40,4 +41,13 @@ func boundUnacked(nc net.Conn, d time.Duration) {
 	rc.Control(func(fd uintptr) { // if it fails, the socket is closed already
 		unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d.Milliseconds()))
 	})
+}
+
+// sharePort lets other processes of this user listen at the same address.
+func sharePort(rc syscall.RawConn) error {
+	var err error
+	ctrlErr := rc.Control(func(fd uintptr) {
+		err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
+	})
+	return cmp.Or(ctrlErr, err)
 }
