@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -123,6 +124,7 @@ type parent struct {
 	members []member
 	restart *prometheus.CounterVec
 	pages   []*http.Client
+	began   atomic.Bool // all members have been ready
 }
 
 // runProcesses runs n gateways, and pages about all of them if there is an address
@@ -194,20 +196,33 @@ func (p *parent) page(ctx context.Context, i int, path string) (*http.Response, 
 	return p.pages[i].Do(req)
 }
 
-// ready tells why no process takes clients, or nil if one does: the port is open
-// only in those that were ready once, so that one that starts turns nobody away.
+// ready tells why no clients should come, or nil. In the beginning it waits for all
+// members, or the first ones would get everybody. Later one is enough: those that
+// start again have not opened the port yet, and turn nobody away.
 func (p *parent) ready(ctx context.Context) error {
 	why := make(chan error, len(p.members))
 	for i := range p.members {
 		go func() { why <- p.memberReady(ctx, i) }()
 	}
+	ready, needed := 0, 1
+	if !p.began.Load() {
+		needed = len(p.members)
+	}
 	var last error
 	for range p.members {
-		if last = <-why; last == nil {
-			return nil
+		if err := <-why; err != nil {
+			last = err
+		} else {
+			ready++
 		}
 	}
-	return fmt.Errorf("none of %d is ready; one says: %w", len(p.members), last)
+	if ready == len(p.members) {
+		p.began.Store(true)
+	}
+	if ready >= needed {
+		return nil
+	}
+	return fmt.Errorf("%d of %d are ready, %d needed; one says: %w", ready, len(p.members), needed, last)
 }
 
 func (p *parent) memberReady(ctx context.Context, i int) error {
