@@ -19,7 +19,6 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -298,18 +297,13 @@ const maxRequest = 4 << 10
 // sockets inherit, let a client that does not read be noticed after some KB, and
 // not after the 4 MB that the kernel would take for it.
 func Listen(ctx context.Context, addr string) (net.Listener, error) {
-	return listen(ctx, addr, smallBuffers)
+	lc := listenConfig(false)
+	return lc.Listen(ctx, "tcp", addr)
 }
 
 // ListenShared is Listen for several processes at the same address, among which the
 // kernel divides those who connect.
 func ListenShared(ctx context.Context, addr string) (net.Listener, error) {
-	return listen(ctx, addr, func(network, address string, rc syscall.RawConn) error {
-		return cmp.Or(smallBuffers(network, address, rc), sharePort(rc))
-	})
-}
-
-func listen(ctx context.Context, addr string, control func(network, address string, rc syscall.RawConn) error) (net.Listener, error) {
-	lc := net.ListenConfig{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: time.Minute}, Control: control}
+	lc := listenConfig(true)
 	return lc.Listen(ctx, "tcp", addr)
 }
