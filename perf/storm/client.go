@@ -29,7 +29,8 @@ type client struct {
 
 const patience = time.Minute
 
-// errBusy reports a gateway that asks to come again.
+// errBusy reports a gateway that asks to come again, or that got nothing of the
+// handshake in time: on a busy machine we are the slow ones.
 type errBusy struct {
 	after time.Duration
 	text  string
@@ -66,7 +67,8 @@ func (c *client) try(ctx context.Context, addr, subscriber string) (err error) {
 	fmt.Fprintf(nc, "GET /ws?%s HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: c3Rvcm1zdG9ybXN0b3JtIQ==\r\n\r\n", q.Encode(), addr)
 	resp, err := http.ReadResponse(c.r, nil)
 	if err != nil {
-		return err
+		nc.Close()
+		return errBusy{0, err.Error()}
 	}
 	if resp.StatusCode != http.StatusSwitchingProtocols {
 		body, _ := io.ReadAll(resp.Body)
