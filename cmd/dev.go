@@ -104,7 +104,7 @@ func (a *app) dev(ctx context.Context, d *devFlags, out io.Writer) error {
 	if err := addFilter(&g, d.listenFilter, newRegistry(a.version), pipeline.Config{}, kcfg, lanes, filters, a.log); err != nil {
 		return err
 	}
-	addGateway(&g, d.listenGateway, nil, ops.Limits{}, newRegistry(a.version), gateway.Config{Drain: time.Second}, lanes, replays, filters, a.log)
+	addGateway(&g, opened(d.listenGateway), nil, true, ops.Limits{}, newRegistry(a.version), gateway.Config{Drain: time.Second}, lanes, replays, filters, a.log)
 	g.Add("greeting", func(ctx context.Context) error { return d.greet(ctx, out, broker.Addr(), a.log) })
 	return g.Run(ctx)
 }

@@ -3,6 +3,7 @@ package cmd
 import (
 	"context"
 	"errors"
+	"net"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -12,7 +13,7 @@ import (
 	"eventstream/internal/run"
 )
 
-var errGatewayFlags = errors.New("--max-conns and --ring-bytes must be at least 1, --resume-window at least 1s")
+var errGatewayFlags = errors.New("--max-conns and --ring-bytes must be at least 1, --resume-window at least 1s, --drain more than 0, --drain-delay not negative")
 
 var errGatewayLimits = errors.New("--max-conns-subscriber, --max-conns-address, --handshake-rate and --message-rate must be at least 0, which is no limit")
 
@@ -31,7 +32,9 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 		Compress bool          `env:"COMPRESS"`
 		Resume   time.Duration `env:"RESUME_WINDOW" envDefault:"5m"`
 		Drain    time.Duration `env:"DRAIN" envDefault:"10s"`
+		Delay    time.Duration `env:"DRAIN_DELAY"`
 
+		Processes     int    `env:"PROCESSES" envDefault:"1"`
 		Pages         string `env:"PAGES"`
 		PerSubscriber int    `env:"MAX_CONNS_SUBSCRIBER" envDefault:"100"`
 		PerAddress    int    `env:"MAX_CONNS_ADDRESS"`
@@ -56,7 +59,7 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx := c.Context()
-			if own.MaxConns < 1 || own.Resume < time.Second || own.Ring < 1 {
+			if own.MaxConns < 1 || own.Resume < time.Second || own.Ring < 1 || own.Drain <= 0 || own.Delay < 0 {
 				return usageError{errGatewayFlags}
 			}
 			if min(own.PerSubscriber, own.PerAddress, own.Handshakes, own.Messages) < 0 {
@@ -88,16 +91,26 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 				return err
 			}
 			listen.guarded = verifier != nil
-			ln, err := listen.open(ctx, gateway.Listen, a.log)
+			patience := own.Delay + own.Drain + 30*time.Second
+			if err := checkProcesses(own.Processes, &listen); err != nil {
+				return err
+			}
+			this, child := thisMember()
+			if own.Processes > 1 && !child {
+				return a.runProcesses(ctx, own.Processes, &listen, own.Pages, patience+10*time.Second)
+			}
+			door, pages := opener(nil), net.Listener(nil)
+			if child {
+				ctx, pages, err = this.begin(ctx, a, &listen)
+				door = this.listen(&listen, a.log)
+			} else {
+				door, pages, err = a.openAlone(ctx, &listen, own.Pages)
+			}
 			if err != nil {
 				return err
 			}
-			pages, err := listen.openPages(ctx, own.Pages)
-			if err != nil {
-				return err
-			}
-			g := run.Group{Log: a.log, Patience: own.Drain + 30*time.Second}
-			cfg := gateway.Config{MaxConns: own.MaxConns, RingBytes: own.Ring, Origins: own.Origins, ResumeWindow: own.Resume, Drain: own.Drain}
+			g := run.Group{Log: a.log, Patience: patience}
+			cfg := gateway.Config{MaxConns: own.MaxConns, RingBytes: own.Ring, Origins: own.Origins, ResumeWindow: own.Resume, DrainDelay: own.Delay, Drain: own.Drain}
 			cfg.MaxPerSubscriber, cfg.MaxPerAddress, cfg.Proxies = own.PerSubscriber, own.PerAddress, proxies
 			cfg.Compress = own.Compress
 			cfg.HandshakeRate, cfg.MessageRate = own.Handshakes, own.Messages
@@ -109,13 +122,9 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 			if issuer != nil {
 				addIssuer(&g, reg, issuer)
 			}
-			addGateway(&g, ln, pages, ops.Limits{HeaderTimeout: own.HandshakeTimeout, MaxHeaderBytes: own.HeaderBytes}, reg, cfg, lanes, replayer, acks, a.log)
+			addGateway(&g, door, pages, verifier == nil && !child, ops.Limits{HeaderTimeout: own.HandshakeTimeout, MaxHeaderBytes: own.HeaderBytes}, reg, cfg, lanes, replayer, acks, a.log)
 			if err := listen.addAdmin(ctx, &g, a.log); err != nil {
 				return err
-			}
-			a.log.Info("gateway listens", "addr", ln.Addr().String())
-			if verifier == nil {
-				a.log.Warn(nobodyAsked, "insecure", listen.Insecure)
 			}
 			return g.Run(ctx)
 		},
@@ -131,14 +140,37 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 	fs.StringSliceVar(&own.Origins, "origins", own.Origins, "web origins whose pages may connect, such as https://app.example.org; * for all")
 	fs.BoolVar(&own.Compress, "compress", own.Compress, "compress what is sent to clients that ask for permessage-deflate; it takes CPU")
 	fs.DurationVar(&own.Resume, "resume-window", own.Resume, "how long after its end a connection can be resumed from Redis; after that, from Kafka")
-	fs.DurationVar(&own.Drain, "drain", own.Drain, "time for closing connections at the end")
+	fs.DurationVar(&own.Drain, "drain", own.Drain, "at SIGTERM: over what time connections are closed, evenly, and at least 100 a second")
+	fs.DurationVar(&own.Delay, "drain-delay", own.Delay, "at SIGTERM, before that: how long /readyz is red while connections are still taken, for balancers that look now and then")
 	fs.IntVar(&own.PerSubscriber, "max-conns-subscriber", own.PerSubscriber, "open connections of one subscriber; more are answered 429; 0 for no limit")
 	fs.IntVar(&own.PerAddress, "max-conns-address", own.PerAddress, "open connections from one address; more are answered 429; 0 for no limit (behind a proxy it needs --trusted-proxies)")
 	fs.IntVar(&own.Handshakes, "handshake-rate", own.Handshakes, "handshakes a second; more are answered 503; 0 for no limit")
 	fs.DurationVar(&own.HandshakeTimeout, "handshake-timeout", own.HandshakeTimeout, "time for a client to send its handshake; then it is cut off")
 	fs.IntVar(&own.HeaderBytes, "max-header-bytes", own.HeaderBytes, "bytes of a handshake, its URL with token and cursor included; larger ones are answered 431")
 	fs.IntVar(&own.Messages, "message-rate", own.Messages, "messages a second from one client, on average over ten; who sends more is closed with 4029; 0 for no limit")
+	fs.IntVar(&own.Processes, "processes", own.Processes, "gateways that share the port, each a process with limits of its own; metrics of all, labelled by process, are on --pages alone, profiles on the ports from --admin on")
 	fs.StringVar(&own.Pages, "pages", own.Pages, "address for /metrics, and /readyz with its reasons; where tokens are asked for they are not on --listen; none if empty")
 	listen.addProxies(fs)
 	return c, nil
+}
+
+// openAlone opens the listeners of a gateway that shares its port with nobody.
+func (a *app) openAlone(ctx context.Context, l *listenFlags, pagesAddr string) (opener, net.Listener, error) {
+	ln, err := l.open(ctx, gateway.Listen, a.log)
+	if err != nil {
+		return nil, nil, err
+	}
+	pages, err := l.openPages(ctx, pagesAddr)
+	if err != nil {
+		return nil, nil, err
+	}
+	a.log.Info("gateway listens", "addr", ln.Addr().String())
+	a.warnIfOpen(l)
+	return opened(ln), pages, nil
+}
+
+func (a *app) warnIfOpen(l *listenFlags) {
+	if !l.guarded {
+		a.log.Warn(nobodyAsked, "insecure", l.Insecure)
+	}
 }

@@ -209,6 +209,17 @@ type flow struct {
 // The last filter must match all events.
 func (p *pipeline) flow(n int, specs []filter.Spec) *flow {
 	p.t.Helper()
+	return p.flowThrough(n, specs, func() (gateways, doors []*process) {
+		for range n {
+			gateways = append(gateways, p.service("gateway"))
+		}
+		return gateways, gateways
+	})
+}
+
+// flowThrough is flow with other gateways, and doors that lead to them.
+func (p *pipeline) flowThrough(n int, specs []filter.Spec, open func() (gateways, doors []*process)) *flow {
+	p.t.Helper()
 	f := &flow{p: p, specs: specs, api: p.service("api"), stop: make(chan struct{}), ends: make(map[int32]int64)}
 	for _, s := range specs {
 		p.addFilter(s)
@@ -216,11 +227,10 @@ func (p *pipeline) flow(n int, specs []filter.Spec) *flow {
 	for range n {
 		f.filters = append(f.filters, p.service("filter"))
 	}
-	for range n {
-		f.gateways = append(f.gateways, p.service("gateway"))
-	}
+	var doors []*process
+	f.gateways, doors = open()
 	for i, s := range specs {
-		f.listeners = append(f.listeners, p.listen(f.gateways[i%n], s.SubscriberID))
+		f.listeners = append(f.listeners, p.listen(doors[i%len(doors)], s.SubscriberID))
 	}
 	f.done.Go(f.produce)
 	return f

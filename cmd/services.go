@@ -34,13 +34,18 @@ type laneStore interface {
 
 func newRegistry(version string) *prometheus.Registry {
 	reg := prometheus.NewRegistry()
+	addProcessMetrics(reg, version)
+	return reg
+}
+
+// addProcessMetrics adds what is the same in every process.
+func addProcessMetrics(reg prometheus.Registerer, version string) {
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "eventstream_build_info", Help: "1, with the version as a label.",
 		ConstLabels: prometheus.Labels{"version": version},
 	})
 	info.Set(1)
 	reg.MustRegister(info, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	return reg
 }
 
 // addAPI adds the filter API to g.
@@ -82,16 +87,25 @@ func addFilter(g *run.Group, ln net.Listener, reg *prometheus.Registry, cfg pipe
 	return nil
 }
 
+// opener opens a listener, at once or when there is somebody to serve. It is nil
+// if ctx ended before.
+type opener func(ctx context.Context, ready func(context.Context) error) (net.Listener, error)
+
+// opened is an opener of a listener that is open.
+func opened(ln net.Listener) opener {
+	return func(context.Context, func(context.Context) error) (net.Listener, error) { return ln, nil }
+}
+
 // addGateway adds a gateway and its pages to g. Metrics, and why it is not ready,
-// are on pages, and on ln only if that asks nobody who he is. pages may be nil.
-func addGateway(g *run.Group, ln, pages net.Listener, limits ops.Limits, reg *prometheus.Registry, cfg gateway.Config, l laneStore, r gateway.Replayer, acks gateway.Acks, log *slog.Logger) {
+// are on pages, which may be nil; if they are shown, also where the clients come.
+func addGateway(g *run.Group, listen opener, pages net.Listener, shown bool, limits ops.Limits, reg *prometheus.Registry, cfg gateway.Config, l laneStore, r gateway.Replayer, acks gateway.Acks, log *slog.Logger) {
 	gw := gateway.New(cfg, l, r, acks, reg, log)
 	g.Add("gateway", gw.Run)
 	checks := []ops.Check{{Name: "gateway", Do: gw.Ready}, {Name: "lanes", Do: l.Ping}}
 	mux, others := http.NewServeMux(), "/health, /livez, /readyz, /metrics"
 	mux.Handle("/ws", gw.Handler())
 	mux.Handle("/sse", gw.StreamHandler())
-	if cfg.Tokens == nil {
+	if shown {
 		ops.Handle(mux, reg, checks...)
 	} else {
 		ops.HandleStrangers(mux, checks...)
@@ -100,7 +114,13 @@ func addGateway(g *run.Group, ln, pages net.Listener, limits ops.Limits, reg *pr
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "there is /ws for WebSockets, /sse for server-sent events, and "+others, http.StatusNotFound)
 	})
-	g.Add("gateway pages", func(ctx context.Context) error { return ops.ServeWithin(ctx, ln, mux, limits) })
+	g.Add("gateway pages", func(ctx context.Context) error {
+		ln, err := listen(ctx, gw.Ready)
+		if ln == nil {
+			return err
+		}
+		return ops.ServeWithin(ctx, ln, mux, limits)
+	})
 	if pages != nil {
 		inside := http.NewServeMux()
 		ops.Handle(inside, reg, checks...)

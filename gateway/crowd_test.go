@@ -52,7 +52,7 @@ func TestCrowds(t *testing.T) {
 	last.CloseNow()
 	testenv.Eventually(t, 5*time.Second, func() error { return wantOpen(g, 3) })
 
-	g.closeAll(1001, "bye")
+	g.closeAll("bye")
 	testenv.Eventually(t, 10*time.Second, func() error { return wantOpen(g, 0) })
 	g.admitMu.Lock()
 	defer g.admitMu.Unlock()

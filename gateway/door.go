@@ -85,7 +85,7 @@ func bearer(line string) (token string, ok bool) {
 // protocols returns the subprotocol to answer with, and the tokens that are
 // offered as one. A browser fails if it offers some and none is chosen.
 func protocols(h http.Header) (chosen string, tokens []string, refused *refusal) {
-	for _, line := range h.Values("Sec-WebSocket-Protocol") {
+	for _, line := range h.Values(headerProtocol) {
 		for p := range strings.SplitSeq(line, ",") {
 			p = strings.TrimSpace(p)
 			if token, ok := strings.CutPrefix(p, protocolBearer); ok {

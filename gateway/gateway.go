@@ -13,7 +13,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -29,7 +28,6 @@ import (
 	"eventstream/internal/ops"
 	"eventstream/lane"
 	"eventstream/limit"
-	"eventstream/wire"
 )
 
 // Lanes is what the gateway needs of the store: Redis, or memory.
@@ -52,7 +50,8 @@ type Config struct {
 	MaxPending   int           // bytes of events that may wait for one client; past that it falls behind; 1 MiB if zero
 	ResumeWindow time.Duration // how long after its end a connection can be resumed; 5 min if zero
 	Heartbeat    time.Duration // a quiet connection gets a message this often; 25 s if zero
-	Drain        time.Duration // for closing connections at the end; 10 s if zero
+	DrainDelay   time.Duration // at the end: how long connections are still taken while Ready fails already
+	Drain        time.Duration // then: over what time connections are closed; 10 s if zero
 	Compress     bool          // what is sent to clients that ask for permessage-deflate
 	Origins      []string      // web origins allowed beside the gateway's own; "*" for all
 
@@ -93,7 +92,7 @@ type Gateway struct {
 	topic    atomic.Pointer[lane.Topic]
 
 	admitMu  sync.Mutex
-	draining bool
+	phase    phase
 	crowds   crowds
 	admitted sync.WaitGroup // handshakes under way
 
@@ -170,7 +169,10 @@ func (g *Gateway) serve(ctx context.Context, topic lane.Topic) error {
 	group.Go(func() error {
 		select {
 		case <-ctx.Done():
-			g.drain()
+			g.moveOn(phaseLeaving)
+			if sleep(work, g.cfg.DrainDelay) == nil {
+				g.drain(g.cfg.Drain)
+			}
 		case <-work.Done():
 		}
 		stop()
@@ -234,37 +236,11 @@ var errTopicChanged = errors.New("the topic was made anew or its partitions chan
 func (g *Gateway) watchTopic(ctx context.Context) error {
 	for sleep(ctx, g.timeout) == nil {
 		if t, err := g.lanes.Topic(ctx); err == nil && t != *g.topic.Load() {
-			g.drain()
+			g.drain(0)
 			return errTopicChanged
 		}
 	}
 	return nil
-}
-
-// drain says goodbye to all connections and waits, for a bounded time, until
-// they are closed.
-func (g *Gateway) drain() {
-	g.admitMu.Lock()
-	g.draining = true
-	g.admitMu.Unlock()
-	g.endReplay()
-	g.admitted.Wait()
-	g.resuming.Wait()
-	g.log.Info("closing connections", "open", g.open.Load())
-	g.closeAll(wire.CloseDrain, "the gateway is stopping; reconnect")
-	deadline := time.Now().Add(g.cfg.Drain)
-	for g.open.Load() > 0 && time.Now().Before(deadline) {
-		time.Sleep(10 * time.Millisecond)
-	}
-}
-
-func (g *Gateway) closeAll(code int, reason string) { g.closeUpTo(math.MaxUint32, code, reason) }
-
-// closeUpTo closes the connections at the seats up to one.
-func (g *Gateway) closeUpTo(seat event.Seat, code int, reason string) {
-	for _, s := range g.shards {
-		s.post(post{what: verbCloseAll, upTo: seat, ending: ending{code, reason}})
-	}
 }
 
 // unready tells why no connection can be taken, or "".
@@ -285,10 +261,7 @@ func (g *Gateway) unready() string {
 
 // Ready tells why no events, or no connections, go through the gateway, or nil.
 func (g *Gateway) Ready(context.Context) error {
-	g.admitMu.Lock()
-	draining := g.draining
-	g.admitMu.Unlock()
-	if draining {
+	if g.reached(phaseLeaving) {
 		return errors.New("stopping")
 	}
 	if reason := g.unready(); reason != "" {
@@ -325,6 +298,13 @@ const maxRequest = 4 << 10
 // sockets inherit, let a client that does not read be noticed after some KB, and
 // not after the 4 MB that the kernel would take for it.
 func Listen(ctx context.Context, addr string) (net.Listener, error) {
-	lc := net.ListenConfig{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: time.Minute}, Control: smallBuffers}
+	lc := listenConfig(false)
+	return lc.Listen(ctx, "tcp", addr)
+}
+
+// ListenShared is Listen for several processes at the same address, among which the
+// kernel divides those who connect.
+func ListenShared(ctx context.Context, addr string) (net.Listener, error) {
+	lc := listenConfig(true)
 	return lc.Listen(ctx, "tcp", addr)
 }

@@ -208,6 +208,14 @@ func (g *Gateway) parseSince(q url.Values) (time.Time, *refusal) {
 	return since, nil
 }
 
+// Names of headers in net/http's spelling: in RFC 6455's each look-up would have to
+// bring them into that first.
+const (
+	headerVersion  = "Sec-Websocket-Version"
+	headerKey      = "Sec-Websocket-Key"
+	headerProtocol = "Sec-Websocket-Protocol"
+)
+
 // checkUpgrade checks the opening handshake (RFC 6455 section 4.2.1) and returns
 // the client's key.
 func checkUpgrade(r *http.Request) (key string, refused *refusal) {
@@ -226,13 +234,13 @@ func checkUpgrade(r *http.Request) (key string, refused *refusal) {
 		return "", upgradeNeeded("header Upgrade: websocket is missing")
 	case !headerHas(r.Header, "Connection", "upgrade"):
 		return "", upgradeNeeded("header Connection: Upgrade is missing")
-	case r.Header.Get("Sec-WebSocket-Version") != "13":
+	case r.Header.Get(headerVersion) != "13":
 		return "", &refusal{
 			status: http.StatusUpgradeRequired, code: "bad_version", header: "Sec-WebSocket-Version", value: "13",
-			detail: fmt.Sprintf("Sec-WebSocket-Version %.20q is not supported; 13 is", r.Header.Get("Sec-WebSocket-Version")),
+			detail: fmt.Sprintf("Sec-WebSocket-Version %.20q is not supported; 13 is", r.Header.Get(headerVersion)),
 		}
 	}
-	key = r.Header.Get("Sec-WebSocket-Key")
+	key = r.Header.Get(headerKey)
 	if raw, err := base64.StdEncoding.DecodeString(key); err != nil || len(raw) != 16 {
 		return "", badRequest("bad_handshake", "Sec-WebSocket-Key: want 16 bytes in base64")
 	}
@@ -277,7 +285,7 @@ func (g *Gateway) checkOrigin(r *http.Request, origin string) *refusal {
 func (g *Gateway) admit(a ask) *refusal {
 	g.admitMu.Lock()
 	defer g.admitMu.Unlock()
-	if g.draining {
+	if g.phase >= phaseEmptying {
 		return unavailable("this gateway is stopping")
 	}
 	if reason := g.unready(); reason != "" {

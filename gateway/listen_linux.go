@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"cmp"
+	"fmt"
 	"net"
 	"syscall"
 	"time"
@@ -8,19 +10,37 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// smallBuffers sets the buffers of a listener's sockets.
-func smallBuffers(_, _ string, rc syscall.RawConn) error {
-	var err error
-	ctrlErr := rc.Control(func(fd uintptr) {
-		err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_SNDBUF, 16<<10)
-		if err == nil {
-			err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 8<<10)
-		}
-	})
-	if ctrlErr != nil {
-		return ctrlErr
+// inherited is what accepted sockets have from their listener. For each of them
+// it would be six calls more.
+var inherited = []struct{ level, name, value int }{
+	{unix.SOL_SOCKET, unix.SO_SNDBUF, 16 << 10},
+	{unix.SOL_SOCKET, unix.SO_RCVBUF, 8 << 10},
+	{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
+	{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, 60},
+	{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, 15},
+	{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, 9},
+}
+
+// listenConfig says how to listen; shared is at an address where other processes
+// of this user do so, too.
+func listenConfig(shared bool) net.ListenConfig {
+	options := inherited
+	if shared {
+		options = append(options[:len(options):len(options)], struct{ level, name, value int }{unix.SOL_SOCKET, unix.SO_REUSEPORT, 1})
 	}
-	return err
+	set := func(fd uintptr) error {
+		for _, o := range options {
+			if err := unix.SetsockoptInt(int(fd), o.level, o.name, o.value); err != nil {
+				return fmt.Errorf("set option %d of the listener: %w", o.name, err)
+			}
+		}
+		return nil
+	}
+	return net.ListenConfig{KeepAlive: -1, Control: func(_, _ string, rc syscall.RawConn) error {
+		var err error
+		ctrlErr := rc.Control(func(fd uintptr) { err = set(fd) })
+		return cmp.Or(ctrlErr, err)
+	}}
 }
 
 // boundUnacked has the kernel end a connection whose peer acknowledges nothing for

@@ -43,8 +43,9 @@ type post struct {
 
 	visit func(*shard, *conn) // verbVisit; then done is closed
 
-	ending            // verbEnd, verbCloseAll
-	upTo   event.Seat // verbCloseAll: the last one concerned
+	ending            // verbEnd, verbDismiss
+	of     int        // verbDismiss: of so many connections one is closed
+	upTo   event.Seat // verbDismiss: the last seat concerned
 	bye    bool       // verbEnd: the client has closed already
 }
 
@@ -57,20 +58,20 @@ type delivery struct {
 type verb uint8
 
 const (
-	verbNone     verb = iota
-	verbJoin          // conn exists, events for it wait
-	verbOpen          // its socket is open: say hello
-	verbReplay        // earlier events, before the live ones
-	verbLive          // no more earlier events
-	verbGap           // some of the earlier events are gone
-	verbAcked         // what it acknowledged is saved
-	verbTell          // it is sent a message
-	verbRenew         // it has a new token
-	verbAbort         // the replay failed: it has to reconnect
-	verbEnd           // it is to be closed
-	verbClosed        // its socket is closed
-	verbCloseAll      // every connection is to be closed
-	verbVisit         // visit is called with every connection
+	verbNone    verb = iota
+	verbJoin         // conn exists, events for it wait
+	verbOpen         // its socket is open: say hello
+	verbReplay       // earlier events, before the live ones
+	verbLive         // no more earlier events
+	verbGap          // some of the earlier events are gone
+	verbAcked        // what it acknowledged is saved
+	verbTell         // it is sent a message
+	verbRenew        // it has a new token
+	verbAbort        // the replay failed: it has to reconnect
+	verbEnd          // it is to be closed
+	verbClosed       // its socket is closed
+	verbDismiss      // some connections are to be closed
+	verbVisit        // visit is called with every connection
 )
 
 // post leaves p in the mailbox. Deliveries wait while it is full.

@@ -15,7 +15,6 @@ import (
 	"eventstream/event"
 	"eventstream/internal/defect"
 	"eventstream/lane"
-	"eventstream/wire"
 )
 
 // presence hands out seats and keeps the filter services informed of them.
@@ -326,7 +325,7 @@ func (p *presence) restart(upTo event.Seat) {
 	p.mu.Lock()
 	maps.DeleteFunc(p.seated, func(seat event.Seat, _ string) bool { return seat <= upTo })
 	p.mu.Unlock()
-	p.gw.closeUpTo(upTo, wire.CloseDrain, "the gateway was cut off; reconnect")
+	p.gw.closeUpTo(upTo, "the gateway was cut off; reconnect")
 }
 
 // announceAll announces every seat that can be resumed from.

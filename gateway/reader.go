@@ -11,7 +11,6 @@ import (
 
 	"eventstream/event"
 	"eventstream/lane"
-	"eventstream/wire"
 )
 
 // reader reads the lanes of one shard of the subscribers, finds what is for this
@@ -348,7 +347,7 @@ func (r *reader) missed(partition int32, upTo int64) {
 	r.gw.log.Error("events were trimmed before they were read; closing all connections",
 		"lane", partition, "pos", r.next[partition], "first", upTo)
 	r.ring.cut(partition, upTo)
-	r.gw.closeAll(wire.CloseDrain, "events are missing; reconnect")
+	r.gw.closeAll("events are missing; reconnect")
 }
 
 // entry collects the deliveries of one entry.

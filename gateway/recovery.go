@@ -35,7 +35,7 @@ type recovery struct {
 func (g *Gateway) startRecovery(ctx context.Context, r *recovery) {
 	g.admitMu.Lock()
 	defer g.admitMu.Unlock()
-	if g.draining {
+	if g.phase == phaseOver {
 		return
 	}
 	g.resuming.Go(func() {

@@ -2,13 +2,11 @@ package gateway
 
 import (
 	"context"
-	"math/rand/v2"
 	"runtime"
 	"slices"
 	"sync"
 	"time"
 
-	"eventstream/event"
 	"eventstream/internal/defect"
 	"eventstream/lane"
 	"eventstream/wire"
@@ -97,27 +95,12 @@ func (s *shard) apply(p *post) {
 		s.applyTo(p.conn, p)
 	}
 	switch p.what {
-	case verbCloseAll:
-		s.dismiss(p.upTo, p.code, p.reason)
+	case verbDismiss:
+		s.dismiss(p.of, p.upTo, p.ending)
 	case verbVisit:
 		s.conns.each(func(c *conn) { p.visit(s, c) })
 		close(p.done)
 	}
-}
-
-// reconnectRate is how many clients a second may come back after all were sent
-// away at once.
-const reconnectRate = 5000
-
-// dismiss closes the connections at the seats up to upTo, and asks each client to wait a while of its
-// own before it comes back.
-func (s *shard) dismiss(upTo event.Seat, code int, reason string) {
-	spread := time.Duration(s.gw.open.Load())*time.Second/reconnectRate + 1
-	s.conns.each(func(c *conn) {
-		wait := rand.N(spread).Round(time.Millisecond)
-		s.hint(c, time.Second+wait) // it may be that no other gateway is there yet
-		s.close(c, code, reason+" in "+wait.String())
-	})
 }
 
 // positions returns how far the lanes of c's events have been queued.

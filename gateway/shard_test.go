@@ -187,7 +187,7 @@ func TestTooMuchBeforeHello(t *testing.T) {
 func TestCloseAllWhileJoining(t *testing.T) {
 	b := newBench(t, Config{})
 	c, f := b.join(nil)
-	b.closeAll(wire.CloseDrain, "bye")
+	b.closeAll("bye")
 	b.settleMail()
 	b.openConn(c)
 	_, ops := f.messages(t)

@@ -50,6 +50,7 @@ type Config struct {
 
 	Partitions int      // of the topic; 6 if zero
 	Gateways   int      // of ours; 1 if zero
+	Processes  int      // of each gateway, which share its port; 1 if zero
 	Env        []string // settings of our services
 }
 
@@ -105,7 +106,7 @@ func start(ctx context.Context, cfg Config, filters, gateways int) (*cluster.Clu
 	}
 	return cluster.Start(ctx, cluster.Config{
 		Exe: cfg.Exe, Dir: cfg.Dir, Name: cfg.Name, Kafka: strings.Split(kafka, ","), Postgres: postgres, Redis: redis,
-		Filters: filters, Gateways: gateways, Partitions: cfg.Partitions, Direct: true, Env: cfg.Env,
+		Filters: filters, Gateways: gateways, Processes: cfg.Processes, Partitions: cfg.Partitions, Direct: true, Env: cfg.Env,
 	})
 }
 

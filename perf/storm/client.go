@@ -6,11 +6,14 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"time"
 
 	"eventstream/wire"
@@ -26,22 +29,34 @@ type client struct {
 
 const patience = time.Minute
 
-// connect does the handshake, tries again when the gateway asks for that, and
-// reads hello.
-func (c *client) connect(ctx context.Context, addr, subscriber string) error {
-	for began := time.Now(); ; time.Sleep(200 * time.Millisecond) {
-		busy, err := c.try(ctx, addr, subscriber)
-		if err == nil || !busy || time.Since(began) > patience {
-			return err
+// errBusy reports a gateway that asks to come again, or that got nothing of the
+// handshake in time: on a busy machine we are the slow ones.
+type errBusy struct {
+	after time.Duration
+	text  string
+}
+
+func (e errBusy) Error() string { return e.text }
+
+// connect does the handshake, and reads hello. When the gateway asks for that it
+// tries again, with the pauses of package client. It returns how often it had to.
+func (c *client) connect(ctx context.Context, addr, subscriber string) (refused int, err error) {
+	for began, most := time.Now(), 100*time.Millisecond; ; most = min(2*most, 10*time.Second) {
+		err = c.try(ctx, addr, subscriber)
+		busy, ok := errors.AsType[errBusy](err)
+		if !ok || time.Since(began) > patience {
+			return refused, err
 		}
+		refused++
+		time.Sleep(busy.after + rand.N(most))
 	}
 }
 
-func (c *client) try(ctx context.Context, addr, subscriber string) (busy bool, err error) {
+func (c *client) try(ctx context.Context, addr, subscriber string) (err error) {
 	var d net.Dialer
 	nc, err := d.DialContext(ctx, "tcp", addr)
 	if err != nil {
-		return false, err
+		return err
 	}
 	nc.SetDeadline(time.Now().Add(patience))
 	c.nc, c.r = nc.(*net.TCPConn), bufio.NewReaderSize(nc, 4<<10)
@@ -52,22 +67,27 @@ func (c *client) try(ctx context.Context, addr, subscriber string) (busy bool, e
 	fmt.Fprintf(nc, "GET /ws?%s HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: c3Rvcm1zdG9ybXN0b3JtIQ==\r\n\r\n", q.Encode(), addr)
 	resp, err := http.ReadResponse(c.r, nil)
 	if err != nil {
-		return false, err
+		nc.Close()
+		return errBusy{0, err.Error()}
 	}
 	if resp.StatusCode != http.StatusSwitchingProtocols {
 		body, _ := io.ReadAll(resp.Body)
 		nc.Close()
-		return resp.StatusCode == http.StatusServiceUnavailable, fmt.Errorf("%s: %s", resp.Status, body)
+		text := fmt.Sprintf("%s: %s", resp.Status, body)
+		if after, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && resp.StatusCode == http.StatusServiceUnavailable {
+			return errBusy{time.Duration(after) * time.Second, text}
+		}
+		return errors.New(text)
 	}
 	resumes := c.cursor != ""
 	m, err := c.read()
 	if err != nil {
-		return false, err
+		return err
 	}
 	if m.Type != wire.Hello || m.Resumed != resumes {
-		return false, fmt.Errorf("said hello with %+v", m)
+		return fmt.Errorf("said hello with %+v", m)
 	}
-	return false, nil
+	return nil
 }
 
 // read returns the next message, and keeps its cursor.

@@ -10,9 +10,10 @@ import (
 
 // filters gives every client a filter that matches all events of this storm.
 func (s *storm) filters(ctx context.Context) error {
-	web := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: s.cfg.parallel}}
+	const parallel = 64
+	web := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: parallel}}
 	defer web.CloseIdleConnections()
-	return s.each(func(i int) error {
+	return s.each(parallel, func(i int) error {
 		body := fmt.Appendf(nil, `{"subscriber_id":%q,"event_types":[%q]}`, s.subscriber(i), s.kind)
 		req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+s.cfg.api+"/filters", bytes.NewReader(body))
 		if err != nil {

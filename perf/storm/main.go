@@ -4,10 +4,12 @@
 //
 //	go run ./perf/storm --clients 10000 --events 20
 //
-// It uses running services, and tells what the storm cost Redis.
+// It uses running services, and tells what the storm cost the gateway and Redis. With
+// --parallel 0 all come in the same moment.
 package main
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -29,6 +31,7 @@ import (
 
 type config struct {
 	gateway, api, redis, kafka, topic string
+	pages                             string
 	clients, events, parallel         int
 	away                              time.Duration
 }
@@ -36,15 +39,19 @@ type config struct {
 func main() {
 	var cfg config
 	flag.StringVar(&cfg.gateway, "gateway", "127.0.0.1:8003", "gateways, host:port, separated by commas")
+	flag.StringVar(&cfg.pages, "pages", "", "where the first gateway's /metrics are; at --gateway if empty")
 	flag.StringVar(&cfg.api, "api", "127.0.0.1:8001", "filter API, host:port")
 	flag.StringVar(&cfg.redis, "redis", env("EVENTSTREAM_REDIS", "127.0.0.1:6379"), "Redis, host:port")
 	flag.StringVar(&cfg.kafka, "kafka", env("EVENTSTREAM_KAFKA", "127.0.0.1:9092"), "Kafka, host:port")
 	flag.StringVar(&cfg.topic, "topic", env("EVENTSTREAM_TOPIC", "events"), "topic of the events")
 	flag.IntVar(&cfg.clients, "clients", 10_000, "clients")
 	flag.IntVar(&cfg.events, "events", 20, "events for every client, produced while they are away")
-	flag.IntVar(&cfg.parallel, "parallel", 256, "handshakes at the same time")
+	flag.IntVar(&cfg.parallel, "parallel", 256, "handshakes at the same time; all if 0")
 	flag.DurationVar(&cfg.away, "away", time.Second, "how long they stay away after the last event")
 	flag.Parse()
+	if cfg.parallel == 0 {
+		cfg.parallel = cfg.clients
+	}
 	if err := run(context.Background(), cfg, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "storm:", err)
 		os.Exit(1)
@@ -70,11 +77,16 @@ func run(ctx context.Context, cfg config, out io.Writer) error {
 	if err := s.filters(ctx); err != nil {
 		return err
 	}
+	w, err := watch(cmp.Or(cfg.pages, s.gateways[0]))
+	if err != nil {
+		return err
+	}
 	took, err := s.connect(ctx, 0)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "%d clients connected in %v, %.0f a second\n", cfg.clients, took.Round(time.Millisecond), float64(cfg.clients)/took.Seconds())
+	fmt.Fprintf(out, "%d clients connected in %v, %.0f a second, refused meanwhile %d; %s\n", cfg.clients, took.Round(time.Millisecond),
+		float64(cfg.clients)/took.Seconds(), s.refused.Swap(0), w.stop(cfg.clients/len(s.gateways)))
 	s.cut()
 	if err := s.produce(ctx); err != nil {
 		return err
@@ -84,15 +96,19 @@ func run(ctx context.Context, cfg config, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if w, err = watch(cmp.Or(cfg.pages, s.gateways[0])); err != nil {
+		return err
+	}
 	if took, err = s.connect(ctx, cfg.events); err != nil {
 		return err
 	}
+	used := w.stop(cfg.clients / len(s.gateways))
 	after, err := redisCPU(ctx, redis)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "all back and caught up in %v: %.0f clients and %.0f deliveries a second\n", took.Round(time.Millisecond),
-		float64(cfg.clients)/took.Seconds(), float64(cfg.clients*cfg.events)/took.Seconds())
+	fmt.Fprintf(out, "all back and caught up in %v: %.0f clients and %.0f deliveries a second, refused meanwhile %d; %s\n", took.Round(time.Millisecond),
+		float64(cfg.clients)/took.Seconds(), float64(cfg.clients*cfg.events)/took.Seconds(), s.refused.Load(), used)
 	slices.Sort(s.times)
 	fmt.Fprintf(out, "one client, from dial to its last missed event: p50 %v, p99 %v\n", s.times[len(s.times)/2].Round(time.Millisecond), s.times[len(s.times)*99/100].Round(time.Millisecond))
 	fmt.Fprintf(out, "Redis used %.3f CPU-seconds meanwhile, %.1f µs a client\n", after-before, 1e6*(after-before)/float64(cfg.clients))
@@ -113,13 +129,14 @@ type storm struct {
 	mu                   sync.Mutex
 	times                []time.Duration
 	missing, twice, gaps atomic.Int64
+	refused              atomic.Int64
 }
 
 // each calls do for every client, many at a time, and returns the first error.
-func (s *storm) each(do func(i int) error) error {
+func (s *storm) each(parallel int, do func(i int) error) error {
 	var wg sync.WaitGroup
 	var first atomic.Pointer[error]
-	turn := make(chan struct{}, s.cfg.parallel)
+	turn := make(chan struct{}, parallel)
 	for i := range s.clients {
 		turn <- struct{}{}
 		wg.Go(func() {
@@ -142,9 +159,11 @@ func (s *storm) subscriber(i int) string { return fmt.Sprintf("%s-%d", s.kind, i
 // got so many events.
 func (s *storm) connect(ctx context.Context, events int) (time.Duration, error) {
 	began := time.Now()
-	err := s.each(func(i int) error {
+	err := s.each(s.cfg.parallel, func(i int) error {
 		c, start := &s.clients[i], time.Now()
-		if err := c.connect(ctx, s.gateways[i%len(s.gateways)], s.subscriber(i)); err != nil {
+		refused, err := c.connect(ctx, s.gateways[i%len(s.gateways)], s.subscriber(i))
+		s.refused.Add(int64(refused))
+		if err != nil {
 			return fmt.Errorf("client %d: %w", i, err)
 		}
 		got := make(map[string]int)

@@ -31,7 +31,7 @@ type share struct {
 	Count    int
 	Streams  int // 0: everything is for all
 	Gateways []netip.AddrPort
-	Local    netip.Addr
+	Local    []netip.Addr
 	Parallel int // handshakes at the same time
 	Feed     string
 	Connect  bool // say who we are in a message, as centrifuge wants it
@@ -126,7 +126,7 @@ func (h *holder) open(i int) error {
 		s.stream = int32(n % h.Streams)
 	}
 	var err error
-	if s.fd, s.part, err = dial(h.Local, h.Gateways[n%len(h.Gateways)], feed.User(h.Run, n)); err != nil {
+	if s.fd, s.part, err = dial(h.Local[i%len(h.Local)], h.Gateways[n%len(h.Gateways)], feed.User(h.Run, n)); err != nil {
 		return err
 	}
 	if h.Connect {

@@ -6,6 +6,7 @@
 //
 //	go run ./perf/swarm --sockets 10000 --rate 100
 //	go run ./perf/swarm --sockets 36000 --processes 2 --gateways 2 --each --rate 5000
+//	go run ./perf/swarm --sockets 100000 --gateway-processes 6 --each --rate 2000
 //
 // It starts our services on the servers of `make services`, and reports rates, latencies
 // and what every process used, by /proc.
@@ -29,6 +30,7 @@ type config struct {
 	sockets   int
 	processes int
 	gateways  int
+	shared    int
 	each      bool
 	rate      float64
 	pad       int
@@ -94,6 +96,7 @@ func flags(args []string) (cfg config, err error) {
 	fs.IntVar(&cfg.sockets, "sockets", 10_000, "sockets, a subscriber each")
 	fs.IntVar(&cfg.processes, "processes", 0, "processes that hold them; as many as are needed if 0")
 	fs.IntVar(&cfg.gateways, "gateways", 0, "gateways; as many as are needed if 0")
+	fs.IntVar(&cfg.shared, "gateway-processes", 1, "processes of each gateway, which share its port")
 	fs.BoolVar(&cfg.each, "each", false, "every event is for one subscriber, by turns, not for all")
 	fs.Float64Var(&cfg.rate, "rate", 100, "events a second")
 	fs.IntVar(&cfg.pad, "pad", 100, "bytes of padding in an event")
@@ -112,7 +115,8 @@ func flags(args []string) (cfg config, err error) {
 		cfg.processes = (cfg.sockets + perProcess - 1) / perProcess
 	}
 	if cfg.gateways == 0 {
-		cfg.gateways = (cfg.sockets + perGateway - 1) / perGateway
+		most := perGateway * max(cfg.shared, 1)
+		cfg.gateways = (cfg.sockets + most - 1) / most
 	}
 	return cfg, cfg.check()
 }
@@ -122,15 +126,15 @@ func (cfg *config) check() error {
 		if !slices.Contains([]string{ours, "gws", "coder", "centrifuge"}, server) {
 			return fmt.Errorf("--server %q: there are ours, gws, coder, centrifuge", server)
 		}
-		if server != ours && cfg.gateways > 1 {
+		if server != ours && cfg.gateways*cfg.shared > 1 {
 			return fmt.Errorf("--server %s: it is measured with one gateway, so with at most %d sockets", server, perGateway)
 		}
 	}
 	switch {
-	case cfg.sockets < 1 || cfg.processes < 1 || cfg.gateways < 1 || cfg.parallel < 1:
-		return errors.New("--sockets, --processes, --gateways and --parallel must be at least 1")
+	case cfg.sockets < 1 || cfg.processes < 1 || cfg.gateways < 1 || cfg.shared < 1 || cfg.parallel < 1:
+		return errors.New("--sockets, --processes, --gateways, --gateway-processes and --parallel must be at least 1")
 	case cfg.processes > 200:
-		return errors.New("--processes: want at most 200, each has a loopback address")
+		return errors.New("--processes: want at most 200, each has loopback addresses")
 	case !(cfg.rate > 0) || cfg.pad < 0 || cfg.duration < time.Second || cfg.settle < time.Second:
 		return errors.New("--rate must be more than 0, --pad not negative, --duration and --settle at least 1s")
 	}

@@ -80,8 +80,8 @@ func run(ctx context.Context, cfg config, server string) (o *outcome, err error)
 // start starts the server that is measured.
 func (s *swarm) start(ctx context.Context) (err error) {
 	cfg := stack.Config{
-		Dir: filepath.Join(s.cfg.out, s.server, "logs"), Name: s.name, Gateways: s.cfg.gateways,
-		Env: []string{"EVENTSTREAM_LOG_LEVEL=warn", fmt.Sprint("EVENTSTREAM_MAX_CONNS=", perGateway)},
+		Dir: filepath.Join(s.cfg.out, s.server, "logs"), Name: s.name, Gateways: s.cfg.gateways, Processes: s.cfg.shared,
+		Env: []string{"EVENTSTREAM_LOG_LEVEL=warn", fmt.Sprint("EVENTSTREAM_MAX_CONNS=", perGateway), "EVENTSTREAM_HANDSHAKE_RATE=0"},
 	}
 	if s.server == ours {
 		if cfg.Exe, err = filepath.Abs(s.cfg.exe); err == nil {
@@ -162,7 +162,8 @@ func (s *swarm) connect(ctx context.Context, o *outcome, feedURL string) error {
 	return nil
 }
 
-// spawn starts process i, which connects its share from an address of its own.
+// spawn starts process i, which connects its share from addresses of its own. With
+// more than half of an address's ports in use, finding another takes the kernel long.
 func (s *swarm) spawn(ctx context.Context, i int, feedURL string) error {
 	self, err := os.Executable()
 	if err != nil {
@@ -191,7 +192,7 @@ func (s *swarm) share(i int, feedURL string) share {
 	first, next := i*s.cfg.sockets/s.cfg.processes, (i+1)*s.cfg.sockets/s.cfg.processes
 	sh := share{
 		Run: s.name, First: first, Count: next - first, Streams: s.streams(),
-		Local: netip.AddrFrom4([4]byte{127, 0, 0, byte(2 + i)}), Parallel: s.cfg.parallel, Feed: feedURL, Connect: s.server == "centrifuge",
+		Local: []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 1, byte(1 + i)}), netip.AddrFrom4([4]byte{127, 0, 2, byte(1 + i)})}, Parallel: s.cfg.parallel, Feed: feedURL, Connect: s.server == "centrifuge",
 	}
 	for _, g := range s.stack.Gateways {
 		sh.Gateways = append(sh.Gateways, netip.MustParseAddrPort(g))
@@ -248,7 +249,15 @@ func (s *swarm) collect(o *outcome) error {
 func (s *swarm) usage() []usage.Usage {
 	out := make([]usage.Usage, len(s.stack.Parts))
 	for i, p := range s.stack.Parts {
-		out[i], _ = usage.Of(p.PID) // one that has ended shows as zeros
+		pids := []int{p.PID}
+		if s.cfg.shared > 1 && i < s.cfg.gateways { // those come first
+			pids = append(pids, usage.Children(p.PID)...)
+		}
+		for _, pid := range pids {
+			u, _ := usage.Of(pid) // one that has ended shows as zeros
+			out[i].CPU += u.CPU
+			out[i].RSS += u.RSS
+		}
 	}
 	return out
 }

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -56,6 +57,21 @@ func (u *Usage) memory(pid int) error {
 		}
 	}
 	return nil
+}
+
+// Children returns the processes that a process has started.
+func Children(pid int) (pids []int) {
+	all, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, file := range all {
+		stat, _ := os.ReadFile(file) // nothing if it has ended since
+		var state string
+		var parent int
+		if n, _ := fmt.Sscan(string(stat[bytes.LastIndexByte(stat, ')')+1:]), &state, &parent); n == 2 && parent == pid {
+			child, _ := strconv.Atoi(filepath.Base(filepath.Dir(file)))
+			pids = append(pids, child)
+		}
+	}
+	return pids
 }
 
 // Machine returns how long all CPUs together were busy and idle since the start.

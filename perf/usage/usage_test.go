@@ -4,6 +4,8 @@ package usage
 
 import (
 	"os"
+	"os/exec"
+	"slices"
 	"testing"
 	"time"
 )
@@ -39,4 +41,19 @@ func TestOfNone(t *testing.T) {
 	if _, err := Of(-1); err == nil {
 		t.Error("a process that is not there has no usage")
 	}
+}
+
+func TestChildren(t *testing.T) {
+	cmd := exec.Command("cat")
+	if _, err := cmd.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if got := Children(os.Getpid()); !slices.Contains(got, cmd.Process.Pid) {
+		t.Errorf("Children = %v, want %d among them", got, cmd.Process.Pid)
+	}
+	cmd.Process.Kill()
+	cmd.Wait()
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -30,6 +31,7 @@ type Config struct {
 	Name         string // of the topic, group and database; letters, digits and underscores
 	Filters      int    // filter services
 	Gateways     int
+	Processes    int // of each gateway, which share its port; 1 if zero
 	Partitions   int
 	ResumeWindow time.Duration // of gateways; theirs if zero
 	Retention    time.Duration // of lanes; the filter services' if zero
@@ -206,6 +208,12 @@ func (c *Cluster) service(ctx context.Context, kind string) (*Service, error) {
 	c.mu.Unlock()
 	s.Process = c.process(name, addr, append([]string{kind, "--listen", addr}, c.flags(kind)...), slices.Concat(env, c.cfg.Env))
 	s.Admin = admin
+	if kind == "gateway" && c.cfg.Processes > 1 {
+		if s.pages, err = freeAddr(); err != nil {
+			return nil, err
+		}
+		s.args = append(s.args, "--processes", strconv.Itoa(c.cfg.Processes), "--pages", s.pages)
+	}
 	if err := s.Start(); err != nil {
 		return nil, err
 	}

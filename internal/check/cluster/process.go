@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,6 +23,7 @@ type Process struct {
 	Addr string // where it listens
 
 	Admin string // where its profiles are; "" if nowhere
+	pages string // where it tells whether it is ready; at Addr if ""
 
 	exe       string
 	args, env []string
@@ -127,7 +129,7 @@ func (p *Process) ended() <-chan struct{} {
 // Ready waits until it says that it is ready. One that ended by itself never is.
 func (p *Process) Ready(ctx context.Context) error {
 	for {
-		err := get(ctx, "http://"+p.Addr+"/readyz")
+		err := get(ctx, "http://"+cmp.Or(p.pages, p.Addr)+"/readyz")
 		if err == nil {
 			return nil
 		}

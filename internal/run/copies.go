@@ -1,0 +1,86 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os/exec"
+	"runtime"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// Copies keeps copies of a program running, and starts one again when it ends.
+// When they are to stop, their standard input ends: signals would reach them
+// twice where a whole group of processes gets them. If we are killed, they are too.
+type Copies struct {
+	N       int
+	Command func(i int) *exec.Cmd // of copy i, for each start
+	Fatal   int                   // a copy that exits with this would do so again: Run fails
+	Ended   func(i int)           // told of each that ended by itself; may be nil
+	Log     *slog.Logger          // slog.Default() if nil
+}
+
+// Between two starts of a copy. The pause doubles, until one ran for long enough.
+const (
+	firstPause = 100 * time.Millisecond
+	longPause  = 10 * time.Second
+	longEnough = time.Minute
+)
+
+// Run returns when all have ended, after ctx did, or one failed for good.
+func (c *Copies) Run(ctx context.Context) error {
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	for i := range c.N {
+		g.Go(func() error { return c.keep(ctx, i) })
+	}
+	return g.Wait()
+}
+
+func (c *Copies) keep(ctx context.Context, i int) error {
+	runtime.LockOSThread() // a copy is killed when the thread that started it ends
+	defer runtime.UnlockOSThread()
+	for pause := firstPause; ctx.Err() == nil; pause = min(2*pause, longPause) {
+		began := time.Now()
+		err := c.once(ctx, i)
+		exit, _ := errors.AsType[*exec.ExitError](err)
+		switch {
+		case err != nil && (ctx.Err() != nil || exit != nil && exit.ExitCode() == c.Fatal):
+			return fmt.Errorf("process %d: %w", i, err)
+		case ctx.Err() != nil:
+			return nil
+		case time.Since(began) > longEnough:
+			pause = firstPause
+		}
+		if c.Ended != nil {
+			c.Ended(i)
+		}
+		c.Log.Warn("process ended; starting it again", "process", i, "in", pause, "err", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
+		}
+	}
+	return nil
+}
+
+// once runs copy i to its end.
+func (c *Copies) once(ctx context.Context, i int) error {
+	cmd := c.Command(i)
+	tie(cmd)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	c.Log.Info("process started", "process", i, "pid", cmd.Process.Pid)
+	defer context.AfterFunc(ctx, func() { in.Close() })()
+	return cmd.Wait()
+}
