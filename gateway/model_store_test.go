@@ -49,12 +49,6 @@ func (s *modelStore) lose(since time.Time, outage time.Duration) {
 	s.losses = append(s.losses, loss{since, time.Now(), s.up})
 }
 
-// lostLately reports whether gateways may have yet to see that writes were lost.
-func (s *modelStore) lostLately() bool {
-	n := len(s.losses)
-	return n > 0 && time.Since(s.losses[n-1].up) < 2*modelWindow
-}
-
 // line is a gateway's connection to the store.
 type line struct {
 	store *modelStore

@@ -328,12 +328,12 @@ func maxTime(a, b time.Time) time.Time {
 }
 
 // forgot reports whether the store lost a seat whose gateway could not tell it again,
-// or not yet.
+// or had not yet when somebody came, who may have waited since.
 func (s *modelStore) forgot(seat *seatRecord) bool {
 	for _, l := range s.losses {
 		told := l.up.Add(2 * heartbeatEvery)
 		if !seat.joined.Before(l.since) && !seat.joined.After(l.up) &&
-			(time.Now().Before(told) || !seat.gw.died.IsZero() && seat.gw.died.Before(told)) {
+			(time.Now().Before(told.Add(modelWindow)) || !seat.gw.died.IsZero() && seat.gw.died.Before(told)) {
 			return true
 		}
 	}
