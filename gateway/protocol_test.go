@@ -254,6 +254,9 @@ func converse(t *testing.T, g *instance, deflate bool, parts [][]byte) string {
 			if err := json.Unmarshal(payload, &m); err != nil {
 				t.Fatalf("message %q: %v", payload, err)
 			}
+			if m.Type == wire.Cursor { // a quiet client gets one now and then
+				continue
+			}
 			heard = append(heard, m.Type)
 		case op == opClose:
 			code := closeNoStatus
