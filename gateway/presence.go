@@ -34,6 +34,8 @@ type presence struct {
 	ended   []ended // by time
 
 	kick    chan struct{}         // somebody is joining; capacity 1
+	doubt   chan struct{}         // somebody wants to know whether the store has lost us; capacity 1
+	sureAt  atomic.Int64          // when the last look that found it has not, or dealt with it, began; Unix nanoseconds
 	trouble atomic.Pointer[error] // of the last talk with the store; nil if there was none
 
 	// Only run touches these.
@@ -77,7 +79,7 @@ const (
 )
 
 func newPresence(gw *Gateway) *presence {
-	return &presence{gw: gw, seated: make(map[event.Seat]string), kick: make(chan struct{}, 1)}
+	return &presence{gw: gw, seated: make(map[event.Seat]string), kick: make(chan struct{}, 1), doubt: make(chan struct{}, 1)}
 }
 
 // reserve returns a seat for the subscriber. It has to be announced, or left.
@@ -150,6 +152,8 @@ func (p *presence) run(ctx context.Context) error {
 				err = p.heartbeat(ctx) // first see what the store knows
 			}
 			err = cmp.Or(p.welcome(ctx), err)
+		case <-p.doubt:
+			err = p.heartbeat(ctx)
 		case <-beat.C:
 			err = cmp.Or(p.heartbeat(ctx), p.retire(ctx))
 		}
@@ -235,9 +239,34 @@ func (p *presence) say(ctx context.Context, a lane.Announcement) (lane.ControlID
 // heartbeat shows that this gateway is alive, and checks that the store has
 // what was announced.
 func (p *presence) heartbeat(ctx context.Context) error {
+	began := time.Now()
+	if err := p.beat(ctx, began); err != nil {
+		return err
+	}
+	p.sureAt.Store(began.UnixNano())
+	return nil
+}
+
+// sure waits for a heartbeat that began after t: what is read of the lanes before
+// that may have been matched by somebody who did not know of us, and no cursor may
+// go past it.
+func (p *presence) sure(ctx context.Context, t time.Time) {
+	for p.sureAt.Load() < t.UnixNano() {
+		select {
+		case p.doubt <- struct{}{}:
+		default:
+		}
+		if sleep(ctx, sureEvery) != nil {
+			return
+		}
+	}
+}
+
+const sureEvery = 50 * time.Millisecond
+
+func (p *presence) beat(ctx context.Context, began time.Time) error {
 	ctx2, cancel := context.WithTimeout(ctx, p.gw.timeout)
 	defer cancel()
-	began := time.Now()
 	b, err := p.gw.lanes.Heartbeat(ctx2, p.gw.id, p.gw.cfg.ResumeWindow)
 	if err != nil {
 		return fmt.Errorf("heartbeat: %w", err)

@@ -82,7 +82,9 @@ func (r *reader) run(ctx context.Context) error {
 		}
 		r.failed()
 		r.gw.log.Warn("reading lanes failed; retrying", "in", wait, "err", err)
+		failed := time.Now()
 		sleep(ctx, wait)
+		r.gw.presence.sure(ctx, failed)
 	}
 	return nil
 }
