@@ -123,7 +123,11 @@ func (p *Packer) gateway(g event.Gateway) int {
 	return len(p.gateways) - 1
 }
 
-// appendRuns appends a group's header and body in the shorter of both kinds.
+// manySeats is from how many seats on a bitmap may be half again as long as the
+// list would be: it is written and read many seats at a time.
+const manySeats = 1024
+
+// appendRuns appends a group's header and body: as a list where that is shorter.
 func (p *Packer) appendRuns(b []byte, runs []Run) []byte {
 	if len(runs) == 0 {
 		return append(b, 0)
@@ -133,7 +137,7 @@ func (p *Packer) appendRuns(b []byte, runs []Run) []byte {
 		count += bits.OnesCount64(r.Mask)
 	}
 	width := int(runs[len(runs)-1].Last()-first)/8 + 1
-	if width+1 >= count { // a list takes a byte for each seat, or more
+	if width+1 >= count && !(count >= manySeats && 2*width <= 3*count) { // a list takes a byte for each seat, or more
 		if p.list = appendList(p.list[:0], runs); len(p.list) <= uvarintLen(uint64(first))+width {
 			b = binary.AppendUvarint(b, uint64(len(p.list))<<1)
 			return append(b, p.list...)
@@ -163,27 +167,30 @@ func appendList(b []byte, runs []Run) []byte {
 	return b
 }
 
+// appendBitmap appends width bytes with a bit for each seat. A word is written
+// once, when it is done: to read again what was just written makes the processor wait.
 func appendBitmap(b []byte, runs []Run, width int) []byte {
-	at, first := len(b), runs[0].First
-	b = slices.Grow(b, width)[:at+width]
-	clear(b[at:])
+	start, first := len(b), runs[0].First
+	b = slices.Grow(b, width+16) // whole words, one of them past the last
+	words := b[start : start+width+16]
+	clear(words)
+	at, low, high := 0, uint64(0), uint64(0) // the word at at, and the next one
 	for _, r := range runs {
-		d := r.First - first
-		to := b[at+int(d/8):]
-		low, high := r.Mask<<(d%8), r.Mask>>1>>(63-d%8)
-		if len(to) >= 9 {
-			binary.LittleEndian.PutUint64(to, binary.LittleEndian.Uint64(to)|low)
-			to[8] |= byte(high)
-			continue
+		d := int(r.First - first)
+		if d/64 != at {
+			binary.LittleEndian.PutUint64(words[8*at:], low)
+			at, low, high = at+1, high, 0
 		}
-		for i := 0; low != 0; i, low = i+1, low>>8 {
-			to[i] |= byte(low)
+		if d/64 != at {
+			binary.LittleEndian.PutUint64(words[8*at:], low)
+			at, low = d/64, 0
 		}
-		if high != 0 {
-			to[8] |= byte(high)
-		}
+		low |= r.Mask << (d % 64)
+		high |= r.Mask >> 1 >> (63 - d%64)
 	}
-	return b
+	binary.LittleEndian.PutUint64(words[8*at:], low)
+	binary.LittleEndian.PutUint64(words[8*at+8:], high)
+	return b[:start+width]
 }
 
 func uvarintLen(v uint64) int { return (bits.Len64(v|1) + 6) / 7 }
@@ -339,13 +346,11 @@ func (s Seats) Append(dst []event.Seat) []event.Seat {
 	}
 	b = b[n:]
 	if s.bitmap {
-		for i, byt := range b {
-			for ; byt != 0; byt &= byt - 1 {
-				seat := first + uint64(i)*8 + uint64(bits.TrailingZeros8(byt))
-				if seat <= math.MaxUint32 {
-					dst = append(dst, event.Seat(seat))
-				}
-			}
+		for ; len(b) >= 8; b, first = b[8:], first+64 {
+			dst = appendMask(dst, first, binary.LittleEndian.Uint64(b))
+		}
+		for ; len(b) > 0; b, first = b[1:], first+8 {
+			dst = appendMask(dst, first, uint64(b[0]))
 		}
 		return dst
 	}
@@ -357,6 +362,16 @@ func (s Seats) Append(dst []event.Seat) []event.Seat {
 		}
 		b = b[n:]
 		dst = append(dst, event.Seat(first))
+	}
+	return dst
+}
+
+// appendMask appends first+i for each bit i of mask.
+func appendMask(dst []event.Seat, first, mask uint64) []event.Seat {
+	for ; mask != 0; mask &= mask - 1 {
+		if seat := first + uint64(bits.TrailingZeros64(mask)); seat <= math.MaxUint32 {
+			dst = append(dst, event.Seat(seat))
+		}
 	}
 	return dst
 }

@@ -123,7 +123,8 @@ func TestEntryRoundTrip(t *testing.T) {
 	})
 }
 
-// Both kinds hold the same seats, and the shorter one is taken.
+// Both kinds hold the same seats, and the shorter one is taken; of many seats, a
+// bitmap that is not much longer.
 func TestSeatsShorter(t *testing.T) {
 	for _, tt := range []struct {
 		name       string
@@ -137,6 +138,8 @@ func TestSeatsShorter(t *testing.T) {
 		{"all", 800, 1, 0, true, 101},
 		{"every second", 800, 2, 1000, true, 202},
 		{"every tenth", 800, 10, 1000, false, 801},
+		{"every tenth of many", 1100, 10, 1000, true, 1376},
+		{"every hundredth of many", 1100, 100, 1000, false, 1101},
 		{"every thousandth", 800, 1000, 1000, false, 1600},
 	} {
 		var seats []event.Seat
