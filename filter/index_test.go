@@ -16,10 +16,10 @@ import (
 // a million do.
 func small(t *testing.T, few, leaf, bucket, list int) {
 	t.Helper()
-	old := []int{fewMost, leafMost, branchMost, bucketMost, postingMost}
-	fewMost, leafMost, branchMost, bucketMost, postingMost = few, leaf, max(4, leaf), bucket, list
+	old := []int{fewMost, leafMost, branchMost, bucketMost, postingMost, manyFrom}
+	fewMost, leafMost, branchMost, bucketMost, postingMost, manyFrom = few, leaf, max(4, leaf), bucket, list, list
 	t.Cleanup(func() {
-		fewMost, leafMost, branchMost, bucketMost, postingMost = old[0], old[1], old[2], old[3], old[4]
+		fewMost, leafMost, branchMost, bucketMost, postingMost, manyFrom = old[0], old[1], old[2], old[3], old[4], old[5]
 	})
 }
 

@@ -15,22 +15,27 @@ type Matcher struct {
 	Candidates uint64 // entries looked at, since it was set to 0
 	Matches    uint64 // Slots found, since it was set to 0
 
-	snap *Snapshot
-	ev   *event.Event
-	seen []uint64 // a bit for each Slot found
-	some []uint64 // a bit for each place in seen that is not 0
-	tops []uint64 // a bit for each place in some that is not 0
+	snap  *Snapshot
+	ev    *event.Event
+	seen  []uint64 // a bit for each Slot found
+	some  []uint64 // a bit for each place in seen that is not 0
+	tops  []uint64 // a bit for each place in some that is not 0
+	found int      // how many were noted, some of them more than once
+	many  bool     // too many to keep some and tops, which is dearer than to read all of seen
 
 	keys    []uint64           // scratch: the values of one attribute
 	visited map[*node]struct{} // by several values of one attribute
 }
+
+// manyFrom is how many Slots are many in the smallest index. Tests make it small.
+var manyFrom = 256
 
 // Match finds the Slots with a condition that matches ev, which must have been
 // decoded with s.Paths(). They are read by All, before the next Match.
 func (m *Matcher) Match(s *Snapshot, ev *event.Event) {
 	for range m.All() { // what nobody has read
 	}
-	m.snap, m.ev = s, ev
+	m.snap, m.ev, m.found, m.many = s, ev, 0, false
 	clear(m.visited)
 	m.seen = grown(m.seen, int(s.top)/64+1)
 	m.some = grown(m.some, len(m.seen)/64+1)
@@ -51,6 +56,18 @@ func grown(list []uint64, n int) []uint64 {
 func (m *Matcher) All() iter.Seq2[Slot, uint64] {
 	return func(yield func(base Slot, mask uint64) bool) {
 		going := true
+		if m.many {
+			for at, mask := range m.seen {
+				if mask != 0 {
+					m.seen[at] = 0
+					m.Matches += uint64(bits.OnesCount64(mask))
+					going = going && yield(Slot(at*64), mask)
+				}
+			}
+			clear(m.some)
+			clear(m.tops)
+			return
+		}
 		for t, top := range m.tops {
 			for ; top != 0; top &= top - 1 {
 				s := t*64 + bits.TrailingZeros64(top)
@@ -75,6 +92,7 @@ func (m *Matcher) take(w word) {
 		return
 	}
 	p := *m.snap.postings.At(uint32(w &^ shared))
+	m.expect(p.n)
 	for _, s := range p.list {
 		m.note(uint32(s/64), 1<<(s%64))
 	}
@@ -94,9 +112,15 @@ func (m *Matcher) take(w word) {
 	}
 }
 
+// expect is told that n Slots are about to be noted.
+func (m *Matcher) expect(n int) {
+	m.found += n
+	m.many = m.found > manyFrom+len(m.seen)/4
+}
+
 // note notes the Slots of mask at a place of seen.
 func (m *Matcher) note(at uint32, mask uint64) {
-	if m.seen[at] == 0 {
+	if !m.many && m.seen[at] == 0 {
 		m.some[at/64] |= 1 << (at % 64)
 		m.tops[at/4096] |= 1 << (at / 64 % 64)
 	}
@@ -104,11 +128,16 @@ func (m *Matcher) note(at uint32, mask uint64) {
 }
 
 func (m *Matcher) takeAll(words []word) {
+	m.expect(len(words))
+	seen := m.seen
 	for _, w := range words {
-		if w&shared == 0 {
-			m.note(uint32(w/64), 1<<(w%64))
-		} else {
+		switch {
+		case w&shared != 0:
 			m.take(w)
+		case m.many:
+			seen[w/64] |= 1 << (w % 64)
+		default:
+			m.note(uint32(w/64), 1<<(w%64))
 		}
 	}
 }

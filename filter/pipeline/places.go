@@ -142,7 +142,7 @@ func (r *irregular) all(mask uint64) iter.Seq[placed] {
 type resolver struct {
 	matcher filter.Matcher
 	groups  []lane.Group
-	open    int // the group that got the last seat
+	open    *lane.Group // the one that got the last seat
 	sorter  seatSorter
 }
 
@@ -150,7 +150,7 @@ type resolver struct {
 // are. It is valid until the next call. ev must have been decoded with the paths
 // of the view's snapshot.
 func (v *resolver) recipients(w *view, ev *event.Event) (groups []lane.Group, seats int) {
-	v.groups, v.open = v.groups[:0], 0
+	v.groups, v.open = v.groups[:0], nil
 	v.matcher.Match(w.index, ev)
 	for base, mask := range v.matcher.All() {
 		b := w.places.of(base)
@@ -176,22 +176,27 @@ func (v *resolver) recipients(w *view, ev *event.Event) (groups []lane.Group, se
 	return v.groups, seats
 }
 
-// add notes seats of a gateway. There are few gateways: a scan beats a map.
+// add notes seats of a gateway.
 func (v *resolver) add(g event.Gateway, r lane.Run) {
-	if v.open >= len(v.groups) || v.groups[v.open].Gateway != g {
-		v.open = slices.IndexFunc(v.groups, func(o lane.Group) bool { return o.Gateway == g })
-		if v.open < 0 {
-			v.open = len(v.groups)
-			if v.open < cap(v.groups) {
-				v.groups = v.groups[:v.open+1] // with the memory of an earlier event's runs
-			} else {
-				v.groups = append(v.groups, lane.Group{})
-			}
-			v.groups[v.open].Gateway, v.groups[v.open].Runs = g, v.groups[v.open].Runs[:0]
-		}
+	if v.open == nil || v.open.Gateway != g {
+		v.open = v.group(g)
 	}
-	group := &v.groups[v.open]
-	group.Runs = append(group.Runs, r)
+	v.open.Runs = append(v.open.Runs, r)
+}
+
+// group returns the group of a gateway. There are few gateways: a scan beats a map.
+func (v *resolver) group(g event.Gateway) *lane.Group {
+	n := len(v.groups)
+	if i := slices.IndexFunc(v.groups, func(o lane.Group) bool { return o.Gateway == g }); i >= 0 {
+		return &v.groups[i]
+	}
+	if n < cap(v.groups) {
+		v.groups = v.groups[:n+1] // with the memory of an earlier event's runs
+	} else {
+		v.groups = append(v.groups, lane.Group{})
+	}
+	v.groups[n].Gateway, v.groups[n].Runs = g, v.groups[n].Runs[:0]
+	return &v.groups[n]
 }
 
 // seatSorter puts Runs that don't ascend, or overlap, in order.
