@@ -74,6 +74,7 @@ func TestUsage(t *testing.T) {
 		{args: []string{"token"}, code: 2, says: "takes one subscriber"},
 		{args: []string{"token", "--lifetime", "0s", "user_1"}, env: "EVENTSTREAM_TOKEN_SECRET=0123456789abcdef0123456789abcdef", code: 2, says: "lifetime 0s: want 1s"},
 		{args: []string{"token", "user_1"}, env: "EVENTSTREAM_TOKEN_SECRET=0123456789abcdef0123456789abcdef", code: 0, says: "eyJ"},
+		{args: []string{"filter", "--gc-percent", "0"}, code: 2, says: "--gc-percent must be at least 10"},
 		{args: []string{"filter", "--replay-max-age", "1ms"}, code: 2, says: "--replay-max-age must be at least 1s"},
 		{args: []string{"filter", "--redis", "nonsense://x"}, code: 2, says: "redis address"},
 		{args: []string{"filter", "--shard", "8/8"}, code: 2, says: "indexes begin at 0"},

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"runtime/debug"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -22,6 +24,8 @@ type filterFlags struct {
 	Interval  time.Duration `env:"APPEND_INTERVAL" envDefault:"5ms"`
 	Skip      bool          `env:"KAFKA_SKIP_CORRUPT"`
 
+	GCPercent int `env:"GC_PERCENT" envDefault:"400"`
+
 	ReplayMaxAge   time.Duration `env:"REPLAY_MAX_AGE" envDefault:"24h"`
 	ReplayMaxBytes int64         `env:"REPLAY_MAX_BYTES" envDefault:"1073741824"`
 	MaxReplays     int           `env:"MAX_REPLAYS" envDefault:"4096"`
@@ -33,6 +37,7 @@ func (f *filterFlags) add(fs *pflag.FlagSet) {
 	fs.DurationVar(&f.Retention, "lane-retention", f.Retention, "how long matched events stay in Redis for clients that come back")
 	fs.DurationVar(&f.Interval, "append-interval", f.Interval, "least time between two appends of a busy partition: more costs latency and spares Redis")
 	fs.BoolVar(&f.Skip, "kafka-skip-corrupt", f.Skip, "skip batches that can't be decoded, instead of trying for ever")
+	fs.IntVar(&f.GCPercent, "gc-percent", f.GCPercent, "how far the heap may grow between two garbage collections, in percent of what is in use; GOGC counts instead if it is set")
 	fs.DurationVar(&f.ReplayMaxAge, "replay-max-age", f.ReplayMaxAge, "how old events may be that are replayed from Kafka")
 	fs.Int64Var(&f.ReplayMaxBytes, "replay-max-bytes", f.ReplayMaxBytes, "how many bytes of events one replay may have")
 	fs.IntVar(&f.MaxReplays, "max-replays", f.MaxReplays, "how many replays may be under way at once")
@@ -44,6 +49,9 @@ func (f *filterFlags) check() error {
 	}
 	if _, err := lane.ParseShard(f.Shard); err != nil {
 		return fmt.Errorf("--shard: %w", err)
+	}
+	if f.GCPercent < 10 {
+		return errors.New("--gc-percent must be at least 10")
 	}
 	if f.ReplayMaxAge < time.Second || f.ReplayMaxBytes < 1 || f.MaxReplays < 1 {
 		return errors.New("--replay-max-age must be at least 1s, --replay-max-bytes and --max-replays at least 1")
@@ -58,6 +66,14 @@ func (f *filterFlags) group(sh lane.Shard) string {
 		return f.Group
 	}
 	return fmt.Sprintf("%s.%d-of-%d", f.Group, sh.Index, sh.Of)
+}
+
+// collect sets how often garbage is collected. Filters are a large heap that hardly
+// changes; what is marked of it again and again is the largest item in the profile.
+func (f *filterFlags) collect() {
+	if _, set := os.LookupEnv("GOGC"); !set {
+		debug.SetGCPercent(f.GCPercent)
+	}
 }
 
 func (a *app) filterCommand() (*cobra.Command, error) {
@@ -84,6 +100,7 @@ func (a *app) filterCommand() (*cobra.Command, error) {
 			if err := own.check(); err != nil {
 				return usageError{err}
 			}
+			own.collect()
 			s, err := postgres.open()
 			if err != nil {
 				return err
