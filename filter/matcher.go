@@ -157,13 +157,13 @@ func (m *Matcher) visit(n *node) {
 		for _, a := range attrs {
 			i := sort.Search(len(n.dirs), func(i int) bool { return n.dirs[i].attr >= a })
 			for ; i < len(n.dirs) && n.dirs[i].attr == a; i++ {
-				m.follow(n.dirs[i])
+				m.follow(&n.dirs[i])
 			}
 		}
 		return
 	}
-	for _, d := range n.dirs {
-		m.follow(d)
+	for i := range n.dirs {
+		m.follow(&n.dirs[i])
 	}
 }
 

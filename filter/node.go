@@ -21,7 +21,7 @@ type node struct {
 	few    []byte // entries
 	n      int    // of entries in few
 	spread bool   // there were too many once
-	dirs   []*dir
+	dirs   []dir
 	trees  []*tree
 }
 
@@ -53,14 +53,14 @@ func nextEntry(b []byte) (e entry, rest []byte) {
 	return e, b[size:]
 }
 
-// dir leads on by the values of one attribute, of one kind.
+// dir leads on by the values of one attribute, of one kind. It is of its node's
+// generation.
 type dir struct {
-	gen  cow.Gen
 	attr event.Attr
 	op   op         // opIn, opPrefix, opExists
 	kind event.Kind // of the values of opIn
 	keys hashTrie
-	lens []prefixLen // ascending; of opPrefix
+	lens []prefixLen // ascending, shared by copies and never changed; of opPrefix
 }
 
 // prefixLen counts the prefixes of one length.
@@ -115,7 +115,7 @@ func (x *Index) fileOn(n *node, e entry) {
 	}
 	p, rest := next(e.code)
 	for kind, text := range p.keys() {
-		d := x.dirFor(n, p.attr, p.op, kind)
+		d := &n.dirs[n.dirFor(p.attr, p.op, kind)]
 		at, isNew := d.keys.ref(x.gen, hash(text), text)
 		if isNew && d.op == opPrefix {
 			d.count(len(text), 1)
@@ -157,7 +157,8 @@ func (x *Index) unfileOn(n *node, e entry) {
 	}
 	p, rest := next(e.code)
 	for kind, text := range p.keys() {
-		d := x.dirFor(n, p.attr, p.op, kind)
+		i := n.dirFor(p.attr, p.op, kind)
+		d := &n.dirs[i]
 		hash := hash(text)
 		at, _ := d.keys.ref(x.gen, hash, text)
 		x.unfile(at, entry{e.word, e.filed - 1, rest})
@@ -169,7 +170,7 @@ func (x *Index) unfileOn(n *node, e entry) {
 			d.count(len(text), -1)
 		}
 		if d.keys.n == 0 {
-			n.dirs = slices.DeleteFunc(n.dirs, func(u *dir) bool { return u == d })
+			n.dirs = slices.Delete(n.dirs, i, i+1)
 		}
 	}
 }
@@ -196,24 +197,21 @@ func (p predicate) keys() iter.Seq2[event.Kind, []byte] {
 	}
 }
 
-// dirFor returns n's dir for such keys, for the writer.
-func (x *Index) dirFor(n *node, attr event.Attr, o op, kind event.Kind) *dir {
-	i, found := slices.BinarySearchFunc(n.dirs, &dir{attr: attr, op: o, kind: kind}, func(a, b *dir) int {
+// dirFor returns where the dir for such keys is in n, which is the writer's. It is
+// made if there is none.
+func (n *node) dirFor(attr event.Attr, o op, kind event.Kind) int {
+	i, found := slices.BinarySearchFunc(n.dirs, dir{attr: attr, op: o, kind: kind}, func(a, b dir) int {
 		return cmp.Or(cmp.Compare(a.attr, b.attr), cmp.Compare(a.op, b.op), cmp.Compare(a.kind, b.kind))
 	})
 	if !found {
-		n.dirs = slices.Insert(n.dirs, i, &dir{gen: x.gen, attr: attr, op: o, kind: kind})
+		n.dirs = slices.Insert(n.dirs, i, dir{attr: attr, op: o, kind: kind})
 	}
-	if d := n.dirs[i]; d.gen != x.gen {
-		c := *d
-		c.gen, c.lens = x.gen, slices.Clone(d.lens)
-		n.dirs[i] = &c
-	}
-	return n.dirs[i]
+	return i
 }
 
 // count notes one more or one fewer prefix of a length.
 func (d *dir) count(bytes, n int) {
+	d.lens = slices.Clone(d.lens)
 	i, found := slices.BinarySearchFunc(d.lens, bytes, func(l prefixLen, b int) int { return cmp.Compare(l.bytes, b) })
 	if !found {
 		d.lens = slices.Insert(d.lens, i, prefixLen{bytes: bytes})
