@@ -123,6 +123,32 @@ func TestEntryRoundTrip(t *testing.T) {
 	})
 }
 
+// Seats in clusters, with holes of many words between them, in either kind.
+func TestSeatsClustered(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	bitmaps := 0
+	for range 500 {
+		var seats []event.Seat
+		seat := event.Seat(rng.Uint32N(1000))
+		for range 1 + rng.IntN(20) {
+			seat += event.Seat(rng.Uint32N(600))
+			for range 1 + rng.IntN(300) {
+				seat += 1 + event.Seat(rng.Uint32N(8))
+				seats = append(seats, seat)
+			}
+		}
+		u := Unpacker{rest: new(Packer).appendRuns(nil, RunsOf(seats...))}
+		head := u.uvarint(math.MaxInt32)
+		bitmaps += int(head & 1)
+		if got := (Seats{body: u.take(head >> 1), bitmap: head&1 == 1}).Append(nil); !slices.Equal(got, seats) {
+			t.Fatalf("bitmap %t: seats %v, want %v", head&1 == 1, got, seats)
+		}
+	}
+	if bitmaps == 0 || bitmaps == 500 {
+		t.Errorf("%d of 500 were bitmaps, want some of each kind", bitmaps)
+	}
+}
+
 // Both kinds hold the same seats, and the shorter one is taken; of many seats, a
 // bitmap that is not much longer.
 func TestSeatsShorter(t *testing.T) {
