@@ -2,6 +2,7 @@ package filter
 
 import (
 	"iter"
+	"math"
 	"math/bits"
 	"slices"
 	"sort"
@@ -51,22 +52,22 @@ func grown(list []uint64, n int) []uint64 {
 	return list
 }
 
+// fill sets the first n bits.
+func fill(bits []uint64, n int) {
+	for i := range n / 64 {
+		bits[i] = math.MaxUint64
+	}
+	bits[n/64] |= 1<<(n%64) - 1
+}
+
 // All yields what Match found, 64 Slots at a time: bit i of the mask stands for
 // Slot base+i. Bases ascend. It can be read once.
 func (m *Matcher) All() iter.Seq2[Slot, uint64] {
 	return func(yield func(base Slot, mask uint64) bool) {
 		going := true
 		if m.many {
-			for at, mask := range m.seen {
-				if mask != 0 {
-					m.seen[at] = 0
-					m.Matches += uint64(bits.OnesCount64(mask))
-					going = going && yield(Slot(at*64), mask)
-				}
-			}
-			clear(m.some)
-			clear(m.tops)
-			return
+			fill(m.some, len(m.seen))
+			fill(m.tops, len(m.some))
 		}
 		for t, top := range m.tops {
 			for ; top != 0; top &= top - 1 {
@@ -76,7 +77,7 @@ func (m *Matcher) All() iter.Seq2[Slot, uint64] {
 					mask := m.seen[at]
 					m.seen[at] = 0
 					m.Matches += uint64(bits.OnesCount64(mask))
-					going = going && yield(Slot(at*64), mask)
+					going = going && (mask == 0 || yield(Slot(at*64), mask))
 				}
 				m.some[s] = 0
 			}
