@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/caarlos0/env/v11"
 	"github.com/spf13/cobra"
 
@@ -50,6 +51,13 @@ func Execute(version string, args []string) int {
 		err = root.ExecuteContext(ctx)
 	}
 	return exitCode(err)
+}
+
+// limitMemory has the garbage collector keep to what the container may use, unless
+// GOMEMLIMIT says otherwise.
+func (a *app) limitMemory() {
+	limit, err := memlimit.SetGoMemLimitWithOpts(memlimit.WithRatio(0.9), memlimit.WithProvider(memlimit.FromCgroup))
+	a.log.Debug("memory limit", "bytes", limit, "err", err) // most often there is no container, and no limit
 }
 
 func exitCode(err error) int {
@@ -112,6 +120,7 @@ func (a *app) root() (*cobra.Command, error) {
 			return usageError{err}
 		}
 		a.log = log
+		a.limitMemory()
 		return nil
 	}
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
