@@ -6,7 +6,7 @@ SCENARIO ?= smoke
 ARGS ?=
 SEED ?= 0
 
-.PHONY: help check test check-defects check-long load load-smoke profile swarm peers fuzz-api perf-api bench services services-stop run
+.PHONY: help check test check-defects check-long load load-smoke profile swarm peers fuzz-api perf-api limits plots bench services services-stop run
 
 help: ## list the targets
 	@awk -F ': .*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,6 +17,7 @@ check: ## format, vet, staticcheck, shellcheck, docker-compose.yml and Dockerfil
 	go tool -modfile=tools/go.mod staticcheck ./...
 	cd tools && go vet ./... && go test -count=1 ./...
 	cd perf/peers && go vet ./... && go test -count=1 ./...
+	cd perf/plots && go vet ./... && go test -count=1 ./...
 	@scripts/shellcheck.sh
 
 test: services ## all tests against real servers with the race detector, those of allocations without, short fuzzing
@@ -64,6 +65,13 @@ fuzz-api: ## requests made of openapi.json, by Schemathesis, against eventstream
 perf-api: services ## the filter API beside net/http and pgx alone: requests a second, CPU per request; ARGS="--rounds 5"
 	go build -o .services/bin/eventstream-load .
 	set -a && . .services/env && go run ./perf/api $(ARGS)
+
+limits: services ## Kafka's own producer and consumer, bare XADD and XREAD, and ours beside them, in one run; ARGS="--events 1000000"
+	go build -o .services/bin/eventstream-load .
+	set -a && . .services/env && go run ./perf/limits --java "$$(scripts/kafka-tools.sh)" $(ARGS)
+
+plots: ## draw the SVGs of perf/RESULTS.md from its tables
+	cd perf/plots && go run . ../RESULTS.md
 
 bench: ## all benchmarks
 	go test -run '^$$' -bench . ./...

@@ -24,6 +24,7 @@ type Stack struct {
 	API     string // URL of the filter API, "" if it has none
 	Brokers []string
 	Topic   string
+	Redis   string // host:port
 	Parts   []Part
 
 	Gateways []string // host:port of each
@@ -69,7 +70,7 @@ func Ours(ctx context.Context, cfg Config) (*Stack, error) {
 		return nil, err
 	}
 	api := c.API()
-	s := &Stack{Name: "ours", API: "http://" + api.Addr, close: c.Close}
+	s := &Stack{Name: "ours", API: "http://" + api.Addr, Redis: c.Redis().Addr, close: c.Close}
 	s.Brokers, s.Topic = c.Kafka()
 	for _, p := range slices.Concat(c.Gateways(), c.Filters(), []*cluster.Service{api}) {
 		s.Parts = append(s.Parts, Part{p.Name, p.PID(), p.Admin})
