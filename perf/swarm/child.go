@@ -11,6 +11,7 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -35,6 +36,13 @@ type share struct {
 	Parallel int // handshakes at the same time
 	Feed     string
 	Connect  bool // say who we are in a message, as centrifuge wants it
+	Storm    bool // they will be cut off
+}
+
+// command is what a process is told after that, one or the other.
+type command struct {
+	Away  time.Duration // cut all sockets off, and have them come back after so long
+	Until int64         // Unix microseconds: report on what was due before
 }
 
 // report is what a process says in the end.
@@ -44,6 +52,9 @@ type report struct {
 	CPU     time.Duration
 	RSS     int64
 	Sockets int64 // by how much RSS grew while sockets were connected
+
+	Back   time.Duration // from the end of the time away until all have been greeted
+	Caught time.Duration // until the last event came that was produced before
 }
 
 // holder holds a share's sockets.
@@ -51,15 +62,17 @@ type holder struct {
 	share
 	loops   []*loop
 	sockets []*socket
+	sum     report                  // of loops that have ended
+	latency *hdrhistogram.Histogram // µs
 }
 
 const descriptors = 100 // that a process needs for other things
 
-// child reads a share from in, connects, says so on out, and judges and reports when
-// there is another line on in.
+// child reads a share from in, connects, says so on out, and does what it is told by
+// further lines, until one has it judge and report.
 func child(in io.Reader, out io.Writer) error {
 	d := json.NewDecoder(in)
-	h := &holder{}
+	h := &holder{latency: hdrhistogram.New(1, longest, 3)}
 	if err := d.Decode(&h.share); err != nil {
 		return fmt.Errorf("read the share: %w", err)
 	}
@@ -71,7 +84,7 @@ func child(in io.Reader, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if err := h.connect(); err != nil {
+	if err := h.connect(0); err != nil {
 		return err
 	}
 	debug.FreeOSMemory() // what handshakes left behind
@@ -83,26 +96,42 @@ func child(in io.Reader, out io.Writer) error {
 	if err := e.Encode(report{RSS: mine.RSS, Sockets: mine.RSS - before.RSS}); err != nil {
 		return err
 	}
-	var until int64
-	if err := d.Decode(&until); err != nil {
-		return fmt.Errorf("wait for the end: %w", err)
+	for {
+		var c command
+		if err := d.Decode(&c); err != nil {
+			return fmt.Errorf("wait for the end: %w", err)
+		}
+		if c.Until > 0 {
+			r, err := h.finish(c.Until)
+			if err != nil {
+				return err
+			}
+			return e.Encode(r)
+		}
+		if err := h.storm(c.Away); err != nil {
+			return err
+		}
+		if err := e.Encode(h.sum); err != nil {
+			return err
+		}
 	}
-	r, err := h.finish(until)
-	if err != nil {
-		return err
-	}
-	return e.Encode(r)
 }
 
-func (h *holder) connect() error {
+// connect connects all that have not failed. cut is when they began to come back,
+// in Unix microseconds, 0 the first time.
+func (h *holder) connect(cut int64) error {
+	h.loops = nil
 	for range runtime.GOMAXPROCS(0) {
 		l, err := newLoop()
 		if err != nil {
 			return err
 		}
+		l.cut = cut
 		h.loops = append(h.loops, l)
 	}
-	h.sockets = make([]*socket, h.Count)
+	if h.sockets == nil {
+		h.sockets = make([]*socket, h.Count)
+	}
 	g, ctx := errgroup.WithContext(context.Background())
 	g.SetLimit(h.Parallel)
 	for i := range h.sockets {
@@ -121,40 +150,66 @@ func (h *holder) connect() error {
 
 func (h *holder) open(i int) error {
 	n := h.First + i
-	s := &socket{}
-	if h.Streams > 0 {
-		s.stream = int32(n % h.Streams)
+	s := h.sockets[i]
+	if s == nil {
+		s = h.socket(n)
+		h.sockets[i] = s
 	}
+	if s.failed {
+		return nil
+	}
+	name := feed.User(h.Run, n)
 	var err error
-	if s.fd, s.part, err = dial(h.Local[i%len(h.Local)], h.Gateways[n%len(h.Gateways)], feed.User(h.Run, n)); err != nil {
-		return err
+	for began := time.Now(); ; time.Sleep(100 * time.Millisecond) {
+		s.fd, s.part, err = dial(h.Local[i%len(h.Local)], h.Gateways[n%len(h.Gateways)], "subscriber_id="+url.QueryEscape(name)+s.resume.query())
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, errBusy) || time.Since(began) > patience*time.Second {
+			return err
+		}
 	}
 	if h.Connect {
-		request := masked(opText, fmt.Sprintf(`{"id":1,"connect":{"name":%q}}`, feed.User(h.Run, n)))
-		if _, err := unix.Write(s.fd, request); err != nil {
+		if _, err := unix.Write(s.fd, masked(opText, s.resume.request(name))); err != nil {
 			return fmt.Errorf("send connect: %w", err)
 		}
 	}
 	s.part = bytes.Clone(s.part) // of a larger buffer
-	h.sockets[i] = s
 	return h.loops[i%len(h.loops)].add(s)
+}
+
+func (h *holder) socket(n int) *socket {
+	s := &socket{}
+	if h.Streams > 0 {
+		s.stream = int32(n % h.Streams)
+	}
+	if h.Storm {
+		s.resume = &place{}
+	}
+	return s
 }
 
 // finish ends the loops, asks what was due, and judges.
 func (h *holder) finish(until int64) (r report, err error) {
-	all := hdrhistogram.New(1, longest, 3)
-	for _, l := range h.loops {
-		l.wait()
-		r.Tally.add(l.tally)
-		all.Merge(l.latency)
-	}
-	r.Latency = all.Export()
+	h.end()
+	r = h.sum
+	r.Latency = h.latency.Export()
 	if err := h.judge(until, &r.Tally); err != nil {
 		return r, err
 	}
 	mine, err := usage.Of(os.Getpid())
 	r.CPU, r.RSS = mine.CPU, mine.RSS
 	return r, err
+}
+
+// end ends the loops.
+func (h *holder) end() {
+	for _, l := range h.loops {
+		l.wait()
+		h.sum.Tally.add(l.tally)
+		h.latency.Merge(l.latency)
+		h.sum.Caught = max(h.sum.Caught, time.Duration(l.caught-l.cut)*time.Microsecond)
+	}
 }
 
 func (h *holder) judge(until int64, t *tally) error {

@@ -4,9 +4,9 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net/netip"
-	"net/url"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -14,21 +14,24 @@ import (
 
 const patience = 30 // seconds, for a handshake
 
+// errBusy reports that the server asks to be tried again later.
+var errBusy = errors.New("handshake refused: 503")
+
 // dial connects and does the handshake, and returns the descriptor and what came
 // after the handshake's answer. A net.Conn would be a kilobyte more.
-func dial(local netip.Addr, to netip.AddrPort, subscriber string) (fd int, rest []byte, err error) {
+func dial(local netip.Addr, to netip.AddrPort, query string) (fd int, rest []byte, err error) {
 	fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return 0, nil, fmt.Errorf("socket: %w", err)
 	}
-	if rest, err = shake(fd, local, to, subscriber); err != nil {
+	if rest, err = shake(fd, local, to, query); err != nil {
 		unix.Close(fd)
 		return 0, nil, err
 	}
 	return fd, rest, nil
 }
 
-func shake(fd int, local netip.Addr, to netip.AddrPort, subscriber string) ([]byte, error) {
+func shake(fd int, local netip.Addr, to netip.AddrPort, query string) ([]byte, error) {
 	limit := unix.NsecToTimeval(patience * int64(time.Second))
 	unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit)
 	unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &limit)
@@ -42,8 +45,8 @@ func shake(fd int, local netip.Addr, to netip.AddrPort, subscriber string) ([]by
 	}); err != nil {
 		return nil, fmt.Errorf("connect from %s to %s: %w", local, to, err)
 	}
-	request := fmt.Appendf(nil, "GET /ws?subscriber_id=%s HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
-		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: c3dhcm1zd2FybXN3YXJtIQ==\r\n\r\n", url.QueryEscape(subscriber), to)
+	request := fmt.Appendf(nil, "GET /ws?%s HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: c3dhcm1zd2FybXN3YXJtIQ==\r\n\r\n", query, to)
 	if err := again(func() error { _, err := unix.Write(fd, request); return err }); err != nil {
 		return nil, fmt.Errorf("send the handshake: %w", err)
 	}
@@ -55,6 +58,9 @@ func answer(fd int) ([]byte, error) {
 	b := make([]byte, 0, 1024)
 	for {
 		if head, rest, ok := bytes.Cut(b, []byte("\r\n\r\n")); ok {
+			if bytes.HasPrefix(head, []byte("HTTP/1.1 503 ")) {
+				return nil, errBusy
+			}
 			if !bytes.HasPrefix(head, []byte("HTTP/1.1 101 ")) {
 				return nil, fmt.Errorf("handshake refused: %s", b)
 			}

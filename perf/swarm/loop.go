@@ -3,8 +3,10 @@
 package main
 
 import (
+	"encoding/binary"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
@@ -19,6 +21,9 @@ type loop struct {
 	buf     []byte
 	tally   tally
 	latency *hdrhistogram.Histogram // µs
+	cut     int64                   // when sockets began to reconnect after they were cut off, in Unix microseconds
+	caught  int64                   // when the last event came that was produced before
+	hellos  atomic.Int64
 	done    sync.WaitGroup
 
 	mu      sync.Mutex
@@ -63,6 +68,8 @@ func (l *loop) add(s *socket) error {
 func (l *loop) wait() {
 	unix.Write(l.stop, []byte{1, 0, 0, 0, 0, 0, 0, 0})
 	l.done.Wait()
+	unix.Close(l.epoll)
+	unix.Close(l.stop)
 }
 
 func (l *loop) run() {
@@ -96,7 +103,7 @@ func (l *loop) read(s *socket) {
 		case err == unix.EINTR:
 			continue
 		case err == unix.EAGAIN:
-			if s.since == 0 {
+			if !s.hello {
 				l.frames(s, l.buf[:had], now) // hello, with the handshake's answer
 			}
 			return
@@ -125,7 +132,11 @@ func (l *loop) frames(s *socket, b []byte, now int64) {
 			if string(payload) == centrifugePing {
 				unix.Write(s.fd, masked(opText, centrifugePing))
 			} else {
+				had := s.hello
 				s.message(payload, now, &l.tally, l.record)
+				if !had && s.hello {
+					l.hellos.Add(1)
+				}
 			}
 		case opPing:
 			unix.Write(s.fd, masked(opPong, string(payload)))
@@ -149,7 +160,12 @@ func (l *loop) keep(s *socket, b []byte) {
 	}
 }
 
-func (l *loop) record(us int64) { l.latency.RecordValue(min(max(us, 1), longest)) }
+func (l *loop) record(at, now int64) {
+	if at < l.cut {
+		l.caught = now
+	}
+	l.latency.RecordValue(min(max(now-at, 1), longest))
+}
 
 func (l *loop) fail(s *socket) {
 	s.failed = true
@@ -160,7 +176,11 @@ func (l *loop) fail(s *socket) {
 // centrifugePing is answered by the same.
 const centrifugePing = "{}"
 
-// masked is a short frame of a client. A mask of zeros is a mask.
+// masked is a frame of a client, of at most 64 KiB. A mask of zeros is a mask.
 func masked(op byte, payload string) []byte {
-	return append([]byte{0x80 | op, 0x80 | byte(len(payload)), 0, 0, 0, 0}, payload...)
+	head := []byte{0x80 | op, 0x80 | byte(len(payload))}
+	if len(payload) > 125 {
+		head = binary.BigEndian.AppendUint16([]byte{0x80 | op, 0x80 | 126}, uint16(len(payload)))
+	}
+	return append(append(head, 0, 0, 0, 0), payload...)
 }

@@ -36,6 +36,7 @@ type config struct {
 	pad       int
 	duration  time.Duration
 	settle    time.Duration
+	away      time.Duration // 0: no storm
 	parallel  int
 	exe, out  string
 	servers   []string
@@ -102,6 +103,7 @@ func flags(args []string) (cfg config, err error) {
 	fs.IntVar(&cfg.pad, "pad", 100, "bytes of padding in an event")
 	fs.DurationVar(&cfg.duration, "duration", 20*time.Second, "how long events are produced")
 	fs.DurationVar(&cfg.settle, "settle", 5*time.Second, "how long the last ones may take")
+	fs.DurationVar(&cfg.away, "storm", 0, "when events were produced for --duration, cut all sockets off, and have all come back after so long; events go on meanwhile")
 	fs.IntVar(&cfg.parallel, "parallel", 64, "handshakes at the same time, for each process")
 	fs.StringVar(&cfg.exe, "exe", ".services/bin/eventstream-load", "our program")
 	fs.StringVar(&cfg.peer, "peer", ".services/bin/sockets", "program of perf/peers/sockets")
@@ -137,6 +139,8 @@ func (cfg *config) check() error {
 		return errors.New("--processes: want at most 200, each has loopback addresses")
 	case !(cfg.rate > 0) || cfg.pad < 0 || cfg.duration < time.Second || cfg.settle < time.Second:
 		return errors.New("--rate must be more than 0, --pad not negative, --duration and --settle at least 1s")
+	case cfg.away < 0:
+		return errors.New("--storm must not be negative")
 	}
 	return nil
 }

@@ -22,6 +22,10 @@ func (o *outcome) text(cfg config) string {
 	ms := func(q float64) float64 { return float64(o.latency.ValueAtQuantile(q)) / 1000 }
 	fmt.Fprintf(&b, "latency from production to arrival, ms: p50 %.1f, p90 %.1f, p99 %.1f, p99.9 %.1f, max %.1f\n\n",
 		ms(50), ms(90), ms(99), ms(99.9), float64(o.latency.Max())/1000)
+	if cfg.away > 0 {
+		fmt.Fprintf(&b, "cut off for %s: all back after %s, caught up after %s, %d events came again\n\n", cfg.away,
+			o.storm.back.Round(time.Millisecond), o.storm.caught.Round(time.Millisecond), o.tally.Seam)
+	}
 	b.WriteString("| process | CPU | deliveries per CPU-second | RSS before | connected | end | per socket |\n|---|---|---|---|---|---|---|\n")
 	const mib = 1 << 20
 	for _, p := range o.parts {
@@ -58,8 +62,25 @@ func ratios(cfg config, all []*outcome) string {
 			float64(gateway.full-gateway.idle)/1000/float64(cfg.sockets), o.perCPU(gateway.cpu), o.perCPU(o.cpu()),
 			float64(o.latency.ValueAtQuantile(99))/1000, o.tally.Missing, o.tally.Closed)
 	}
+	if cfg.away > 0 {
+		b.WriteString("\n| server | all back after | had what was produced meanwhile after | CPU of the gateway for each that came back | of all processes | events missing | came again | closed |\n|---|---|---|---|---|---|---|---|\n")
+		for _, o := range all {
+			gateway, sum := o.storm.cpu[0], time.Duration(0)
+			for _, d := range o.storm.cpu {
+				sum += d
+			}
+			caught := "never" // got nothing of what was produced meanwhile
+			if o.storm.caught > 0 {
+				caught = fmt.Sprintf("%.2f s", o.storm.caught.Seconds())
+			}
+			fmt.Fprintf(&b, "| %s | %.2f s | %s | %.0f µs | %.0f µs | %d | %d | %d |\n", o.server, o.storm.back.Seconds(), caught,
+				each(gateway, cfg.sockets), each(sum, cfg.sockets), o.tally.Missing, o.tally.Seam, o.tally.Closed)
+		}
+	}
 	return b.String()
 }
+
+func each(d time.Duration, n int) float64 { return float64(d.Microseconds()) / float64(n) }
 
 // cpu is what all processes of the server used.
 func (o *outcome) cpu() (sum time.Duration) {

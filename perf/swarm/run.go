@@ -49,10 +49,17 @@ type outcome struct {
 	produced time.Duration
 	tally    tally
 	latency  *hdrhistogram.Histogram
+	storm    storm
 	holders  usage.Usage // of all processes that held sockets, together
 	holding  int64       // what they had when all were connected, and nothing was sent yet
 	sockets  int64       // what of that is for sockets
 	parts    []part
+}
+
+// storm is what happened when all sockets were cut off and came back.
+type storm struct {
+	back, caught time.Duration   // until all were greeted, and had what was produced before
+	cpu          []time.Duration // of the parts, until all were greeted
 }
 
 // part is one process of the services.
@@ -192,6 +199,7 @@ func (s *swarm) share(i int, feedURL string) share {
 	first, next := i*s.cfg.sockets/s.cfg.processes, (i+1)*s.cfg.sockets/s.cfg.processes
 	sh := share{
 		Run: s.name, First: first, Count: next - first, Streams: s.streams(),
+		Storm: s.cfg.away > 0,
 		Local: []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 1, byte(1 + i)}), netip.AddrFrom4([4]byte{127, 0, 2, byte(1 + i)})}, Parallel: s.cfg.parallel, Feed: feedURL, Connect: s.server == "centrifuge",
 	}
 	for _, g := range s.stack.Gateways {
@@ -212,6 +220,11 @@ func (s *swarm) produce(ctx context.Context, f *feed.Feed, o *outcome) error {
 		return err
 	case <-time.After(s.cfg.duration):
 	}
+	if s.cfg.away > 0 {
+		if err := s.cutOff(o); err != nil {
+			return err
+		}
+	}
 	f.Stop()
 	o.produced = time.Since(began)
 	if err := <-produced; err != nil {
@@ -225,11 +238,32 @@ func (s *swarm) produce(ctx context.Context, f *feed.Feed, o *outcome) error {
 	}
 }
 
+// cutOff has all sockets drop and come back, while events are produced.
+func (s *swarm) cutOff(o *outcome) error {
+	before := s.usage()
+	for i, p := range s.children {
+		if err := p.in.Encode(command{Away: s.cfg.away}); err != nil {
+			return fmt.Errorf("process %d: %w", i, err)
+		}
+	}
+	for i, p := range s.children {
+		var r report
+		if err := p.out.Decode(&r); err != nil {
+			return fmt.Errorf("the sockets of process %d did not come back: %w", i, err)
+		}
+		o.storm.back = max(o.storm.back, r.Back)
+	}
+	for i, u := range s.usage() {
+		o.storm.cpu = append(o.storm.cpu, u.CPU-before[i].CPU)
+	}
+	return nil
+}
+
 // collect asks the processes what their sockets got.
 func (s *swarm) collect(o *outcome) error {
 	until := time.Now().UnixMicro()
 	for i, p := range s.children {
-		if err := p.in.Encode(until); err != nil {
+		if err := p.in.Encode(command{Until: until}); err != nil {
 			return fmt.Errorf("process %d: %w", i, err)
 		}
 	}
@@ -240,6 +274,7 @@ func (s *swarm) collect(o *outcome) error {
 		}
 		o.tally.add(r.Tally)
 		o.latency.Merge(hdrhistogram.Import(r.Latency))
+		o.storm.caught = max(o.storm.caught, r.Caught)
 		o.holders.CPU += r.CPU
 		o.holders.RSS += r.RSS
 	}

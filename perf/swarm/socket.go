@@ -16,9 +16,12 @@ type socket struct {
 	stream int32 // whose events it is to get
 	first  int32 // number of the first and of the last event that came
 	last   int32
-	since  int64          // when hello came, in Unix microseconds; 0 before
+	since  int64          // when the first hello came, in Unix microseconds; 0 before
 	part   []byte         // of a frame that has not come whole
 	holes  map[int32]bool // numbers that were left out so far
+	seam   int32          // last of the connection before, which may come again
+	resume *place         // nil if it is never cut off
+	hello  bool
 	failed bool
 }
 
@@ -27,6 +30,7 @@ type tally struct {
 	Received int64
 	Missing  int64
 	Twice    int64
+	Seam     int64 // came again after a reconnection, which is allowed
 	Order    int64 // came, but after one of a higher number
 	Extra    int64 // of a stream that the socket is not to get
 	Gaps     int64 // told by the server
@@ -38,6 +42,7 @@ func (t *tally) add(o tally) {
 	t.Received += o.Received
 	t.Missing += o.Missing
 	t.Twice += o.Twice
+	t.Seam += o.Seam
 	t.Order += o.Order
 	t.Extra += o.Extra
 	t.Gaps += o.Gaps
@@ -95,12 +100,16 @@ var (
 )
 
 // message takes one message apart. It looks for the marks: decoding the JSON would
-// cost more than everything that is measured. delay is told of each event.
-func (s *socket) message(m []byte, now int64, t *tally, delay func(us int64)) {
+// cost more than everything that is measured. came is told of each event.
+func (s *socket) message(m []byte, now int64, t *tally, came func(at, now int64)) {
+	if s.resume != nil {
+		s.resume.note(m)
+	}
 	switch {
-	case bytes.HasPrefix(m, markHello), bytes.HasPrefix(m, markReply):
-		s.since = now
-		return
+	case bytes.HasPrefix(m, markHello), bytes.HasPrefix(m, markReply): // the latter with what was missed
+		if s.hello = true; s.since == 0 {
+			s.since = now
+		}
 	case bytes.HasPrefix(m, markGap):
 		t.Gaps++
 		return
@@ -114,7 +123,7 @@ func (s *socket) message(m []byte, now int64, t *tally, delay func(us int64)) {
 		seq, rest := number(rest[min(len(markSeq), len(rest)):])
 		at, rest := number(rest[min(len(markAt), len(rest)):])
 		m = rest
-		delay(now - at)
+		came(at, now)
 		s.take(int32(stream), int32(seq), t)
 	}
 }
@@ -147,6 +156,8 @@ func (s *socket) take(stream, seq int32, t *tally) {
 	case s.holes[seq]:
 		delete(s.holes, seq)
 		t.Order++
+	case seq <= s.seam:
+		t.Seam++
 	default:
 		t.Twice++
 	}

@@ -55,10 +55,54 @@ func TestMessage(t *testing.T) {
 		`{"type":"gap","to":"c"}`,
 		`{"stream":1,"stream":`, // cut off: must not panic
 	} {
-		s.message([]byte(m), 1000, &got, func(us int64) { delays = append(delays, us) })
+		s.message([]byte(m), 1000, &got, func(at, now int64) { delays = append(delays, now-at) })
 	}
 	if s.since != 1000 || s.last != 2 || got.Gaps != 1 || fmt.Sprint(delays[:2]) != "[100 50]" {
 		t.Errorf("socket %+v, tally %+v, delays %v; want since 1000, last 2, a gap, delays 100 and 50", s, got, delays)
+	}
+}
+
+// TestResume checks what may come again after a socket was cut off, and where it goes on.
+func TestResume(t *testing.T) {
+	event := func(seq int) string { return fmt.Sprintf(`{"data":{"a":1,"stream":0,"seq":%d,"at_us":1}}`, seq) }
+	for _, tt := range []struct {
+		name           string
+		before, after  []string
+		query, request string
+		want           tally
+	}{
+		{
+			"ours", []string{`{"type":"hello","cursor":"A+"}`, `{"events":[` + event(1) + `,` + event(2) + `],"cursor":"B+"}`},
+			[]string{`{"type":"hello","cursor":"B+","resumed":true}`, `{"events":[` + event(2) + `,` + event(3) + `]}`, event(3)},
+			"&cursor=B%2B", `{"id":1,"connect":{"name":"n"}}`, tally{Received: 5, Seam: 1, Twice: 1},
+		},
+		{
+			"centrifuge", []string{`{"id":1,"connect":{"subs":{"all":{"epoch":"E","offset":4}}}}`, `{"push":{"channel":"all","pub":{"data":` + event(1) + `,"offset":5}}}`},
+			[]string{`{"id":1,"connect":{"subs":{"all":{"epoch":"E","publications":[{"data":` + event(2) + `,"offset":6}],"recovered":true,"offset":6}}}}`},
+			"", `{"id":1,"connect":{"name":"n","subs":{"all":{"recover":true,"epoch":"E","offset":5}}}}`, tally{Received: 2},
+		},
+		{"others", []string{`{"type":"hello"}`, event(1)}, []string{`{"type":"hello"}`, event(3)}, "", `{"id":1,"connect":{"name":"n"}}`, tally{Received: 2, Missing: 1, Unserved: 1}},
+	} {
+		s, got := socket{resume: &place{}}, tally{}
+		hear := func(messages []string) {
+			s.hello = false
+			for _, m := range messages {
+				s.message([]byte(m), 5, &got, func(int64, int64) {})
+			}
+			if !s.hello {
+				t.Errorf("%s: no hello", tt.name)
+			}
+		}
+		hear(tt.before)
+		if q, r := s.resume.query(), s.resume.request("n"); q != tt.query || r != tt.request {
+			t.Errorf("%s: comes back with %q, %q; want %q, %q", tt.name, q, r, tt.query, tt.request)
+		}
+		s.seam = s.last
+		hear(tt.after)
+		s.judge(1, s.last, &got)
+		if got != tt.want {
+			t.Errorf("%s: tally %+v, want %+v", tt.name, got, tt.want)
+		}
 	}
 }
 
