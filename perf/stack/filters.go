@@ -21,6 +21,9 @@ func post(ctx context.Context, api string, filters []Filter) error {
 		if f.User != "" {
 			spec["user_ids"] = []string{f.User}
 		}
+		if f.MinAmount != 0 {
+			spec["min_amount"] = f.MinAmount
+		}
 		if err := lines.Encode(spec); err != nil {
 			return err
 		}

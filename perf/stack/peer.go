@@ -13,9 +13,18 @@ import (
 	"eventstream/topic"
 )
 
+// Recipients are those that a peer sends an event to.
+type Recipients string
+
+const (
+	All     Recipients = "all"
+	Each    Recipients = "each"    // the subscriber that is its key
+	Matched Recipients = "matched" // those whose tag filters match: see perf/peers/sockets
+)
+
 // Peer starts a gateway made with another library: perf/peers/sockets. exe is that
-// program; each says whether an event is for its own subscriber or for all.
-func Peer(ctx context.Context, cfg Config, exe, kind string, each bool) (*Stack, error) {
+// program; to says whom an event is for.
+func Peer(ctx context.Context, cfg Config, exe, kind string, to Recipients) (*Stack, error) {
 	c, err := start(ctx, cfg, 0, 0)
 	if err != nil {
 		return nil, err
@@ -46,7 +55,7 @@ func Peer(ctx context.Context, cfg Config, exe, kind string, each bool) (*Stack,
 	cmd := exec.Command(exe)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Env = append(os.Environ(), "PEER_KIND="+kind, "PEER_LISTEN="+addr, "PEER_KAFKA="+strings.Join(s.Brokers, ","),
-		"PEER_TOPIC="+s.Topic, "PEER_REDIS="+c.Redis().Addr, fmt.Sprint("PEER_EACH=", each))
+		"PEER_TOPIC="+s.Topic, "PEER_REDIS="+c.Redis().Addr, "PEER_TO="+string(to))
 	if err := cmd.Start(); err != nil {
 		return nil, errors.Join(fmt.Errorf("start the peer: %w", err), s.close())
 	}

@@ -40,8 +40,12 @@ type Part struct {
 	Admin string // host:port of its profiles, "" if it serves none
 }
 
-// Filter is a subscriber and what it is to get: events of the type, or of the user.
-type Filter struct{ Subscriber, Type, User string }
+// Filter is a subscriber and what it is to get: events of the type, or of the user, or
+// of at least the amount, whatever is given.
+type Filter struct {
+	Subscriber, Type, User string
+	MinAmount              float64
+}
 
 // Config says what to start, and where.
 type Config struct {

@@ -32,6 +32,7 @@ type config struct {
 	gateways  int
 	shared    int
 	each      bool
+	none      bool
 	rate      float64
 	pad       int
 	duration  time.Duration
@@ -99,6 +100,7 @@ func flags(args []string) (cfg config, err error) {
 	fs.IntVar(&cfg.gateways, "gateways", 0, "gateways; as many as are needed if 0")
 	fs.IntVar(&cfg.shared, "gateway-processes", 1, "processes of each gateway, which share its port")
 	fs.BoolVar(&cfg.each, "each", false, "every event is for one subscriber, by turns, not for all")
+	fs.BoolVar(&cfg.none, "none", false, "every subscriber's filter wants more than an event has: what does an event cost that nobody gets?")
 	fs.Float64Var(&cfg.rate, "rate", 100, "events a second")
 	fs.IntVar(&cfg.pad, "pad", 100, "bytes of padding in an event")
 	fs.DurationVar(&cfg.duration, "duration", 20*time.Second, "how long events are produced")
@@ -128,6 +130,9 @@ func (cfg *config) check() error {
 		if !slices.Contains([]string{ours, "gws", "coder", "centrifuge"}, server) {
 			return fmt.Errorf("--server %q: there are ours, gws, coder, centrifuge", server)
 		}
+		if cfg.none && server != ours && server != "centrifuge" {
+			return fmt.Errorf("--none: %s has no filters; only ours and centrifuge do", server)
+		}
 		if server != ours && cfg.gateways*cfg.shared > 1 {
 			return fmt.Errorf("--server %s: it is measured with one gateway, so with at most %d sockets", server, perGateway)
 		}
@@ -139,6 +144,8 @@ func (cfg *config) check() error {
 		return errors.New("--processes: want at most 200, each has loopback addresses")
 	case !(cfg.rate > 0) || cfg.pad < 0 || cfg.duration < time.Second || cfg.settle < time.Second:
 		return errors.New("--rate must be more than 0, --pad not negative, --duration and --settle at least 1s")
+	case cfg.none && (cfg.each || cfg.away > 0):
+		return errors.New("--none goes neither with --each nor with --storm")
 	case cfg.away < 0:
 		return errors.New("--storm must not be negative")
 	}

@@ -62,6 +62,13 @@ func ratios(cfg config, all []*outcome) string {
 			float64(gateway.full-gateway.idle)/1000/float64(cfg.sockets), o.perCPU(gateway.cpu), o.perCPU(o.cpu()),
 			float64(o.latency.ValueAtQuantile(99))/1000, o.tally.Missing, o.tally.Closed)
 	}
+	if cfg.none {
+		b.WriteString("\n| server | filters | CPU of the gateway per event | of all processes | events | extra |\n|---|---|---|---|---|---|\n")
+		for _, o := range all {
+			fmt.Fprintf(&b, "| %s | %d | %.0f µs | %.0f µs | %d | %d |\n", o.server, cfg.sockets,
+				each(o.parts[0].cpu, o.events), each(o.cpu(), o.events), o.events, o.tally.Extra)
+		}
+	}
 	if cfg.away > 0 {
 		b.WriteString("\n| server | all back after | had what was produced meanwhile after | CPU of the gateway for each that came back | of all processes | events missing | came again | closed |\n|---|---|---|---|---|---|---|---|\n")
 		for _, o := range all {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"net/netip"
@@ -47,6 +48,7 @@ type outcome struct {
 	server   string
 	connect  time.Duration
 	produced time.Duration
+	events   int // of the first stream
 	tally    tally
 	latency  *hdrhistogram.Histogram
 	storm    storm
@@ -98,9 +100,19 @@ func (s *swarm) start(ctx context.Context) (err error) {
 	}
 	peer, err := filepath.Abs(s.cfg.peer)
 	if err == nil {
-		s.stack, err = stack.Peer(ctx, cfg, peer, s.server, s.cfg.each)
+		s.stack, err = stack.Peer(ctx, cfg, peer, s.server, s.recipients())
 	}
 	return err
+}
+
+func (s *swarm) recipients() stack.Recipients {
+	switch {
+	case s.cfg.each:
+		return stack.Each
+	case s.cfg.none:
+		return stack.Matched
+	}
+	return stack.All
 }
 
 func (s *swarm) streams() int {
@@ -116,6 +128,9 @@ func (s *swarm) filters() []stack.Filter {
 		out[i] = stack.Filter{Subscriber: feed.User(s.name, i), Type: s.name}
 		if s.cfg.each {
 			out[i].User = feed.User(s.name, i)
+		}
+		if s.cfg.none {
+			out[i].MinAmount = float64(1000 + i) // perf/feed's events have less
 		}
 	}
 	return out
@@ -145,6 +160,7 @@ func (s *swarm) measure(ctx context.Context) (*outcome, error) {
 	if err := s.produce(ctx, f, o); err != nil {
 		return nil, err
 	}
+	_, o.events = f.Between(0, 0, math.MaxInt64)
 	o.parts = s.parts()
 	return o, s.collect(o)
 }
@@ -199,7 +215,7 @@ func (s *swarm) share(i int, feedURL string) share {
 	first, next := i*s.cfg.sockets/s.cfg.processes, (i+1)*s.cfg.sockets/s.cfg.processes
 	sh := share{
 		Run: s.name, First: first, Count: next - first, Streams: s.streams(),
-		Storm: s.cfg.away > 0,
+		Storm: s.cfg.away > 0, None: s.cfg.none,
 		Local: []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 1, byte(1 + i)}), netip.AddrFrom4([4]byte{127, 0, 2, byte(1 + i)})}, Parallel: s.cfg.parallel, Feed: feedURL, Connect: s.server == "centrifuge",
 	}
 	for _, g := range s.stack.Gateways {

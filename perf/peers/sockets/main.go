@@ -28,6 +28,15 @@ type server interface {
 	send(subscriber string, message []byte)
 }
 
+// recipients are those that an event is sent to.
+type recipients string
+
+const (
+	all     recipients = "all"
+	each    recipients = "each"    // the subscriber that is its key
+	matched recipients = "matched" // those whose tag filters match; centrifuge's
+)
+
 const hello = `{"type":"hello"}`
 
 func main() {
@@ -39,7 +48,7 @@ func main() {
 
 // run takes its settings from the environment, since perf/stack starts it.
 func run(ctx context.Context) error {
-	s, err := open(os.Getenv("PEER_KIND"), os.Getenv("PEER_REDIS"))
+	s, err := open(os.Getenv("PEER_KIND"), os.Getenv("PEER_REDIS"), recipients(os.Getenv("PEER_TO")))
 	if err != nil {
 		return err
 	}
@@ -58,32 +67,35 @@ func run(ctx context.Context) error {
 	mux.HandleFunc("/readyz", func(http.ResponseWriter, *http.Request) {})
 	failed := make(chan error, 1)
 	go func() { failed <- http.Serve(l, mux) }()
-	go consume(ctx, kafka, s, os.Getenv("PEER_EACH") == "true")
+	go consume(ctx, kafka, s, recipients(os.Getenv("PEER_TO")))
 	return <-failed
 }
 
-func open(kind, redis string) (server, error) {
+func open(kind, redis string, to recipients) (server, error) {
 	switch kind {
 	case "gws":
 		return newGWS(), nil
 	case "coder":
 		return &coder{subscribers: newRegistry[*coderConn]()}, nil
 	case "centrifuge":
-		return newCentrifuge(redis)
+		return newCentrifuge(redis, to)
 	}
 	return nil, fmt.Errorf("PEER_KIND %q: there are gws, coder, centrifuge", kind)
 }
 
 // consume sends what comes, one event a message, as these libraries' users do.
-func consume(ctx context.Context, kafka *kgo.Client, s server, each bool) {
+func consume(ctx context.Context, kafka *kgo.Client, s server, to recipients) {
 	for ctx.Err() == nil {
 		kafka.PollFetches(ctx).EachRecord(func(r *kgo.Record) {
 			m := wire.AppendEventsHead(make([]byte, 0, len(r.Value)+100))
 			m = wire.AppendEvent(m, event.ID{Partition: r.Partition, Offset: r.Offset}, r.Timestamp.UnixMilli(), r.Value)
 			m = append(m, wire.EventsTail...)
-			if each {
+			switch c, _ := s.(*centrifugeServer); {
+			case to == each:
 				s.send(string(r.Key), m)
-			} else {
+			case to == matched && c != nil:
+				c.match(r.Value, m)
+			default:
 				s.send("", m)
 			}
 		})

@@ -14,7 +14,7 @@ import (
 func TestSend(t *testing.T) {
 	for _, kind := range []string{"gws", "coder"} {
 		t.Run(kind, func(t *testing.T) {
-			s, err := open(kind, "")
+			s, err := open(kind, "", all)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -58,7 +58,7 @@ func connect(t *testing.T, ctx context.Context, url, subscriber string) *websock
 }
 
 func TestOpen(t *testing.T) {
-	if _, err := open("other", ""); err == nil || !strings.Contains(err.Error(), "there are gws, coder, centrifuge") {
+	if _, err := open("other", "", all); err == nil || !strings.Contains(err.Error(), "there are gws, coder, centrifuge") {
 		t.Errorf("open(other) = %v", err)
 	}
 }
