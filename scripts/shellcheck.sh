@@ -7,4 +7,4 @@ if ! command -v shellcheck >/dev/null; then
 	echo "shellcheck is not installed: scripts not checked"
 	exit 0
 fi
-shellcheck -x .ci/run scripts/*.sh scripts/services/*.sh perf/baseline/*.sh
+shellcheck -x .ci/run scripts/*.sh scripts/services/*.sh perf/*.sh perf/baseline/*.sh

@@ -21,18 +21,21 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
 )
 
 type config struct {
-	sockets   int
+	sizes     []int
+	sockets   int // of this run
 	processes int
 	gateways  int
 	shared    int
 	each      bool
 	none      bool
+	profile   bool
 	rate      float64
 	pad       int
 	duration  time.Duration
@@ -65,25 +68,45 @@ func start(ctx context.Context, args []string) error {
 		return err
 	}
 	var all []*outcome
-	for _, server := range cfg.servers {
-		o, err := run(ctx, cfg, server)
-		if err != nil {
-			return fmt.Errorf("%s: %w", server, err)
+	wrong := false
+	for _, n := range cfg.sizes {
+		for _, server := range cfg.servers {
+			o, err := run(ctx, cfg.sized(n), server)
+			if err != nil {
+				return fmt.Errorf("%s with %d sockets: %w", server, n, err)
+			}
+			text := o.text()
+			fmt.Printf("%s: %s\n", server, text)
+			if err := o.write(text); err != nil {
+				return err
+			}
+			all = append(all, o)
+			wrong = wrong || server == ours && o.tally.wrong()
 		}
-		text := o.text(cfg)
-		fmt.Printf("%s: %s\n", server, text)
-		if err := o.write(filepath.Join(cfg.out, server), text); err != nil {
-			return err
-		}
-		all = append(all, o)
 	}
 	if len(all) > 1 {
 		fmt.Print(ratios(cfg, all))
 	}
-	if i := slices.Index(cfg.servers, ours); i >= 0 && all[i].tally.wrong() {
+	if wrong {
 		return errors.New("not every subscriber got every event once and in order")
 	}
 	return nil
+}
+
+// sized is the configuration of a run with so many sockets.
+func (cfg config) sized(sockets int) config {
+	cfg.sockets = sockets
+	if cfg.processes == 0 {
+		cfg.processes = (sockets + perProcess - 1) / perProcess
+	}
+	if cfg.gateways == 0 {
+		most := perGateway * max(cfg.shared, 1)
+		cfg.gateways = (sockets + most - 1) / most
+	}
+	if len(cfg.sizes) > 1 {
+		cfg.out = filepath.Join(cfg.out, strconv.Itoa(sockets))
+	}
+	return cfg
 }
 
 const ours = "ours"
@@ -95,7 +118,7 @@ const (
 
 func flags(args []string) (cfg config, err error) {
 	fs := flag.NewFlagSet("swarm", flag.ContinueOnError)
-	fs.IntVar(&cfg.sockets, "sockets", 10_000, "sockets, a subscriber each")
+	sizes := fs.String("sockets", "10000", "sockets, a subscriber each; several numbers, separated by commas, for a run with each")
 	fs.IntVar(&cfg.processes, "processes", 0, "processes that hold them; as many as are needed if 0")
 	fs.IntVar(&cfg.gateways, "gateways", 0, "gateways; as many as are needed if 0")
 	fs.IntVar(&cfg.shared, "gateway-processes", 1, "processes of each gateway, which share its port")
@@ -106,6 +129,7 @@ func flags(args []string) (cfg config, err error) {
 	fs.DurationVar(&cfg.duration, "duration", 20*time.Second, "how long events are produced")
 	fs.DurationVar(&cfg.settle, "settle", 5*time.Second, "how long the last ones may take")
 	fs.DurationVar(&cfg.away, "storm", 0, "when events were produced for --duration, cut all sockets off, and have all come back after so long; events go on meanwhile")
+	fs.BoolVar(&cfg.profile, "profile", false, "keep CPU profiles of our processes, over --duration")
 	fs.IntVar(&cfg.parallel, "parallel", 64, "handshakes at the same time, for each process")
 	fs.StringVar(&cfg.exe, "exe", ".services/bin/eventstream-load", "our program")
 	fs.StringVar(&cfg.peer, "peer", ".services/bin/sockets", "program of perf/peers/sockets")
@@ -115,12 +139,12 @@ func flags(args []string) (cfg config, err error) {
 		return cfg, err
 	}
 	cfg.servers = strings.Split(*servers, ",")
-	if cfg.processes == 0 {
-		cfg.processes = (cfg.sockets + perProcess - 1) / perProcess
-	}
-	if cfg.gateways == 0 {
-		most := perGateway * max(cfg.shared, 1)
-		cfg.gateways = (cfg.sockets + most - 1) / most
+	for n := range strings.SplitSeq(*sizes, ",") {
+		size, err := strconv.Atoi(n)
+		if err != nil || size < 1 {
+			return cfg, fmt.Errorf("--sockets %q: want numbers from 1, separated by commas", *sizes)
+		}
+		cfg.sizes = append(cfg.sizes, size)
 	}
 	return cfg, cfg.check()
 }
@@ -133,14 +157,14 @@ func (cfg *config) check() error {
 		if cfg.none && server != ours && server != "centrifuge" {
 			return fmt.Errorf("--none: %s has no filters; only ours and centrifuge do", server)
 		}
-		if server != ours && cfg.gateways*cfg.shared > 1 {
+		if largest := slices.Max(cfg.sizes); server != ours && cfg.sized(largest).gateways*cfg.shared > 1 {
 			return fmt.Errorf("--server %s: it is measured with one gateway, so with at most %d sockets", server, perGateway)
 		}
 	}
 	switch {
-	case cfg.sockets < 1 || cfg.processes < 1 || cfg.gateways < 1 || cfg.shared < 1 || cfg.parallel < 1:
-		return errors.New("--sockets, --processes, --gateways, --gateway-processes and --parallel must be at least 1")
-	case cfg.processes > 200:
+	case cfg.processes < 0 || cfg.gateways < 0 || cfg.shared < 1 || cfg.parallel < 1:
+		return errors.New("--processes and --gateways must not be negative, --gateway-processes and --parallel must be at least 1")
+	case cfg.sized(slices.Max(cfg.sizes)).processes > 200:
 		return errors.New("--processes: want at most 200, each has loopback addresses")
 	case !(cfg.rate > 0) || cfg.pad < 0 || cfg.duration < time.Second || cfg.settle < time.Second:
 		return errors.New("--rate must be more than 0, --pad not negative, --duration and --settle at least 1s")

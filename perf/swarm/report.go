@@ -11,8 +11,9 @@ import (
 )
 
 // text is the report.
-func (o *outcome) text(cfg config) string {
+func (o *outcome) text() string {
 	var b strings.Builder
+	cfg := o.cfg
 	seconds := o.produced.Seconds()
 	fmt.Fprintf(&b, "%d sockets in %d processes, connected in %s, %.0f a second\n", cfg.sockets, cfg.processes,
 		o.connect.Round(time.Millisecond), float64(cfg.sockets)/o.connect.Seconds())
@@ -39,7 +40,8 @@ func (o *outcome) text(cfg config) string {
 }
 
 // write keeps the report and the histogram.
-func (o *outcome) write(dir, text string) error {
+func (o *outcome) write(text string) error {
+	dir := filepath.Join(o.cfg.out, o.server)
 	if err := os.WriteFile(filepath.Join(dir, "summary.md"), []byte(text), 0o644); err != nil {
 		return err
 	}
@@ -55,39 +57,54 @@ func (o *outcome) write(dir, text string) error {
 // ratios compares the gateways alone, and all processes together.
 func ratios(cfg config, all []*outcome) string {
 	var b strings.Builder
-	b.WriteString("| server | memory per idle socket | deliveries per CPU-second of the gateway | of all processes | latency p99 | missing, or closed |\n|---|---|---|---|---|---|\n")
+	b.WriteString("| server | sockets | connected a second | memory per idle socket | deliveries per CPU-second of the gateway | of all processes | latency p50 | p99 | missing, or closed |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|\n")
 	for _, o := range all {
-		gateway := o.parts[0]
-		fmt.Fprintf(&b, "| %s | %.2f KB | %.0f | %.0f | %.1f ms | %d, %d |\n", o.server,
-			float64(gateway.full-gateway.idle)/1000/float64(cfg.sockets), o.perCPU(gateway.cpu), o.perCPU(o.cpu()),
-			float64(o.latency.ValueAtQuantile(99))/1000, o.tally.Missing, o.tally.Closed)
+		gateway := o.gateways()
+		n := float64(o.cfg.sockets)
+		fmt.Fprintf(&b, "| %s | %d | %.0f | %.2f KB | %.0f | %.0f | %.1f ms | %.1f ms | %d, %d |\n", o.server, o.cfg.sockets, n/o.connect.Seconds(),
+			float64(gateway.full-gateway.idle)/1000/n, o.perCPU(gateway.cpu), o.perCPU(o.cpu()),
+			float64(o.latency.ValueAtQuantile(50))/1000, float64(o.latency.ValueAtQuantile(99))/1000, o.tally.Missing, o.tally.Closed)
 	}
 	if cfg.none {
 		b.WriteString("\n| server | filters | CPU of the gateway per event | of all processes | events | extra |\n|---|---|---|---|---|---|\n")
 		for _, o := range all {
-			fmt.Fprintf(&b, "| %s | %d | %.0f µs | %.0f µs | %d | %d |\n", o.server, cfg.sockets,
-				each(o.parts[0].cpu, o.events), each(o.cpu(), o.events), o.events, o.tally.Extra)
+			fmt.Fprintf(&b, "| %s | %d | %.0f µs | %.0f µs | %d | %d |\n", o.server, o.cfg.sockets,
+				each(o.gateways().cpu, o.events), each(o.cpu(), o.events), o.events, o.tally.Extra)
 		}
 	}
 	if cfg.away > 0 {
 		b.WriteString("\n| server | all back after | had what was produced meanwhile after | CPU of the gateway for each that came back | of all processes | events missing | came again | closed |\n|---|---|---|---|---|---|---|---|\n")
 		for _, o := range all {
-			gateway, sum := o.storm.cpu[0], time.Duration(0)
-			for _, d := range o.storm.cpu {
-				sum += d
+			var gateways, sum time.Duration
+			for i, d := range o.storm.cpu {
+				if sum += d; o.parts[i].isGateway() {
+					gateways += d
+				}
 			}
 			caught := "never" // got nothing of what was produced meanwhile
 			if o.storm.caught > 0 {
 				caught = fmt.Sprintf("%.2f s", o.storm.caught.Seconds())
 			}
 			fmt.Fprintf(&b, "| %s | %.2f s | %s | %.0f µs | %.0f µs | %d | %d | %d |\n", o.server, o.storm.back.Seconds(), caught,
-				each(gateway, cfg.sockets), each(sum, cfg.sockets), o.tally.Missing, o.tally.Seam, o.tally.Closed)
+				each(gateways, o.cfg.sockets), each(sum, o.cfg.sockets), o.tally.Missing, o.tally.Seam, o.tally.Closed)
 		}
 	}
 	return b.String()
 }
 
 func each(d time.Duration, n int) float64 { return float64(d.Microseconds()) / float64(n) }
+
+func (p *part) isGateway() bool { return strings.HasPrefix(p.name, "gateway") }
+
+// gateways is all of them together.
+func (o *outcome) gateways() (sum part) {
+	for _, p := range o.parts {
+		if p.isGateway() {
+			sum.idle, sum.full, sum.last, sum.cpu = sum.idle+p.idle, sum.full+p.full, sum.last+p.last, sum.cpu+p.cpu
+		}
+	}
+	return sum
+}
 
 // cpu is what all processes of the server used.
 func (o *outcome) cpu() (sum time.Duration) {

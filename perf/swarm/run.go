@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -45,6 +46,7 @@ type process struct {
 
 // outcome is what came out of a run.
 type outcome struct {
+	cfg      config
 	server   string
 	connect  time.Duration
 	produced time.Duration
@@ -151,7 +153,7 @@ func (s *swarm) measure(ctx context.Context) (*outcome, error) {
 	go srv.Serve(l)
 	defer srv.Close()
 
-	o := &outcome{server: s.server, latency: hdrhistogram.New(1, longest, 3)}
+	o := &outcome{cfg: s.cfg, server: s.server, latency: hdrhistogram.New(1, longest, 3)}
 	s.idle = s.usage()
 	if err := s.connect(ctx, o, "http://"+l.Addr().String()); err != nil {
 		return nil, err
@@ -229,6 +231,12 @@ func (s *swarm) produce(ctx context.Context, f *feed.Feed, o *outcome) error {
 	began := time.Now()
 	produced := make(chan error, 1)
 	go func() { produced <- f.Run(ctx) }()
+	profiled := make(chan error, 1)
+	if s.cfg.profile {
+		go func() { profiled <- s.profiles(ctx, s.cfg.duration) }()
+	} else {
+		profiled <- nil
+	}
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
@@ -243,7 +251,7 @@ func (s *swarm) produce(ctx context.Context, f *feed.Feed, o *outcome) error {
 	}
 	f.Stop()
 	o.produced = time.Since(began)
-	if err := <-produced; err != nil {
+	if err := cmp.Or(<-produced, <-profiled); err != nil {
 		return err
 	}
 	select {
