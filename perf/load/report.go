@@ -68,6 +68,8 @@ func (r *result) value(name, value string) string {
 	switch {
 	case !ok || !there || m.Type == "trend" && m.Values["count"] == 0:
 		return "-"
+	case m.Type == "gauge":
+		return fmt.Sprintf("%.2f", v)
 	case m.Type == "rate":
 		return fmt.Sprintf("%.0f%%", 100*v)
 	case m.Type == "trend" && value != "count":
@@ -84,6 +86,7 @@ func (r *result) totals(b *strings.Builder) {
 		{"connect p99", "connect_ms", "p(99)"}, {"latency p50", "e2e_ms", "med"}, {"latency p99", "e2e_ms", "p(99)"}, {"latency p99.9", "e2e_ms", "p(99.9)"},
 		{"deliveries", "received", "count"}, {"missing", "missing", "count"}, {"twice", "twice", "count"},
 		{"again after a resume", "seam", "count"}, {"late", "late", "count"}, {"closed early", "closed_early", "count"},
+		{"gateway's memory, last quarter to the second", "gateway_rss_growth", "value"},
 		{"requests", "http_reqs", "count"}, {"requests p99", "http_req_duration", "p(99)"}, {"checks", "checks", "rate"},
 	} {
 		if v := r.value(row.metric, row.value); v != "-" {

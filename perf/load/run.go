@@ -107,7 +107,8 @@ func k6(ctx context.Context, cfg config, s *stack.Stack, feedURL, run, dir strin
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Env = append(os.Environ(), settings(cfg, s, feedURL, run, summary)...)
 	cmd.Env = append(cmd.Env, "K6_WEB_DASHBOARD=true", "K6_WEB_DASHBOARD_PORT=-1", "K6_WEB_DASHBOARD_PERIOD=2s",
-		"K6_WEB_DASHBOARD_EXPORT="+filepath.Join(dir, "report.html"), "K6_NO_USAGE_REPORT=true")
+		"K6_WEB_DASHBOARD_EXPORT="+filepath.Join(dir, "report.html"), "K6_NO_USAGE_REPORT=true",
+		"K6_LOCAL_IPS=127.0.0.2-127.0.0.11") // one for each VU: with most ports of an address in use, the kernel takes long to find one
 	fmt.Printf("running %s against %s, about %s\n", cfg.scenario.name, s.Name, cfg.scenario.length())
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start k6, which scripts/k6.sh installs: %w", err)
