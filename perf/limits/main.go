@@ -93,6 +93,17 @@ func (w *world) round(ctx context.Context, t *table) error {
 	if err := w.kafkaProducer(ctx, t, noMatch); err != nil {
 		return err
 	}
+	w.release(w.filter)
+	if err := w.done(ctx); err != nil { // not measured: after a stop of 6 s Kafka has to take it into its group again
+		return err
+	}
+	w.hold(w.filter)
+	if err := w.ourProducer(ctx, nil, noMatch); err != nil {
+		return err
+	}
+	if err := w.mark(ctx, w.end()); err != nil {
+		return err
+	}
 	if err := w.filters(ctx, t, filterNone); err != nil {
 		return err
 	}

@@ -47,6 +47,22 @@ func (w *world) filters(ctx context.Context, t *table, name string) error {
 	return nil
 }
 
+// mark produces an event of some type in each partition.
+func (w *world) mark(ctx context.Context, typ string) error {
+	for p := range int32(partitions) {
+		r := &kgo.Record{Partition: p, Value: fmt.Appendf(nil, `{"event_type":%q,"user_id":"user_1"}`, typ)}
+		if err := w.kafka.ProduceSync(ctx, r).FirstErr(); err != nil {
+			return fmt.Errorf("produce: %w", err)
+		}
+	}
+	w.produced += partitions
+	return nil
+}
+
+// end is the type of events that match, at the end of many that don't: a filter service
+// that finds no match only now and then tells how far it is.
+func (w *world) end() string { return w.name + "_end" }
+
 // done waits until everything that was produced is in the lanes, if it matched.
 func (w *world) done(ctx context.Context) error {
 	return w.await(ctx, func(all []lane.Position) bool {
@@ -61,13 +77,9 @@ func (w *world) done(ctx context.Context) error {
 // reader lets the gateway read the lanes, which end with an event for the witness in
 // each.
 func (w *world) reader(ctx context.Context, t *table) error {
-	for p := range int32(partitions) {
-		r := &kgo.Record{Partition: p, Value: fmt.Appendf(nil, `{"event_type":%q,"user_id":"user_1"}`, w.name)}
-		if err := w.kafka.ProduceSync(ctx, r).FirstErr(); err != nil {
-			return fmt.Errorf("produce: %w", err)
-		}
+	if err := w.mark(ctx, w.name); err != nil {
+		return err
 	}
-	w.produced += partitions
 	if err := w.done(ctx); err != nil {
 		return err
 	}

@@ -86,11 +86,13 @@ func open(ctx context.Context, cfg config) (w *world, err error) {
 // subscribe stores all filters, seats the subscribers, and waits until events are
 // matched with both.
 func (w *world) subscribe(ctx context.Context) error {
-	specs := append(workload.Narrow.Specs(w.cfg.filters), filter.Spec{SubscriberID: "witness", EventTypes: []string{w.name}})
+	specs := append(workload.Narrow.Specs(w.cfg.filters),
+		filter.Spec{SubscriberID: "end", EventTypes: []string{w.end()}},
+		filter.Spec{SubscriberID: "witness", EventTypes: []string{w.name}})
 	if err := w.store(ctx, specs); err != nil {
 		return err
 	}
-	seated := make([]lane.Seated, w.cfg.filters)
+	seated := make([]lane.Seated, w.cfg.filters+1) // not the witness
 	for i := range seated {
 		seated[i] = lane.Seated{Seat: event.Seat(i + 1), Subscriber: specs[i].SubscriberID}
 	}
