@@ -3,8 +3,8 @@
 //
 //	<!-- plot {"file":"cliff.svg","kind":"lines","title":"…","y":"%","columns":["ours: served"]} -->
 //
-// The first column is the x axis, or what the groups of bars are called; the others
-// are named as in the table's head. Of a cell the first number counts.
+// The x axis, or what the groups of bars are called, is the first column if "x" does not
+// name another. Columns are named as in the table's head. Of a cell the first number counts.
 //
 //	go run . ../RESULTS.md
 package main

@@ -56,14 +56,14 @@ func (s *spec) svg(w io.Writer) error {
 }
 
 func (s *spec) lines(p *plot.Plot) error {
-	p.X.Label.Text = s.head[0]
+	p.X.Label.Text = s.X
 	var ticks plot.ConstantTicks
 	for c, values := range s.values {
 		points := make(plotter.XYs, len(values))
 		for i, v := range values {
 			x, err := number(s.labels[i])
 			if err != nil {
-				return fmt.Errorf("first column: %w", err)
+				return fmt.Errorf("column %q: %w", s.X, err)
 			}
 			points[i] = plotter.XY{X: x, Y: v}
 			if s.LogX && x <= 0 || s.LogY && v <= 0 {

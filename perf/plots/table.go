@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,14 +16,14 @@ type spec struct {
 	File    string   `json:"file"`
 	Kind    string   `json:"kind"` // lines or bars
 	Title   string   `json:"title"`
-	Y       string   `json:"y"`
+	X       string   `json:"x"` // a column, like those below
+	Y       string   `json:"y"` // a text
 	Columns []string `json:"columns"`
 	LogX    bool     `json:"logx"`
 	LogY    bool     `json:"logy"`
 
 	line   int
-	head   []string
-	labels []string // of the rows
+	labels []string // in column X
 	values [][]float64
 }
 
@@ -80,29 +81,43 @@ func (s *spec) take(rows [][]string) error {
 	if len(rows) < 2 {
 		return errors.New("no table with rows follows before the next heading")
 	}
-	s.head = rows[0]
+	s.X = cmp.Or(s.X, rows[0][0])
+	cells, err := column(rows, s.X)
+	if err != nil {
+		return err
+	}
+	for _, cell := range cells {
+		s.labels = append(s.labels, strings.Trim(cell, "`*"))
+	}
 	for _, name := range s.Columns {
-		c := slices.Index(s.head, name)
-		if c < 0 {
-			return fmt.Errorf("no column %q: there are %q", name, s.head)
+		cells, err := column(rows, name)
+		if err != nil {
+			return err
 		}
-		var values []float64
-		for _, row := range rows[1:] {
-			if c >= len(row) {
-				return fmt.Errorf("row %q has no column %q", row[0], name)
+		values := make([]float64, len(cells))
+		for i, cell := range cells {
+			if values[i], err = number(cell); err != nil {
+				return fmt.Errorf("column %q, row %d: %w", name, i+1, err)
 			}
-			v, err := number(row[c])
-			if err != nil {
-				return fmt.Errorf("row %q, column %q: %w", row[0], name, err)
-			}
-			values = append(values, v)
 		}
 		s.values = append(s.values, values)
 	}
-	for _, row := range rows[1:] {
-		s.labels = append(s.labels, strings.Trim(row[0], "`*"))
-	}
 	return nil
+}
+
+// column returns the cells below a name.
+func column(rows [][]string, name string) (cells []string, err error) {
+	c := slices.Index(rows[0], name)
+	if c < 0 {
+		return nil, fmt.Errorf("no column %q: there are %q", name, rows[0])
+	}
+	for i, row := range rows[1:] {
+		if c >= len(row) {
+			return nil, fmt.Errorf("column %q, row %d: the row ends before it", name, i+1)
+		}
+		cells = append(cells, row[c])
+	}
+	return cells, nil
 }
 
 var digits = regexp.MustCompile(`\d[\d,]*(\.\d+)?`)
