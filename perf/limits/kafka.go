@@ -55,7 +55,7 @@ func (w *world) kafkaProducer(ctx context.Context, t *table, matches int) error 
 	}
 	var rate float64
 	if _, err := fmt.Sscanf(last(out), "%d records sent, %f records/sec", &f.events, &rate); err != nil || f.events != w.cfg.events {
-		return fmt.Errorf("Kafka's producer ended with %q: %v", last(out), err)
+		return fmt.Errorf("producer of Kafka ended with %q: %v", last(out), err)
 	}
 	f.took = time.Duration(float64(f.events) / rate * float64(time.Second))
 	w.produced += int64(f.events)
@@ -75,14 +75,14 @@ func (w *world) kafkaConsumer(ctx context.Context, t *table) error {
 	}
 	fields := strings.Split(last(out), ", ") // start, end, MB, MB/s, records, records/s, ms of rebalancing, ms of fetching, …
 	if len(fields) < 8 {
-		return fmt.Errorf("Kafka's consumer ended with %q", last(out))
+		return fmt.Errorf("consumer of Kafka ended with %q", last(out))
 	}
 	ms, err := strconv.Atoi(fields[7])
 	if err == nil {
 		f.events, err = strconv.Atoi(fields[4])
 	}
 	if err != nil {
-		return fmt.Errorf("Kafka's consumer ended with %q: %v", last(out), err)
+		return fmt.Errorf("consumer of Kafka ended with %q: %v", last(out), err)
 	}
 	f.took = time.Duration(ms) * time.Millisecond
 	t.add(consumerBare, f)
