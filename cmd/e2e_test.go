@@ -167,8 +167,10 @@ func (pr *process) wait(limit time.Duration) int {
 	return pr.cmd.ProcessState.ExitCode()
 }
 
-func get(url string) error {
-	resp, err := http.Get(url)
+func get(url string) error { return getBy(http.DefaultClient, url) }
+
+func getBy(client *http.Client, url string) error {
+	resp, err := client.Get(url)
 	if err != nil {
 		return err
 	}

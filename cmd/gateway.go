@@ -160,7 +160,7 @@ func (a *app) openAlone(ctx context.Context, l *listenFlags, pagesAddr string) (
 	if err != nil {
 		return nil, nil, err
 	}
-	pages, err := l.openPages(ctx, pagesAddr)
+	pages, err := l.openPages(ctx, pagesAddr, a.log)
 	if err != nil {
 		return nil, nil, err
 	}

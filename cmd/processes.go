@@ -135,7 +135,7 @@ func (a *app) runProcesses(ctx context.Context, n int, l *listenFlags, pagesAddr
 		return err // better now, and once
 	}
 	ln.Close()
-	pages, err := l.openPages(ctx, pagesAddr)
+	pages, err := l.openPages(ctx, pagesAddr, a.log)
 	if err != nil {
 		return err
 	}

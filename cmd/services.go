@@ -193,7 +193,7 @@ func (l *listenFlags) open(ctx context.Context, listen func(context.Context, str
 
 // openPages opens a listener for pages that only operators may see, if there is an
 // address for them.
-func (l *listenFlags) openPages(ctx context.Context, addr string) (net.Listener, error) {
+func (l *listenFlags) openPages(ctx context.Context, addr string, log *slog.Logger) (net.Listener, error) {
 	if addr == "" {
 		return nil, nil
 	}
@@ -204,7 +204,7 @@ func (l *listenFlags) openPages(ctx context.Context, addr string) (net.Listener,
 	if err != nil {
 		return nil, ops.ExplainListen(addr, err)
 	}
-	return ln, nil
+	return l.encrypt(ln, log)
 }
 
 func plainListen(ctx context.Context, addr string) (net.Listener, error) {

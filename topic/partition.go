@@ -27,6 +27,7 @@ type Partition struct {
 
 	mu     sync.Mutex
 	queue  [][]*kgo.Record // as fetched, oldest first
+	taken  []*kgo.Record   // what Next returned last
 	bytes  int             // of the records in queue
 	want   int64           // next offset that may enter queue; -1 before the first SeekTo
 	seek   bool            // the reader has yet to go to want; until then it drops what it has fetched
@@ -91,25 +92,30 @@ func (p *Partition) Done(next int64) { p.done.Store(next) }
 // there was none yet.
 func (p *Partition) HighWatermark() int64 { return p.highWatermark.Load() }
 
-// take removes up to maxBatch records from the queue.
+// take removes up to maxBatch records from the queue, however many fetches they
+// came with: a producer that does not wait makes a batch of each record.
 func (p *Partition) take() []*kgo.Record {
 	p.mu.Lock()
-	if len(p.queue) == 0 {
-		p.mu.Unlock()
-		return nil
+	clear(p.taken)
+	p.taken = p.taken[:0]
+	for len(p.queue) > 0 && len(p.taken) < maxBatch {
+		head := p.queue[0]
+		n := min(len(head), maxBatch-len(p.taken))
+		p.taken = append(p.taken, head[:n]...)
+		if p.queue[0] = head[n:]; n == len(head) {
+			p.queue[0] = nil
+			p.queue = p.queue[1:]
+		}
 	}
-	recs := p.queue[0]
-	if len(recs) > maxBatch {
-		recs, p.queue[0] = recs[:maxBatch:maxBatch], recs[maxBatch:]
-	} else {
-		p.queue[0] = nil
-		p.queue = p.queue[1:]
-	}
+	recs := p.taken
 	p.bytes -= size(recs)
 	resume := p.paused && p.bytes <= p.low
 	p.mu.Unlock()
 	if resume {
 		p.wake()
+	}
+	if len(recs) == 0 {
+		return nil
 	}
 	return recs
 }
