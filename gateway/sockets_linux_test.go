@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -265,6 +266,7 @@ func benchmarkTail(b *testing.B, n, stalled int) {
 	most := h.capacity(b, n)
 	if stalled > 0 {
 		startSink(b, h.addr, n, stalled).stall(b)
+		h.overfill(b, n, stalled)
 	}
 	for _, percent := range []int{25, 50, 75, 90} {
 		b.Run(fmt.Sprintf("load=%d%%", percent), func(b *testing.B) {
@@ -278,6 +280,21 @@ func benchmarkTail(b *testing.B, n, stalled int) {
 			}
 			b.ReportMetric(float64(most*percent/100), "events/s")
 		})
+	}
+}
+
+// overfill sends the clients after the first n more than may wait for them.
+func (h *hall) overfill(b *testing.B, n, clients int) {
+	seats := make([]event.Seat, clients)
+	for i := range seats {
+		seats[i] = event.Seat(n + i + 1)
+	}
+	large := []byte(`{"pad":"` + strings.Repeat("x", 100_000) + `"}`)
+	for range 15 {
+		first := h.next
+		h.packer.Add(h.next, time.Now().UnixMilli(), large, []lane.Group{{Gateway: h.id, Runs: lane.RunsOf(seats...)}})
+		h.next++
+		h.append(b, first)
 	}
 }
 
