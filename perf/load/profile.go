@@ -6,8 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -55,13 +53,9 @@ func profiles(ctx context.Context, cfg config, parts []stack.Part, dir string) e
 
 func profile(ctx context.Context, p stack.Part, d time.Duration, dir string) error {
 	for _, kind := range kinds {
-		url := "http://" + p.Admin + "/debug/pprof/" + kind
-		if kind == "cpu" {
-			url = fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%.0f", p.Admin, max(d.Seconds(), 1))
-		}
 		file := filepath.Join(dir, kind+".pb.gz")
-		if err := fetch(ctx, url, file); err != nil {
-			return fmt.Errorf("%s profile of %s: %w", kind, p.Name, err)
+		if err := p.Profile(ctx, kind, d, file); err != nil {
+			return err
 		}
 		if err := describe(ctx, file, filepath.Join(dir, kind), p.Name+": "+kind); err != nil {
 			return err
@@ -90,28 +84,6 @@ func compare(ctx context.Context, name, base string, keep bool) error {
 		return err
 	}
 	return os.WriteFile(base, text, 0o644)
-}
-
-func fetch(ctx context.Context, url, file string) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return errors.New(resp.Status)
-	}
-	out, err := os.Create(file)
-	if err != nil {
-		return err
-	}
-	defer out.Close()
-	_, err = io.Copy(out, resp.Body)
-	return err
 }
 
 // describe writes <name>.top.txt, and <name>.html, a flame graph.
