@@ -37,6 +37,16 @@ redis.call('HSET', KEYS[2], 'topic', ARGV[1], 'next', ARGV[2], 'first', ARGV[2],
 return ARGV[2]
 `)
 
+// luaLess compares two IDs of the control stream.
+const luaLess = `
+local function less(a, b)
+  local ms, seq = string.match(a, '(%d+)-(%d+)')
+  local bms, bseq = string.match(b, '(%d+)-(%d+)')
+  ms, seq, bms, bseq = tonumber(ms), tonumber(seq), tonumber(bms), tonumber(bseq)
+  return ms < bms or (ms == bms and seq < bseq)
+end
+`
+
 // appendScript: KEYS lane, pos; ARGV owner, expect, next, synced, trim before,
 // last, entry, last + 1. Offsets are compared as the strings that this package wrote and
 // are never turned into a number on their way. XADD comes first: it is what
@@ -47,16 +57,11 @@ return ARGV[2]
 // is refused as well. Otherwise a writer that has lost the partition could add
 // events that were matched without a subscriber after readers had been told
 // that from here on all are matched with it.
-var appendScript = rueidis.NewLuaScript(`
+var appendScript = rueidis.NewLuaScript(luaLess + `
 local m = redis.call('HMGET', KEYS[2], 'topic', 'next', 'first', 'synced', 'beat', 'after')
 if not m[2] or m[1] ~= ARGV[1] then return '-1' end
 if m[2] ~= ARGV[2] then return m[2] end
-if m[4] ~= ARGV[4] then
-  local ms, seq = string.match(m[4], '(%d+)-(%d+)')
-  local ams, aseq = string.match(ARGV[4], '(%d+)-(%d+)')
-  ms, seq, ams, aseq = tonumber(ms), tonumber(seq), tonumber(ams), tonumber(aseq)
-  if ams < ms or (ams == ms and aseq < seq) then return m[2] end
-end
+if m[4] ~= ARGV[4] and less(ARGV[4], m[4]) then return m[2] end
 local after = m[6] or '0'
 if ARGV[7] ~= '' then
   if tonumber(m[3]) > tonumber(after) then after = m[3] end
@@ -73,12 +78,9 @@ return ARGV[3]
 
 // requireScript: KEYS lane, pos; ARGV synced. It answers as readPosition does, with
 // what was there before. Where nothing was, what is required waits for the claim.
-var requireScript = rueidis.NewLuaScript(`
+var requireScript = rueidis.NewLuaScript(luaLess + `
 local m = redis.call('HMGET', KEYS[2], 'topic', 'next', 'first', 'synced', 'beat')
-local ms, seq = string.match(m[4] or '0-0', '(%d+)-(%d+)')
-local rms, rseq = string.match(ARGV[1], '(%d+)-(%d+)')
-ms, seq, rms, rseq = tonumber(ms), tonumber(seq), tonumber(rms), tonumber(rseq)
-if rms > ms or (rms == ms and rseq > seq) then redis.call('HSET', KEYS[2], 'synced', ARGV[1]) end
+if less(m[4] or '0-0', ARGV[1]) then redis.call('HSET', KEYS[2], 'synced', ARGV[1]) end
 return m
 `)
 
