@@ -39,7 +39,7 @@ func (s *shard) fallBehind(c *conn) {
 	for _, m := range c.pending {
 		c.behind.add(m.id)
 	}
-	c.pending, c.pendingBytes = nil, 0
+	c.dropPending()
 	if c.state == live {
 		s.catchUp(c)
 	}

@@ -143,6 +143,9 @@ func (c *conn) stall() bool {
 	return true
 }
 
+// dropPending drops what waits: a connection for which nothing does keeps no memory.
+func (c *conn) dropPending() { c.pending, c.one[0], c.pendingBytes = nil, nil, 0 }
+
 // maxAnswers bounds the bytes of answers that a client may leave unread.
 const maxAnswers = 64 << 10
 

@@ -304,7 +304,8 @@ func (s *shard) close(c *conn, code int, reason string) {
 	if c.state >= closing {
 		return
 	}
-	c.pending, c.pendingBytes, c.behind = nil, 0, nil
+	c.dropPending()
+	c.behind = nil
 	if c.state == joining {
 		c.opening.end = &ending{code, reason}
 		return
@@ -350,7 +351,8 @@ func (s *shard) remove(c *conn) {
 	}
 	c.state = gone
 	s.gw.countOut(c)
-	c.pending, c.opening, c.behind = nil, nil, nil
+	c.dropPending()
+	c.opening, c.behind = nil, nil
 	s.conns.set(c.seat, nil)
 	s.endReplay(c)
 	if c.resume != nil {

@@ -77,7 +77,7 @@ func (s *shard) flush(c *conn) int {
 		s.counts.age(s.now.UnixMilli() - oldest)
 	}
 	if len(rest) == 0 {
-		c.pending, c.one[0] = nil, nil // an idle connection keeps no buffer
+		c.dropPending()
 		return 1
 	}
 	c.pending = slices.Clone(rest)
