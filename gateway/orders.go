@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"sync"
+	"time"
 
 	"eventstream/lane"
 	"eventstream/wire"
@@ -12,12 +13,13 @@ import (
 func (g *Gateway) followOrders(ctx context.Context) error {
 	failing := false
 	for ctx.Err() == nil {
+		began := time.Now()
 		err := g.lanes.FollowOrders(ctx, g.id, func(o lane.Order) lane.Answer { return g.obey(ctx, o) })
 		if err == nil {
 			continue
 		}
 		g.metrics.redisFailures.Inc()
-		if !failing {
+		if !failing || time.Since(began) > 10*time.Second { // it worked in between
 			g.log.Warn("orders of the API can't be followed; retrying", "err", err)
 		}
 		failing = true
