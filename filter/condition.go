@@ -6,16 +6,16 @@ import (
 	"encoding/binary"
 	"iter"
 	"slices"
-	"unsafe"
 )
 
 // Condition is what a Spec asks for, apart from who asks, in compact form.
 // Specs that ask for the same have one Condition, however many they are. It
 // belongs to the Index that made it.
 type Condition struct {
-	text  string // see below
-	word  word   // who is to get what matches
-	users int32  // Specs that hold it
+	text, size uint32 // where its text is, and how long, see below
+	word       word   // who is to get what matches
+	users      int32  // Specs that hold it
+	next       uint32 // number of another one, whose text has the same hash; of the next free one
 }
 
 // The text of a Condition begins with how its alternatives are filed; what makes
@@ -37,19 +37,6 @@ type Condition struct {
 // filed under one long list only.
 const maxSpread = 64
 
-// parts returns the plans and what comes after them. They are not to be changed.
-func (c *Condition) parts() (plans, alternatives []byte) {
-	text := unsafe.Slice(unsafe.StringData(c.text), len(c.text))
-	size, n := binary.Uvarint(text)
-	return text[n : n+int(size)], text[n+int(size):]
-}
-
-// canonical returns the part of the text after the plans.
-func (c *Condition) canonical() string {
-	_, alternatives := c.parts()
-	return c.text[len(c.text)-len(alternatives):]
-}
-
 // Intern returns the Condition of s, which must be valid. The caller releases it
 // when it has no more use for it.
 func (x *Index) Intern(s *Spec) *Condition { return x.intern(x.alternatives(s)) }
@@ -61,7 +48,7 @@ func (x *Index) intern(all []conjunction) *Condition {
 		text = append(text, a.code...)
 	}
 	x.text = text
-	if c, ok := x.conditions[string(text)]; ok {
+	if c := x.conditions.find(text); c != nil {
 		c.users++
 		return c
 	}
@@ -69,14 +56,13 @@ func (x *Index) intern(all []conjunction) *Condition {
 	for _, a := range all {
 		size += len(a.plan)
 	}
-	whole := make([]byte, 0, binary.MaxVarintLen32+size+len(text))
-	whole = binary.AppendUvarint(whole, uint64(size))
+	head := binary.AppendUvarint(x.code[:0], uint64(size))
 	for _, a := range all {
-		whole = append(whole, a.plan...)
+		head = append(head, a.plan...)
 	}
-	c := &Condition{text: string(append(whole, text...)), word: nobody, users: 1}
-	x.conditions[c.canonical()] = c
-	for code := range c.codes() {
+	c := x.conditions.add(head, text)
+	x.code = head
+	for code := range x.codes(c) {
 		x.countUsers(code, 1)
 	}
 	return c
@@ -91,16 +77,16 @@ func (x *Index) Release(c *Condition) {
 	if c.word != nobody {
 		panic("filter: released a Condition that is in the Index")
 	}
-	delete(x.conditions, c.canonical())
-	for code := range c.codes() {
+	for code := range x.codes(c) {
 		x.countUsers(code, -1)
 	}
+	x.conditions.remove(c)
 }
 
-// codes yields the predicates of each alternative, in the order of their bytes.
-func (c *Condition) codes() iter.Seq[[]byte] {
+// codes yields the predicates of each alternative of c, in the order of their bytes.
+func (x *Index) codes(c *Condition) iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
-		for _, rest := c.parts(); len(rest) > 0; {
+		for _, rest := x.conditions.parts(c); len(rest) > 0; {
 			size, n := binary.Uvarint(rest)
 			if !yield(rest[n : n+int(size)]) {
 				return
@@ -244,11 +230,11 @@ func (x *Index) rank(p *lowered) float64 {
 
 // programs yields the alternatives of c as they are filed, each as one entry. Its
 // code is in buf, or in what buf has grown to.
-func (c *Condition) programs(buf []byte) iter.Seq[entry] {
+func (x *Index) programs(c *Condition, buf []byte) iter.Seq[entry] {
 	return func(yield func(entry) bool) {
-		plans, _ := c.parts()
+		plans, _ := x.conditions.parts(c)
 		var room [MaxPredicates][]byte
-		for code := range c.codes() {
+		for code := range x.codes(c) {
 			preds := room[:0]
 			for len(code) > 0 {
 				_, rest := next(code)

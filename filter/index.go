@@ -20,9 +20,9 @@ import (
 type Index struct {
 	gen        cow.Gen
 	root       *node
-	conditions map[string]*Condition // by canonical text
-	n          int                   // pairs of a Condition and a Slot
-	top        Slot                  // no Slot in use is larger
+	conditions conditions
+	n          int  // pairs of a Condition and a Slot
+	top        Slot // no Slot in use is larger
 
 	postings cow.Vector[*posting]
 	spare    []word // free numbers of postings, shared set
@@ -55,7 +55,7 @@ type attribute struct {
 func NewIndex() *Index {
 	x := &Index{
 		gen: 1, root: &node{},
-		conditions: make(map[string]*Condition), attrOf: make(map[string]event.Attr),
+		conditions: newConditions(), attrOf: make(map[string]event.Attr),
 	}
 	x.attrs = append(x.attrs, attribute{path: "event_type", users: 1, distinct: 1}) // event.TypeAttr, for good
 	x.attrOf["event_type"] = event.TypeAttr
@@ -66,7 +66,7 @@ func NewIndex() *Index {
 func (x *Index) Len() int { return x.n }
 
 // Conditions is the number of different Conditions that are held.
-func (x *Index) Conditions() int { return len(x.conditions) }
+func (x *Index) Conditions() int { return x.conditions.n }
 
 // Add makes s a recipient of what matches c. It reports false if it is one.
 func (x *Index) Add(c *Condition, s Slot) bool {
@@ -130,10 +130,8 @@ func (x *Index) posting(w word) *posting {
 }
 
 func (x *Index) newPosting(p *posting) word {
-	var w word
-	if n := len(x.spare); n > 0 {
-		w, x.spare = x.spare[n-1], x.spare[:n-1]
-	} else {
+	w, ok := pop(&x.spare)
+	if !ok {
 		w = shared | x.numbered
 		x.numbered++
 	}
@@ -142,7 +140,7 @@ func (x *Index) newPosting(p *posting) word {
 }
 
 func (x *Index) fileAll(c *Condition) {
-	for e := range c.programs(x.code) {
+	for e := range x.programs(c, x.code) {
 		x.file(&x.root, e)
 		x.countFiled(e.code, 1)
 		x.code = e.code[:0]
@@ -150,7 +148,7 @@ func (x *Index) fileAll(c *Condition) {
 }
 
 func (x *Index) unfileAll(c *Condition) {
-	for e := range c.programs(x.code) {
+	for e := range x.programs(c, x.code) {
 		x.unfile(&x.root, e)
 		x.countFiled(e.code, -1)
 		x.code = e.code[:0]
@@ -178,10 +176,8 @@ func (x *Index) attr(path string) event.Attr {
 	if a, ok := x.attrOf[path]; ok {
 		return a
 	}
-	var a event.Attr
-	if n := len(x.spareAttr); n > 0 {
-		a, x.spareAttr = x.spareAttr[n-1], x.spareAttr[:n-1]
-	} else {
+	a, ok := pop(&x.spareAttr)
+	if !ok {
 		a = event.Attr(len(x.attrs))
 		x.attrs = append(x.attrs, attribute{})
 	}
