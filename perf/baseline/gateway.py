@@ -19,7 +19,8 @@ MODE = os.environ.get("MODE", "blocking")
 REDIS = os.environ["BASELINE_REDIS"]
 
 blocking = redis.Redis.from_url(REDIS, decode_responses=True, protocol=2)
-waiting = redis.asyncio.Redis.from_url(REDIS, decode_responses=True, protocol=2)
+# Each read that waits holds a connection: with the pool's own limit of 100 the 101st socket would fail.
+waiting = redis.asyncio.Redis.from_url(REDIS, decode_responses=True, protocol=2, max_connections=100_000)
 probe = Probe(os.environ.get("PROBE_FILE"))
 
 
