@@ -29,7 +29,7 @@ type Config struct {
 	Brokers []string
 	Topic   string
 	Run     string  // begins the names of streams
-	Streams int     // 0 for one stream of events of the type Run, n for n users, by turns
+	Streams int     // 0 for one stream of events of the type Run, n for n users, by turns, neighbours far apart
 	Rate    float64 // events a second, of all streams together
 	Pad     int     // bytes of padding in an event
 }
@@ -71,7 +71,7 @@ func (f *Feed) Run(ctx context.Context) error {
 	defer f.out.Close()
 	every := time.NewTicker(time.Millisecond)
 	defer every.Stop()
-	began, n := time.Now(), 0
+	began, n, stride := time.Now(), 0, strideOf(len(f.sent))
 	for {
 		select {
 		case <-ctx.Done():
@@ -85,9 +85,27 @@ func (f *Feed) Run(ctx context.Context) error {
 		case <-every.C:
 		}
 		for due := int(time.Since(began).Seconds() * f.cfg.Rate); n < due; n++ {
-			f.produce(ctx, n%len(f.sent))
+			f.produce(ctx, n*stride%len(f.sent))
 		}
 	}
+}
+
+// strideOf returns by how much each turn goes on, so that in part of a round any
+// range of streams gets its part of the events: the golden section of n, or what is
+// next to it and reaches all.
+func strideOf(n int) int {
+	stride := n * 618 / 1000
+	for gcd(stride, n) > 1 || stride == 0 {
+		stride++
+	}
+	return stride
+}
+
+func gcd(a, b int) int {
+	for b != 0 {
+		a, b = b, a%b
+	}
+	return a
 }
 
 func (f *Feed) produce(ctx context.Context, stream int) {

@@ -3,6 +3,7 @@ package feed
 import (
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -38,6 +39,25 @@ func TestBetweenOverHTTP(t *testing.T) {
 		f.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/between", strings.NewReader(tt.body)))
 		if w.Code != tt.status || !strings.HasPrefix(w.Body.String(), tt.want) {
 			t.Errorf("POST /between %s = %d %q; want %d %q", tt.body, w.Code, w.Body, tt.status, tt.want)
+		}
+	}
+}
+
+func TestStrideReachesAllAndSpreads(t *testing.T) {
+	for _, n := range []int{1, 2, 3, 7, 100, 8000, 19500} {
+		got := make([]bool, n)
+		stride, low := strideOf(n), 0
+		for turn := range n {
+			got[turn*stride%n] = true
+			if turn < n/10 && turn*stride%n < n/4 {
+				low++
+			}
+		}
+		if slices.Contains(got, false) {
+			t.Errorf("%d streams: stride %d does not reach all", n, stride)
+		}
+		if want := n / 40; low < want*9/10 || low > want*11/10+1 {
+			t.Errorf("%d streams: of the first tenth of a round %d go to the first quarter of them, want about %d", n, low, want)
 		}
 	}
 }
