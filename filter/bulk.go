@@ -3,26 +3,62 @@ package filter
 import (
 	"cmp"
 	"math"
+	"runtime"
 	"slices"
+
+	"golang.org/x/sync/errgroup"
 
 	"eventstream/internal/cow"
 )
 
-// Entries that come to a tree within one generation wait until they are looked
-// for, as many come at once when filters are loaded: sorted together they are
-// put in place ten times faster than one by one, and in full leaves.
+// When many entries come within one generation, as when filters are loaded, those
+// after the first few wait until they are looked for: sorted together they are put
+// in place ten times faster than one by one, and in full leaves.
 
-// later notes that e is to be inserted.
-func (t *tree) later(e treeEntry) {
+const (
+	directMost = 64   // don't wait
+	muchWaits  = 1024 // in one tree: worth a goroutine
+)
+
+// later notes that e is to be inserted, and reports whether it is the first.
+func (t *tree) later(e treeEntry) (first bool) {
 	e.code = slices.Clone(e.code)
 	t.waiting = append(t.waiting, e)
+	return len(t.waiting) == 1
 }
 
-// flush inserts what waits.
-func (t *tree) flush(g cow.Gen) {
+// flushAll inserts what waits: into each tree by itself, so on all cores if it is much.
+func (x *Index) flushAll() {
+	var much errgroup.Group
+	much.SetLimit(runtime.GOMAXPROCS(0))
+	for _, n := range x.waiting {
+		for i := range n.trees { // of a node that is there twice none waits the second time
+			t := &n.trees[i]
+			waiting := t.takeWaiting()
+			if len(waiting) < muchWaits {
+				t.insertAll(x.gen, waiting)
+				continue
+			}
+			much.Go(func() error {
+				t.insertAll(x.gen, waiting)
+				return nil
+			})
+		}
+	}
+	_ = much.Wait()  // none of them fails
+	clear(x.waiting) // or it would keep what is replaced later
+	x.waiting = x.waiting[:0]
+}
+
+func (t *tree) takeWaiting() []treeEntry {
 	waiting := t.waiting
 	t.waiting = nil
-	if t.root != nil && len(waiting) < leafMost || len(waiting) == 1 {
+	return waiting
+}
+
+// insertAll inserts entries. Many, in relation to those there, make a new tree.
+func (t *tree) insertAll(g cow.Gen, waiting []treeEntry) {
+	if len(waiting) <= max(1, t.n/8) {
 		for _, e := range waiting {
 			t.insert(g, e)
 		}
@@ -32,9 +68,12 @@ func (t *tree) flush(g cow.Gen) {
 		waiting = t.root.appendTo(waiting)
 	}
 	slices.SortFunc(waiting, func(a, b treeEntry) int {
-		return cmp.Or(cmp.Compare(a.from, b.from), cmp.Compare(a.word, b.word))
+		if a.from != b.from {
+			return cmp.Compare(a.from, b.from)
+		}
+		return cmp.Compare(a.word, b.word)
 	})
-	t.root = treeOf(g, waiting)
+	t.root, t.n = treeOf(g, waiting), len(waiting)
 }
 
 // appendTo appends the entries of n.
@@ -70,9 +109,8 @@ func treeOf(g cow.Gen, entries []treeEntry) *treeNode {
 	for len(level) > 1 {
 		var above []*treeNode
 		for part := range slices.Chunk(level, branchMost*3/4) {
-			n := &treeNode{
-				gen: g, from: make([]uint64, 0, len(part)), words: make([]word, 0, len(part)), kids: make([]*treeNode, 0, len(part)),
-			}
+			n := newBranch(g, len(part))
+			n.from, n.words = make([]uint64, 0, len(part)), make([]word, 0, len(part))
 			for _, kid := range part {
 				n.insertKid(len(n.kids), kid)
 			}
@@ -84,10 +122,12 @@ func treeOf(g cow.Gen, entries []treeEntry) *treeNode {
 }
 
 func leafOf(g cow.Gen, entries []treeEntry) *treeNode {
-	n := &treeNode{gen: g, from: make([]uint64, 0, len(entries)), words: make([]word, 0, len(entries))}
+	n := newLeaf(g, len(entries))
 	for i, e := range entries {
 		n.insertEntry(i, e)
 	}
-	n.code, n.ends = slices.Clip(n.code), slices.Clip(n.ends)
+	if n.rest != nil {
+		n.rest.code, n.rest.ends = slices.Clip(n.rest.code), slices.Clip(n.rest.ends)
+	}
 	return n
 }

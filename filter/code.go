@@ -86,7 +86,10 @@ type literal struct {
 }
 
 func compareLiterals(a, b literal) int {
-	return cmp.Or(cmp.Compare(a.kind, b.kind), cmp.Compare(a.text, b.text), cmp.Compare(a.key, b.key))
+	if a.kind == event.String && b.kind == event.String {
+		return cmp.Compare(a.text, b.text)
+	}
+	return cmp.Or(cmp.Compare(a.kind, b.kind), cmp.Compare(a.key, b.key))
 }
 
 // sortLiterals puts values in order, each once.

@@ -12,10 +12,10 @@ import (
 // Specs that ask for the same have one Condition, however many they are. It
 // belongs to the Index that made it.
 type Condition struct {
-	text, size uint32 // where its text is, and how long, see below
-	word       word   // who is to get what matches
-	users      int32  // Specs that hold it
-	next       uint32 // number of another one, whose text has the same hash; of the next free one
+	size  uint32 // bytes of its text, see below
+	word  word   // who is to get what matches
+	users int32  // Specs that hold it
+	next  uint32 // place of another one with the same hash; 0: none
 }
 
 // The text of a Condition begins with how its alternatives are filed; what makes
@@ -48,7 +48,8 @@ func (x *Index) intern(all []conjunction) *Condition {
 		text = append(text, a.code...)
 	}
 	x.text = text
-	if c := x.conditions.find(text); c != nil {
+	key := hash(text)
+	if c := x.conditions.find(key, text); c != nil {
 		c.users++
 		return c
 	}
@@ -60,9 +61,9 @@ func (x *Index) intern(all []conjunction) *Condition {
 	for _, a := range all {
 		head = append(head, a.plan...)
 	}
-	c := x.conditions.add(head, text)
+	c := x.conditions.add(key, head, text)
 	x.code = head
-	for code := range x.codes(c) {
+	for code := range c.codes() {
 		x.countUsers(code, 1)
 	}
 	return c
@@ -77,16 +78,16 @@ func (x *Index) Release(c *Condition) {
 	if c.word != nobody {
 		panic("filter: released a Condition that is in the Index")
 	}
-	for code := range x.codes(c) {
+	for code := range c.codes() {
 		x.countUsers(code, -1)
 	}
 	x.conditions.remove(c)
 }
 
-// codes yields the predicates of each alternative of c, in the order of their bytes.
-func (x *Index) codes(c *Condition) iter.Seq[[]byte] {
+// codes yields the predicates of each alternative, in the order of their bytes.
+func (c *Condition) codes() iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
-		for _, rest := x.conditions.parts(c); len(rest) > 0; {
+		for _, rest := c.parts(); len(rest) > 0; {
 			size, n := binary.Uvarint(rest)
 			if !yield(rest[n : n+int(size)]) {
 				return
@@ -230,11 +231,11 @@ func (x *Index) rank(p *lowered) float64 {
 
 // programs yields the alternatives of c as they are filed, each as one entry. Its
 // code is in buf, or in what buf has grown to.
-func (x *Index) programs(c *Condition, buf []byte) iter.Seq[entry] {
+func (c *Condition) programs(buf []byte) iter.Seq[entry] {
 	return func(yield func(entry) bool) {
-		plans, _ := x.conditions.parts(c)
+		plans, _ := c.parts()
 		var room [MaxPredicates][]byte
-		for code := range x.codes(c) {
+		for code := range c.codes() {
 			preds := room[:0]
 			for len(code) > 0 {
 				_, rest := next(code)

@@ -1,87 +1,151 @@
 package filter
 
-import "bytes"
+import (
+	"bytes"
+	"unsafe"
+)
 
-// conditions holds the Conditions of an Index. There are no pointers in their
-// memory: among a million of them a garbage collection has nothing to follow.
+// conditions holds the Conditions of an Index, each with its text behind it, in
+// chunks without pointers: among a million of them a garbage collection has nothing
+// to follow. A Condition takes some units of a chunk, and what it gives back is room
+// for others that take as many; a long one has a chunk of its own.
 type conditions struct {
-	slabs  []*[slabLen]Condition
-	used   uint32 // numbers given out, free ones too; 0 is no number
-	free   uint32 // the first free one
-	byHash map[uint32]uint32
-	n      int
-	texts  texts
+	chunks    [][]Condition        // one Condition is a unit
+	open, end uint32               // units that were never used
+	free      [sharedMost][]uint32 // places, by their units less one
+	spare     []uint32             // places of chunks that are gone
+	byHash    map[uint32]uint32    // places; 0 is none
+	n         int
 }
 
-const slabLen = 1024
+const (
+	unitBytes  = uint32(unsafe.Sizeof(Condition{}))
+	chunkUnits = 4096
+	sharedMost = 64 // units of a Condition that shares its chunk
+)
 
-func newConditions() conditions { return conditions{byHash: make(map[uint32]uint32)} }
+func newConditions() conditions {
+	h := conditions{byHash: make(map[uint32]uint32)}
+	h.room(1) // place 0
+	return h
+}
 
-func (h *conditions) at(number uint32) *Condition { return &h.slabs[number/slabLen][number%slabLen] }
+func (h *conditions) at(place uint32) *Condition {
+	return &h.chunks[place/chunkUnits][place%chunkUnits]
+}
 
-// parts returns the plans of c and what comes after them. They are not to be changed.
-func (h *conditions) parts(c *Condition) (plans, alternatives []byte) {
-	text := h.texts.at(c.text, c.size)
+// text returns the text of c. It is not to be changed.
+func (c *Condition) text() []byte {
+	return unsafe.Slice((*byte)(unsafe.Add(unsafe.Pointer(c), unitBytes)), c.size)
+}
+
+// parts returns the plans of c and what comes after them.
+func (c *Condition) parts() (plans, alternatives []byte) {
+	text := c.text()
 	size, n := shortUvarint(text)
 	return text[n : n+int(size)], text[n+int(size):]
 }
 
-// find returns the Condition with these alternatives, nil if there is none.
-func (h *conditions) find(alternatives []byte) *Condition {
-	for i := h.byHash[hash(alternatives)]; i != 0; i = h.at(i).next {
-		if _, held := h.parts(h.at(i)); bytes.Equal(held, alternatives) {
-			return h.at(i)
+func unitsOf(size uint32) uint32 { return 1 + (size+unitBytes-1)/unitBytes }
+
+// find returns the Condition with these alternatives, whose hash is key; nil if
+// there is none.
+func (h *conditions) find(key uint32, alternatives []byte) *Condition {
+	for place := h.byHash[key]; place != 0; place = h.at(place).next {
+		if _, held := h.at(place).parts(); bytes.Equal(held, alternatives) {
+			return h.at(place)
 		}
 	}
 	return nil
 }
 
-// add returns a new Condition, whose text is head and then alternatives.
-func (h *conditions) add(head, alternatives []byte) *Condition {
-	number := h.free
-	if number == 0 {
-		h.used++
-		number = h.used
-		if int(number/slabLen) == len(h.slabs) {
-			h.slabs = append(h.slabs, new([slabLen]Condition))
-		}
-	}
-	c, key := h.at(number), hash(alternatives)
-	h.free = c.next // 0 in one never used
-	*c = Condition{
-		text: h.texts.put(head, alternatives), size: uint32(len(head) + len(alternatives)),
-		word: nobody, users: 1, next: h.byHash[key],
-	}
-	h.byHash[key] = number
+// add returns a new Condition, whose text is head and then alternatives, whose
+// hash is key.
+func (h *conditions) add(key uint32, head, alternatives []byte) *Condition {
+	size := uint32(len(head) + len(alternatives))
+	place := h.room(unitsOf(size))
+	c := h.at(place)
+	*c = Condition{size: size, word: nobody, users: 1, next: h.byHash[key]}
+	text := c.text()
+	copy(text[copy(text, head):], alternatives)
+	h.byHash[key] = place
 	h.n++
 	return c
 }
 
 // remove takes c out, which is there.
 func (h *conditions) remove(c *Condition) {
-	_, alternatives := h.parts(c)
-	number := h.unlink(hash(alternatives), c)
-	h.texts.drop(c.text, c.size)
-	*c = Condition{next: h.free}
-	h.free = number
+	_, alternatives := c.parts()
+	h.drop(h.unlink(hash(alternatives), c), unitsOf(c.size))
 	h.n--
 }
 
-// unlink takes c out of those with a hash, and returns its number.
-func (h *conditions) unlink(key uint32, c *Condition) (number uint32) {
-	number = h.byHash[key]
-	if h.at(number) == c {
+// unlink takes c out of those with a hash, and returns its place.
+func (h *conditions) unlink(key uint32, c *Condition) (place uint32) {
+	place = h.byHash[key]
+	if h.at(place) == c {
 		if h.byHash[key] = c.next; c.next == 0 {
 			delete(h.byHash, key)
 		}
-		return number
+		return place
 	}
 	for {
-		before := h.at(number)
-		number = before.next
-		if h.at(number) == c {
+		before := h.at(place)
+		place = before.next
+		if h.at(place) == c {
 			before.next = c.next
-			return number
+			return place
 		}
 	}
+}
+
+// room returns the place of so many units that nobody has.
+func (h *conditions) room(units uint32) (place uint32) {
+	if units > sharedMost {
+		return h.chunk(units)
+	}
+	if place, ok := pop(&h.free[units-1]); ok {
+		return place
+	}
+	if left := h.end - h.open; left < units {
+		if left > 0 {
+			h.free[left-1] = append(h.free[left-1], h.open)
+		}
+		h.open = h.chunk(chunkUnits)
+		h.end = h.open + chunkUnits
+	}
+	h.open += units
+	return h.open - units
+}
+
+// drop gives back the units at a place.
+func (h *conditions) drop(place, units uint32) {
+	if units <= sharedMost {
+		h.free[units-1] = append(h.free[units-1], place)
+		return
+	}
+	h.chunks[place/chunkUnits] = nil
+	h.spare = append(h.spare, place)
+}
+
+// chunk makes a chunk of so many units, and returns where it begins.
+func (h *conditions) chunk(units uint32) (place uint32) {
+	place, ok := pop(&h.spare)
+	if !ok {
+		place = uint32(len(h.chunks)) * chunkUnits
+		h.chunks = append(h.chunks, nil)
+	}
+	h.chunks[place/chunkUnits] = make([]Condition, units)
+	return place
+}
+
+// pop takes the last item off a list, if there is one.
+func pop[T any](list *[]T) (last T, ok bool) {
+	n := len(*list)
+	if n == 0 {
+		return last, false
+	}
+	last = (*list)[n-1]
+	*list = (*list)[:n-1]
+	return last, true
 }

@@ -10,18 +10,23 @@ import (
 // hashTrie finds a node by a key: a trie over the bits of the key's hash, as in
 // Bagwell, Ideal Hash Trees (2001), with small buckets as leaves.
 type hashTrie struct {
-	root *hashNode
+	root hashNode
 	n    int // keys
 }
 
-// hashNode is a bucket, or a branch if it has kids. The lists of hashes and keys
-// are shared by its copies: they are appended to or replaced, never changed.
+// hashNode is a bucket, or a branch if it has kids.
 type hashNode struct {
-	gen    cow.Gen
-	kids   *[1 << hashBits]*hashNode
-	hashes []uint32 // of the bucket's keys
+	gen   cow.Gen
+	kids  *[1 << hashBits]*hashNode
+	names *names // of the bucket's keys; nil if there are none
+	nodes []*node
+}
+
+// names is the keys of a bucket and their hashes. It is shared by the bucket's
+// copies, and never changed.
+type names struct {
+	hashes []uint32
 	keys   []string
-	nodes  []*node
 }
 
 // seed is one for all indexes of the process: events keep the hashes of their values.
@@ -40,7 +45,7 @@ func branchOf(hash uint32, depth int) uint32 { return hash >> (hashBits * depth)
 
 // get returns the node of key, nil if there is none.
 func (t *hashTrie) get(hash uint32, key []byte) *node {
-	n := t.root
+	n := &t.root
 	for depth := 0; n != nil; depth++ {
 		if n.kids == nil {
 			return n.find(hash, key)
@@ -59,8 +64,11 @@ func (n *hashNode) find(hash uint32, key []byte) *node {
 
 // index returns where key is in a bucket, -1 if it isn't there.
 func (n *hashNode) index(hash uint32, key []byte) int {
-	for i, h := range n.hashes {
-		if h == hash && n.keys[i] == string(key) {
+	if n.names == nil {
+		return -1
+	}
+	for i, h := range n.names.hashes {
+		if h == hash && n.names.keys[i] == string(key) {
 			return i
 		}
 	}
@@ -70,103 +78,115 @@ func (n *hashNode) index(hash uint32, key []byte) int {
 // ref returns where the node of key is kept, for the writer to change it. A new
 // key has no node yet.
 func (t *hashTrie) ref(g cow.Gen, hash uint32, key []byte) (at **node, isNew bool) {
-	place := &t.root
+	n := &t.root
 	for depth := 0; ; depth++ {
-		n := ownHashNode(place, g)
+		n.own(g)
 		if n.kids != nil {
-			place = &n.kids[branchOf(hash, depth)]
+			n = ownHashNode(&n.kids[branchOf(hash, depth)], g)
 			continue
 		}
 		if i := n.index(hash, key); i >= 0 {
 			return &n.nodes[i], false
 		}
-		if len(n.hashes) < bucketMost || depth == hashDepth {
+		if len(n.nodes) < bucketMost || depth == hashDepth {
 			t.n++
 			n.add(hash, string(key), nil)
 			return &n.nodes[len(n.nodes)-1], true
 		}
 		n.split(g, depth)
-		place = &n.kids[branchOf(hash, depth)]
+		n = ownHashNode(&n.kids[branchOf(hash, depth)], g)
 	}
 }
 
 func (n *hashNode) add(hash uint32, key string, to *node) {
-	n.hashes, n.keys, n.nodes = append(n.hashes, hash), append(n.keys, key), append(n.nodes, to)
+	more := &names{}
+	if n.names != nil {
+		more.hashes, more.keys = roomy(n.names.hashes), roomy(n.names.keys)
+	}
+	more.hashes, more.keys = append(more.hashes, hash), append(more.keys, key)
+	n.names, n.nodes = more, append(n.nodes, to)
 }
 
 // split makes a branch of a bucket.
 func (n *hashNode) split(g cow.Gen, depth int) {
 	n.kids = new([1 << hashBits]*hashNode)
-	for i, h := range n.hashes {
-		ownHashNode(&n.kids[branchOf(h, depth)], g).add(h, n.keys[i], n.nodes[i])
+	for i, h := range n.names.hashes {
+		ownHashNode(&n.kids[branchOf(h, depth)], g).add(h, n.names.keys[i], n.nodes[i])
 	}
-	n.hashes, n.keys, n.nodes = nil, nil, nil
+	n.names, n.nodes = nil, nil
 }
 
 // remove takes out key, which is there.
 func (t *hashTrie) remove(g cow.Gen, hash uint32, key []byte) {
 	t.n--
-	removeKey(&t.root, g, hash, key, 0)
+	t.root.own(g)
+	t.root.remove(g, hash, key, 0)
 }
 
-func removeKey(place **hashNode, g cow.Gen, hash uint32, key []byte, depth int) {
-	n := ownHashNode(place, g)
-	if n.kids == nil {
-		i := n.index(hash, key)
-		n.hashes = slices.Concat(n.hashes[:i], n.hashes[i+1:])
-		n.keys = slices.Concat(n.keys[:i], n.keys[i+1:])
-		n.nodes = slices.Delete(n.nodes, i, i+1)
-		if len(n.nodes) == 0 {
+func (n *hashNode) remove(g cow.Gen, hash uint32, key []byte, depth int) {
+	if n.kids != nil {
+		place := &n.kids[branchOf(hash, depth)]
+		ownHashNode(place, g).remove(g, hash, key, depth+1)
+		if (*place).names == nil && (*place).kids == nil {
 			*place = nil
 		}
+		n.collapse()
 		return
 	}
-	removeKey(&n.kids[branchOf(hash, depth)], g, hash, key, depth+1)
-	n.collapse(place, g)
+	i := n.index(hash, key)
+	n.nodes = slices.Delete(n.nodes, i, i+1)
+	if len(n.nodes) == 0 {
+		n.names, n.nodes = nil, nil
+		return
+	}
+	hashes, keys := n.names.hashes, n.names.keys
+	n.names = &names{slices.Concat(hashes[:i], hashes[i+1:]), slices.Concat(keys[:i], keys[i+1:])}
 }
 
 // collapse makes a bucket of a branch with few keys left.
-func (n *hashNode) collapse(place **hashNode, g cow.Gen) {
+func (n *hashNode) collapse() {
 	total := 0
 	for _, kid := range n.kids {
 		if kid == nil {
 			continue
 		}
-		if total += len(kid.hashes); kid.kids != nil || total > bucketMost/2 {
+		if total += len(kid.nodes); kid.kids != nil || total > bucketMost/2 {
 			return
 		}
 	}
-	if total == 0 {
-		*place = nil
-		return
-	}
-	bucket := &hashNode{gen: g}
-	for _, kid := range n.kids {
-		if kid != nil {
-			bucket.hashes = append(bucket.hashes, kid.hashes...)
-			bucket.keys = append(bucket.keys, kid.keys...)
-			bucket.nodes = append(bucket.nodes, kid.nodes...)
+	kids := n.kids
+	n.kids = nil
+	for _, kid := range kids {
+		if kid == nil {
+			continue
+		}
+		for i, h := range kid.names.hashes {
+			n.add(h, kid.names.keys[i], kid.nodes[i])
 		}
 	}
-	*place = bucket
 }
 
 // ownHashNode makes *place a node of generation g: itself, a copy or a new one.
 func ownHashNode(place **hashNode, g cow.Gen) *hashNode {
-	n := *place
-	switch {
+	switch n := *place; {
 	case n == nil:
-		n = &hashNode{gen: g}
-	case n.gen == g:
-		return n
-	default:
-		c := &hashNode{gen: g, hashes: slices.Clip(n.hashes), keys: slices.Clip(n.keys), nodes: roomy(n.nodes)}
-		if n.kids != nil {
-			kids := *n.kids
-			c.kids = &kids
-		}
-		n = c
+		*place = &hashNode{gen: g}
+	case n.gen != g:
+		c := *n
+		*place = &c
 	}
-	*place = n
-	return n
+	(*place).own(g)
+	return *place
+}
+
+// own makes n, of which there may be older copies, one of generation g.
+func (n *hashNode) own(g cow.Gen) {
+	if n.gen == g {
+		return
+	}
+	n.gen, n.nodes = g, roomy(n.nodes)
+	if n.kids != nil {
+		kids := *n.kids
+		n.kids = &kids
+	}
 }

@@ -35,7 +35,8 @@ type Index struct {
 	stale     bool // paths is behind attrs
 
 	snapshot *Snapshot // nil if something changed since it was taken
-	waiting  []*tree   // with entries to be inserted before the next Snapshot
+	direct   int       // entries that trees still get one by one before the next Snapshot
+	waiting  []*node   // with trees whose entries are to be inserted before the next Snapshot
 
 	lowerer         lowerer // scratch
 	buf, text, code []byte
@@ -140,7 +141,7 @@ func (x *Index) newPosting(p *posting) word {
 }
 
 func (x *Index) fileAll(c *Condition) {
-	for e := range x.programs(c, x.code) {
+	for e := range c.programs(x.code) {
 		x.file(&x.root, e)
 		x.countFiled(e.code, 1)
 		x.code = e.code[:0]
@@ -148,7 +149,7 @@ func (x *Index) fileAll(c *Condition) {
 }
 
 func (x *Index) unfileAll(c *Condition) {
-	for e := range x.programs(c, x.code) {
+	for e := range c.programs(x.code) {
 		x.unfile(&x.root, e)
 		x.countFiled(e.code, -1)
 		x.code = e.code[:0]
@@ -235,6 +236,7 @@ func (x *Index) changed() {
 	if x.snapshot != nil {
 		x.snapshot = nil
 		x.gen++
+		x.direct = directMost
 	}
 }
 
@@ -254,12 +256,7 @@ func (x *Index) Snapshot() *Snapshot {
 	if x.snapshot != nil {
 		return x.snapshot
 	}
-	for _, t := range x.waiting {
-		if len(t.waiting) > 0 {
-			t.flush(x.gen)
-		}
-	}
-	x.waiting = x.waiting[:0]
+	x.flushAll()
 	if x.stale || x.paths == nil {
 		x.paths, x.stale = x.newPaths(), false
 	}

@@ -151,8 +151,8 @@ func (m *Matcher) visit(n *node) {
 			m.take(e.word)
 		}
 	}
-	for _, t := range n.trees {
-		m.search(t)
+	for i := range n.trees {
+		m.search(&n.trees[i])
 	}
 	if attrs := m.ev.Attrs(); len(n.dirs) > 2*len(attrs)+8 {
 		for _, a := range attrs {
@@ -269,7 +269,7 @@ func (m *Matcher) stabKids(n *treeNode, end int, v uint64, whole int) {
 // before v, that don't end before it.
 func (m *Matcher) stabLeaf(n *treeNode, end int, v uint64) {
 	m.Candidates += uint64(end)
-	if n.to == nil && n.ends == nil {
+	if n.to == nil && n.rest == nil {
 		m.takeAll(n.words[:end])
 		return
 	}

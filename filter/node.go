@@ -7,6 +7,7 @@ import (
 	"iter"
 	"math"
 	"slices"
+	"sort"
 
 	"eventstream/event"
 	"eventstream/internal/cow"
@@ -22,7 +23,7 @@ type node struct {
 	n      int    // of entries in few
 	spread bool   // there were too many once
 	dirs   []dir
-	trees  []*tree
+	trees  []tree
 }
 
 // fewMost is how many entries are tried one after the other. Tests make it small.
@@ -77,10 +78,7 @@ func ownNode(place **node, g cow.Gen) *node {
 	case n.gen == g:
 		return n
 	default:
-		n = &node{
-			gen: g, few: slices.Clone(n.few), n: n.n, spread: n.spread,
-			dirs: slices.Clone(n.dirs), trees: slices.Clone(n.trees),
-		}
+		n = n.copy(g)
 	}
 	*place = n
 	return n
@@ -107,9 +105,13 @@ func (x *Index) file(place **node, e entry) {
 // fileOn puts e where it belongs below n.
 func (x *Index) fileOn(n *node, e entry) {
 	if e.filed == 0 {
-		t, item := x.treeFor(n, e)
-		if t.later(item); len(t.waiting) == 1 {
-			x.waiting = append(x.waiting, t)
+		i, item := x.treeFor(n, e)
+		switch t := &n.trees[i]; {
+		case x.direct > 0:
+			x.direct--
+			t.insert(x.gen, item)
+		case t.later(item):
+			x.waiting = append(x.waiting, n)
 		}
 		return
 	}
@@ -146,12 +148,11 @@ func (x *Index) unfile(place **node, e entry) {
 
 func (x *Index) unfileOn(n *node, e entry) {
 	if e.filed == 0 {
-		t, item := x.treeFor(n, e)
-		if len(t.waiting) > 0 {
-			t.flush(x.gen)
-		}
+		i, item := x.treeFor(n, e)
+		t := &n.trees[i]
+		t.insertAll(x.gen, t.takeWaiting())
 		if t.remove(x.gen, item); t.empty() {
-			n.trees = slices.DeleteFunc(n.trees, func(u *tree) bool { return u == t })
+			n.trees = slices.Delete(n.trees, i, i+1)
 		}
 		return
 	}
@@ -200,10 +201,11 @@ func (p predicate) keys() iter.Seq2[event.Kind, []byte] {
 // dirFor returns where the dir for such keys is in n, which is the writer's. It is
 // made if there is none.
 func (n *node) dirFor(attr event.Attr, o op, kind event.Kind) int {
-	i, found := slices.BinarySearchFunc(n.dirs, dir{attr: attr, op: o, kind: kind}, func(a, b dir) int {
-		return cmp.Or(cmp.Compare(a.attr, b.attr), cmp.Compare(a.op, b.op), cmp.Compare(a.kind, b.kind))
+	i := sort.Search(len(n.dirs), func(i int) bool {
+		d := &n.dirs[i]
+		return cmp.Or(cmp.Compare(d.attr, attr), cmp.Compare(d.op, o), cmp.Compare(d.kind, kind)) >= 0
 	})
-	if !found {
+	if i == len(n.dirs) || n.dirs[i].attr != attr || n.dirs[i].op != o || n.dirs[i].kind != kind {
 		n.dirs = slices.Insert(n.dirs, i, dir{attr: attr, op: o, kind: kind})
 	}
 	return i
@@ -221,10 +223,10 @@ func (d *dir) count(bytes, n int) {
 	}
 }
 
-// treeFor returns the tree of n that e belongs to, for the writer, and e as it is
-// kept there. An interval that comes first in e's code gives it its place.
-func (x *Index) treeFor(n *node, e entry) (*tree, treeEntry) {
-	item := treeEntry{to: math.MaxUint64, word: e.word, code: e.code}
+// treeFor returns which tree of n, which is the writer's, e belongs to, and e as
+// it is kept there. An interval that comes first in e's code gives it its place.
+func (x *Index) treeFor(n *node, e entry) (i int, item treeEntry) {
+	item = treeEntry{to: math.MaxUint64, word: e.word, code: e.code}
 	var attr event.Attr
 	kind := event.Other
 	if len(e.code) > 0 {
@@ -234,16 +236,12 @@ func (x *Index) treeFor(n *node, e entry) (*tree, treeEntry) {
 			item.from, item.to, item.code = s.lo, s.hi, rest
 		}
 	}
-	i, found := slices.BinarySearchFunc(n.trees, &tree{attr: attr, kind: kind}, func(a, b *tree) int {
-		return cmp.Or(cmp.Compare(a.attr, b.attr), cmp.Compare(a.kind, b.kind))
+	i = sort.Search(len(n.trees), func(i int) bool {
+		t := &n.trees[i]
+		return cmp.Or(cmp.Compare(t.attr, attr), cmp.Compare(t.kind, kind)) >= 0
 	})
-	if !found {
-		n.trees = slices.Insert(n.trees, i, &tree{gen: x.gen, attr: attr, kind: kind})
+	if i == len(n.trees) || n.trees[i].attr != attr || n.trees[i].kind != kind {
+		n.trees = slices.Insert(n.trees, i, tree{attr: attr, kind: kind})
 	}
-	if t := n.trees[i]; t.gen != x.gen {
-		c := *t
-		c.gen = x.gen
-		n.trees[i] = &c
-	}
-	return n.trees[i], item
+	return i, item
 }

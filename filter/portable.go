@@ -16,7 +16,7 @@ type Portable struct {
 // Export returns what c, which is x's, asks for.
 func (x *Index) Export(c *Condition) Portable {
 	var p Portable
-	for code := range x.codes(c) {
+	for code := range c.codes() {
 		preds := []lowered{}
 		for len(code) > 0 {
 			var one predicate

@@ -15,12 +15,12 @@ import (
 // tree of Cormen et al., Introduction to Algorithms, 14.3, with wider nodes).
 //
 // A tree of kind Other has the entries without an interval; for them, every
-// value does.
+// value does. It is of its node's generation.
 type tree struct {
-	gen  cow.Gen
 	attr event.Attr
 	kind event.Kind // of the values: Number, or String for timestamps
 	root *treeNode
+	n    int // entries below root
 
 	waiting []treeEntry // to be inserted, see bulk.go
 }
@@ -34,14 +34,18 @@ type treeNode struct {
 	to    []uint64 // nil: all are math.MaxUint64
 
 	kids []*treeNode
+	rest *rest // of a leaf: what remains to be run of its entries; nil: nothing of any
+}
 
-	code []byte   // of a leaf: what remains to be run of each entry
-	ends []uint32 // of a leaf: where an entry's code ends; nil: there is none
+// rest is the code of several entries.
+type rest struct {
+	code []byte
+	ends []uint32 // of each entry's
 }
 
 // Bounds of a node. Tests make them small.
 var (
-	leafMost   = 128
+	leafMost   = 64
 	branchMost = 64
 )
 
@@ -53,13 +57,14 @@ type treeEntry struct {
 }
 
 func (t *tree) insert(g cow.Gen, e treeEntry) {
+	t.n++
 	if t.root == nil {
-		t.root = &treeNode{gen: g}
+		t.root = newLeaf(g, 1)
 	}
 	t.root = t.root.own(g)
 	if right := t.root.insert(g, e); right != nil {
 		left := t.root
-		t.root = &treeNode{gen: g}
+		t.root = newBranch(g, 2)
 		t.root.insertKid(0, left)
 		t.root.insertKid(1, right)
 	}
@@ -67,6 +72,7 @@ func (t *tree) insert(g cow.Gen, e treeEntry) {
 
 // remove takes out one entry that is e, which is there.
 func (t *tree) remove(g cow.Gen, e treeEntry) {
+	t.n--
 	t.root = t.root.own(g)
 	t.root.remove(g, e)
 	for len(t.root.kids) == 1 {
@@ -74,24 +80,28 @@ func (t *tree) remove(g cow.Gen, e treeEntry) {
 	}
 }
 
-func (t *tree) empty() bool { return len(t.waiting) == 0 && (t.root == nil || len(t.root.from) == 0) }
+func (t *tree) empty() bool { return t.n+len(t.waiting) == 0 }
 
 // own returns n if it is of generation g, or else a copy that is. What a branch
 // knows of its kids mostly stays as it is: those lists are shared by its copies,
 // and replaced where they change.
 func (n *treeNode) own(g cow.Gen) *treeNode {
-	switch {
-	case n.gen == g:
+	if n.gen == g {
 		return n
-	case n.kids != nil:
-		return &treeNode{
-			gen: g, from: slices.Clip(n.from), words: slices.Clip(n.words), to: slices.Clip(n.to), kids: roomy(n.kids),
-		}
 	}
-	return &treeNode{
-		gen: g, from: roomy(n.from), words: roomy(n.words), to: roomy(n.to),
-		code: roomy(n.code), ends: roomy(n.ends),
+	var c *treeNode
+	if n.kids != nil {
+		c = newBranch(g, len(n.kids)+1)
+		c.from, c.words, c.to = slices.Clip(n.from), slices.Clip(n.words), slices.Clip(n.to)
+		c.kids = append(c.kids, n.kids...)
+		return c
 	}
+	c = newLeaf(g, len(n.from)+1)
+	c.from, c.words, c.to = append(c.from, n.from...), append(c.words, n.words...), roomy(n.to)
+	if n.rest != nil {
+		c.rest = &rest{roomy(n.rest.code), roomy(n.rest.ends)}
+	}
+	return c
 }
 
 // roomy clones s with room for one more, as most copies are made to add one.
@@ -185,62 +195,104 @@ func (n *treeNode) insertKid(at int, kid *treeNode) {
 
 func (n *treeNode) insertEntry(at int, e treeEntry) {
 	n.insertHead(at, e.from, e.word, e.to)
-	if n.ends == nil {
+	if n.rest == nil {
 		if len(e.code) == 0 {
 			return
 		}
-		n.ends = make([]uint32, len(n.from)-1, len(n.from))
+		n.rest = &rest{ends: make([]uint32, len(n.from)-1, len(n.from))}
 	}
-	start := n.start(at)
-	n.code = slices.Insert(n.code, int(start), e.code...)
-	n.ends = slices.Insert(n.ends, at, start)
-	for i := at; i < len(n.ends); i++ {
-		n.ends[i] += uint32(len(e.code))
-	}
-}
-
-// start returns where the code of the i-th entry begins.
-func (n *treeNode) start(i int) uint32 {
-	if i == 0 {
-		return 0
-	}
-	return n.ends[i-1]
+	n.rest.insert(at, e.code)
 }
 
 // codeOf returns what remains to be run of the i-th entry.
 func (n *treeNode) codeOf(i int) []byte {
-	if n.ends == nil {
+	if n.rest == nil {
 		return nil
 	}
-	return n.code[n.start(i):n.ends[i]]
+	return n.rest.code[n.rest.start(i):n.rest.ends[i]]
 }
 
-// splitIf moves the right half of n to a new node. Both get arrays of their own
-// size: many never grow again.
+// start returns where the code of the i-th entry begins.
+func (r *rest) start(i int) uint32 {
+	if i == 0 {
+		return 0
+	}
+	return r.ends[i-1]
+}
+
+func (r *rest) insert(at int, code []byte) {
+	start := r.start(at)
+	r.code = slices.Insert(r.code, int(start), code...)
+	r.ends = slices.Insert(r.ends, at, start)
+	for i := at; i < len(r.ends); i++ {
+		r.ends[i] += uint32(len(code))
+	}
+}
+
+func (r *rest) remove(at int) {
+	start, end := r.start(at), r.ends[at]
+	r.code = slices.Delete(r.code, int(start), int(end))
+	r.ends = slices.Delete(r.ends, at, at+1)
+	for i := at; i < len(r.ends); i++ {
+		r.ends[i] -= end - start
+	}
+}
+
+// slice returns a copy of those from i to j, nil if there is nothing to run of any.
+func (r *rest) slice(i, j int) *rest {
+	first, end := r.start(i), r.ends[j-1]
+	if first == end {
+		return nil
+	}
+	s := &rest{slices.Clone(r.code[first:end]), slices.Clone(r.ends[i:j])}
+	for i := range s.ends {
+		s.ends[i] -= first
+	}
+	return s
+}
+
+// splitIf moves the right half of n to a new node.
 func (n *treeNode) splitIf(full bool, g cow.Gen) *treeNode {
 	if !full {
 		return nil
 	}
-	left, right := n.slice(g, 0, len(n.from)/2), n.slice(g, len(n.from)/2, len(n.from))
-	*n = *left
+	half := len(n.from) / 2
+	right := n.slice(g, half, len(n.from))
+	n.cut(half)
 	return right
+}
+
+// cut leaves the first i entries or kids of n.
+func (n *treeNode) cut(i int) {
+	n.from, n.words = n.from[:i], n.words[:i]
+	if n.to != nil {
+		n.to = n.to[:i]
+	}
+	if n.rest != nil {
+		n.rest = n.rest.slice(0, i)
+	}
+	if n.kids != nil {
+		clear(n.kids[i:])
+		n.kids = n.kids[:i]
+		n.from, n.words, n.to = slices.Clip(n.from), slices.Clip(n.words), slices.Clip(n.to) // may be shared
+	}
 }
 
 // slice returns a node with the entries or kids from i to j.
 func (n *treeNode) slice(g cow.Gen, i, j int) *treeNode {
-	s := &treeNode{gen: g, from: slices.Clone(n.from[i:j]), words: slices.Clone(n.words[i:j])}
+	var s *treeNode
+	if n.kids != nil {
+		s = newBranch(g, j-i)
+		s.kids = append(s.kids, n.kids[i:j]...)
+	} else {
+		s = newLeaf(g, j-i)
+	}
+	s.from, s.words = append(s.from, n.from[i:j]...), append(s.words, n.words[i:j]...)
 	if n.to != nil && slices.Min(n.to[i:j]) < math.MaxUint64 {
 		s.to = slices.Clone(n.to[i:j])
 	}
-	if n.kids != nil {
-		s.kids = slices.Clone(n.kids[i:j])
-	}
-	if n.ends != nil && n.ends[j-1] > n.start(i) {
-		first := n.start(i)
-		s.code = slices.Clone(n.code[first:n.ends[j-1]])
-		for _, end := range n.ends[i:j] {
-			s.ends = append(s.ends, end-first)
-		}
+	if n.rest != nil {
+		s.rest = n.rest.slice(i, j)
 	}
 	return s
 }
@@ -286,13 +338,8 @@ func (n *treeNode) remove(g cow.Gen, e treeEntry) {
 	}
 	if n.kids == nil {
 		n.removeHead(at)
-		if n.ends != nil {
-			size := uint32(len(e.code))
-			n.code = slices.Delete(n.code, int(n.start(at)), int(n.ends[at]))
-			n.ends = slices.Delete(n.ends, at, at+1)
-			for i := at; i < len(n.ends); i++ {
-				n.ends[i] -= size
-			}
+		if n.rest != nil {
+			n.rest.remove(at)
 		}
 		return
 	}
