@@ -157,7 +157,7 @@ func (p *path) pass(b testing.TB, v *view, raw []byte) {
 // active subscribers. It reports the process's CPU time, since most of the time
 // by the clock is spent in Kafka and Redis on the same machine.
 func BenchmarkService(b *testing.B) {
-	const n, events, partitions = 100_000, 400_000, 4
+	const n, events, partitions = 100_000, 2_000_000, 4
 	for _, matches := range []int{0, 10} {
 		b.Run(fmt.Sprintf("subscribers=%d/matches=%d", n, matches), func(b *testing.B) {
 			for b.Loop() {
