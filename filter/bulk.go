@@ -15,7 +15,8 @@ import (
 // after the first few wait until they are looked for: sorted together they are put
 // in place ten times faster than one by one, and in full leaves.
 
-const (
+// Bounds. Tests make them small.
+var (
 	directMost = 64   // don't wait
 	muchWaits  = 1024 // in one tree: worth a goroutine
 )
@@ -32,17 +33,19 @@ func (x *Index) flushAll() {
 	var much errgroup.Group
 	much.SetLimit(runtime.GOMAXPROCS(0))
 	for _, n := range x.waiting {
-		for i := range n.trees { // of a node that is there twice none waits the second time
+		for i := range n.trees {
 			t := &n.trees[i]
 			waiting := t.takeWaiting()
-			if len(waiting) < muchWaits {
+			switch {
+			case len(waiting) == 0: // the tree may be at work: a node can be there twice
+			case len(waiting) < muchWaits:
 				t.insertAll(x.gen, waiting)
-				continue
+			default:
+				much.Go(func() error {
+					t.insertAll(x.gen, waiting)
+					return nil
+				})
 			}
-			much.Go(func() error {
-				t.insertAll(x.gen, waiting)
-				return nil
-			})
 		}
 	}
 	_ = much.Wait()  // none of them fails
