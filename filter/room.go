@@ -12,47 +12,24 @@ import (
 // for each. A list that outgrows its room gets memory of its own. The sizes are those
 // of Go's allocator, which adds 8 bytes to what has pointers and is larger than 512.
 
-// newLeaf returns a leaf with room for at least n entries.
+// newLeaf returns a leaf with room for at least n entries, of which each takes one
+// number and a half.
 func newLeaf(g cow.Gen, n int) *treeNode {
 	var leaf *treeNode
-	var room []uint64 // an entry takes one and a half
+	var room []uint64
 	switch {
 	case n <= 12:
-		o := new(struct {
-			treeNode
-			room [18]uint64
-		})
-		leaf, room = &o.treeNode, o.room[:]
+		leaf, room = withRoom[[18]uint64, uint64]()
 	case n <= 22:
-		o := new(struct {
-			treeNode
-			room [33]uint64
-		})
-		leaf, room = &o.treeNode, o.room[:]
+		leaf, room = withRoom[[33]uint64, uint64]()
 	case n <= 33:
-		o := new(struct {
-			treeNode
-			room [50]uint64
-		})
-		leaf, room = &o.treeNode, o.room[:]
+		leaf, room = withRoom[[50]uint64, uint64]()
 	case n <= 53:
-		o := new(struct {
-			treeNode
-			room [80]uint64
-		})
-		leaf, room = &o.treeNode, o.room[:]
+		leaf, room = withRoom[[80]uint64, uint64]()
 	case n <= 64:
-		o := new(struct {
-			treeNode
-			room [97]uint64
-		})
-		leaf, room = &o.treeNode, o.room[:]
+		leaf, room = withRoom[[97]uint64, uint64]()
 	default:
-		o := new(struct {
-			treeNode
-			room [113]uint64
-		})
-		leaf, room = &o.treeNode, o.room[:]
+		leaf, room = withRoom[[113]uint64, uint64]()
 	}
 	n = len(room) * 2 / 3
 	words := unsafe.Slice((*word)(unsafe.Pointer(&room[0])), n) // first: often nothing else is read
@@ -66,32 +43,26 @@ func newBranch(g cow.Gen, n int) *treeNode {
 	var room []*treeNode
 	switch {
 	case n <= 18:
-		o := new(struct {
-			treeNode
-			room [18]*treeNode
-		})
-		branch, room = &o.treeNode, o.room[:]
+		branch, room = withRoom[[18]*treeNode, *treeNode]()
 	case n <= 34:
-		o := new(struct {
-			treeNode
-			room [34]*treeNode
-		})
-		branch, room = &o.treeNode, o.room[:]
+		branch, room = withRoom[[34]*treeNode, *treeNode]()
 	case n <= 50:
-		o := new(struct {
-			treeNode
-			room [50]*treeNode
-		})
-		branch, room = &o.treeNode, o.room[:]
+		branch, room = withRoom[[50]*treeNode, *treeNode]()
 	default:
-		o := new(struct {
-			treeNode
-			room [65]*treeNode
-		})
-		branch, room = &o.treeNode, o.room[:]
+		branch, room = withRoom[[65]*treeNode, *treeNode]()
 	}
 	branch.gen, branch.kids = g, room[:0]
 	return branch
+}
+
+// withRoom returns a node, and what lies behind it: Room is an array of Items.
+func withRoom[Room, Item any]() (*treeNode, []Item) {
+	o := new(struct {
+		treeNode
+		room Room
+	})
+	var item Item
+	return &o.treeNode, unsafe.Slice((*Item)(unsafe.Pointer(&o.room)), unsafe.Sizeof(o.room)/unsafe.Sizeof(item))
 }
 
 // copy returns a copy of n of generation g.
