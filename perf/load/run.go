@@ -26,10 +26,11 @@ import (
 func runOne(ctx context.Context, cfg config, target string) (r *result, err error) {
 	dir := filepath.Join(cfg.out, target)
 	name := fmt.Sprintf("load_%d", time.Now().UnixMilli())
-	s, err := begin(ctx, cfg, target, stack.Config{
-		Dir: filepath.Join(dir, "logs"), Name: name,
-		Env: []string{"EVENTSTREAM_HANDSHAKE_RATE=0"}, // k6 opens a level's sockets at once, and does not come again
-	})
+	env := []string{"EVENTSTREAM_HANDSHAKE_RATE=0"} // k6 opens a level's sockets at once, and does not come again
+	if cfg.scenario.ring > 0 {
+		env = append(env, fmt.Sprint("EVENTSTREAM_RING_BYTES=", cfg.scenario.ring))
+	}
+	s, err := begin(ctx, cfg, target, stack.Config{Dir: filepath.Join(dir, "logs"), Name: name, Env: env})
 	if err != nil {
 		return nil, err
 	}

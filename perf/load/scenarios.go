@@ -21,6 +21,7 @@ type scenario struct {
 	extra   int           // subscribers beside the sockets
 	pad     int           // bytes in an event to no purpose
 	late    time.Duration // an event that takes longer came too late; 1s if zero
+	ring    int           // bytes of latest events that our gateway keeps; its own default if zero
 	ours    bool          // needs what the baseline has not
 	targets string        // what it is for; ours if empty
 }
@@ -33,7 +34,8 @@ var scenarios = []scenario{
 	{name: "personal", sockets: 1000, each: true, rate: 1000, hold: 30 * time.Second},
 	{name: "reconnect-storm", sockets: 1000, rate: 5, hold: 30 * time.Second, rest: 20 * time.Second, ours: true},
 	{name: "slow-consumers", sockets: 200, extra: 20, rate: 20, hold: 25 * time.Second, phases: 2, pad: 1000, ours: true},
-	{name: "soak", sockets: 500, each: true, rate: 200, hold: time.Hour, ours: true},
+	// The ring is full in a minute; by default it takes 64 MiB, and at this rate 20 minutes.
+	{name: "soak", sockets: 500, each: true, rate: 200, hold: time.Hour, ring: 4 << 20, ours: true},
 	{name: "api", rate: 20, hold: 30 * time.Second, ours: true},
 }
 
