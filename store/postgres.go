@@ -301,7 +301,8 @@ func scan(row pgx.Row, more ...any) (filter.Filter, error) {
 	if err := row.Scan(append([]any{&f.ID, &f.Revision, &spec}, more...)...); err != nil {
 		return filter.Filter{}, err
 	}
-	if err := f.Spec.UnmarshalJSON(spec); err != nil {
+	var err error
+	if f.Spec, err = filter.DecodeStored(spec); err != nil {
 		return filter.Filter{}, fmt.Errorf("spec of filter %s: %w", f.ID, err)
 	}
 	return f, nil
