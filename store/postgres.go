@@ -267,25 +267,6 @@ func (p *Postgres) snapshot(ctx context.Context, f func(pgx.Tx, place) error) er
 	})
 }
 
-// every passes the rows of a query to each, without holding them all in memory.
-func every(ctx context.Context, tx pgx.Tx, each func(Change) error, query string, args ...any) error {
-	rows, err := tx.Query(ctx, query, args...)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var c Change
-		if c.Filter, err = scan(rows, &c.Deleted); err != nil {
-			return err
-		}
-		if err := each(c); err != nil {
-			return err
-		}
-	}
-	return rows.Err()
-}
-
 func encode(s filter.Spec) ([]byte, error) {
 	if err := s.Validate(); err != nil {
 		return nil, err
@@ -293,17 +274,16 @@ func encode(s filter.Spec) ([]byte, error) {
 	return json.Marshal(s)
 }
 
-// scan reads id, revision, spec and what else there is. A condition that this
-// version doesn't know is a filter.ErrUnknown.
-func scan(row pgx.Row, more ...any) (filter.Filter, error) {
+// scan reads id, revision and spec.
+func scan(row pgx.Row) (filter.Filter, error) {
 	var f filter.Filter
 	var spec []byte
-	if err := row.Scan(append([]any{&f.ID, &f.Revision, &spec}, more...)...); err != nil {
-		return filter.Filter{}, err
+	err := row.Scan(&f.ID, &f.Revision, &spec)
+	if err == nil {
+		f.Spec, err = decode(f.ID, spec)
 	}
-	var err error
-	if f.Spec, err = filter.DecodeStored(spec); err != nil {
-		return filter.Filter{}, fmt.Errorf("spec of filter %s: %w", f.ID, err)
+	if err != nil {
+		return filter.Filter{}, err
 	}
 	return f, nil
 }

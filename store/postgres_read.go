@@ -1,0 +1,128 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+	"golang.org/x/sync/errgroup"
+
+	"eventstream/filter"
+)
+
+const (
+	batchRows  = 100 // rows that one goroutine takes at a time
+	maxReaders = 8   // even slow rows are decoded faster than PostgreSQL brings them
+)
+
+// every passes the rows of a query to each, in no order and without holding them all
+// in memory. They are id, revision, spec, and whether the filter is deleted. While
+// each has some, others are read and decoded.
+func every(ctx context.Context, tx pgx.Tx, each func(Change) error, query string, args ...any) error {
+	rows, err := tx.Query(ctx, query, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	ctx, stop := context.WithCancel(ctx)
+	g, ctx := errgroup.WithContext(ctx)
+	defer g.Wait()
+	defer stop()
+	r := reading{rows: rows, decoded: make(chan []Change)}
+	r.readers.Store(int32(min(runtime.GOMAXPROCS(0), maxReaders)))
+	for range r.readers.Load() {
+		g.Go(func() error { return r.run(ctx) })
+	}
+	for batch := range r.decoded {
+		for _, c := range batch {
+			if err := each(c); err != nil {
+				return err
+			}
+		}
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	return rows.Err()
+}
+
+// reading is one query, of which several goroutines take rows by turns.
+type reading struct {
+	decoded chan []Change // closed by the last reader
+	readers atomic.Int32
+
+	mu   sync.Mutex
+	rows pgx.Rows
+}
+
+// rawRow is a row as it comes.
+type rawRow struct {
+	id       pgtype.UUID
+	revision int64
+	spec     []byte
+	deleted  bool
+}
+
+// run decodes rows until there are no more.
+func (r *reading) run(ctx context.Context) error {
+	defer func() {
+		if r.readers.Add(-1) == 0 {
+			close(r.decoded)
+		}
+	}()
+	raw := make([]rawRow, batchRows)
+	for {
+		n, err := r.take(raw)
+		if n == 0 || err != nil {
+			return err
+		}
+		batch := make([]Change, n)
+		for i := range batch {
+			if batch[i], err = raw[i].change(); err != nil {
+				return err
+			}
+		}
+		select {
+		case r.decoded <- batch:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// take fills raw, whose memory it uses again, with the next rows.
+func (r *reading) take(raw []rawRow) (n int, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for n < len(raw) && r.rows.Next() {
+		row := &raw[n]
+		var spec pgtype.DriverBytes // until Next is called again
+		if err := r.rows.Scan(&row.id, &row.revision, &spec, &row.deleted); err != nil {
+			return n, err
+		}
+		row.spec = append(row.spec[:0], spec...)
+		n++
+	}
+	return n, nil
+}
+
+func (r *rawRow) change() (Change, error) {
+	id := filter.ID(uuid.UUID(r.id.Bytes).String())
+	spec, err := decode(id, r.spec)
+	return Change{Filter: filter.Filter{ID: id, Revision: r.revision, Spec: spec}, Deleted: r.deleted}, err
+}
+
+// decode reads a stored Spec. A condition that this version doesn't know is a
+// filter.ErrUnknown.
+func decode(id filter.ID, spec []byte) (filter.Spec, error) {
+	s, err := filter.DecodeStored(spec)
+	if err != nil {
+		return filter.Spec{}, fmt.Errorf("spec of filter %s: %w", id, err)
+	}
+	return s, nil
+}
