@@ -76,16 +76,19 @@ func (r *reading) run(ctx context.Context) error {
 		}
 	}()
 	raw := make([]rawRow, batchRows)
-	for {
+	var batch, last []Change // two are enough: who takes one is done with the one before
+	for ; ; batch, last = last, batch {
 		n, err := r.take(raw)
 		if n == 0 || err != nil {
 			return err
 		}
-		batch := make([]Change, n)
-		for i := range batch {
-			if batch[i], err = raw[i].change(); err != nil {
+		batch = batch[:0]
+		for i := range n {
+			c, err := raw[i].change()
+			if err != nil {
 				return err
 			}
+			batch = append(batch, c)
 		}
 		select {
 		case r.decoded <- batch:
