@@ -68,7 +68,7 @@ func begin(ctx context.Context, cfg config, target string, scfg stack.Config) (*
 	if scfg.Exe, err = filepath.Abs(cfg.exe); err != nil {
 		return nil, err
 	}
-	scfg.Env = []string{"EVENTSTREAM_LOG_LEVEL=warn"}
+	scfg.Env = append(scfg.Env, "EVENTSTREAM_LOG_LEVEL=warn")
 	return stack.Ours(ctx, scfg)
 }
 
