@@ -130,15 +130,22 @@ func (m *Matcher) note(at uint32, mask uint64) {
 
 func (m *Matcher) takeAll(words []word) {
 	m.expect(len(words))
-	seen := m.seen
+	if !m.many {
+		for _, w := range words {
+			if w&shared != 0 {
+				m.take(w)
+			} else {
+				m.note(uint32(w/64), 1<<(w%64))
+			}
+		}
+		return
+	}
+	seen := m.seen // once more, with nothing else to look at
 	for _, w := range words {
-		switch {
-		case w&shared != 0:
+		if w&shared != 0 {
 			m.take(w)
-		case m.many:
+		} else {
 			seen[w/64] |= 1 << (w % 64)
-		default:
-			m.note(uint32(w/64), 1<<(w%64))
 		}
 	}
 }
