@@ -35,11 +35,11 @@ func runOne(ctx context.Context, cfg config, target string) (r *result, err erro
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	if err := s.AddFilters(ctx, filters(&cfg.scenario, name)); err != nil {
-		return nil, err
-	}
 	if cfg.scenario.subscribers() == 0 {
 		return k6(ctx, cfg, s, "", name, dir)
+	}
+	if err := s.AddFilters(ctx, filters(&cfg.scenario, name)); err != nil {
+		return nil, err
 	}
 	f, err := feed.New(feed.Config{
 		Brokers: s.Brokers, Topic: s.Topic, Run: name,
