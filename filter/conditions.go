@@ -25,9 +25,7 @@ const (
 )
 
 func newConditions() conditions {
-	h := conditions{byHash: make(map[uint32]uint32)}
-	h.room(1) // place 0
-	return h
+	return conditions{byHash: make(map[uint32]uint32), chunks: make([][]Condition, 1)} // nothing has place 0
 }
 
 func (h *conditions) at(place uint32) *Condition {

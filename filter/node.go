@@ -201,11 +201,11 @@ func (p predicate) keys() iter.Seq2[event.Kind, []byte] {
 // dirFor returns where the dir for such keys is in n, which is the writer's. It is
 // made if there is none.
 func (n *node) dirFor(attr event.Attr, o op, kind event.Kind) int {
-	i := sort.Search(len(n.dirs), func(i int) bool {
+	i, found := sort.Find(len(n.dirs), func(i int) int {
 		d := &n.dirs[i]
-		return cmp.Or(cmp.Compare(d.attr, attr), cmp.Compare(d.op, o), cmp.Compare(d.kind, kind)) >= 0
+		return cmp.Or(cmp.Compare(attr, d.attr), cmp.Compare(o, d.op), cmp.Compare(kind, d.kind))
 	})
-	if i == len(n.dirs) || n.dirs[i].attr != attr || n.dirs[i].op != o || n.dirs[i].kind != kind {
+	if !found {
 		n.dirs = slices.Insert(n.dirs, i, dir{attr: attr, op: o, kind: kind})
 	}
 	return i
@@ -236,11 +236,11 @@ func (x *Index) treeFor(n *node, e entry) (i int, item treeEntry) {
 			item.from, item.to, item.code = s.lo, s.hi, rest
 		}
 	}
-	i = sort.Search(len(n.trees), func(i int) bool {
+	i, found := sort.Find(len(n.trees), func(i int) int {
 		t := &n.trees[i]
-		return cmp.Or(cmp.Compare(t.attr, attr), cmp.Compare(t.kind, kind)) >= 0
+		return cmp.Or(cmp.Compare(attr, t.attr), cmp.Compare(kind, t.kind))
 	})
-	if i == len(n.trees) || n.trees[i].attr != attr || n.trees[i].kind != kind {
+	if !found {
 		n.trees = slices.Insert(n.trees, i, tree{attr: attr, kind: kind})
 	}
 	return i, item
