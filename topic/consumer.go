@@ -1,6 +1,7 @@
 package topic
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -198,6 +200,22 @@ func (c *Consumer) Assigned() (partitions int, member bool) {
 		return 0, false
 	}
 	return len(r.partitions()), g.joined.Load()
+}
+
+// Members returns how many members the group has, also those that died less than
+// a session timeout ago. It works before Run runs.
+func (c *Consumer) Members(ctx context.Context) (int, error) {
+	cl, err := c.newReaderClient()
+	if err != nil {
+		return 0, fmt.Errorf("kafka client: %w", err)
+	}
+	defer cl.Close()
+	described, err := kadm.NewClient(cl).DescribeGroups(ctx, c.cfg.Group)
+	g := described[c.cfg.Group]
+	if err = cmp.Or(err, g.Err); err != nil && !errors.Is(err, kerr.GroupIDNotFound) {
+		return 0, fmt.Errorf("members of group %s: %w", c.cfg.Group, err)
+	}
+	return len(g.Members), nil
 }
 
 // Ends returns the end of each partition of the topic: the next offset that a

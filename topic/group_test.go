@@ -196,6 +196,33 @@ func TestAnotherMemberTakesOver(t *testing.T) {
 	}
 }
 
+func TestMembers(t *testing.T) {
+	onBoth(t, 2, func(t *testing.T, cfg Config) {
+		asks, err := NewConsumer(cfg, nil, testenv.Log(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		has := func(want int) {
+			t.Helper()
+			testenv.Eventually(t, patience, func() error {
+				got, err := asks.Members(t.Context())
+				if err == nil && got != want {
+					err = fmt.Errorf("%d members, want %d", got, want)
+				}
+				return err
+			})
+		}
+		has(0)
+		s := newSink()
+		_, stop := start(t, cfg, s.worker("a"))
+		has(1)
+		start(t, cfg, s.worker("b"))
+		has(2)
+		stop()
+		has(1)
+	})
+}
+
 func TestRecoversFromACutNetwork(t *testing.T) {
 	onBoth(t, 2, func(t *testing.T, cfg Config) {
 		s, n := newSink(), &network{}

@@ -57,6 +57,8 @@ type Filters interface {
 type Kafka interface {
 	// Ensure makes the topic if it is missing, and waits until Kafka is there.
 	Ensure(ctx context.Context) (topic.Info, error)
+	// Members tells how many share the partitions, before Run makes us one of them.
+	Members(ctx context.Context) (int, error)
 	Run(ctx context.Context, work func(context.Context, *topic.Partition) error) error
 	Oldest(ctx context.Context, partition int32) (int64, error)
 	OffsetAt(ctx context.Context, partition int32, t time.Time) (int64, error)
@@ -181,19 +183,11 @@ func (s *Service) load(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// prepare waits until presence is read, if others do the work meanwhile: the
-// partitions that they leave to us would stand still until then.
+// prepare waits until presence is read, if others are in the group: the partitions
+// that they leave to us would stand still until then.
 func (s *Service) prepare(ctx context.Context) error {
-	partitions := s.topic.Load().Partitions
-	before, err := s.beats(ctx, s.cfg.Shard, partitions)
-	if err != nil {
-		return err
-	}
-	if err := sleep(ctx, s.cfg.VerifyEvery*3/2); err != nil {
-		return err
-	}
-	after, err := s.beats(ctx, s.cfg.Shard, partitions)
-	if err == nil && !slices.Equal(before, after) {
+	members, err := s.kafka.Members(ctx)
+	if err == nil && members > 0 {
 		_, err = s.follower.sync(ctx)
 	}
 	return err

@@ -86,21 +86,13 @@ func (s *Service) takeOver(ctx context.Context, old lane.Topic) error {
 func (s *Service) allBeats(ctx context.Context, t lane.Topic) ([]int64, error) {
 	var out []int64
 	for i := range t.Shards {
-		beats, err := s.beats(ctx, lane.Shard{Index: i, Of: t.Shards}, t.Partitions)
+		positions, err := s.lanes.Positions(ctx, lane.Shard{Index: i, Of: t.Shards}, t.Partitions)
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, beats...)
+		for _, p := range positions {
+			out = append(out, p.Beat)
+		}
 	}
 	return out, nil
-}
-
-// beats returns the beat of each lane of a shard.
-func (s *Service) beats(ctx context.Context, sh lane.Shard, partitions int32) ([]int64, error) {
-	positions, err := s.lanes.Positions(ctx, sh, partitions)
-	out := make([]int64, len(positions))
-	for i, p := range positions {
-		out[i] = p.Beat
-	}
-	return out, err
 }
