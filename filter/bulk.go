@@ -30,6 +30,9 @@ func (t *tree) later(e treeEntry) (first bool) {
 
 // flushAll inserts what waits: into each tree by itself, so on all cores if it is much.
 func (x *Index) flushAll() {
+	if len(x.waiting) == 0 {
+		return
+	}
 	var much errgroup.Group
 	much.SetLimit(runtime.GOMAXPROCS(0))
 	for _, n := range x.waiting {
