@@ -3,6 +3,7 @@ package filter
 import (
 	"cmp"
 	"math"
+	"math/bits"
 	"runtime"
 	"slices"
 
@@ -21,11 +22,93 @@ var (
 	muchWaits  = 1024 // in one tree: worth a goroutine
 )
 
+// waiting is the entries that are to be inserted into a tree: small and without
+// pointers, as they are moved about. Few have code, which is kept apart.
+type waiting struct {
+	full    [][]waitingEntry // waitingLen each
+	entries []waitingEntry
+	codes   [][]byte // the first is of those that have none
+}
+
+const waitingLen = 1024
+
+type waitingEntry struct {
+	from, to uint64
+	word     word
+	code     uint32 // its place among the codes
+}
+
+func (w *waiting) add(e treeEntry) {
+	code := 0
+	if len(e.code) > 0 {
+		code = len(w.codes)
+		w.codes = append(w.codes, e.code)
+	}
+	if len(w.entries) == waitingLen { // to append is to copy all of them, again and again
+		w.full, w.entries = append(w.full, w.entries), make([]waitingEntry, 0, waitingLen)
+	}
+	w.entries = append(w.entries, waitingEntry{e.from, e.to, e.word, uint32(code)})
+}
+
+func (w *waiting) len() int { return len(w.full)*waitingLen + len(w.entries) }
+
+// sorted returns all entries in order. They are first put into about as many
+// buckets as there are of them, by where they lie between the lowest and the highest
+// (Knuth, The Art of Computer Programming 3, 5.2.1, multiple list insertion).
+func (w *waiting) sorted() []waitingEntry {
+	parts := append(w.full, w.entries)
+	low, high := uint64(math.MaxUint64), uint64(0)
+	for _, part := range parts {
+		for i := range part {
+			low, high = min(low, part[i].from), max(high, part[i].from)
+		}
+	}
+	shift := max(0, bits.Len64(high-low)-bits.Len(uint(w.len())))
+	ends := make([]uint32, (high-low)>>shift+2)
+	for _, part := range parts {
+		for i := range part {
+			ends[(part[i].from-low)>>shift+1]++
+		}
+	}
+	for i := 1; i < len(ends); i++ {
+		ends[i] += ends[i-1]
+	}
+	all := make([]waitingEntry, w.len())
+	for _, part := range parts {
+		for i := range part {
+			end := &ends[(part[i].from-low)>>shift]
+			all[*end] = part[i]
+			*end++
+		}
+	}
+	start := uint32(0)
+	for _, end := range ends {
+		if end > start+1 {
+			slices.SortFunc(all[start:end], func(a, b waitingEntry) int {
+				if a.from != b.from {
+					return cmp.Compare(a.from, b.from)
+				}
+				return cmp.Compare(a.word, b.word)
+			})
+		}
+		start = end
+	}
+	return all
+}
+
+// entry returns an entry for the tree.
+func (w *waiting) entry(e waitingEntry) treeEntry {
+	return treeEntry{e.from, e.to, e.word, w.codes[e.code]}
+}
+
 // later notes that e is to be inserted, and reports whether it is the first.
 func (t *tree) later(e treeEntry) (first bool) {
+	if first = t.waiting == nil; first {
+		t.waiting = &waiting{codes: make([][]byte, 1)}
+	}
 	e.code = slices.Clone(e.code)
-	t.waiting = append(t.waiting, e)
-	return len(t.waiting) == 1
+	t.waiting.add(e)
+	return first
 }
 
 // flushAll inserts what waits: into each tree by itself, so on all cores if it is much.
@@ -38,14 +121,15 @@ func (x *Index) flushAll() {
 	for _, n := range x.waiting {
 		for i := range n.trees {
 			t := &n.trees[i]
-			waiting := t.takeWaiting()
+			w := t.waiting
+			t.waiting = nil
 			switch {
-			case len(waiting) == 0: // the tree may be at work: a node can be there twice
-			case len(waiting) < muchWaits:
-				t.insertAll(x.gen, waiting)
+			case w == nil: // the tree may be at work: a node can be there twice
+			case w.len() < muchWaits:
+				t.insertAll(x.gen, w)
 			default:
 				much.Go(func() error {
-					t.insertAll(x.gen, waiting)
+					t.insertAll(x.gen, w)
 					return nil
 				})
 			}
@@ -56,44 +140,32 @@ func (x *Index) flushAll() {
 	x.waiting = x.waiting[:0]
 }
 
-func (t *tree) takeWaiting() []treeEntry {
-	waiting := t.waiting
-	t.waiting = nil
-	return waiting
-}
-
-// insertAll inserts entries. Many, in relation to those there, make a new tree.
-func (t *tree) insertAll(g cow.Gen, waiting []treeEntry) {
-	if len(waiting) <= max(1, t.n/8) {
-		for _, e := range waiting {
-			t.insert(g, e)
+// insertAll inserts what waits. Many, in relation to those there, make a new tree.
+func (t *tree) insertAll(g cow.Gen, w *waiting) {
+	if w.len() <= max(1, t.n/8) {
+		for _, e := range w.sorted() {
+			t.insert(g, w.entry(e))
 		}
 		return
 	}
 	if t.root != nil {
-		waiting = t.root.appendTo(waiting)
+		t.root.each(w.add)
 	}
-	slices.SortFunc(waiting, func(a, b treeEntry) int {
-		if a.from != b.from {
-			return cmp.Compare(a.from, b.from)
-		}
-		return cmp.Compare(a.word, b.word)
-	})
-	t.root, t.n = treeOf(g, waiting), len(waiting)
+	entries := w.sorted()
+	t.root, t.n = w.tree(g, entries), len(entries)
 }
 
-// appendTo appends the entries of n.
-func (n *treeNode) appendTo(list []treeEntry) []treeEntry {
+// each passes on the entries of n.
+func (n *treeNode) each(pass func(treeEntry)) {
 	for _, kid := range n.kids {
-		list = kid.appendTo(list)
+		kid.each(pass)
 	}
 	if n.kids != nil {
-		return list
+		return
 	}
 	for i := range n.from {
-		list = append(list, n.entry(i))
+		pass(n.entry(i))
 	}
-	return list
 }
 
 // entry returns the i-th entry of a leaf.
@@ -105,12 +177,12 @@ func (n *treeNode) entry(i int) treeEntry {
 	return e
 }
 
-// treeOf returns the root of a tree with these entries, which are in order. Its
+// tree returns the root of a tree with these entries of w, which are in order. Its
 // nodes have some room.
-func treeOf(g cow.Gen, entries []treeEntry) *treeNode {
+func (w *waiting) tree(g cow.Gen, entries []waitingEntry) *treeNode {
 	var level []*treeNode
 	for part := range slices.Chunk(entries, leafMost*3/4) {
-		level = append(level, leafOf(g, part))
+		level = append(level, w.leaf(g, part))
 	}
 	for len(level) > 1 {
 		var above []*treeNode
@@ -127,10 +199,10 @@ func treeOf(g cow.Gen, entries []treeEntry) *treeNode {
 	return level[0]
 }
 
-func leafOf(g cow.Gen, entries []treeEntry) *treeNode {
+func (w *waiting) leaf(g cow.Gen, entries []waitingEntry) *treeNode {
 	n := newLeaf(g, len(entries))
 	for i, e := range entries {
-		n.insertEntry(i, e)
+		n.insertEntry(i, w.entry(e))
 	}
 	if n.rest != nil {
 		n.rest.code, n.rest.ends = slices.Clip(n.rest.code), slices.Clip(n.rest.ends)

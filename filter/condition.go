@@ -107,13 +107,13 @@ type conjunction struct {
 // it. They are valid until the next call.
 func (x *Index) alternatives(s *Spec) []conjunction {
 	x.buf = x.buf[:0]
-	var one [1]conjunction
-	all := one[:0]
+	all := x.all[:0]
 	for _, a := range atLeastOne(s.Any) {
 		for _, e := range atLeastOne(s.ExprAny) {
 			all = append(all, x.compact(x.lowerer.lower(s, a, e)))
 		}
 	}
+	x.all = all
 	return sortConjunctions(all)
 }
 
@@ -133,15 +133,20 @@ func (x *Index) compact(preds []lowered) (c conjunction) {
 		p.encode(x)
 		x.attrs[p.attr].saw(p)
 	}
-	slices.SortFunc(preds, func(a, b lowered) int { return bytes.Compare(a.code, b.code) })
-	preds = slices.CompactFunc(preds, func(a, b lowered) bool { return bytes.Equal(a.code, b.code) })
+	byCode := x.byCode[:0]
+	for i := range preds {
+		byCode = append(byCode, &preds[i])
+	}
+	slices.SortFunc(byCode, func(a, b *lowered) int { return bytes.Compare(a.code, b.code) })
+	byCode = slices.CompactFunc(byCode, func(a, b *lowered) bool { return bytes.Equal(a.code, b.code) })
+	x.byCode = byCode
 	c.code = x.write(func(b []byte) []byte {
-		for i := range preds {
-			b = append(b, preds[i].code...)
+		for _, p := range byCode {
+			b = append(b, p.code...)
 		}
 		return b
 	})
-	c.plan = x.write(func(b []byte) []byte { return x.appendPlan(b, preds) })
+	c.plan = x.write(func(b []byte) []byte { return x.appendPlan(b, byCode) })
 	return c
 }
 
@@ -169,18 +174,18 @@ func (p *lowered) encode(x *Index) {
 
 // appendPlan chooses what a conjunction is filed under, and in which order the
 // rest is looked at.
-func (x *Index) appendPlan(b []byte, preds []lowered) []byte {
+func (x *Index) appendPlan(b []byte, preds []*lowered) []byte {
 	var room [MaxPredicates]ranked
 	order := room[:0]
-	for i := range preds {
-		order = append(order, ranked{byte(i), x.rank(&preds[i])})
+	for i, p := range preds {
+		order = append(order, ranked{byte(i), x.rank(p)})
 	}
 	slices.SortStableFunc(order, func(a, b ranked) int { return cmp.Compare(a.rank, b.rank) })
 	filed := len(b)
 	b = append(b, 0)
 	spread := 1
 	for i, o := range order {
-		p := &preds[o.at]
+		p := preds[o.at]
 		n := max(1, len(p.values))
 		if p.op.files() && (n == 1 || worth(n, o.rank) && (spread == 1 || spread*n <= maxSpread)) {
 			spread *= n

@@ -39,6 +39,8 @@ type Index struct {
 	waiting  []*node   // with trees whose entries are to be inserted before the next Snapshot
 
 	lowerer         lowerer // scratch
+	all             []conjunction
+	byCode          []*lowered
 	buf, text, code []byte
 }
 

@@ -150,7 +150,10 @@ func (x *Index) unfileOn(n *node, e entry) {
 	if e.filed == 0 {
 		i, item := x.treeFor(n, e)
 		t := &n.trees[i]
-		t.insertAll(x.gen, t.takeWaiting())
+		if w := t.waiting; w != nil {
+			t.waiting = nil
+			t.insertAll(x.gen, w)
+		}
 		if t.remove(x.gen, item); t.empty() {
 			n.trees = slices.Delete(n.trees, i, i+1)
 		}

@@ -22,7 +22,7 @@ type tree struct {
 	root *treeNode
 	n    int // entries below root
 
-	waiting []treeEntry // to be inserted, see bulk.go
+	waiting *waiting // to be inserted, see bulk.go; mostly nil
 }
 
 // treeNode is a leaf, or a branch if it has kids. For each entry or kid it has
@@ -80,7 +80,7 @@ func (t *tree) remove(g cow.Gen, e treeEntry) {
 	}
 }
 
-func (t *tree) empty() bool { return t.n+len(t.waiting) == 0 }
+func (t *tree) empty() bool { return t.n == 0 && t.waiting == nil }
 
 // own returns n if it is of generation g, or else a copy that is. What a branch
 // knows of its kids mostly stays as it is: those lists are shared by its copies,
