@@ -68,6 +68,7 @@ func (m *Matcher) All() iter.Seq2[Slot, uint64] {
 		if m.many {
 			fill(m.some, len(m.seen))
 			fill(m.tops, len(m.some))
+			m.many = false // once they are read, there is nothing left
 		}
 		for t, top := range m.tops {
 			for ; top != 0; top &= top - 1 {
