@@ -141,6 +141,13 @@ func (m *Memory) Delete(ctx context.Context, id filter.ID, ifRevision int64) (fi
 	return m.changedLocked(r), nil
 }
 
+// Estimate returns how many filters there are, deleted ones included.
+func (m *Memory) Estimate(ctx context.Context) (int, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.rows), ctx.Err()
+}
+
 // Load passes every filter to each, as they are at one moment, and returns the
 // Mark from which ChangesSince goes on. An error of each ends it.
 func (m *Memory) Load(ctx context.Context, each func(filter.Filter) error) (Mark, error) {

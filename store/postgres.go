@@ -162,6 +162,19 @@ func (p *Postgres) refusal(ctx context.Context, id filter.ID, subscriber string)
 	return ErrConflict
 }
 
+// Estimate returns about how many filters there are, by PostgreSQL's statistics: 0
+// if it has none yet.
+func (p *Postgres) Estimate(ctx context.Context) (int, error) {
+	var n int
+	err := p.pool.QueryRow(ctx, `
+		select greatest(reltuples::bigint, pg_stat_get_live_tuples(oid), 0)
+		from pg_class where oid = 'filters'::regclass`).Scan(&n)
+	if err != nil {
+		return 0, fail("estimate the number of filters", err)
+	}
+	return n, nil
+}
+
 // Load passes every filter to each, as they are at one moment, and returns the
 // Mark from which ChangesSince goes on. An error of each ends it.
 func (p *Postgres) Load(ctx context.Context, each func(filter.Filter) error) (Mark, error) {

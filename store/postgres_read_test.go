@@ -11,6 +11,28 @@ import (
 	"eventstream/store"
 )
 
+// The estimate is a number before there are statistics, and right with fresh ones.
+func TestEstimate(t *testing.T) {
+	dsn := testenv.Postgres(t)
+	each := map[string]Store{"memory": &store.Memory{}, "postgres": postgres(t, dsn)}
+	for name, s := range each {
+		if n, err := s.Estimate(t.Context()); n != 0 || err != nil {
+			t.Errorf("%s, empty: %d, %v; want 0", name, n, err)
+		}
+		if _, err := s.Import(t.Context(), specs(1000, nil)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := connect(t, dsn).Exec(t.Context(), "analyze filters"); err != nil {
+		t.Fatal(err)
+	}
+	for name, s := range each {
+		if n, err := s.Estimate(t.Context()); n != 1000 || err != nil {
+			t.Errorf("%s: %d, %v; want 1000", name, n, err)
+		}
+	}
+}
+
 // TestReadMany ends the reading of more filters than are decoded at a time, in all ways.
 func TestReadMany(t *testing.T) {
 	const n = 3000

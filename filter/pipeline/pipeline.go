@@ -47,6 +47,8 @@ type Store interface {
 
 // Filters is where the filters of all subscribers are kept.
 type Filters interface {
+	// Estimate tells about how many filters there are. It may be far from the truth.
+	Estimate(ctx context.Context) (int, error)
 	// Load passes on every filter of one snapshot. Mark is where ChangesSince goes on.
 	Load(ctx context.Context, each func(filter.Filter) error) (filter.Mark, error)
 	// ChangesSince passes on what changed since, at least once and skipping nothing.
@@ -212,6 +214,11 @@ func (s *Service) retry(ctx context.Context, what string, try func() error) {
 // loadFilters reads all filters, however long it takes. Those known before that
 // the store does not have any more are dropped.
 func (s *Service) loadFilters(ctx context.Context) error {
+	about, err := s.filters.Estimate(ctx)
+	if err != nil {
+		return err
+	}
+	s.routes.expect(about / max(int(s.cfg.Shard.Of), 1))
 	stale, read := s.routes.filterIDs(), s.routes.reading()
 	mark, err := s.filters.Load(ctx, func(f filter.Filter) error {
 		s.routes.setFilter(filter.Change{Filter: f})

@@ -3,6 +3,7 @@ package pipeline
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -90,6 +91,22 @@ func newRoutes(sh lane.Shard) *routes {
 	}
 	r.publishLocked()
 	return r
+}
+
+// mostExpected bounds what an estimate that is wrong takes: some 90 bytes for each.
+const mostExpected = 2 << 20
+
+// expect makes room for about so many filters, of as many subscribers, if there are
+// none yet: maps of a million cost more to grow than to fill.
+func (r *routes) expect(n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if n = min(n, mostExpected); len(r.filters) == 0 {
+		r.filters = make(map[key]known, n)
+		subscribers := make(map[string]*subscriber, n)
+		maps.Copy(subscribers, r.subscribers) // those with seats
+		r.subscribers = subscribers
+	}
 }
 
 // view returns the routes as they were published last.

@@ -60,6 +60,7 @@ func testRoutes(t *testing.T, rng *rand.Rand) {
 	var history []filter.Change // also comes again, in any order
 	lastSeat := make(map[event.Gateway]event.Seat)
 	for range 600 {
+		r.expect(rng.IntN(100))
 		g := event.Gateway(1 + rng.IntN(4))
 		switch rng.IntN(10) {
 		case 0, 1, 2:
