@@ -303,7 +303,11 @@ const errMisfiled = "filter: an entry is not where it was filed"
 // find returns where e is in a leaf, or which kid has it, and whether there is
 // one. If e is known to be there, one possible kid need not be asked.
 func (n *treeNode) find(e treeEntry, there bool) (at int, found bool) {
-	at, end := n.before(e.from, e.word, false), n.before(e.from, e.word, true)
+	at = n.before(e.from, e.word, false)
+	end := at
+	for end < len(n.from) && n.from[end] == e.from && n.words[end] == e.word {
+		end++
+	}
 	if n.kids == nil {
 		for ; at < end; at++ {
 			if n.is(at, e) {
