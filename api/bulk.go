@@ -23,9 +23,31 @@ type bulkDone struct {
 	Detail   string `json:"detail,omitempty"`
 }
 
-// tellBulk tells the filter service that many filters changed, and the client
-// when that is done: 202 if it couldn't be.
-func (s *Server) tellBulk(ctx *fasthttp.RequestCtx, done bulkDone) error {
+// A filter service that is told of many filters holds events back until it has
+// read them. It also looks for changes by itself, every few seconds, while events go
+// on. So it is told when it should have read most of a large change.
+const (
+	largeChange = 10_000
+	lookEvery   = 2 * time.Second
+	readOne     = 5 * time.Microsecond
+	mostAhead   = 10 * time.Second
+)
+
+// ahead is how long to let filter services read a change of n filters by themselves.
+func ahead(n int64) time.Duration {
+	if n < largeChange {
+		return 0
+	}
+	return min(lookEvery+time.Duration(n)*readOne, mostAhead)
+}
+
+// tellBulk tells the filter service that n filters changed, and the client when that
+// is done: 202 if it couldn't be.
+func (s *Server) tellBulk(ctx *fasthttp.RequestCtx, n int64, done bulkDone) error {
+	select {
+	case <-time.After(ahead(n)):
+	case <-s.streaming.Done():
+	}
 	publish := func(c context.Context) error {
 		_, err := s.publisher.PublishBulk(c)
 		return err
@@ -60,7 +82,7 @@ func (s *Server) deleteFilters(ctx *fasthttp.RequestCtx) error {
 		return err
 	}
 	// Also if there are none left: the one before may have died before it told.
-	return s.tellBulk(ctx, bulkDone{Deleted: &n})
+	return s.tellBulk(ctx, n, bulkDone{Deleted: &n})
 }
 
 // noHeaders refuses headers that a change of many filters can't keep.
@@ -119,7 +141,7 @@ func (s *Server) importFilters(ctx *fasthttp.RequestCtx) error {
 	if again { // whether the filter service was told then is not known
 		ctx.Response.Header.Set("Idempotent-Replayed", "true")
 	}
-	return s.tellBulk(ctx, bulkDone{Imported: &n})
+	return s.tellBulk(ctx, n, bulkDone{Imported: &n})
 }
 
 // readPatience bounds how long a client may send nothing of an import.

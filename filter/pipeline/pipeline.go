@@ -117,6 +117,8 @@ type Service struct {
 	loaded atomic.Bool
 	delay  atomic.Pointer[error] // why it isn't loaded yet
 
+	catching chan struct{} // has one item while somebody catches up
+
 	mu          sync.Mutex
 	mark        filter.Mark
 	assignments map[int32]*assignment
@@ -138,7 +140,7 @@ func New(cfg Config, s Store, f Filters, k Kafka, d DeadLetters, reg prometheus.
 	cfg.MaxReplays = cmp.Or(cfg.MaxReplays, 4096)
 	svc := &Service{
 		cfg: cfg, lanes: s, filters: f, kafka: k, dead: d, routes: newRoutes(cfg.Shard), log: log,
-		assignments: make(map[int32]*assignment),
+		catching: make(chan struct{}, 1), assignments: make(map[int32]*assignment),
 	}
 	svc.replays = newReplays(svc)
 	svc.metrics = newMetrics(reg, svc.routes, &svc.replays.running)
@@ -234,8 +236,7 @@ func (s *Service) loadFilters(ctx context.Context) error {
 	return nil
 }
 
-// refresh brings in the filters that changed in the store. Of two at the same
-// time, both do no more than repeat what the other did.
+// refresh brings in the filters that changed in the store.
 func (s *Service) refresh(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -265,8 +266,15 @@ func (s *Service) refresh(ctx context.Context) error {
 	return nil
 }
 
-// catchUp is refresh, or loadFilters if the store has forgotten what changed.
+// catchUp is refresh, or loadFilters if the store has forgotten what changed. Of two
+// at the same time, the second has only to read what came since the first began.
 func (s *Service) catchUp(ctx context.Context) error {
+	select {
+	case s.catching <- struct{}{}:
+		defer func() { <-s.catching }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	err := s.refresh(ctx)
 	if errors.Is(err, filter.ErrMarkLost) {
 		s.log.Warn("filter store has forgotten what changed; loading all filters again")

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -18,6 +19,7 @@ import (
 	"eventstream/filter"
 	"eventstream/internal/testenv"
 	"eventstream/lane"
+	"eventstream/store"
 	"eventstream/topic"
 )
 
@@ -87,6 +89,63 @@ func (w *world) readYourWrites(p int32, i int) []int {
 	tell(3, "", true)
 	w.produce(p, values(who+"x", 1)...)
 	return []int{1, 0, 1, 0}
+}
+
+// turns is a filter store that says when it is asked, and waits.
+type turns struct {
+	*store.Memory
+	asked  chan filter.Mark
+	answer chan struct{}
+}
+
+func (f *turns) ChangesSince(ctx context.Context, m filter.Mark, each func(filter.Change) error) (filter.Mark, error) {
+	f.asked <- m
+	<-f.answer
+	return f.Memory.ChangesSince(ctx, m, each)
+}
+
+// Who wants to catch up while others do so waits, and goes on where they ended.
+func TestCatchUpByTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &turns{&store.Memory{}, make(chan filter.Mark), make(chan struct{})}
+		s := New(Config{}, nil, f, nil, nil, prometheus.NewRegistry(), testenv.Log(t))
+		if err := s.loadFilters(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.Create(t.Context(), filter.Spec{SubscriberID: "s", EventTypes: []string{"a"}}); err != nil {
+			t.Fatal(err)
+		}
+		begin := func(ctx context.Context) chan error {
+			done := make(chan error, 1)
+			go func() { done <- s.catchUp(ctx) }()
+			return done
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		first := begin(t.Context())
+		from := <-f.asked
+		second, third := begin(t.Context()), begin(ctx)
+		synctest.Wait()
+		cancel()
+		if err := <-third; !errors.Is(err, context.Canceled) {
+			t.Errorf("while another one reads: %v, want %v", err, context.Canceled)
+		}
+		select {
+		case <-f.asked:
+			t.Fatal("two read at once")
+		default:
+		}
+		f.answer <- struct{}{}
+		if next := <-f.asked; next == from {
+			t.Errorf("the second reads from %q as well", from)
+		}
+		f.answer <- struct{}{}
+		if err := errors.Join(<-first, <-second); err != nil {
+			t.Error(err)
+		}
+		if got := s.routes.counts().filters; got != 1 {
+			t.Errorf("%d filters, want 1", got)
+		}
+	})
 }
 
 // An API process dies between its commit and its word on the control stream.
