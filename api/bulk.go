@@ -29,7 +29,7 @@ type bulkDone struct {
 const (
 	largeChange = 10_000
 	lookEvery   = 2 * time.Second
-	readOne     = 5 * time.Microsecond
+	readOne     = 8 * time.Microsecond
 	mostAhead   = 10 * time.Second
 )
 
