@@ -26,26 +26,14 @@ func TimeKey(t time.Time) uint64 {
 // KeyTime is the inverse of TimeKey.
 func KeyTime(key uint64) time.Time { return time.Unix(0, int64(key^1<<63)).UTC() }
 
-// ParseTime returns the TimeKey of an RFC 3339 timestamp, and whether text is
-// one: whether time.Parse takes it, and it is of 20 to 64 bytes.
-func ParseTime(text []byte) (key uint64, ok bool) {
+// ParseTime returns the TimeKey of an RFC 3339 timestamp of 20 to 64 bytes, and
+// whether s is one. T and Z are in upper case, and a minute has 60 seconds at most.
+// Digits below a nanosecond are dropped.
+func ParseTime(s []byte) (key uint64, ok bool) {
 	const shortest, longest = len("2006-01-02T15:04:05Z"), 64
-	if len(text) < shortest || len(text) > longest || text[4] != '-' || text[7] != '-' || text[10] != 'T' {
+	if len(s) < shortest || len(s) > longest || s[4] != '-' || s[7] != '-' || s[10] != 'T' {
 		return 0, false
 	}
-	if key, ok = parseUsual(text); ok {
-		return key, true
-	}
-	t, err := time.Parse(time.RFC3339, asString(text))
-	if err != nil {
-		return 0, false
-	}
-	return TimeKey(t), true
-}
-
-// parseUsual is ParseTime for timestamps as RFC 3339 has them. The few others
-// that time.Parse takes, say with a comma for the point, are left to it.
-func parseUsual(s []byte) (key uint64, ok bool) {
 	year, ok1 := digits4(s)
 	month, ok2 := digits2(s[5:], 1, 12)
 	day, ok3 := digits2(s[8:], 1, 31)

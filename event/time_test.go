@@ -4,14 +4,18 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"regexp"
 	"testing"
 	"time"
 )
 
+// usual is what RFC 3339 has. time.Parse alone takes more, such as a comma for the point.
+var usual = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)$`)
+
 // slowParseTime is ParseTime in the obvious way.
 func slowParseTime(text string) (key uint64, ok bool) {
 	t, err := time.Parse(time.RFC3339, text)
-	if err != nil || len(text) < 20 || len(text) > 64 {
+	if err != nil || len(text) > 64 || !usual.MatchString(text) {
 		return 0, false
 	}
 	return TimeKey(t), true
@@ -28,7 +32,6 @@ func TestParseTime(t *testing.T) {
 		{"2026-01-02T03:04:05.1234567899Z", time.Date(2026, 1, 2, 3, 4, 5, 123_456_789, time.UTC)},
 		{"2026-01-02T03:04:05+02:00", time.Date(2026, 1, 2, 1, 4, 5, 0, time.UTC)},
 		{"2026-01-02T03:04:05-23:59", time.Date(2026, 1, 3, 3, 3, 5, 0, time.UTC)},
-		{"2026-01-02T03:04:05,5Z", time.Date(2026, 1, 2, 3, 4, 5, 500_000_000, time.UTC)},
 		{"2024-02-29T00:00:00Z", time.Date(2024, 2, 29, 0, 0, 0, 0, time.UTC)},
 		{"2000-02-29T00:00:00Z", time.Date(2000, 2, 29, 0, 0, 0, 0, time.UTC)},
 		{"1969-12-31T23:59:59Z", time.Date(1969, 12, 31, 23, 59, 59, 0, time.UTC)},
@@ -45,7 +48,11 @@ func TestParseTime(t *testing.T) {
 		{"2026-01-02 03:04:05Z", time.Time{}},
 		{"2026-01-02T03:04:05", time.Time{}},
 		{"2026-01-02T03:04:05+0200", time.Time{}},
-		{"2026-01-02T3:04:05Z", time.Time{}}, // of 19 bytes
+		{"2026-01-02T3:04:05Z", time.Time{}},
+		{"2026-01-02T3:04:05.5Z", time.Time{}},
+		{"2026-01-02T03:04:05,5Z", time.Time{}},
+		{"2026-01-02T03:04:05+24:00", time.Time{}},
+		{"2026-01-02T03:04:05+02:60", time.Time{}},
 		{"", time.Time{}},
 	} {
 		key, ok := ParseTime([]byte(tt.text))
@@ -55,7 +62,7 @@ func TestParseTime(t *testing.T) {
 	}
 }
 
-// Timestamps, and some that are nearly ones, must be read as time.Parse does.
+// Timestamps, and some that are nearly ones.
 func TestParseTimeRandom(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 8))
 	for range 50_000 {
@@ -83,7 +90,7 @@ func TestParseTimeRandom(t *testing.T) {
 func checkParseTime(t *testing.T, s string) {
 	t.Helper()
 	got, ok := ParseTime([]byte(s))
-	if want, wantOK := slowParseTime(s); got != want || ok != wantOK {
+	if want, wantOK := slowParseTime(s); ok != wantOK || ok && got != want {
 		t.Fatalf("ParseTime(%q) = %d, %t, want %d, %t", s, got, ok, want, wantOK)
 	}
 }

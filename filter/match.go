@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -225,10 +226,13 @@ func compare(v any, end Scalar) (order int, ok bool) {
 	return at.Compare(bound), ok1 && ok2
 }
 
-// timestamp parses RFC 3339. What is shorter or longer than all that make sense
-// is none.
+// rfc3339 is what RFC 3339 allows, in upper case. time.Parse alone takes more, such as
+// a comma for the point.
+var rfc3339 = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)$`)
+
+// timestamp parses RFC 3339.
 func timestamp(s string) (time.Time, bool) {
-	if len(s) < len("2006-01-02T15:04:05Z") || len(s) > 64 {
+	if len(s) > 64 || !rfc3339.MatchString(s) {
 		return time.Time{}, false
 	}
 	t, err := time.Parse(time.RFC3339, s)
