@@ -13,6 +13,7 @@ import (
 // all other asks ask for that too, except absent.
 type ask struct {
 	absent                   bool              // it is missing
+	there                    bool              // it is there, which was asked for beside the rest
 	in                       [][]filter.Scalar // it has a value in each of these
 	notIn                    []filter.Scalar   // it has none of these
 	span                     *span             // it has a value in this
@@ -62,6 +63,7 @@ func (a ask) and(b ask) (out ask, possible bool, most string) {
 		return ask{}, false, ""
 	}
 	out = a
+	out.there = a.there || b.there
 	out.notIn = distinct(slices.Concat(a.notIn, b.notIn))
 	if out.in, possible = allLists(slices.Concat(a.in, b.in)); !possible {
 		return ask{}, false, "two ==, or one == and one in,"
@@ -153,7 +155,7 @@ func (b *bound) inside(step int) uint64 {
 
 // same reports whether a and b ask for the same.
 func (a ask) same(b ask) bool {
-	return a.absent == b.absent && a.prefix == b.prefix && a.suffix == b.suffix && a.contains == b.contains &&
+	return a.absent == b.absent && a.exists() == b.exists() && a.prefix == b.prefix && a.suffix == b.suffix && a.contains == b.contains &&
 		slices.Equal(a.notIn, b.notIn) && slices.EqualFunc(a.in, b.in, slices.Equal) &&
 		(a.span == nil) == (b.span == nil) && (a.span == nil || a.span.same(b.span))
 }
@@ -177,10 +179,14 @@ func (a ask) size() int {
 	return n
 }
 
-// exists reports whether a's Test must have an exists: nothing else in it tells
-// whether the attribute is there.
+// exists reports whether a's Test must have an exists: an event can't be found by
+// what else is in it, and either that doesn't tell whether the attribute is there, or
+// this was asked for.
 func (a ask) exists() bool {
-	return len(a.in) == 0 && a.span == nil && a.prefix == "" && a.suffix == "" && a.contains == ""
+	if len(a.in) > 0 || a.span != nil || a.prefix != "" {
+		return false
+	}
+	return a.there || len(a.notIn) > 0 || a.suffix == "" && a.contains == ""
 }
 
 // test returns a as package filter has it.
