@@ -275,11 +275,11 @@ func TestProblems(t *testing.T) {
 		errors                                []filter.Problem
 	}{
 		{"empty body", "POST", "/filters", json, "", 400, "malformed-json", "malformed JSON: want a JSON object", nil},
-		{"cut off", "POST", "/filters", json, `{"subscriber_id":`, 400, "malformed-json", "malformed JSON: unexpected EOF", nil},
+		{"cut off", "POST", "/filters", json, `{"subscriber_id":`, 400, "malformed-json", "malformed JSON at byte 17: unexpected end of JSON input", nil},
 		{"a form", "POST", "/filters", "application/x-www-form-urlencoded", "subscriber_id=ada", 400, "malformed-json", "malformed JSON: want a JSON object", nil},
 		{"XML", "POST", "/filters", "text/xml; charset=utf-8", "<a/>", 415, "unsupported-media-type", `Content-Type "text/xml; charset=utf-8" is not supported; send application/json`, nil},
 		{"a file", "PUT", path, "multipart/form-data; boundary=x", adas, 415, "unsupported-media-type", `Content-Type "multipart/form-data; boundary=x" is not supported; send application/json`, nil},
-		{"no filter", "POST", "/filters", json, `{}`, 422, "invalid-filter", `/subscriber_id: required; : no condition: this filter would match every event; give event_types, user_tiers, user_ids, countries, min_amount, max_amount, where, any or expr, or confirm with "match_all": true`, []filter.Problem{
+		{"no filter", "POST", "/filters", json, `{}`, 422, "invalid-filter", `/subscriber_id: required; no condition: this filter would match every event; give event_types, user_tiers, user_ids, countries, min_amount, max_amount, where, any or expr, or confirm with "match_all": true`, []filter.Problem{
 			{Field: "/subscriber_id", Detail: "required"},
 			{Field: "", Detail: `no condition: this filter would match every event; give event_types, user_tiers, user_ids, countries, min_amount, max_amount, where, any or expr, or confirm with "match_all": true`},
 		}},

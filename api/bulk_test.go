@@ -65,9 +65,9 @@ func TestImportRefuses(t *testing.T) {
 		{"empty lines", "\n\n", 422, []string{"invalid-import"}},
 		{"two wrong lines", adas + "\n" + wrong + "\n\n{\n" + adas, 422, []string{
 			`"detail":"of 5 lines, these are wrong"`, `{"line":2,"field":"/event_types","detail":"` + wantList + `"}`,
-			`{"line":4,"field":"","detail":"malformed JSON: unexpected EOF"}`,
+			`{"line":4,"field":"","detail":"malformed JSON at byte 2: unexpected end of JSON input"}`,
 		}},
-		{"not UTF-8", "{\"subscriber_id\":\"\xff\"}", 422, []string{`{"line":1,"field":"","detail":"malformed JSON: not valid UTF-8"}`}},
+		{"not UTF-8", "{\"subscriber_id\":\"\xff\"}", 422, []string{`{"line":1,"field":"","detail":"malformed JSON at byte 19: not valid UTF-8"}`}},
 		{"a long line among others", strings.Repeat(" ", 1001) + "\n" + strings.Repeat(" ", 99999) + "\n" + wrong, 422, []string{
 			`{"line":1,"field":"","detail":"longer than a filter may be: at most 1000 bytes are allowed in a line"}`,
 			`{"line":2,"field":"","detail":"longer than`, `{"line":3,"field":"/event_types"`,

@@ -41,7 +41,7 @@ func TestDryRun(t *testing.T) {
 		{"other field", `{"filter":` + adas + `,"events":[],"events":[]}`, 422, `{"field":"/filter","detail":"unknown field; allowed are filters, events"},{"field":"/events","detail":"0 elements; want 1 to 100"},{"field":"/events","detail":"given twice"}`},
 		{"null", `{"filters":null,"events":{}}`, 422, `{"field":"/filters","detail":"want a list of objects, got null"},{"field":"/events","detail":"want a list of objects, got {}"}`},
 		{"wrong filter and event", `{"filters":[` + adas + `,{"subscriber_id":"a b"}],"events":[{},1,` + ev + `]}`, 422,
-			`{"field":"/filters/1/subscriber_id","detail":"' ' is not allowed; spaces and control characters are not"},`},
+			`{"field":"/filters/1/subscriber_id","detail":"' ' is not allowed; spaces, and control, format and private-use characters are not"},`},
 		{"wrong events", `{"filters":[` + adas + `],"events":[{},1,` + ev + `]}`, 422, `[{"field":"/events/0","detail":"no event: event_type: a non-empty string is required"},{"field":"/events/1","detail":"no event: not a JSON object"}]`},
 		{"too many", `{"filters":` + list(101, adas) + `,"events":` + list(1, ev) + `}`, 422, `101 elements; want 1 to 100`},
 		{"too many pairs", `{"filters":` + list(50, adas) + `,"events":` + list(50, ev) + `}`, 422, `50 filters times 50 events are 2500 pairs; at most 1000 are allowed`},

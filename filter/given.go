@@ -5,6 +5,7 @@ import (
 	"math"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"eventstream/event"
@@ -76,7 +77,7 @@ func (g *given) check(bad *Invalid) {
 		g.checkList(bad)
 	case "between":
 		if len(g.values) != 2 {
-			g.add(bad, "", "want two values, from and to, got %d", len(g.values))
+			g.add(bad, "", "want two values, from and to, got a list of %d", len(g.values))
 			return
 		}
 		for i, v := range g.values {
@@ -109,7 +110,7 @@ func (g *given) checkList(bad *Invalid) {
 	for i, v := range g.values {
 		flaw := scalarFlaw(v)
 		if first, dup := seen[v]; dup && flaw == "" {
-			flaw = fmt.Sprintf("same as %s/%d", g.at(), first)
+			flaw = fmt.Sprintf("%s is %s/%d already; give each value once", show(v), g.at(), first)
 		} else {
 			seen[v] = i
 		}
@@ -175,9 +176,8 @@ func orderedFlaw(v Scalar) string {
 			return fmt.Sprintf("want %s, got %s; other strings are not ordered", wantOrdered, show(v))
 		}
 		if key < event.TimeKey(event.MinTime) || key > event.TimeKey(event.MaxTime) {
-			const day = "2006-01-02"
 			return fmt.Sprintf("%s is too far away; want a time from %s to %s",
-				show(v), event.MinTime.AddDate(0, 0, 1).Format(day), event.MaxTime.AddDate(0, 0, -1).Format(day))
+				show(v), event.MinTime.Format(time.RFC3339Nano), event.MaxTime.Format(time.RFC3339Nano))
 		}
 	}
 	return scalarFlaw(v)

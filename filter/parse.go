@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math/big"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -31,10 +32,7 @@ func ParseStored(body []byte, translate func(expr string) ([]Where, error)) (Spe
 }
 
 func parseSpec(body []byte, p parser) (Spec, error) {
-	if !utf8.Valid(body) {
-		return Spec{}, fmt.Errorf("%w: not valid UTF-8", ErrSyntax)
-	}
-	fields, err := object(body)
+	fields, err := document(body)
 	if err != nil {
 		return Spec{}, err
 	}
@@ -219,6 +217,9 @@ func (p *parser) test(at string, f field) Test {
 
 // asOperator says how to write what f has instead of an object of operators.
 func asOperator(f field) string {
+	if slices.Contains(strings.Split(fieldNames, ", "), f.name) {
+		return fmt.Sprintf("the field %s of a filter stands beside where", f.name)
+	}
 	name, value := quote(f.name), string(f.value)
 	if len(value) > 60 {
 		value = "…"
@@ -251,7 +252,7 @@ func (p *parser) operator(at, path string, o field, t *Test) {
 	case "lte":
 		t.Lte = p.end(at, o.value)
 	case "between":
-		t.Between = p.scalars(at, o.value)
+		t.Between = p.ends(at, o.value)
 	case "prefix":
 		t.Prefix = p.text(at, o.value)
 	case "suffix":
@@ -287,14 +288,31 @@ func (p *parser) end(at string, raw json.RawMessage) *Scalar {
 	return p.one(at, raw)
 }
 
+func (p *parser) ends(at string, raw json.RawMessage) []Scalar {
+	return p.values(at, raw, "a list of two values, from and to", p.end)
+}
+
 func (p *parser) scalars(at string, raw json.RawMessage) []Scalar {
-	elements, ok := p.list(at, raw, "a list")
+	return p.values(at, raw, "a list", func(at string, raw json.RawMessage) *Scalar {
+		if raw[0] == '[' {
+			p.bad.add(at, "want %s, got %s; the values stand side by side in one list", wantScalar, abbreviate(raw))
+			return nil
+		}
+		return p.one(at, raw)
+	})
+}
+
+// values reads a list. In place of what read can't is nothing.
+func (p *parser) values(at string, raw json.RawMessage, want string, read func(at string, raw json.RawMessage) *Scalar) []Scalar {
+	elements, ok := p.list(at, raw, want)
 	if !ok {
 		return nil
 	}
 	values := make([]Scalar, len(elements))
 	for i, e := range elements {
-		values[i], _ = p.scalar(fmt.Sprintf("%s/%d", at, i), e)
+		if v := read(fmt.Sprintf("%s/%d", at, i), e); v != nil {
+			values[i] = *v
+		}
 	}
 	return values
 }
@@ -403,10 +421,7 @@ type Field struct {
 // Fields splits a JSON object, for those who take a Spec among other things: in
 // order, duplicates included. The error wraps ErrSyntax.
 func Fields(body []byte) ([]Field, error) {
-	if !utf8.Valid(body) {
-		return nil, fmt.Errorf("%w: not valid UTF-8", ErrSyntax)
-	}
-	fields, err := object(body)
+	fields, err := document(body)
 	if err != nil {
 		return nil, err
 	}
@@ -417,39 +432,53 @@ func Fields(body []byte) ([]Field, error) {
 	return out, nil
 }
 
+// document is object for a body as it came.
+func document(body []byte) ([]field, error) {
+	for at := 0; at < len(body); {
+		r, size := utf8.DecodeRune(body[at:])
+		if r == utf8.RuneError && size < 2 {
+			return nil, fmt.Errorf("%w at byte %d: not valid UTF-8", ErrSyntax, at+1)
+		}
+		at += size
+	}
+	return object(body)
+}
+
 // object splits a JSON object into its fields, in order, duplicates included.
 func object(body []byte) ([]field, error) {
 	dec := json.NewDecoder(bytes.NewReader(body))
 	tok, err := dec.Token()
 	if err != nil || tok != json.Delim('{') {
-		return nil, fmt.Errorf("%w: want a JSON object", ErrSyntax)
+		return nil, malformed(body)
 	}
 	var fields []field
 	for dec.More() {
 		key, err := dec.Token()
 		if err != nil {
-			return nil, malformed(err)
+			return nil, malformed(body)
 		}
 		f := field{name: key.(string)} // Token yields only strings as keys
 		if err := dec.Decode(&f.value); err != nil {
-			return nil, malformed(err)
+			return nil, malformed(body)
 		}
 		fields = append(fields, f)
 	}
 	if _, err := dec.Token(); err != nil {
-		return nil, malformed(err)
+		return nil, malformed(body)
 	}
 	if _, err := dec.Token(); err != io.EOF {
-		return nil, fmt.Errorf("%w: more after the object", ErrSyntax)
+		return nil, malformed(body)
 	}
 	return fields, nil
 }
 
-func malformed(err error) error {
-	if err == io.EOF {
-		err = io.ErrUnexpectedEOF // the end is wrong wherever an object may not end
+// malformed says what is wrong with a body, and where. It is no JSON object.
+func malformed(body []byte) error {
+	err := json.Unmarshal(body, new(map[string]json.RawMessage))
+	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok && bytes.HasPrefix(bytes.TrimSpace(body), []byte("{")) {
+		return fmt.Errorf("%w at byte %d: %w", ErrSyntax, syntax.Offset, err)
 	}
-	return fmt.Errorf("%w: %w", ErrSyntax, err)
+	return fmt.Errorf("%w: want a JSON object", ErrSyntax)
 }
 
 // quote writes a key as JSON for people to read.

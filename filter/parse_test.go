@@ -54,17 +54,17 @@ func TestParseSpecRefusesWhatIsNoObject(t *testing.T) {
 		{`null`, "malformed JSON: want a JSON object"},
 		{`[]`, "malformed JSON: want a JSON object"},
 		{`subscriber_id=a`, "malformed JSON: want a JSON object"},
-		{`{`, "malformed JSON: unexpected EOF"},
-		{`{"subscriber_id"`, "malformed JSON: unexpected EOF"},
-		{`{"subscriber_id":`, "malformed JSON: unexpected EOF"},
-		{`{"subscriber_id":"a"`, "malformed JSON: unexpected EOF"},
-		{`{"subscriber_id":"a",}`, "malformed JSON: invalid character '}' looking for beginning of object key string"},
-		{`{"subscriber_id" "a"}`, "malformed JSON: expected colon after object key"},
-		{`{1:2}`, "malformed JSON: invalid character '1'"},
-		{`{"subscriber_id":"a"}{}`, "malformed JSON: more after the object"},
-		{`{"subscriber_id":"a"} x`, "malformed JSON: more after the object"},
-		{"{\"subscriber_id\":\"\xff\"}", "malformed JSON: not valid UTF-8"},
-		{`{"a":` + strings.Repeat("[", 20000) + `}`, "malformed JSON: invalid character '[' exceeded max depth"},
+		{`{`, "malformed JSON at byte 1: unexpected end of JSON input"},
+		{`{"subscriber_id"`, "malformed JSON at byte 16: unexpected end of JSON input"},
+		{`{"subscriber_id":`, "malformed JSON at byte 17: unexpected end of JSON input"},
+		{`{"subscriber_id":"a"`, "malformed JSON at byte 20: unexpected end of JSON input"},
+		{`{"subscriber_id":"a",}`, "malformed JSON at byte 22: invalid character '}' looking for beginning of object key string"},
+		{`{"subscriber_id" "a"}`, `malformed JSON at byte 18: invalid character '"' after object key`},
+		{`{1:2}`, "malformed JSON at byte 2: invalid character '1' looking for beginning of object key string"},
+		{`{"subscriber_id":"a"}{}`, "malformed JSON at byte 22: invalid character '{' after top-level value"},
+		{`{"subscriber_id":"a"} x`, "malformed JSON at byte 23: invalid character 'x' after top-level value"},
+		{"{\"subscriber_id\":\"\xff\"}", "malformed JSON at byte 19: not valid UTF-8"},
+		{`{"a":` + strings.Repeat("[", 20000) + `}`, "malformed JSON at byte 10005: invalid character '[' exceeded max depth"},
 	} {
 		_, err := ParseSpec([]byte(tt.body), nil)
 		if !errors.Is(err, ErrSyntax) || err.Error() != tt.want {
@@ -73,7 +73,7 @@ func TestParseSpecRefusesWhatIsNoObject(t *testing.T) {
 	}
 }
 
-const noCondition = `: no condition: this filter would match every event; give event_types, user_tiers, user_ids, countries, min_amount, max_amount, where, any or expr, or confirm with "match_all": true`
+const noCondition = `no condition: this filter would match every event; give event_types, user_tiers, user_ids, countries, min_amount, max_amount, where, any or expr, or confirm with "match_all": true`
 
 func TestParseSpecTellsAllThatIsWrong(t *testing.T) {
 	const ok = `"subscriber_id":"a","event_types":["x"]`
@@ -85,7 +85,7 @@ func TestParseSpecTellsAllThatIsWrong(t *testing.T) {
 		{`{}`, []string{"/subscriber_id: required", noCondition}},
 		{`{"subscriber_id":"a"}`, []string{noCondition}},
 		{`{"subscriber_id":"a","match_all":false}`, []string{noCondition}},
-		{`{` + ok + `,"match_all":true}`, []string{"/match_all: contradicts the conditions; leave it out, or leave them out"}},
+		{`{` + ok + `,"match_all":true}`, []string{"/match_all: is not needed, as the other conditions are not broad; leave it out, or leave them out"}},
 		{`{` + ok + `,"event_type":"x"}`, []string{"/event_type: unknown field; allowed are " + fieldNames + "; did you mean event_types?"}},
 		{`{` + ok + `,"a/b~":1,"":1}`, []string{
 			"/a~1b~0: unknown field; allowed are " + fieldNames,
@@ -114,15 +114,15 @@ func TestParseSpecTellsAllThatIsWrong(t *testing.T) {
 		}},
 		{`{"subscriber_id":"a","event_types":["x","","x","` + long + `","\u0007"]}`, []string{
 			"/event_types/1: empty string; want 1 to 256 bytes",
-			"/event_types/2: same as /event_types/0",
+			`/event_types/2: "x" is /event_types/0 already; give each value once`,
 			"/event_types/3: 257 bytes; at most 256 are allowed",
-			"/event_types/4: control characters and invalid UTF-8 are not allowed",
+			"/event_types/4: the control character U+0007 is not allowed",
 		}},
 		{`{"subscriber_id":"a","user_tiers":["y"` + strings.Repeat(`,"y"`, 10000) + `]}`, []string{"/user_tiers: 10001 values; at most 10000 are allowed"}},
 		{`{"subscriber_id":"` + long + `","match_all":true}`, []string{"/subscriber_id: 257 bytes; at most 128 are allowed"}},
-		{`{"subscriber_id":"a b","match_all":true}`, []string{"/subscriber_id: ' ' is not allowed; spaces and control characters are not"}},
-		{`{"subscriber_id":"a\u0000","match_all":true}`, []string{`/subscriber_id: '\x00' is not allowed; spaces and control characters are not`}},
-		{`{"subscriber_id":"a\u00a0b","match_all":true}`, []string{`/subscriber_id: '\u00a0' is not allowed; spaces and control characters are not`}},
+		{`{"subscriber_id":"a b","match_all":true}`, []string{"/subscriber_id: ' ' is not allowed; spaces, and control, format and private-use characters are not"}},
+		{`{"subscriber_id":"a\u0000","match_all":true}`, []string{`/subscriber_id: '\x00' is not allowed; spaces, and control, format and private-use characters are not`}},
+		{`{"subscriber_id":"a\u00a0b","match_all":true}`, []string{`/subscriber_id: '\u00a0' is not allowed; spaces, and control, format and private-use characters are not`}},
 		{`{"subscriber_id":["` + strings.Repeat("é", 40) + `"],"match_all":true}`, []string{`/subscriber_id: want a string, got ["` + strings.Repeat("é", 29) + `…`}},
 	} {
 		_, err := ParseSpec([]byte(tt.body), nil)

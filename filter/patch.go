@@ -4,17 +4,13 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"unicode/utf8"
 )
 
 // Patch returns what s becomes by a JSON merge patch (RFC 7396): what the patch
 // has replaces what s has, null removes it, objects are patched in turn. Errors
 // are those of ParseSpec, which has the last word on the result.
 func (s *Spec) Patch(patch []byte, translate func(expr string) ([]Where, error)) (Spec, error) {
-	if !utf8.Valid(patch) {
-		return Spec{}, fmt.Errorf("%w: not valid UTF-8", ErrSyntax)
-	}
-	changes, err := object(patch)
+	changes, err := document(patch)
 	if err != nil {
 		return Spec{}, err
 	}

@@ -29,8 +29,8 @@ func TestPatch(t *testing.T) {
 		{`{"expr":"a == 1"}`, `/expr: expressions are not supported here`},
 		{`{"expr_any":[]}`, `/expr_any: is made from expr; leave it out`},
 		{`[]`, `malformed JSON: want a JSON object`},
-		{`{"a":1}{}`, `malformed JSON: more after the object`},
-		{"{\"a\":\"\xff\"}", `malformed JSON: not valid UTF-8`},
+		{`{"a":1}{}`, `malformed JSON at byte 8: invalid character '{' after top-level value`},
+		{"{\"a\":\"\xff\"}", `malformed JSON at byte 7: not valid UTF-8`},
 		{``, `malformed JSON: want a JSON object`},
 	} {
 		var s Spec

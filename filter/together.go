@@ -163,9 +163,13 @@ func (e *Invalid) product(base []given, anys, exprs [][]given) {
 			}
 		}
 	}
-	if !alive && first != nil {
-		first.given.add(e, "", "%s; and so with all other alternatives", first.detail)
+	if alive || first == nil {
+		return
 	}
+	if len(anys)*len(exprs) > 1 {
+		first.detail += "; and so with all other alternatives"
+	}
+	first.given.add(e, "", "%s", first.detail)
 }
 
 // once adds a problem that may have been found before.
@@ -198,7 +202,7 @@ func (s *Spec) checkBreadth(base []given, anys, exprs [][]given, bad *Invalid) {
 		}
 	}
 	if s.MatchAll && !broad {
-		bad.add("/match_all", "contradicts the conditions; leave it out, or leave them out")
+		bad.add("/match_all", "is not needed, as the other conditions are not broad; leave it out, or leave them out")
 	}
 }
 

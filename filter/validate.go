@@ -45,7 +45,10 @@ func (e *Invalid) Error() string {
 		if i > 0 {
 			b.WriteString("; ")
 		}
-		b.WriteString(p.Field + ": " + p.Detail)
+		if p.Field != "" {
+			b.WriteString(p.Field + ": ")
+		}
+		b.WriteString(p.Detail)
 	}
 	return b.String()
 }
@@ -99,7 +102,7 @@ func CheckSubscriberID(id string) error {
 	}
 	for _, r := range id {
 		if !unicode.IsGraphic(r) || unicode.IsSpace(r) {
-			return fmt.Errorf("%q is not allowed; spaces and control characters are not", r)
+			return fmt.Errorf("%q is not allowed; spaces, and control, format and private-use characters are not", r)
 		}
 	}
 	return nil
@@ -186,10 +189,13 @@ func (e *Invalid) shortList(path string, values []string) {
 			e.add(at, "empty string; want 1 to %d bytes", MaxValueBytes)
 		case len(v) > MaxValueBytes:
 			e.add(at, "%d bytes; at most %d are allowed", len(v), MaxValueBytes)
-		case !utf8.ValidString(v) || strings.ContainsFunc(v, unicode.IsControl):
-			e.add(at, "control characters and invalid UTF-8 are not allowed")
+		case !utf8.ValidString(v):
+			e.add(at, "not valid UTF-8")
+		case strings.ContainsFunc(v, unicode.IsControl):
+			r, _ := utf8.DecodeRuneInString(v[strings.IndexFunc(v, unicode.IsControl):])
+			e.add(at, "the control character %U is not allowed", r)
 		case dup:
-			e.add(at, "same as %s/%d", path, first)
+			e.add(at, "%s is %s/%d already; give each value once", quote(v), path, first)
 			continue
 		}
 		seen[v] = i

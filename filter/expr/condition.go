@@ -80,7 +80,7 @@ func (t translator) presence(e ast.Expr, want bool) (formula, error) {
 	}
 	attr, err := t.name(e, path)
 	if err != nil || want {
-		return one(attr, ask{}, e), err
+		return one(attr, ask{there: true}, e), err
 	}
 	missing := one(attr, ask{absent: true}, e)
 	if len(path) == 1 {
@@ -159,7 +159,8 @@ func (t translator) compare(op string, left, right ast.Expr) (formula, error) {
 // timeKey returns the TimeKey of a constant, which must be in its range.
 func (t translator) timeKey(c operand, at types.Timestamp) (uint64, error) {
 	if at.Before(event.MinTime) || at.After(event.MaxTime) {
-		return 0, t.errorf(c, "want a time from %s to %s", event.MinTime.Format(time.DateOnly), event.MaxTime.Format(time.DateOnly))
+		return 0, t.errorf(c, "%s is too far away; want a time from %s to %s",
+			at.Format(time.RFC3339Nano), event.MinTime.Format(time.RFC3339Nano), event.MaxTime.Format(time.RFC3339Nano))
 	}
 	return event.TimeKey(at.Time), nil
 }

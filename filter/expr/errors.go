@@ -45,6 +45,10 @@ func reword(msg string) string {
 	}
 	if m := unexpected.FindStringSubmatch(msg); m != nil {
 		msg, _, _ = strings.Cut(m[1], " expecting ") // a list of half the grammar
+		word := strings.TrimSpace(strings.Trim(msg, "'"))
+		if right := notCEL[strings.ToLower(word)]; right != "" {
+			return fmt.Sprintf("unexpected '%s'; write %s", word, right)
+		}
 		return "unexpected " + clip(strings.ReplaceAll(msg, "'<EOF>'", "end"), 60) + "; want conditions such as amount >= 100, joined by && and ||"
 	}
 	if m := reserved.FindStringSubmatch(msg); m != nil {
@@ -58,8 +62,17 @@ func reword(msg string) string {
 		return fmt.Sprintf("nested too deeply; at most %d levels of parentheses and the like are allowed", maxDepth)
 	case numeral.MatchString(msg):
 		msg += "; want a number that fits 64 bits"
+		if !strings.Contains(msg, "double") {
+			msg += "; larger ones are written with a point or an exponent, such as 1e19"
+		}
 	}
 	return clip(msg, 200)
+}
+
+// notCEL says what to write for words of other languages.
+var notCEL = map[string]string{
+	"=": "==", "<>": "!=", "and": "&&", "or": "||", "not": `!(country in ["BR"])`, "=~": "startsWith, endsWith or contains",
+	".in": whole + `["in"] for an attribute of that name`,
 }
 
 // operands says what the operators and functions can be applied to.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/google/cel-go/checker"
@@ -95,6 +96,9 @@ func (t translator) path(e ast.Expr) (event.Path, error) {
 		}
 		return t.step(args[0], string(name))
 	}
+	if e.Kind() == ast.SelectKind {
+		return nil, t.errorf(e, "has(…) is a condition by itself, and !has(…) another; neither is compared")
+	}
 	return nil, t.errorf(e, `want an attribute or a constant here, as in amount >= 100`)
 }
 
@@ -173,6 +177,9 @@ func (t translator) fold(e ast.Expr) (ref.Val, error) {
 			return nil, err
 		}
 		v := apply(call.FunctionName(), values)
+		if text, ok := values[0].(types.String); ok && types.IsError(v) && call.FunctionName() == "timestamp" {
+			return nil, t.errorf(e, "want an RFC 3339 timestamp, such as timestamp(\"2026-01-02T03:04:05Z\"), got %s", clip(strconv.Quote(string(text)), 60))
+		}
 		if types.IsError(v) {
 			return nil, t.errorf(e, "%s", reword(fmt.Sprint(v)))
 		}
