@@ -434,14 +434,21 @@ func Fields(body []byte) ([]Field, error) {
 
 // document is object for a body as it came.
 func document(body []byte) ([]field, error) {
-	for at := 0; at < len(body); {
+	if !utf8.Valid(body) {
+		return nil, fmt.Errorf("%w at byte %d: not valid UTF-8", ErrSyntax, invalidAt(body)+1)
+	}
+	return object(body)
+}
+
+// invalidAt returns where body, which has such a place, is not valid UTF-8.
+func invalidAt(body []byte) (at int) {
+	for {
 		r, size := utf8.DecodeRune(body[at:])
 		if r == utf8.RuneError && size < 2 {
-			return nil, fmt.Errorf("%w at byte %d: not valid UTF-8", ErrSyntax, at+1)
+			return at
 		}
 		at += size
 	}
-	return object(body)
 }
 
 // object splits a JSON object into its fields, in order, duplicates included.
