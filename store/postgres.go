@@ -163,12 +163,12 @@ func (p *Postgres) refusal(ctx context.Context, id filter.ID, subscriber string)
 }
 
 // Estimate returns about how many filters there are, by PostgreSQL's statistics: 0
-// if it has none yet.
+// if it has none yet, or no schema.
 func (p *Postgres) Estimate(ctx context.Context) (int, error) {
 	var n int
 	err := p.pool.QueryRow(ctx, `
-		select greatest(reltuples::bigint, pg_stat_get_live_tuples(oid), 0)
-		from pg_class where oid = 'filters'::regclass`).Scan(&n)
+		select coalesce(max(greatest(reltuples::bigint, pg_stat_get_live_tuples(oid), 0)), 0)
+		from pg_class where oid = to_regclass('filters')`).Scan(&n)
 	if err != nil {
 		return 0, fail("estimate the number of filters", err)
 	}

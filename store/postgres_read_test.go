@@ -14,6 +14,14 @@ import (
 // The estimate is a number before there are statistics, and right with fresh ones.
 func TestEstimate(t *testing.T) {
 	dsn := testenv.Postgres(t)
+	bare, err := store.NewPostgres(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer bare.Close()
+	if n, err := bare.Estimate(t.Context()); n != 0 || err != nil {
+		t.Errorf("without a schema: %d, %v; want 0", n, err)
+	}
 	each := map[string]Store{"memory": &store.Memory{}, "postgres": postgres(t, dsn)}
 	for name, s := range each {
 		if n, err := s.Estimate(t.Context()); n != 0 || err != nil {
