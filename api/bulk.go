@@ -118,7 +118,8 @@ func (s *Server) importFilters(ctx *fasthttp.RequestCtx) error {
 	defer s.imports.Add(-1)
 	c, cancel := context.WithTimeout(s.streaming, s.cfg.ImportTimeout)
 	defer cancel()
-	defer context.AfterFunc(c, func() { ctx.Conn().SetReadDeadline(time.Now()) })()
+	conn := ctx.Conn() // ctx is another request's when this has returned, and the deadline may come as late as that
+	defer context.AfterFunc(c, func() { conn.SetReadDeadline(time.Now()) })()
 	in := newImport(patientBody(c, ctx), s.cfg, s.metrics.importLines)
 	var n int64
 	var again bool
