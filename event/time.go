@@ -11,6 +11,9 @@ var (
 	MaxTime = time.Unix(0, math.MaxInt64-1).UTC() // in 2262
 )
 
+// TimeRange is those instants, for people to read.
+var TimeRange = MinTime.Format(time.RFC3339Nano) + " to " + MaxTime.Format(time.RFC3339Nano)
+
 // TimeKey returns a number that is in the order of t, by nanoseconds. Instants
 // before MinTime share one key, as do those after MaxTime.
 func TimeKey(t time.Time) uint64 {

@@ -5,7 +5,6 @@ import (
 	"math"
 	"strconv"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"eventstream/event"
@@ -176,8 +175,7 @@ func orderedFlaw(v Scalar) string {
 			return fmt.Sprintf("want %s, got %s; other strings are not ordered", wantOrdered, show(v))
 		}
 		if key < event.TimeKey(event.MinTime) || key > event.TimeKey(event.MaxTime) {
-			return fmt.Sprintf("%s is too far away; want a time from %s to %s",
-				show(v), event.MinTime.Format(time.RFC3339Nano), event.MaxTime.Format(time.RFC3339Nano))
+			return fmt.Sprintf("%s is too far away; want a time from %s", show(v), event.TimeRange)
 		}
 	}
 	return scalarFlaw(v)

@@ -159,8 +159,7 @@ func (t translator) compare(op string, left, right ast.Expr) (formula, error) {
 // timeKey returns the TimeKey of a constant, which must be in its range.
 func (t translator) timeKey(c operand, at types.Timestamp) (uint64, error) {
 	if at.Before(event.MinTime) || at.After(event.MaxTime) {
-		return 0, t.errorf(c, "%s is too far away; want a time from %s to %s",
-			at.Format(time.RFC3339Nano), event.MinTime.Format(time.RFC3339Nano), event.MaxTime.Format(time.RFC3339Nano))
+		return 0, t.errorf(c, "%s is too far away; want a time from %s", at.Format(time.RFC3339Nano), event.TimeRange)
 	}
 	return event.TimeKey(at.Time), nil
 }

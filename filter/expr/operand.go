@@ -177,13 +177,13 @@ func (t translator) fold(e ast.Expr) (ref.Val, error) {
 			return nil, err
 		}
 		v := apply(call.FunctionName(), values)
-		if text, ok := values[0].(types.String); ok && types.IsError(v) && call.FunctionName() == "timestamp" {
+		if !types.IsError(v) {
+			return v, nil
+		}
+		if text, ok := values[0].(types.String); ok && call.FunctionName() == "timestamp" {
 			return nil, t.errorf(e, "want an RFC 3339 timestamp, such as timestamp(\"2026-01-02T03:04:05Z\"), got %s", clip(strconv.Quote(string(text)), 60))
 		}
-		if types.IsError(v) {
-			return nil, t.errorf(e, "%s", reword(fmt.Sprint(v)))
-		}
-		return v, nil
+		return nil, t.errorf(e, "%s", reword(fmt.Sprint(v)))
 	}
 	return nil, nil
 }
