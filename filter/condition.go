@@ -88,13 +88,20 @@ func (x *Index) Release(c *Condition) {
 func (c *Condition) codes() iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
 		for _, rest := c.parts(); len(rest) > 0; {
-			size, n := binary.Uvarint(rest)
-			if !yield(rest[n : n+int(size)]) {
+			var code []byte
+			if code, rest = nextAlternative(rest); !yield(code) {
 				return
 			}
-			rest = rest[n+int(size):]
 		}
 	}
+}
+
+// nextAlternative returns the predicates of the first alternative, and those that
+// come after it.
+func nextAlternative(b []byte) (code, rest []byte) {
+	size, n := shortUvarint(b)
+	b = b[n:]
+	return b[:size], b[size:]
 }
 
 // conjunction is an alternative on its way into a Condition.
@@ -238,9 +245,10 @@ func (x *Index) rank(p *lowered) float64 {
 // code is in buf, or in what buf has grown to.
 func (c *Condition) programs(buf []byte) iter.Seq[entry] {
 	return func(yield func(entry) bool) {
-		plans, _ := c.parts()
 		var room [MaxPredicates][]byte
-		for code := range c.codes() {
+		for plans, alternatives := c.parts(); len(alternatives) > 0; {
+			var code []byte
+			code, alternatives = nextAlternative(alternatives)
 			preds := room[:0]
 			for len(code) > 0 {
 				_, rest := next(code)
