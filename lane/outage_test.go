@@ -74,7 +74,7 @@ func TestRedisSentinelFailover(t *testing.T) {
 	pair.Primary.Kill()
 	f.goesOn("kill -9 of the master")
 	pair.Primary.Restart()
-	testenv.Eventually(t, 30*time.Second, func() error {
+	testenv.Eventually(t, goesOnWithin, func() error {
 		role, err := pair.Primary.Ask("ROLE") // the sentinel cuts connections when it changes a role
 		if err == nil && !strings.HasPrefix(role, "slave") {
 			err = errors.New("the old master is " + role)
@@ -113,13 +113,16 @@ func flowOn(t *testing.T, addr string) *flowing {
 	return f
 }
 
+// goesOnWithin has room for the TILT mode of a Sentinel, see testenv.
+const goesOnWithin = 90 * time.Second
+
 // goesOn waits until every partition has gone on.
 func (f *flowing) goesOn(after string) {
 	f.t.Helper()
 	began := time.Now()
 	for p := range f.next {
 		start := f.next[p].Load()
-		testenv.Eventually(f.t, 30*time.Second, func() error {
+		testenv.Eventually(f.t, goesOnWithin, func() error {
 			if at := f.next[p].Load(); at < start+500 {
 				return fmt.Errorf("after %s: partition %d is at %d, was at %d", after, p, at, start)
 			}

@@ -66,14 +66,18 @@ func (p *RedisPairServers) Failover() {
 }
 
 // Sentinel starts a Sentinel that watches the pair, and returns a URL for it.
-// With that, who dies is replaced at once.
+// With that, who dies is replaced in seconds.
+//
+// A Sentinel that was not run for 2 s does nothing for 30 s (TILT mode). A replica
+// whose master was away for ten times down-after-milliseconds longer than the
+// Sentinel has seen is never chosen, so that must be more than 3 s.
 func (p *RedisPairServers) Sentinel() string {
 	p.t.Helper()
 	host, port, _ := net.SplitHostPort(p.Primary.Addr)
 	config := filepath.Join(p.t.TempDir(), "sentinel.conf")
 	text := strings.Join([]string{
 		"sentinel monitor pair " + host + " " + port + " 1",
-		"sentinel down-after-milliseconds pair 500",
+		"sentinel down-after-milliseconds pair 4000",
 		"sentinel failover-timeout pair 5000",
 	}, "\n")
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
