@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"eventstream/internal/check"
+	"eventstream/internal/check/cluster"
 )
 
 const checkAbout = `Runs the services as processes of their own, under load and with clients that
@@ -25,7 +26,7 @@ seed makes the same schedule, filters and clients.
 
 It uses the Kafka and PostgreSQL of "make services", if EVENTSTREAM_KAFKA and
 EVENTSTREAM_POSTGRES or .services/env tell where they are, and a redis-server of
-its own. Without those everything runs in one process with the edges inside it,
+its own; for faults of Kafka also a Kafka of its own, from .services. Without those everything runs in one process with the edges inside it,
 and few faults are possible.
 
 It exits with 0 only if all promises were kept.`
@@ -129,8 +130,12 @@ func (f *checkFlags) find() error {
 		f.Cluster.Kafka = strings.Split(kafka, ",")
 	}
 	f.Cluster.Postgres = server("EVENTSTREAM_POSTGRES")
+	f.Cluster.Broker, _ = cluster.FindKafka(services) // faults of Kafka say what they need
 	return nil
 }
+
+// services is where `make services` leaves what it has installed.
+const services = ".services"
 
 // server returns where a server is: by the environment, or else by what
 // `make services` has left in the working directory.
@@ -138,7 +143,7 @@ func server(key string) string {
 	if v := os.Getenv(key); v != "" {
 		return v
 	}
-	text, _ := os.ReadFile(filepath.Join(".services", "env"))
+	text, _ := os.ReadFile(filepath.Join(services, "env"))
 	for line := range strings.Lines(string(text)) {
 		if v, ok := strings.CutPrefix(strings.TrimSpace(line), key+"="); ok {
 			return v

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -37,7 +38,7 @@ type Config struct {
 	Retention    time.Duration // of lanes; the filter services' if zero
 	AllowGaps    bool          // clients may be told of gaps once Redis has lost what it held
 
-	Cluster cluster.Config // the program and the servers; the rest is filled in
+	Cluster cluster.Config // the program and the servers; the rest is filled in. Broker is run for faults of Kafka only
 }
 
 func (cfg Config) withDefaults() Config {
@@ -64,6 +65,9 @@ func Run(ctx context.Context, cfg Config, out io.Writer, log *slog.Logger) error
 	p, err := newPlan(cfg)
 	if err != nil {
 		return err
+	}
+	if !slices.ContainsFunc(p.faults, func(i injection) bool { return i.kind.kafka }) {
+		cfg.Cluster.Broker = cluster.KafkaFiles{}
 	}
 	c, err := cluster.Start(ctx, cfg.Cluster)
 	if err != nil {

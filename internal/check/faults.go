@@ -29,7 +29,7 @@ func (i injection) String() string {
 
 // drawFaults makes up the schedule. Every kind comes before any comes again.
 func drawFaults(cfg Config, rng *rand.Rand) ([]injection, error) {
-	from, err := chosen(cfg.Faults, cfg.Cluster.Native())
+	from, err := chosen(cfg.Faults, &cfg.Cluster)
 	if err != nil || len(from) == 0 {
 		return nil, err
 	}
@@ -162,6 +162,13 @@ func (f *fault) takeThese(of which, some []*cluster.Service) (taken []*cluster.S
 }
 
 func (f *fault) takeRedis() (free func()) { return f.lock(f.check.cluster.Redis()) }
+
+func (f *fault) takeKafka() (k *cluster.Kafka, free func()) {
+	k = f.check.cluster.Broker()
+	free = f.lock(k)
+	f.begins("kafka")
+	return k, free
+}
 
 // lock waits for its turn, and until all of the parts are free, and takes them all
 // at once. Faults begin in the order of the plan.

@@ -18,6 +18,7 @@ type kind struct {
 	long  time.Duration // bounds how long it holds
 	loses bool          // Redis loses what it held
 	one   bool          // possible when everything is in one process
+	kafka bool          // possible with a Kafka of our own only
 	do    func(context.Context, *fault) error
 }
 
@@ -42,6 +43,8 @@ var kinds = []kind{
 	{name: "redis-pause", about: "Redis hangs", long: 4 * time.Second, do: hangRedis},
 	{name: "redis-cut", about: "no network between a process and Redis", long: 5 * time.Second, do: cutRedis},
 	{name: "redis-slow", about: "slow network between all processes and Redis", long: 4 * time.Second, do: slowRedis},
+	{name: "kafka-kill", about: "kill -9 of Kafka", long: 3 * time.Second, kafka: true, do: killKafka},
+	{name: "kafka-pause", about: "Kafka hangs", long: 6 * time.Second, kafka: true, do: hangKafka},
 	{name: "postgres-cut", about: "no network between a process and PostgreSQL", long: 5 * time.Second, do: cutPostgres},
 	{name: "postgres-terminate", about: "PostgreSQL ends all sessions", long: 0, do: terminate},
 	{name: "clients-cut", about: "no network between clients and a gateway", long: 4 * time.Second, one: true, do: cutClients},
@@ -63,7 +66,7 @@ type FaultError struct{ detail string }
 func (e *FaultError) Error() string { return e.detail }
 
 // chosen returns the kinds that are asked for and possible.
-func chosen(names []string, native bool) ([]kind, error) {
+func chosen(names []string, c *cluster.Config) ([]kind, error) {
 	all, _ := Kinds()
 	for _, n := range names {
 		if !slices.Contains(all, n) && n != "all" && n != "none" {
@@ -79,27 +82,29 @@ func chosen(names []string, native bool) ([]kind, error) {
 	everything := len(names) == 0 || slices.Contains(names, "all")
 	var out []kind
 	for _, k := range kinds {
-		possible := k.one
-		if native {
-			possible = k.name != "all-pause"
-		}
+		missing := k.missing(c)
 		asked := slices.Contains(names, k.name)
-		if asked && !possible {
-			return nil, &FaultError{fmt.Sprintf("fault %s is not possible here: it needs %s", k.name, needs(native))}
+		if asked && missing != "" {
+			return nil, &FaultError{fmt.Sprintf("fault %s is not possible here: it needs %s", k.name, missing)}
 		}
-		if possible && (everything || asked) {
+		if missing == "" && (everything || asked) {
 			out = append(out, k)
 		}
 	}
 	return out, nil
 }
 
-// needs says what the faults need that are not possible as it is.
-func needs(native bool) string {
-	if native {
+// missing says what the fault needs that is not there, "" if it is possible.
+func (k kind) missing(c *cluster.Config) string {
+	switch native := c.Native(); {
+	case native && k.name == "all-pause":
 		return "everything in one process (--one-process)"
+	case !native && !k.one:
+		return "Kafka and PostgreSQL of make services, and redis-server"
+	case k.kafka && c.Broker == (cluster.KafkaFiles{}):
+		return "the Kafka that make services installs where it uses no containers, to run one of its own"
 	}
-	return "Kafka and PostgreSQL of make services, and redis-server"
+	return ""
 }
 
 // Which services a fault may befall.
@@ -280,6 +285,24 @@ func hangRedis(ctx context.Context, f *fault) error {
 	}
 	pause(ctx, f.hold)
 	return r.Resume()
+}
+
+func killKafka(ctx context.Context, f *fault) error {
+	k, free := f.takeKafka()
+	defer free()
+	k.Kill()
+	pause(ctx, f.hold)
+	return k.Start(ctx)
+}
+
+func hangKafka(ctx context.Context, f *fault) error {
+	k, free := f.takeKafka()
+	defer free()
+	if err := k.Pause(); err != nil {
+		return err
+	}
+	pause(ctx, f.hold)
+	return k.Resume()
 }
 
 func cutRedis(ctx context.Context, f *fault) error {

@@ -24,12 +24,15 @@ type load struct {
 
 func newLoad(r *run) (*load, error) {
 	brokers, name := r.cluster.Kafka()
-	p, err := topic.NewProducer(topic.Config{Brokers: brokers, Topic: name}, nil, slog.New(slog.DiscardHandler))
+	p, err := topic.NewProducer(topic.Config{Brokers: brokers, Topic: name, DeliveryTimeout: flushLimit}, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return nil, err
 	}
 	return &load{check: r, producer: p, rng: r.plan.rng(streamLoad)}, nil
 }
+
+// flushLimit bounds how long Kafka may be away for events to be acknowledged.
+const flushLimit = 2 * time.Minute
 
 func (l *load) close() { l.producer.Close() }
 
@@ -43,7 +46,7 @@ func (l *load) run(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
-			flush, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+			flush, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushLimit)
 			defer cancel()
 			return l.producer.Flush(flush)
 		case <-tick.C:

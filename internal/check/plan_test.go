@@ -12,7 +12,7 @@ import (
 func config(seed uint64) Config {
 	return Config{
 		Seed: seed, Duration: time.Minute,
-		Cluster: cluster.Config{Kafka: []string{"k"}, Postgres: "p", Redis: "r"},
+		Cluster: cluster.Config{Kafka: []string{"k"}, Postgres: "p", Redis: "r", Broker: cluster.KafkaFiles{Java: "j", Jars: "k"}},
 	}.withDefaults()
 }
 
@@ -85,30 +85,36 @@ func TestKinds(t *testing.T) {
 }
 
 func TestChosen(t *testing.T) {
+	own := config(1).Cluster
+	shared := own
+	shared.Broker = cluster.KafkaFiles{}
+	one := cluster.Config{}
 	for _, tt := range []struct {
-		names  []string
-		native bool
-		want   int
-		err    string
+		names []string
+		on    cluster.Config
+		want  int
+		err   string
 	}{
-		{[]string{"all"}, true, len(kinds) - 1, ""},
-		{[]string{"none"}, true, 0, ""},
-		{[]string{"redis-kill", "api-kill"}, true, 2, ""},
-		{[]string{"all"}, false, 3, ""},
-		{[]string{"none", "all"}, true, 0, "faults none,all: none does not go with others"},
-		{[]string{"redis-kill"}, false, 0, "fault redis-kill is not possible here: it needs Kafka and PostgreSQL of make services, and redis-server"},
-		{[]string{"all-pause"}, true, 0, "fault all-pause is not possible here: it needs everything in one process (--one-process)"},
+		{[]string{"all"}, own, len(kinds) - 1, ""},
+		{[]string{"none"}, own, 0, ""},
+		{[]string{"redis-kill", "api-kill"}, own, 2, ""},
+		{[]string{"all"}, shared, len(kinds) - 3, ""},
+		{[]string{"all"}, one, 3, ""},
+		{[]string{"none", "all"}, own, 0, "faults none,all: none does not go with others"},
+		{[]string{"redis-kill"}, one, 0, "fault redis-kill is not possible here: it needs Kafka and PostgreSQL of make services, and redis-server"},
+		{[]string{"kafka-kill"}, shared, 0, "fault kafka-kill is not possible here: it needs the Kafka that make services installs where it uses no containers, to run one of its own"},
+		{[]string{"all-pause"}, own, 0, "fault all-pause is not possible here: it needs everything in one process (--one-process)"},
 	} {
-		got, err := chosen(tt.names, tt.native)
+		got, err := chosen(tt.names, &tt.on)
 		text := ""
 		if err != nil {
 			text = err.Error()
 		}
 		if len(got) != tt.want || text != tt.err {
-			t.Errorf("%v, native %t: got %d kinds and error %q, want %d and %q", tt.names, tt.native, len(got), text, tt.want, tt.err)
+			t.Errorf("%v, %+v: got %d kinds and error %q, want %d and %q", tt.names, tt.on, len(got), text, tt.want, tt.err)
 		}
 	}
-	if _, err := chosen([]string{"fire"}, true); err == nil {
+	if _, err := chosen([]string{"fire"}, &own); err == nil {
 		t.Error("an unknown fault: got no error")
 	}
 }

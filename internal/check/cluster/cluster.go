@@ -28,6 +28,8 @@ type Config struct {
 	Postgres string // URL of a database whose user may make others
 	Redis    string // redis-server
 
+	Broker KafkaFiles // of a Kafka of our own, which is used instead of those at Kafka; none if zero
+
 	Name         string // of the topic, group and database; letters, digits and underscores
 	Filters      int    // filter services
 	Gateways     int
@@ -52,6 +54,7 @@ type Cluster struct {
 	network  *network
 	redis    *Redis    // nil in one process
 	database *Database // nil in one process
+	broker   *Kafka    // nil if others may use the Kafka
 	kafka    []string
 	topic    string
 
@@ -94,6 +97,12 @@ func Start(ctx context.Context, cfg Config) (*Cluster, error) {
 func (c *Cluster) startNative(ctx context.Context) error {
 	c.kafka = c.cfg.Kafka
 	var err error
+	if c.cfg.Broker != (KafkaFiles{}) {
+		if c.broker, err = StartKafka(ctx, c.cfg.Broker, filepath.Join(c.cfg.Dir, "kafka")); err != nil {
+			return err
+		}
+		c.kafka = []string{c.broker.Addr}
+	}
 	if c.database, err = newDatabase(ctx, c.cfg.Postgres, c.cfg.Name); err != nil {
 		return fmt.Errorf("database for the check: %w", err)
 	}
@@ -309,6 +318,9 @@ func (c *Cluster) Redis() *Redis { return c.redis }
 // Database returns the database, nil if everything is in one process.
 func (c *Cluster) Database() *Database { return c.database }
 
+// Broker returns the Kafka of our own, nil if others may use the Kafka.
+func (c *Cluster) Broker() *Kafka { return c.broker }
+
 // Kafka returns the brokers and the topic.
 func (c *Cluster) Kafka() (brokers []string, topic string) { return c.kafka, c.topic }
 
@@ -342,6 +354,9 @@ func (c *Cluster) Close() error {
 	if c.redis != nil {
 		c.redis.Kill()
 	}
+	if c.broker != nil {
+		c.broker.Kill()
+	}
 	if !c.cfg.Native() {
 		return nil
 	}
@@ -351,5 +366,8 @@ func (c *Cluster) Close() error {
 	if c.database != nil {
 		err = c.database.drop(ctx)
 	}
-	return cmp.Or(err, deleteTopics(ctx, c.cfg.Kafka, c.topic, c.topic+".dlq"))
+	if c.broker == nil {
+		err = cmp.Or(err, deleteTopics(ctx, c.kafka, c.topic, c.topic+".dlq"))
+	}
+	return err
 }

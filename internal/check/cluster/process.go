@@ -80,19 +80,27 @@ const stopLimit = 50 * time.Second
 
 // Stop ends it as an operator would.
 func (p *Process) Stop() error {
-	if err := p.signal(syscall.SIGTERM); err != nil {
+	if err := p.terminate(); err != nil {
 		return err
-	}
-	select {
-	case <-p.ended():
-	case <-time.After(stopLimit):
-		p.Kill()
-		return fmt.Errorf("%s did not stop within %s", p.Name, stopLimit)
 	}
 	if code := p.cmd.ProcessState.ExitCode(); code != 0 {
 		return fmt.Errorf("%s exited with %d when it was stopped; its log: %s", p.Name, code, p.log)
 	}
 	return nil
+}
+
+// terminate asks it to end, and waits until it has.
+func (p *Process) terminate() error {
+	if err := p.signal(syscall.SIGTERM); err != nil {
+		return err
+	}
+	select {
+	case <-p.ended():
+		return nil
+	case <-time.After(stopLimit):
+		p.Kill()
+		return fmt.Errorf("%s did not stop within %s", p.Name, stopLimit)
+	}
 }
 
 // Pause makes it hang, until Resume.
