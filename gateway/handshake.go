@@ -126,7 +126,7 @@ func refusalOf(err error) *refusal {
 	case errors.Is(err, replay.ErrBeyondEnd):
 		return badRequest("bad_cursor", "the cursor is of events that do not exist yet; pass one that the gateway sent, unchanged")
 	case errors.Is(err, replay.ErrUnavailable):
-		refused := unavailable("what was missed is to be replayed from Kafka, but no filter service does that now: %v", err)
+		refused := unavailable("what was missed can't be replayed from Kafka at the moment; try again")
 		if un, ok := errors.AsType[*replay.Unavailable](err); ok {
 			refused.retryAfter = max(1, int(un.RetryAfter.Seconds()))
 		}

@@ -349,6 +349,9 @@ func TestReplayUnavailable(t *testing.T) {
 	if resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") != "7" {
 		t.Errorf("got %d %v %v, want 503 with Retry-After 7", resp.StatusCode, resp.Header, problem)
 	}
+	if detail := fmt.Sprint(problem["detail"]); strings.Contains(detail, "127.0.0.1") || strings.Contains(detail, "full") {
+		t.Errorf("a client is told of our filter services: %s", detail)
+	}
 	w.kafka.set(func() { w.kafka.fail = nil })
 	r := connect(t, g, "user_1", c.cursor)
 	r.untilEvent(id)

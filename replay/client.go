@@ -15,6 +15,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 const (
@@ -23,7 +25,8 @@ const (
 	openTimeout = 10 * time.Second
 	// silence is after how long without a word a Stream counts as dead. The
 	// service says something every second.
-	silence = 30 * time.Second
+	silence   = 30 * time.Second
+	tellEvery = 10 * time.Second
 	// maxHomes bounds of how many subscribers a Client remembers who serves them.
 	maxHomes = 100_000
 )
@@ -34,6 +37,7 @@ type Client struct {
 	http    *http.Client
 	silence time.Duration
 	log     *slog.Logger
+	tell    rate.Sometimes // of requests that no service served
 
 	mu    sync.Mutex
 	turn  int
@@ -45,6 +49,7 @@ type Client struct {
 func NewClient(urls []string, log *slog.Logger) (*Client, error) {
 	c := &Client{
 		silence: silence, log: log, homes: make(map[string]int),
+		tell: rate.Sometimes{First: 1, Interval: tellEvery},
 		http: &http.Client{
 			Transport: &http.Transport{
 				DialContext:           (&net.Dialer{Timeout: 2 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
@@ -94,6 +99,7 @@ func (c *Client) Open(ctx context.Context, r Request) (*Stream, error) {
 		elsewhere = elsewhere || errors.Is(err, ErrElsewhere)
 		un.add(fmt.Errorf("%s: %w", c.urls[i], err))
 	}
+	c.tell.Do(func() { c.log.Warn("no filter service replays; whoever asked is to come again", "err", un) })
 	return nil, un
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"reflect"
@@ -183,6 +184,19 @@ func TestRefused(t *testing.T) {
 		if _, err := serve(t, answer, answer).Open(t.Context(), asked); !errors.Is(err, want) || !strings.Contains(err.Error(), "because") {
 			t.Errorf("got %v, want %v", err, want)
 		}
+	}
+}
+
+// TestTold: an operator reads why nobody replays, once for many who ask.
+func TestTold(t *testing.T) {
+	var log bytes.Buffer
+	c := serve(t, func(context.Context, Request, *Writer) error { return Busy(time.Second, errors.New("too many")) })
+	c.log = slog.New(slog.NewTextHandler(&log, nil))
+	for range 3 {
+		c.Open(t.Context(), Request{Subscriber: "a", From: []int64{1}})
+	}
+	if text := log.String(); strings.Count(text, "\n") != 1 || !strings.Contains(text, c.urls[0]) || !strings.Contains(text, "too many") {
+		t.Errorf("the log says\n%s\nwant one line with the service and its reason", text)
 	}
 }
 
