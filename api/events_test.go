@@ -24,10 +24,10 @@ import (
 func replays(t *testing.T, answer func(context.Context, replay.Request, *replay.Writer) error) *replay.Client {
 	t.Helper()
 	mux := http.NewServeMux()
-	mux.Handle("POST /replay", replay.Handler(answer, slog.New(slog.DiscardHandler)))
+	mux.Handle("POST /replay", replay.Handler(answer, nil, slog.New(slog.DiscardHandler)))
 	srv := httptest.NewServer(mux)
 	t.Cleanup(srv.Close)
-	c, err := replay.NewClient([]string{srv.URL}, slog.New(slog.DiscardHandler))
+	c, err := replay.NewClient([]string{srv.URL}, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

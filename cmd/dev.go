@@ -96,12 +96,12 @@ func (a *app) dev(ctx context.Context, d *devFlags, out io.Writer) error {
 			return err
 		}
 	}
-	replays, err := replay.NewClient([]string{"http://" + d.listenFilter.Addr().String()}, a.log)
+	replays, err := replay.NewClient([]string{"http://" + d.listenFilter.Addr().String()}, nil, a.log)
 	if err != nil {
 		return err
 	}
 	addAPI(&g, d.listenAPI, newRegistry(a.version), api.Config{}, filters, lanes, replays, a.log)
-	if err := addFilter(&g, d.listenFilter, newRegistry(a.version), pipeline.Config{}, kcfg, lanes, filters, a.log); err != nil {
+	if err := addFilter(&g, d.listenFilter, newRegistry(a.version), pipeline.Config{}, kcfg, nil, lanes, filters, a.log); err != nil {
 		return err
 	}
 	addGateway(&g, opened(d.listenGateway), nil, true, ops.Limits{}, newRegistry(a.version), gateway.Config{Drain: time.Second}, lanes, replays, filters, a.log)

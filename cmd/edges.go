@@ -96,19 +96,33 @@ func (p *postgresFlags) open() (*store.Postgres, error) {
 
 // filterURLFlags say where the filter services are, which replay events.
 type filterURLFlags struct {
-	URLs []string `env:"FILTER_URL" envDefault:"http://127.0.0.1:8002"`
+	URLs   []string `env:"FILTER_URL" envDefault:"http://127.0.0.1:8002"`
+	Secret string   `env:"REPLAY_SECRET"` // not a flag: other users of the machine can read those
 }
 
 func (f *filterURLFlags) add(fs *pflag.FlagSet) {
-	fs.StringSliceVar(&f.URLs, "filter-url", f.URLs, "filter services, which replay from Kafka what Redis does not hold any more, separated by commas; of each shard at least one")
+	fs.StringSliceVar(&f.URLs, "filter-url", f.URLs, "filter services, which replay from Kafka what Redis does not hold any more, separated by commas; of each shard at least one\n"+
+		"(what they share with those who may ask: EVENTSTREAM_REPLAY_SECRET, at least 32 characters)")
 }
 
 func (f *filterURLFlags) open(log *slog.Logger) (*replay.Client, error) {
-	c, err := replay.NewClient(f.URLs, log)
+	secrets, err := replaySecrets(f.Secret)
+	if err != nil {
+		return nil, err
+	}
+	c, err := replay.NewClient(f.URLs, secrets, log)
 	if err != nil {
 		return nil, usageError{fmt.Errorf("--filter-url: %w", err)}
 	}
 	return c, nil
+}
+
+func replaySecrets(text string) (replay.Secrets, error) {
+	s, err := replay.ParseSecrets(text)
+	if err != nil {
+		return nil, usageError{fmt.Errorf("EVENTSTREAM_REPLAY_SECRET: %w", err)}
+	}
+	return s, nil
 }
 
 // migrate applies the schema as soon as PostgreSQL is there.

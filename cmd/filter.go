@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"eventstream/filter/pipeline"
+	"eventstream/internal/ops"
 	"eventstream/internal/run"
 	"eventstream/lane"
 )
@@ -29,6 +30,8 @@ type filterFlags struct {
 	ReplayMaxAge   time.Duration `env:"REPLAY_MAX_AGE" envDefault:"24h"`
 	ReplayMaxBytes int64         `env:"REPLAY_MAX_BYTES" envDefault:"1073741824"`
 	MaxReplays     int           `env:"MAX_REPLAYS" envDefault:"4096"`
+
+	Secret string `env:"REPLAY_SECRET"` // not a flag: other users of the machine can read those
 }
 
 func (f *filterFlags) add(fs *pflag.FlagSet) {
@@ -91,7 +94,8 @@ func (a *app) filterCommand() (*cobra.Command, error) {
 		Long: "Takes events off Kafka, finds the subscribers whose filters match, and appends the\n" +
 			"matches to Redis for the gateways. Start several: they share the partitions. Where one\n" +
 			"set can't match for all subscribers, start one for each --shard.\n" +
-			"Each of them replays what Kafka still holds for gateways and the API: POST /replay.\n" +
+			"Each of them replays what Kafka still holds for gateways and the API: POST /replay. If they\n" +
+			"share a secret of at least 32 characters, EVENTSTREAM_REPLAY_SECRET, nobody else may ask.\n" +
 			"It makes the topic and the schema itself, and waits for servers that are down.",
 		Example: "  eventstream filter --kafka kafka:9092 --redis redis:6379 --postgres postgres://user:secret@db/eventstream",
 		Args:    noArgs,
@@ -100,6 +104,11 @@ func (a *app) filterCommand() (*cobra.Command, error) {
 			if err := own.check(); err != nil {
 				return usageError{err}
 			}
+			secrets, err := replaySecrets(own.Secret)
+			if err != nil {
+				return err
+			}
+			listen.guarded = len(secrets) > 0
 			own.collect()
 			s, err := postgres.open()
 			if err != nil {
@@ -112,6 +121,9 @@ func (a *app) filterCommand() (*cobra.Command, error) {
 			}
 			defer lanes.Close()
 			ln, err := listen.open(ctx, plainListen, a.log)
+			if errors.Is(err, ops.ErrExposed) {
+				err = usageError{fmt.Errorf("%w, or share a secret with gateways and the API: EVENTSTREAM_REPLAY_SECRET", err)}
+			}
 			if err != nil {
 				return err
 			}
@@ -126,7 +138,7 @@ func (a *app) filterCommand() (*cobra.Command, error) {
 				Shard: shard, Retention: own.Retention, Interval: own.Interval,
 				ReplayMaxAge: own.ReplayMaxAge, ReplayMaxBytes: own.ReplayMaxBytes, MaxReplays: own.MaxReplays,
 			}
-			if err := addFilter(&g, ln, newRegistry(a.version), cfg, kcfg, lanes, migrated{s}, a.log); err != nil {
+			if err := addFilter(&g, ln, newRegistry(a.version), cfg, kcfg, secrets, lanes, migrated{s}, a.log); err != nil {
 				return err
 			}
 			g.Add("redis check", func(ctx context.Context) error { return checkRedis(ctx, lanes, a.log) })

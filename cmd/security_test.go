@@ -21,22 +21,26 @@ import (
 	"eventstream/wire"
 )
 
-const secret = "a-secret-of-at-least-32-characters"
+const (
+	secret       = "a-secret-of-at-least-32-characters"
+	replaySecret = "another-secret-of-at-least-32-characters"
+)
 
 // fortress is the services as strangers meet them, on the real servers.
 type fortress struct {
 	*pipeline
-	gateway, pages, api string // host:port
-	read, admin         string // API keys
+	filter, gateway, pages, api string // host:port
+	read, admin                 string // API keys
 }
 
 func newFortress(t *testing.T) *fortress {
 	f := &fortress{pipeline: newPipeline(t)}
-	f.env = append(f.env, "EVENTSTREAM_TOKEN_SECRET="+secret, "EVENTSTREAM_TOKEN_AUDIENCE=events")
+	f.env = append(f.env, "EVENTSTREAM_TOKEN_SECRET="+secret, "EVENTSTREAM_TOKEN_AUDIENCE=events", "EVENTSTREAM_REPLAY_SECRET="+replaySecret)
 	f.pages = testenv.Addr(t)
-	f.service("filter")
-	f.gateway = f.service("gateway", "--pages", f.pages).addr
-	f.api = f.service("api", "--rate-limit-address", "0").addr
+	f.filter = f.service("filter").addr
+	replays := []string{"--filter-url", "http://" + f.filter}
+	f.gateway = f.service("gateway", append(replays, "--pages", f.pages)...).addr
+	f.api = f.service("api", append(replays, "--rate-limit-address", "0")...).addr
 	key := func(scope string) string {
 		text, _ := f.output(0, "apikey", "create", "--scope", scope, "--name", scope)
 		return strings.TrimSpace(text)
@@ -110,7 +114,7 @@ func request(method, target, body string, lines ...string) string {
 // leaks are words that no stranger may read: of our servers, code and secrets.
 func (f *fortress) leaks() []string {
 	return []string{
-		secret, f.read, f.admin, "goroutine", "panic", ".go:", "pgx", "postgres", "redis", "kafka", "rueidis", "fasthttp",
+		secret, replaySecret, f.read, f.admin, "goroutine", "panic", ".go:", "pgx", "postgres", "redis", "kafka", "rueidis", "fasthttp",
 		"net/http", "go-jose", "square", "sql", "dial tcp", "127.0.0.1:", "stack",
 	}
 }
@@ -129,7 +133,13 @@ func TestWaysIn(t *testing.T) {
 		return upgrade("/ws", bearer(token(t, hs, []byte(secret), changes)))
 	}
 	admin := bearer(f.admin)
-	const filterBody = `{"subscriber_id":"user_1","event_types":["purchase"]}`
+	const (
+		filterBody = `{"subscriber_id":"user_1","event_types":["purchase"]}`
+		replayBody = `{"subscriber":"user_1","since":"2026-01-02T03:04:05Z"}`
+	)
+	replayed := func(lines ...string) string {
+		return request("POST", "/replay", replayBody, lines...)
+	}
 
 	for _, tt := range []struct {
 		name, addr, send string
@@ -139,8 +149,18 @@ func TestWaysIn(t *testing.T) {
 		{"gateway: good", f.gateway, upgrade("/ws", bearer(good)), []int{101}},
 		{"gateway: good, with subscriber_id", f.gateway, upgrade("/ws?subscriber_id=user_1", bearer(good)), []int{101}},
 		{"gateway: good stream", f.gateway, request("GET", "/sse", "", bearer(good)), []int{200}},
+		{"gateway: good, from Kafka", f.gateway, upgrade("/ws?since=1h", bearer(good)), []int{101}},
+		{"filter: good", f.filter, replayed(bearer(replaySecret)), []int{200}},
+		{"api: good, from Kafka", f.api, request("GET", "/subscribers/user_1/events?since=1h", "", bearer(f.read)), []int{200}},
 		{"api: good", f.api, request("GET", "/filters", "", bearer(f.read)), []int{200}},
 		{"api: good token", f.api, request("POST", "/subscribers/user_1/tokens", "", admin), []int{201}},
+
+		{"filter: no secret", f.filter, replayed(), []int{401}},
+		{"filter: wrong secret", f.filter, replayed(bearer(strings.Repeat("x", len(replaySecret)))), []int{401}},
+		{"filter: less of the secret", f.filter, replayed(bearer(replaySecret[:32])), []int{401}},
+		{"filter: an API key is no secret", f.filter, replayed(admin), []int{401}},
+		{"filter: the secret without its scheme", f.filter, replayed("Authorization: " + replaySecret), []int{401}},
+		{"filter: the secret in the query", f.filter, request("POST", "/replay?token="+replaySecret, replayBody), []int{401}},
 
 		{"gateway: no token", f.gateway, upgrade("/ws?subscriber_id=user_1"), []int{401}},
 		{"gateway: stream without a token", f.gateway, request("GET", "/sse?subscriber_id=user_1", ""), []int{401}},

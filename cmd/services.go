@@ -66,7 +66,7 @@ func (k kafka) Ensure(ctx context.Context) (topic.Info, error) {
 }
 
 // addFilter adds the filter service and its pages to g.
-func addFilter(g *run.Group, ln net.Listener, reg *prometheus.Registry, cfg pipeline.Config, kcfg topic.Config, l laneStore, f pipeline.Filters, log *slog.Logger) error {
+func addFilter(g *run.Group, ln net.Listener, reg *prometheus.Registry, cfg pipeline.Config, kcfg topic.Config, secrets replay.Secrets, l laneStore, f pipeline.Filters, log *slog.Logger) error {
 	consumer, err := topic.NewConsumer(kcfg, reg, log)
 	if err != nil {
 		return usageError{err}
@@ -81,7 +81,7 @@ func addFilter(g *run.Group, ln net.Listener, reg *prometheus.Registry, cfg pipe
 		return svc.Run(ctx)
 	})
 	mux := http.NewServeMux()
-	mux.Handle("POST /replay", replay.Handler(svc.Replay, log))
+	mux.Handle("POST /replay", replay.Handler(svc.Replay, secrets, log))
 	ops.Handle(mux, reg, ops.Check{Name: "filter", Do: svc.Ready}, ops.Check{Name: "kafka", Do: consumer.Ping}, ops.Check{Name: "lanes", Do: l.Ping})
 	g.Add("filter pages", func(ctx context.Context) error { return ops.Serve(ctx, ln, mux) })
 	return nil

@@ -41,9 +41,9 @@ type record struct {
 // replayed lets a world's gateways replay from what it publishes.
 func (w *world) replayed() *world {
 	k := &fakeKafka{parts: make([][]record, len(w.parts)), oldest: make([]int64, len(w.parts))}
-	srv := httptest.NewServer(replay.Handler(k.serve, testenv.Log(w.t)))
+	srv := httptest.NewServer(replay.Handler(k.serve, nil, testenv.Log(w.t)))
 	w.t.Cleanup(srv.Close)
-	c, err := replay.NewClient([]string{srv.URL}, testenv.Log(w.t))
+	c, err := replay.NewClient([]string{srv.URL}, nil, testenv.Log(w.t))
 	if err != nil {
 		w.t.Fatal(err)
 	}

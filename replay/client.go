@@ -34,6 +34,7 @@ const (
 // Client asks filter services. It is safe for concurrent use.
 type Client struct {
 	urls    []string
+	secrets Secrets
 	http    *http.Client
 	silence time.Duration
 	log     *slog.Logger
@@ -46,9 +47,9 @@ type Client struct {
 
 // NewClient returns a Client of the services at these base URLs, such as
 // http://filter:8002. It does no I/O.
-func NewClient(urls []string, log *slog.Logger) (*Client, error) {
+func NewClient(urls []string, secrets Secrets, log *slog.Logger) (*Client, error) {
 	c := &Client{
-		silence: silence, log: log, homes: make(map[string]int),
+		secrets: secrets, silence: silence, log: log, homes: make(map[string]int),
 		tell: rate.Sometimes{First: 1, Interval: tellEvery},
 		http: &http.Client{
 			Transport: &http.Transport{
@@ -150,6 +151,7 @@ func (c *Client) ask(ctx context.Context, url string, body []byte) (*Stream, err
 		return nil, err
 	}
 	req.Header.Set("Content-Type", "application/json")
+	c.secrets.show(req.Header)
 	resp, err := c.http.Do(req)
 	if err != nil {
 		cancel(nil)

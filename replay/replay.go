@@ -51,6 +51,7 @@ var (
 	ErrRequest     = errors.New("the request is wrong")
 	ErrOtherTopic  = errors.New("the offsets are of another topic")
 	ErrBeyondEnd   = errors.New("the offsets are beyond Kafka's end")
+	ErrDenied      = errors.New("the replay secret is missing or wrong")
 	ErrElsewhere   = errors.New("the subscriber is served elsewhere")
 	ErrUnavailable = errors.New("replay is not available now")
 )

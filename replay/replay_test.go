@@ -30,12 +30,12 @@ func serve(t *testing.T, answers ...func(context.Context, Request, *Writer) erro
 	var urls []string
 	for _, answer := range answers {
 		mux := http.NewServeMux()
-		mux.Handle("POST /replay", Handler(answer, testenv.Log(t)))
+		mux.Handle("POST /replay", Handler(answer, nil, testenv.Log(t)))
 		srv := httptest.NewServer(mux)
 		t.Cleanup(srv.Close)
 		urls = append(urls, srv.URL)
 	}
-	c, err := NewClient(urls, testenv.Log(t))
+	c, err := NewClient(urls, nil, testenv.Log(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -305,7 +305,7 @@ func TestRequests(t *testing.T) {
 
 func TestURLs(t *testing.T) {
 	for _, bad := range [][]string{nil, {""}, {"127.0.0.1:8002"}, {"ftp://a"}, {"http://a?x=1"}} {
-		if _, err := NewClient(bad, nil); err == nil {
+		if _, err := NewClient(bad, nil, nil); err == nil {
 			t.Errorf("%q is taken for URLs of filter services", bad)
 		}
 	}

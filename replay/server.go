@@ -22,10 +22,14 @@ const (
 	stall = 5 * time.Minute
 )
 
-// Handler serves requests. serve writes the answer to w; what it returns before
+// Handler serves requests of those who know a secret. serve writes the answer to w; what it returns before
 // Writer.Begin is the answer itself: see the errors of this package.
-func Handler(serve func(ctx context.Context, r Request, w *Writer) error, log *slog.Logger) http.Handler {
+func Handler(serve func(ctx context.Context, r Request, w *Writer) error, secrets Secrets, log *slog.Logger) http.Handler {
 	return http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
+		if !secrets.admit(req.Header) {
+			refuse(rw, ErrDenied, log)
+			return
+		}
 		r, err := readRequest(rw, req)
 		w := &Writer{w: rw, rc: http.NewResponseController(rw)}
 		if err == nil {
@@ -71,6 +75,7 @@ type kind struct {
 // kinds are the statuses of errors.
 var kinds = [...]kind{
 	{ErrRequest, http.StatusBadRequest, "bad-replay-request"},
+	{ErrDenied, http.StatusUnauthorized, "unauthorized"},
 	{ErrOtherTopic, http.StatusConflict, "other-topic"},
 	{ErrBeyondEnd, http.StatusRequestedRangeNotSatisfiable, "beyond-end"},
 	{ErrElsewhere, http.StatusMisdirectedRequest, "served-elsewhere"},
@@ -107,7 +112,10 @@ func refuse(w http.ResponseWriter, err error, log *slog.Logger) {
 	if !known {
 		log.Error("replay failed", "err", err)
 	}
-	if p.Status == http.StatusServiceUnavailable {
+	switch p.Status {
+	case http.StatusUnauthorized:
+		w.Header().Set("WWW-Authenticate", "Bearer")
+	case http.StatusServiceUnavailable:
 		after := time.Second
 		if b, ok := errors.AsType[*tooBusy](err); ok {
 			after = b.retryAfter

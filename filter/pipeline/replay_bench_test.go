@@ -55,7 +55,7 @@ func BenchmarkReplay(b *testing.B) {
 // benchReplays asks for everything, for each of n subscribers.
 func benchReplays(b *testing.B, s *Service, n, atOnce, want int) {
 	before := counterValue(b, s.metrics.replayEvents)
-	serve := replay.Handler(s.Replay, testenv.Log(b))
+	serve := replay.Handler(s.Replay, nil, testenv.Log(b))
 	places := make(chan struct{}, atOnce)
 	var asking sync.WaitGroup
 	for i := range n {

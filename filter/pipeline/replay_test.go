@@ -30,10 +30,10 @@ import (
 func (r *running) client(t testing.TB) *replay.Client {
 	t.Helper()
 	mux := http.NewServeMux()
-	mux.Handle("POST /replay", replay.Handler(r.Replay, testenv.Log(t)))
+	mux.Handle("POST /replay", replay.Handler(r.Replay, nil, testenv.Log(t)))
 	srv := httptest.NewServer(mux)
 	t.Cleanup(srv.Close)
-	c, err := replay.NewClient([]string{srv.URL}, testenv.Log(t))
+	c, err := replay.NewClient([]string{srv.URL}, nil, testenv.Log(t))
 	if err != nil {
 		t.Fatal(err)
 	}
