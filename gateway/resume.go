@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -64,6 +65,11 @@ func (g *Gateway) occupant(ctx context.Context, a event.Address) (string, bool, 
 // lanes do not hold any more is asked of Kafka, or left out.
 func (g *Gateway) plan(ctx context.Context, e *entrance, to []int64) error {
 	c := e.conn
+	// A store that lost the old seat before ours was announced may have been filled
+	// again by somebody who knew neither.
+	if _, ok, err := g.occupant(ctx, e.old); err != nil || !ok {
+		return fmt.Errorf("the cursor's address is not known any more: %w", cmp.Or(err, lane.ErrBehind))
+	}
 	e.from = slices.Clone(c.resume.from)
 	inStore := false
 	for p := range to {
@@ -130,6 +136,7 @@ func (g *Gateway) welcome(e *entrance, answer []byte) {
 	g.metrics.resumed.Inc()
 	g.startRecovery(e.ctx, &recovery{
 		conn: c, at: slices.Clone(e.from), stream: e.stream, until: e.until,
-		seats: []event.Address{e.old}, spans: e.spans, cursor: e.ask.text,
+		// Lanes that were lost and filled again may know our seat only.
+		seats: []event.Address{e.old, {Gateway: g.id, Seat: c.seat}}, spans: e.spans, cursor: e.ask.text,
 	})
 }

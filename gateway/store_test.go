@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -152,6 +153,99 @@ func TestWipe(t *testing.T) {
 	r := connect(t, g, "user_2", gone.cursor)
 	if !r.hello.Resumed {
 		t.Errorf("hello: got %+v, want resumed", r.hello)
+	}
+}
+
+// The store is emptied while a client is sent what it missed at a gateway that has
+// died since. The lanes are filled again by somebody who does not know that gateway
+// any more: what they hold for the client is addressed to its new seat.
+func TestWipedWhileResuming(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	died, g := w.gateway(Config{}), w.gateway(Config{RingBytes: 1})
+	c := connect(t, died, "user_1", "")
+	c.ws.CloseNow()
+	const events = 3000
+	publish := func() (last string) {
+		for range events {
+			last = w.publishSized(0, 4<<10, "user_1")
+		}
+		return last
+	}
+	publish()
+	if err := died.stop(); err != nil {
+		t.Fatal(err)
+	}
+	testenv.Eventually(t, 10*time.Second, func() error {
+		if at := g.readers[0].positions()[0]; at < events {
+			return fmt.Errorf("the lane is read up to %d", at)
+		}
+		return nil
+	})
+	r := connect(t, g, "user_1", c.cursor) // and it reads no further
+	w.store.Wipe()
+	testenv.Eventually(t, 10*time.Second, func() error {
+		if got, _, _ := w.store.Occupant(context.Background(), event.Address{Gateway: g.id, Seat: 1}); got != "user_1" {
+			return errors.New("the seat is not announced again")
+		}
+		return nil
+	})
+	w.mu.Lock()
+	clear(w.routes) // a new filter service
+	w.mu.Unlock()
+	w.parts[0].next = 0
+	w.claim()
+	last := publish()
+	for len(r.order) < events {
+		r.untilEvent(event.ID{Offset: int64(len(r.order))}.String())
+	}
+	r.untilEvent(last)
+	r.check()
+}
+
+// wiping is emptied, and filled again, just before a seat is announced for the
+// first time.
+type wiping struct {
+	*lane.Memory
+	wipe func()
+	once sync.Once
+}
+
+func (l *wiping) Announce(ctx context.Context, a lane.Announcement) (lane.ControlID, error) {
+	if len(a.Joined) > 0 {
+		l.once.Do(l.wipe)
+	}
+	return l.Memory.Announce(ctx, a)
+}
+
+// The same before the new seat was announced: the lanes hold nothing for the client
+// then, and that is no reason to tell it that nothing came.
+func TestWipedBeforeItsSeat(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	died := w.gateway(Config{})
+	c := connect(t, died, "user_1", "")
+	c.ws.CloseNow()
+	w.publish(0, "user_1")
+	if err := died.stop(); err != nil {
+		t.Fatal(err)
+	}
+	g := startGateway(t, Config{}, &wiping{Memory: w.store, wipe: func() {
+		w.store.Wipe()
+		w.mu.Lock()
+		clear(w.routes) // a new filter service
+		w.mu.Unlock()
+		w.parts[0].next = 0
+		w.claim()
+		w.publish(0, "user_1")
+	}})
+	if resp, problem := askRaw(t, g, request("user_1", c.cursor)); resp.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("got %d %v, want 503", resp.StatusCode, problem)
+	}
+	w.beats()
+	r := connect(t, g, "user_1", c.cursor)
+	if gap := r.untilType(wire.Gap); gap.Reason != wire.GapUnknownAddress {
+		t.Errorf("gap: got %+v, want %s", gap, wire.GapUnknownAddress)
 	}
 }
 
