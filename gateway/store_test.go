@@ -98,7 +98,8 @@ func TestStoreTroubles(t *testing.T) {
 				l.cut()
 			}
 			testenv.Eventually(t, 10*time.Second, func() error { return g.Ready(context.Background()) })
-			before.untilEvent(id) // whoever was there lost nothing
+			before.untilEvent(id)                     // whoever was there lost nothing
+			before.untilEvent(w.publish(0, "user_1")) // the lanes are read again
 			after := connect(t, g, "user_1", "")
 			id = w.publish(0, "user_1")
 			after.untilEvent(id)
