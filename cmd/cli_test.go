@@ -77,6 +77,8 @@ func TestUsage(t *testing.T) {
 		{args: []string{"filter", "--gc-percent", "0"}, code: 2, says: "--gc-percent must be at least 10"},
 		{args: []string{"filter", "--replay-max-age", "1ms"}, code: 2, says: "--replay-max-age must be at least 1s"},
 		{args: []string{"filter", "--redis", "nonsense://x"}, code: 2, says: "redis address"},
+		{args: []string{"filter", "--listen", ":8002"}, code: 2, says: "or share a secret with gateways and the API: EVENTSTREAM_REPLAY_SECRET"},
+		{args: []string{"filter"}, env: "EVENTSTREAM_REPLAY_SECRET=short", code: 2, says: "EVENTSTREAM_REPLAY_SECRET: secret 1 has 5 characters; want at least 32"},
 		{args: []string{"filter", "--shard", "8/8"}, code: 2, says: "indexes begin at 0"},
 		{args: []string{"listen"}, code: 2, says: "want one subscriber id"},
 		{args: []string{"listen", "--url", "ftp://x", "demo"}, code: 2, says: "ftp"},

@@ -30,6 +30,8 @@ const (
 // usageError is an error in what the user typed.
 type usageError struct{ error }
 
+func (u usageError) Unwrap() error { return u.error }
+
 // app is what all subcommands share.
 type app struct {
 	version   string
