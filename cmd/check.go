@@ -25,9 +25,10 @@ nothing twice in a connection, order kept, no gap without a reason. The same
 seed makes the same schedule, filters and clients.
 
 It uses the Kafka and PostgreSQL of "make services", if EVENTSTREAM_KAFKA and
-EVENTSTREAM_POSTGRES or .services/env tell where they are, and a redis-server of
-its own; for faults of Kafka also a Kafka of its own, from .services. Without those everything runs in one process with the edges inside it,
-and few faults are possible.
+EVENTSTREAM_POSTGRES or .services/env tell where they are, a redis-server of its
+own, and for faults of Kafka a Kafka of its own, from .services. Without the
+servers everything runs in one process with the edges inside it, and few faults
+are possible.
 
 It exits with 0 only if all promises were kept.`
 

@@ -46,7 +46,8 @@ type Batch struct {
 	Lost      *Lost  // what is lost below Next, mostly nil
 }
 
-// Why a request is not served. A Client tells all but ErrElsewhere.
+// Why a request is not served. A Client asks the next service after ErrDenied,
+// ErrElsewhere and ErrUnavailable, and tells of an *Unavailable if none is left.
 var (
 	ErrRequest     = errors.New("the request is wrong")
 	ErrOtherTopic  = errors.New("the offsets are of another topic")

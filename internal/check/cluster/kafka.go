@@ -26,12 +26,12 @@ func FindKafka(dir string) (KafkaFiles, error) {
 	if _, err := os.Stat(f.Jars); err != nil {
 		return KafkaFiles{}, fmt.Errorf("no Kafka: %w", err)
 	}
-	var candidates []string
+	candidates, _ := filepath.Glob("/usr/lib/jvm/*/bin/java")
+	candidates = append([]string{"java"}, candidates...)
 	if home := os.Getenv("JAVA_HOME"); home != "" {
-		candidates = append(candidates, filepath.Join(home, "bin", "java"))
+		candidates = []string{filepath.Join(home, "bin", "java")}
 	}
-	installed, _ := filepath.Glob("/usr/lib/jvm/*/bin/java")
-	for _, c := range append(append(candidates, "java"), installed...) {
+	for _, c := range candidates {
 		var err error
 		if f.Java, err = exec.LookPath(c); err == nil {
 			return f, nil
