@@ -191,11 +191,7 @@ func TestWipedWhileResuming(t *testing.T) {
 		}
 		return nil
 	})
-	w.mu.Lock()
-	clear(w.routes) // a new filter service
-	w.mu.Unlock()
-	w.parts[0].next = 0
-	w.claim()
+	w.anew()
 	last := publish()
 	for len(r.order) < events {
 		r.untilEvent(event.ID{Offset: int64(len(r.order))}.String())
@@ -233,11 +229,7 @@ func TestWipedBeforeItsSeat(t *testing.T) {
 	}
 	g := startGateway(t, Config{}, &wiping{Memory: w.store, wipe: func() {
 		w.store.Wipe()
-		w.mu.Lock()
-		clear(w.routes) // a new filter service
-		w.mu.Unlock()
-		w.parts[0].next = 0
-		w.claim()
+		w.anew()
 		w.publish(0, "user_1")
 	}})
 	if resp, problem := askRaw(t, g, request("user_1", c.cursor)); resp.StatusCode != http.StatusServiceUnavailable {

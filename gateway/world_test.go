@@ -85,6 +85,18 @@ func (w *world) claim() {
 	}
 }
 
+// anew has a new filter service match from the beginning. It knows whoever stands in
+// the control stream then.
+func (w *world) anew() {
+	w.mu.Lock()
+	clear(w.routes)
+	w.mu.Unlock()
+	for p := range w.parts {
+		w.parts[p].next = 0
+	}
+	w.claim()
+}
+
 // syncLocked applies what is new in the control stream.
 func (w *world) syncLocked() {
 	changes, at, err := w.store.ControlSince(context.Background(), w.at)
