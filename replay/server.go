@@ -22,8 +22,9 @@ const (
 	stall = 5 * time.Minute
 )
 
-// Handler serves requests of those who know a secret. serve writes the answer to w; what it returns before
-// Writer.Begin is the answer itself: see the errors of this package.
+// Handler serves requests of those who know a secret. serve writes the answer to w;
+// what it returns before Writer.Begin is the answer itself: see the errors of this
+// package.
 func Handler(serve func(ctx context.Context, r Request, w *Writer) error, secrets Secrets, log *slog.Logger) http.Handler {
 	return http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
 		if !secrets.admit(req.Header) {

@@ -15,6 +15,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"eventstream/internal/check/cluster"
 )
 
 // Eventually calls check until it returns nil. After timeout it fails the test
@@ -43,7 +45,7 @@ func Data(t testing.TB) (path string, ok bool) {
 // a server that finds it taken should ask for another.
 func Addr(t testing.TB) string {
 	t.Helper()
-	addr, err := freeAddr()
+	addr, err := cluster.FreeAddr()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -110,7 +110,7 @@ func (c *Cluster) startNative(ctx context.Context) error {
 		return err
 	}
 	for range c.cfg.Filters + spareHomes {
-		home, err := freeAddr()
+		home, err := FreeAddr()
 		if err != nil {
 			return err
 		}
@@ -141,7 +141,7 @@ func (c *Cluster) startDev(ctx context.Context) error {
 	var addrs [4]string
 	args := []string{"dev", "--rate", "0", "--data", filepath.Join(c.cfg.Dir, "kafka")}
 	for i, flag := range []string{"--api-port", "--filter-port", "--gateway-port", "--kafka-port"} {
-		addr, err := freeAddr()
+		addr, err := FreeAddr()
 		if err != nil {
 			return err
 		}
@@ -171,7 +171,7 @@ const spareHomes = 4
 // of the addresses that gateways know.
 func (c *Cluster) address(kind string) (string, error) {
 	if kind != "filter" {
-		return freeAddr()
+		return FreeAddr()
 	}
 	for _, home := range c.homes {
 		if !slices.ContainsFunc(c.Filters(), func(s *Service) bool { return s.Addr == home }) {
@@ -206,7 +206,7 @@ func (c *Cluster) service(ctx context.Context, kind string) (*Service, error) {
 	}
 	admin := ""
 	if c.cfg.Direct {
-		if admin, err = freeAddr(); err != nil {
+		if admin, err = FreeAddr(); err != nil {
 			return nil, err
 		}
 		env = append(env, "EVENTSTREAM_ADMIN="+admin)
@@ -218,7 +218,7 @@ func (c *Cluster) service(ctx context.Context, kind string) (*Service, error) {
 	s.Process = c.process(name, addr, append([]string{kind, "--listen", addr}, c.flags(kind)...), slices.Concat(env, c.cfg.Env))
 	s.Admin = admin
 	if kind == "gateway" && c.cfg.Processes > 1 {
-		if s.pages, err = freeAddr(); err != nil {
+		if s.pages, err = FreeAddr(); err != nil {
 			return nil, err
 		}
 		s.args = append(s.args, "--processes", strconv.Itoa(c.cfg.Processes), "--pages", s.pages)

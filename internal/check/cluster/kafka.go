@@ -54,11 +54,11 @@ func StartKafka(ctx context.Context, files KafkaFiles, dir string) (*Kafka, erro
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("folder of kafka: %w", err)
 	}
-	addr, err := freeAddr()
+	addr, err := FreeAddr()
 	if err != nil {
 		return nil, err
 	}
-	controller, err := freeAddr()
+	controller, err := FreeAddr()
 	if err != nil {
 		return nil, err
 	}
@@ -117,21 +117,11 @@ func (k *Kafka) Start(ctx context.Context) error {
 		return err
 	}
 	defer client.Close()
-	for {
-		ping, cancel := context.WithTimeout(ctx, 5*time.Second)
-		err := client.Ping(ping)
-		cancel()
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-k.ended():
-			return fmt.Errorf("kafka ended by itself; its log, %s, ends with:\n%s", k.log, tail(k.log))
-		case <-ctx.Done():
-			return fmt.Errorf("kafka does not answer: %w", err)
-		case <-time.After(50 * time.Millisecond):
-		}
-	}
+	return k.await(ctx, func() error {
+		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+		defer cancel()
+		return client.Ping(ctx)
+	})
 }
 
 // Stop ends it as an operator would. Java's exit code does not tell whether all was well.

@@ -41,7 +41,7 @@ func (n *network) proxy(upstream string) (*Proxy, error) {
 	if n.direct {
 		return &Proxy{addr: upstream}, nil
 	}
-	addr, err := freeAddr()
+	addr, err := FreeAddr()
 	if err != nil {
 		return nil, err
 	}

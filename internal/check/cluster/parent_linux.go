@@ -5,7 +5,7 @@ import (
 	"syscall"
 )
 
-// dieWithParent has the kernel kill cmd when we are gone, however that was.
-func dieWithParent(cmd *exec.Cmd) {
+// DieWithParent has the kernel kill cmd when we are gone, however that was.
+func DieWithParent(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 }

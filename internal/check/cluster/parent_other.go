@@ -4,4 +4,4 @@ package cluster
 
 import "os/exec"
 
-func dieWithParent(*exec.Cmd) {}
+func DieWithParent(*exec.Cmd) {}

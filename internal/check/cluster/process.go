@@ -48,24 +48,17 @@ func (p *Process) Start() error {
 	fmt.Fprintf(log, "---- run %d at %s\n", p.runs, time.Now().Format(time.TimeOnly))
 	cmd := exec.Command(p.exe, p.args...)
 	cmd.Env, cmd.Stdout, cmd.Stderr = p.env, log, log
-	if p.cmd, p.done, err = start(cmd); err != nil {
-		return fmt.Errorf("start %s: %w", p.Name, err)
-	}
-	return nil
-}
-
-// start starts a command that does not outlive us. done is closed when it has ended.
-func start(cmd *exec.Cmd) (*exec.Cmd, chan struct{}, error) {
-	dieWithParent(cmd)
+	DieWithParent(cmd)
 	if err := cmd.Start(); err != nil {
-		return nil, nil, err
+		return fmt.Errorf("start %s: %w", p.Name, err)
 	}
 	done := make(chan struct{})
 	go func() {
 		cmd.Wait()
 		close(done)
 	}()
-	return cmd, done, nil
+	p.cmd, p.done = cmd, done
+	return nil
 }
 
 // Kill ends it as a crash would.
@@ -136,8 +129,13 @@ func (p *Process) ended() <-chan struct{} {
 
 // Ready waits until it says that it is ready. One that ended by itself never is.
 func (p *Process) Ready(ctx context.Context) error {
+	return p.await(ctx, func() error { return get(ctx, "http://"+cmp.Or(p.pages, p.Addr)+"/readyz") })
+}
+
+// await asks until it gets an answer.
+func (p *Process) await(ctx context.Context, ask func() error) error {
 	for {
-		err := get(ctx, "http://"+cmp.Or(p.pages, p.Addr)+"/readyz")
+		err := ask()
 		if err == nil {
 			return nil
 		}
@@ -176,9 +174,9 @@ func tail(file string) []byte {
 	return text[max(0, len(text)-2000):]
 }
 
-// freeAddr picks from below the range that systems use for outgoing connections
+// FreeAddr returns an address that nobody listens on, from below the range that systems use for outgoing connections
 // by default: another port could be gone when a killed process wants it back.
-func freeAddr() (string, error) {
+func FreeAddr() (string, error) {
 	for range 100 {
 		addr := fmt.Sprintf("127.0.0.1:%d", 10000+rand.IntN(22000))
 		if l, err := net.Listen("tcp", addr); err == nil {

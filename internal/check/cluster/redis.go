@@ -7,22 +7,17 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 )
 
 // Redis is a redis-server of our own, over all its runs. It keeps an append-only
 // file that is synced every second.
 type Redis struct {
-	Addr string
+	Process
 
-	exe  string
-	dir  string
-	cmd  *exec.Cmd
-	done chan struct{}
+	dir string
 }
 
 // startRedis starts one that is empty.
@@ -30,46 +25,29 @@ func startRedis(ctx context.Context, exe, dir string) (*Redis, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("folder of redis: %w", err)
 	}
-	addr, err := freeAddr()
+	addr, err := FreeAddr()
 	if err != nil {
 		return nil, err
 	}
-	r := &Redis{Addr: addr, exe: exe, dir: dir}
+	_, port, _ := net.SplitHostPort(addr)
+	r := &Redis{dir: dir}
+	r.Process = Process{
+		Name: "redis-server", Addr: addr, exe: exe, log: filepath.Join(dir, "log"),
+		args: []string{
+			"--bind", "127.0.0.1", "--port", port, "--dir", dir, "--save", "",
+			"--maxmemory-policy", "noeviction", "--appendonly", "yes", "--appendfsync", "everysec",
+			"--auto-aof-rewrite-percentage", "0", // so that a copy of the files is whole
+		},
+	}
 	return r, r.Start(ctx)
 }
 
 // Start runs it with what it has kept, and waits until it answers.
 func (r *Redis) Start(ctx context.Context) error {
-	log, err := os.OpenFile(filepath.Join(r.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		return fmt.Errorf("log of redis: %w", err)
+	if err := r.Process.Start(); err != nil {
+		return err
 	}
-	defer log.Close()
-	_, port, _ := net.SplitHostPort(r.Addr)
-	cmd := exec.Command(r.exe, "--bind", "127.0.0.1", "--port", port, "--dir", r.dir, "--save", "",
-		"--maxmemory-policy", "noeviction", "--appendonly", "yes", "--appendfsync", "everysec",
-		"--auto-aof-rewrite-percentage", "0") // so that a copy of the files is whole
-	cmd.Stdout, cmd.Stderr = log, log
-	if r.cmd, r.done, err = start(cmd); err != nil {
-		return fmt.Errorf("start redis-server: %w", err)
-	}
-	return r.await(ctx)
-}
-
-func (r *Redis) await(ctx context.Context) error {
-	for {
-		err := r.ask("PING", "+PONG")
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-r.done:
-			return fmt.Errorf("redis-server ended by itself; its log ends with:\n%s", tail(filepath.Join(r.dir, "log")))
-		case <-ctx.Done():
-			return fmt.Errorf("redis-server does not answer: %w", err)
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
+	return r.await(ctx, func() error { return r.ask("PING", "+PONG") })
 }
 
 // ask sends one command and checks the answer.
@@ -90,26 +68,8 @@ func (r *Redis) ask(command, want string) error {
 	return err
 }
 
-// Kill ends it as a crash would.
-func (r *Redis) Kill() {
-	if r.cmd == nil {
-		return
-	}
-	r.cmd.Process.Kill()
-	<-r.done
-}
-
-// Pause makes it hang, until Resume.
-func (r *Redis) Pause() error { return r.cmd.Process.Signal(syscall.SIGSTOP) }
-
-// Resume ends a Pause.
-func (r *Redis) Resume() error { return r.cmd.Process.Signal(syscall.SIGCONT) }
-
 // Flush has it forget everything.
 func (r *Redis) Flush() error { return r.ask("FLUSHALL", "+OK") }
-
-// PID returns the id of the process.
-func (r *Redis) PID() int { return r.cmd.Process.Pid }
 
 func (r *Redis) data() string { return filepath.Join(r.dir, "appendonlydir") }
 func (r *Redis) copy() string { return filepath.Join(r.dir, "copy") }
