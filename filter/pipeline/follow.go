@@ -54,6 +54,7 @@ type follower struct {
 	last     time.Time              // when the last read without an error began
 	settled  uint64                 // doubts that presence was read after; 0 before the first time
 	suspects map[event.Gateway]bool // had no hash when we last looked
+	gone     []event.Gateway        // being dropped, some seats at a time
 }
 
 // synced is the answer to one ask.
@@ -130,6 +131,8 @@ func (f *follower) run(ctx context.Context) error {
 		case <-idle.C:
 		case <-expire.C:
 			f.expire(ctx)
+		case <-f.dropping():
+			f.drop()
 		}
 		for more := true; more; {
 			select {
@@ -185,6 +188,9 @@ func (f *follower) catchUp(ctx context.Context) error {
 		if err := f.refreshWatching(ctx); err != nil {
 			return fmt.Errorf("%w: %w", errBulk, err)
 		}
+	}
+	for _, c := range changes {
+		f.back(c.Gateway)
 	}
 	f.routes.apply(changes)
 	f.at = at
@@ -298,6 +304,7 @@ func (f *follower) readSeats(ctx context.Context) error {
 		return err
 	}
 	for _, g := range gateways {
+		f.back(g)
 		err := f.control.Seats(ctx, g, func(seated []lane.Seated) error {
 			f.routes.join(g, seated)
 			return nil
@@ -310,7 +317,7 @@ func (f *follower) readSeats(ctx context.Context) error {
 	return nil
 }
 
-// expire drops gateways whose presence hash is gone, twice in a row: the hash
+// expire begins to drop gateways whose presence hash is gone, twice in a row: the hash
 // outlives its gateway by the resume window, and a gateway that lost it to a
 // wiped store announces itself within a heartbeat. One that announces itself
 // meanwhile is read after this, as only run does both.
@@ -326,15 +333,42 @@ func (f *follower) expire(ctx context.Context) {
 	missing := make(map[event.Gateway]bool)
 	for _, g := range f.routes.knownGateways() {
 		switch {
-		case present[g]:
+		case present[g] || slices.Contains(f.gone, g):
 		case f.suspects[g]:
 			f.log.Info("gateway is gone", "gateway", g.String())
-			f.routes.dropGateway(g)
+			f.gone = append(f.gone, g)
 		default:
 			missing[g] = true
 		}
 	}
 	f.suspects = missing
+}
+
+// dropAtOnce is how many seats are dropped between two reads: some milliseconds'
+// work, for which whoever asks may have to wait.
+const dropAtOnce = 500
+
+var always = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
+
+// dropping can be received from while there are gateways to be dropped.
+func (f *follower) dropping() <-chan struct{} {
+	if len(f.gone) == 0 {
+		return nil
+	}
+	return always
+}
+
+// drop forgets some seats of a gateway that is gone.
+func (f *follower) drop() {
+	if !f.routes.dropSeats(f.gone[0], dropAtOnce) {
+		f.gone = f.gone[1:]
+	}
+}
+
+// back keeps a gateway that is there after all from being dropped further. It has
+// announced all its seats again, or is about to: its hash was gone.
+func (f *follower) back(g event.Gateway) {
+	f.gone = slices.DeleteFunc(f.gone, func(o event.Gateway) bool { return o == g })
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

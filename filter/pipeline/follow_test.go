@@ -376,9 +376,49 @@ func TestExpire(t *testing.T) {
 		f.knows(t, all...)
 		f.announce(t, lane.Announcement{Gateway: 2, Seq: 2, All: true, Joined: []lane.Seated{{Seat: 1, Subscriber: "s"}}})
 		f.expire(ctx)
+		f.dropAll()
 		f.knows(t, all[:2]...)
 		f.expire(ctx)
+		f.dropAll()
 		f.knows(t, all[:2]...)
+	})
+}
+
+func (f *following) dropAll() {
+	for len(f.gone) > 0 {
+		f.drop()
+	}
+}
+
+// A gateway that announces itself while it is being dropped keeps all its seats.
+func TestBackWhileDropped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFollowing(t)
+		ctx := t.Context()
+		seated := make([]lane.Seated, 3*dropAtOnce)
+		all := make([]event.Address, len(seated))
+		for i := range seated {
+			seated[i] = lane.Seated{Seat: event.Seat(i + 1), Subscriber: "s"}
+			all[i] = event.Address{Gateway: 1, Seat: event.Seat(i + 1)}
+		}
+		f.announce(t, lane.Announcement{Gateway: 1, Seq: 1, Joined: seated})
+		if err := f.read(ctx); err != nil {
+			t.Fatal(err)
+		}
+		f.knows(t, all...)
+		f.memory.Wipe()
+		f.expire(ctx)
+		f.expire(ctx)
+		f.drop()
+		if n := len(f.routes.gateways[1]); n != 2*dropAtOnce {
+			t.Fatalf("%d seats are left after the first step, want %d", n, 2*dropAtOnce)
+		}
+		f.announce(t, lane.Announcement{Gateway: 1, Seq: 2, All: true, Joined: seated})
+		if err := f.read(ctx); err != nil {
+			t.Fatal(err)
+		}
+		f.dropAll()
+		f.knows(t, all...)
 	})
 }
 

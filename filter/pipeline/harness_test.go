@@ -1,7 +1,6 @@
 package pipeline
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -357,10 +356,6 @@ func unpack(e lane.Entry) (out []delivered, err error) {
 		out = append(out, d)
 	}
 	return out, u.Err()
-}
-
-func compareAddress(a, b event.Address) int {
-	return cmp.Or(cmp.Compare(a.Gateway, b.Gateway), cmp.Compare(a.Seat, b.Seat))
 }
 
 // reaches waits until partition p is done up to next.

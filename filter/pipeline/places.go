@@ -2,7 +2,6 @@ package pipeline
 
 import (
 	"iter"
-	"math"
 	"math/bits"
 	"slices"
 
@@ -26,31 +25,30 @@ type block struct {
 	gateway   event.Gateway // of the regular ones
 	first     int64         // seat of the first slot, if it is regular
 	regular   uint64        // a bit for each slot
-	irregular *irregular    // the other seats, nil if there are none; each change makes a new one
+	irregular *irregular    // the other seats, nil if there are none
 }
 
-// irregular is seats of the slots of a block that are not regular.
+// irregular is seats of the slots of a block that are not regular. Like the parts
+// of package cow it belongs to a generation, which changes it in place.
 type irregular struct {
+	gen      cow.Gen
 	gateways []event.Gateway // few
 	has      uint64          // the slots with one of these:
 	seats    [64]event.Seat  // by slot
 	at       [64]uint8       // its gateway's place in gateways
-	more     []placed        // where a slot has several
-}
-
-type placed struct {
-	at   uint8 // of the slot in the block
-	seat event.Address
+	several  uint64          // the slots that have more than that:
+	more     []crowd         // by slot, of those in several
 }
 
 // of returns the block of the 64 slots from base on, nil if they never had seats.
 func (p *places) of(base filter.Slot) *block { return p.blocks.At(uint32(base) / 64) }
 
-// add gives a slot one more seat.
+// add gives a slot a seat that it does not have. It takes O(log n) of the n seats
+// of the slot.
 func (p *places) add(g cow.Gen, s filter.Slot, a event.Address) {
 	b, at := p.blocks.Own(g, uint32(s)/64), uint8(s%64)
 	if !b.addRegular(at, a) {
-		b.irregular = b.irregular.with(at, a)
+		b.own(g).add(at, a)
 	}
 }
 
@@ -66,72 +64,125 @@ func (b *block) addRegular(at uint8, a event.Address) bool {
 	return true
 }
 
-// remove takes a seat from a slot that has it.
+// own returns the irregular seats for the writer, who is in generation g, to change.
+func (b *block) own(g cow.Gen) *irregular {
+	switch r := b.irregular; {
+	case r == nil:
+		b.irregular = &irregular{gen: g}
+	case r.gen != g:
+		c := *r
+		c.gen, c.gateways, c.more = g, slices.Clone(r.gateways), slices.Clone(r.more)
+		b.irregular = &c
+	}
+	return b.irregular
+}
+
+// remove takes a seat from a slot that has it. It takes as long as add.
 func (p *places) remove(g cow.Gen, s filter.Slot, a event.Address) {
 	b, at := p.blocks.Own(g, uint32(s)/64), uint8(s%64)
 	if b.regular>>at&1 == 0 || b.gateway != a.Gateway || b.first+int64(at) != int64(a.Seat) {
-		b.irregular = b.irregular.without(func(o placed) bool { return o.at == at && o.seat == a })
-		return
+		b.own(g).remove(at, a)
+	} else if b.regular &^= 1 << at; b.regular == 0 && b.irregular != nil {
+		b.promote(g)
 	}
-	if b.regular &^= 1 << at; b.regular == 0 { // others may be so now
-		b.irregular = b.irregular.without(func(o placed) bool { return b.addRegular(o.at, o.seat) })
+	if b.irregular != nil && b.irregular.has == 0 {
+		b.irregular = nil
 	}
 }
 
-// with returns a copy of r, which may be nil, with one more seat.
-func (r *irregular) with(at uint8, a event.Address) *irregular {
-	c := &irregular{}
-	if r != nil {
-		*c = *r
-	}
-	c.put(placed{at, a})
-	return c
-}
-
-// put adds a seat to r, which nobody else has yet.
-func (r *irregular) put(p placed) {
-	g := slices.Index(r.gateways, p.seat.Gateway)
-	if g < 0 {
-		g = len(r.gateways)
-		r.gateways = append(slices.Clip(r.gateways), p.seat.Gateway)
-	}
-	if r.has>>p.at&1 == 1 || g > math.MaxUint8 {
-		r.more = append(slices.Clip(r.more), p)
-		return
-	}
-	r.has |= 1 << p.at
-	r.seats[p.at], r.at[p.at] = p.seat.Seat, uint8(g)
-}
-
-// without returns r without what drop wants dropped, nil if nothing is left.
-func (r *irregular) without(drop func(placed) bool) *irregular {
-	if r == nil {
-		return nil
-	}
-	var c irregular
-	for p := range r.all(math.MaxUint64) {
-		if !drop(p) {
-			c.put(p)
+// promote makes seats regular that may be so, now that none is.
+func (b *block) promote(g cow.Gen) {
+	r := b.own(g)
+	for has := r.has; has != 0; has &= has - 1 {
+		at := uint8(bits.TrailingZeros64(has))
+		if a := r.first(at); b.addRegular(at, a) {
+			r.remove(at, a)
 		}
 	}
-	if c.has == 0 && len(c.more) == 0 {
-		return nil
+}
+
+// first returns the seat of a slot that has one outside of more.
+func (r *irregular) first(at uint8) event.Address {
+	return event.Address{Gateway: r.gateways[r.at[at]], Seat: r.seats[at]}
+}
+
+func (r *irregular) add(at uint8, a event.Address) {
+	if r.has>>at&1 == 0 {
+		r.setFirst(at, a)
+		return
 	}
-	return &c
+	i := r.crowdOf(at)
+	if r.several>>at&1 == 0 {
+		r.several |= 1 << at
+		r.more = slices.Insert(r.more, i, crowd{})
+	}
+	r.more[i].add(r.gen, a)
+}
+
+// setFirst puts a seat into the slot's place outside of more.
+func (r *irregular) setFirst(at uint8, a event.Address) {
+	g := slices.Index(r.gateways, a.Gateway)
+	if g < 0 {
+		g = len(r.gateways) // below 64: each of them has a slot
+		r.gateways = append(r.gateways, a.Gateway)
+	}
+	r.has |= 1 << at
+	r.seats[at], r.at[at] = a.Seat, uint8(g)
+}
+
+// crowdOf returns where in more the slot's seats are, or belong.
+func (r *irregular) crowdOf(at uint8) int { return bits.OnesCount64(r.several & (1<<at - 1)) }
+
+func (r *irregular) remove(at uint8, a event.Address) {
+	i := r.crowdOf(at)
+	if r.has>>at&1 == 1 && r.first(at) == a {
+		r.dropFirst(at)
+		if r.several>>at&1 == 0 {
+			return
+		}
+		a = r.more[i].last()
+		r.setFirst(at, a)
+	}
+	if r.several>>at&1 == 1 && r.more[i].remove(r.gen, a) {
+		r.several &^= 1 << at
+		r.more = slices.Delete(r.more, i, i+1)
+	}
+}
+
+// dropFirst empties the slot's place outside of more, and forgets a gateway that
+// no other slot has there.
+func (r *irregular) dropFirst(at uint8) {
+	r.has &^= 1 << at
+	gone, last := r.at[at], uint8(len(r.gateways)-1)
+	for has := r.has; has != 0; has &= has - 1 {
+		if r.at[bits.TrailingZeros64(has)] == gone {
+			return
+		}
+	}
+	r.gateways[gone] = r.gateways[last]
+	r.gateways = r.gateways[:last]
+	for has := r.has; has != 0; has &= has - 1 {
+		if other := &r.at[bits.TrailingZeros64(has)]; *other == last {
+			*other = gone
+		}
+	}
 }
 
 // all yields the seats of the slots in mask.
-func (r *irregular) all(mask uint64) iter.Seq[placed] {
-	return func(yield func(placed) bool) {
+func (r *irregular) all(mask uint64) iter.Seq[event.Address] {
+	return func(yield func(event.Address) bool) {
 		for has := r.has & mask; has != 0; has &= has - 1 {
-			at := uint8(bits.TrailingZeros64(has))
-			if !yield(placed{at, event.Address{Gateway: r.gateways[r.at[at]], Seat: r.seats[at]}}) {
+			if !yield(r.first(uint8(bits.TrailingZeros64(has)))) {
 				return
 			}
 		}
-		for _, p := range r.more {
-			if mask>>p.at&1 == 1 && !yield(p) {
-				return
+		for several := r.several & mask; several != 0; several &= several - 1 {
+			for _, c := range r.more[r.crowdOf(uint8(bits.TrailingZeros64(several)))].chunks {
+				for _, a := range c.seats {
+					if !yield(a) {
+						return
+					}
+				}
 			}
 		}
 	}
@@ -165,9 +216,9 @@ func (v *resolver) recipients(w *view, ev *event.Event) (groups []lane.Group, se
 		if b.irregular == nil {
 			continue
 		}
-		for p := range b.irregular.all(mask) {
+		for a := range b.irregular.all(mask) {
 			seats++
-			v.add(p.seat.Gateway, lane.Run{First: p.seat.Seat, Mask: 1})
+			v.add(a.Gateway, lane.Run{First: a.Seat, Mask: 1})
 		}
 	}
 	for i := range v.groups {

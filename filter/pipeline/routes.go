@@ -346,14 +346,20 @@ func (r *routes) forgetLocked(a event.Address) {
 	r.forgetIdleLocked(s)
 }
 
-// dropGateway forgets all seats of g.
-func (r *routes) dropGateway(g event.Gateway) {
+// dropSeats forgets seats of g, n at most, and reports whether there are more: the
+// last seat of a subscriber takes its filters out of the index, and a gateway may
+// have a hundred thousand.
+func (r *routes) dropSeats(g event.Gateway, n int) (more bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for seat := range r.gateways[g] {
+		if n--; n < 0 {
+			break
+		}
 		r.forgetLocked(event.Address{Gateway: g, Seat: seat})
 	}
 	r.publishLocked()
+	return len(r.gateways[g]) > 0
 }
 
 // knownGateways lists the gateways with seats.

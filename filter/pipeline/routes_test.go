@@ -3,6 +3,7 @@ package pipeline
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math/bits"
 	"math/rand/v2"
 	"slices"
@@ -19,6 +20,8 @@ type naive struct {
 	filters map[filter.ID]filter.Change // the latest of each
 	seats   map[event.Address]string
 }
+
+func (n *naive) clone() *naive { return &naive{maps.Clone(n.filters), maps.Clone(n.seats)} }
 
 func (n *naive) set(c filter.Change) {
 	if c.Revision > n.filters[c.ID].Revision {
@@ -59,10 +62,11 @@ func testRoutes(t *testing.T, rng *rand.Rand) {
 	revisions := make(map[filter.ID]int64)
 	var history []filter.Change // also comes again, in any order
 	lastSeat := make(map[event.Gateway]event.Seat)
+	before, beforeModel := r.view(), model.clone()
 	for range 600 {
 		r.expect(rng.IntN(100))
 		g := event.Gateway(1 + rng.IntN(4))
-		switch rng.IntN(10) {
+		switch rng.IntN(12) {
 		case 0, 1, 2:
 			c := randomChange(rng, revisions)
 			history = append(history, c)
@@ -90,16 +94,41 @@ func testRoutes(t *testing.T, rng *rand.Rand) {
 			delete(model.seats, gone)
 		case 9:
 			if rng.IntN(20) == 0 {
-				r.dropGateway(g)
+				for r.dropSeats(g, 1+rng.IntN(5)) {
+				}
 				for a := range model.seats {
 					if a.Gateway == g {
 						delete(model.seats, a)
 					}
 				}
 			}
+		case 10: // a client that reconnects without end
+			if rng.IntN(3) > 0 {
+				break // few of these make many
+			}
+			from := lastSeat[g] + 1
+			lastSeat[g] += event.Seat(rng.IntN(chunkMost))
+			var joined []lane.Seated
+			for seat := from; seat <= lastSeat[g]; seat++ {
+				joined = append(joined, lane.Seated{Seat: seat, Subscriber: "s1"})
+				model.seats[event.Address{Gateway: g, Seat: seat}] = "s1"
+			}
+			r.join(g, joined)
+		case 11: // and whose seats end
+			var gone []event.Seat
+			for seat := 1 + event.Seat(rng.IntN(1+int(lastSeat[g]))); seat <= lastSeat[g] && len(gone) < 3*chunkMost; seat++ {
+				gone = append(gone, seat)
+				delete(model.seats, event.Address{Gateway: g, Seat: seat})
+			}
+			r.apply([]lane.Change{{Gateway: g, Forgot: gone}})
 		}
+		ev := randomEvent(rng)
+		compare(t, &v, before, beforeModel, ev) // a view stays what it was
 		r.publish()
-		compare(t, &v, r.view(), model, randomEvent(rng))
+		compare(t, &v, r.view(), model, ev)
+		if rng.IntN(10) == 0 {
+			before, beforeModel = r.view(), model.clone()
+		}
 	}
 	checkEmpty(t, r, model)
 }
