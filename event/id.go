@@ -53,8 +53,8 @@ func ParseGateway(s string) (Gateway, error) {
 	return Gateway(n), nil
 }
 
-// Seat is a small number that a gateway gives to one connection and never again
-// to another, as long as that gateway runs.
+// Seat is a small number that a gateway gives to a connection. While that gateway
+// runs, only connections of the same subscriber get it again.
 type Seat uint32
 
 // Address is where a connection sits. The filter service addresses events to

@@ -344,7 +344,11 @@ func (g *Gateway) join(ctx context.Context, a ask) (*entrance, error) {
 	c.expires.Store(a.expires)
 	c.shard = g.shards[int(c.seat)%len(g.shards)]
 	live := c.reader.join(c) // from here on the shard counts it out
-	e.at, err = g.presence.announce(ctx, lane.Seated{Seat: c.seat, Subscriber: a.subscriber})
+	if _, ok := g.presence.occupant(c.seat); !ok {
+		err = errSeatLost // too early for restart to have closed it with the others
+	} else {
+		e.at, err = g.presence.announce(ctx, lane.Seated{Seat: c.seat, Subscriber: a.subscriber})
+	}
 	if err == nil {
 		err = g.prepare(ctx, e, live)
 	}
@@ -354,6 +358,9 @@ func (g *Gateway) join(ctx context.Context, a ask) (*entrance, error) {
 	}
 	return e, nil
 }
+
+// errSeatLost reports that the gateway gave up its seats while a client joined.
+var errSeatLost = errors.New("the gateway was cut off from the store while the client joined")
 
 // origin finds out where the client goes on.
 func (g *Gateway) origin(ctx context.Context, e *entrance) (err error) {

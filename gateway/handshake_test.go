@@ -195,6 +195,45 @@ func TestMaxConns(t *testing.T) {
 	connect(t, g, "user_1", "")
 }
 
+// A client that reconnects without end takes one seat, which it is given again: with
+// a cursor, and without one.
+func TestFlappingClientKeepsItsSeat(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 2)
+	g := w.gateway(Config{})
+	victim := connect(t, g, "victim", "")
+	cursor := ""
+	for i := range 100 {
+		missed := ""
+		if cursor != "" {
+			missed = w.publish(i%2, "user_1")
+		}
+		c := connect(t, g, "user_1", cursor)
+		if missed != "" {
+			c.untilEvent(missed)
+		}
+		c.untilEvent(w.publish(i%2, "user_1"))
+		c.check()
+		cursor = c.cursor
+		if i%3 == 0 {
+			cursor = ""
+		}
+		c.ws.CloseNow()
+		testenv.Eventually(t, 10*time.Second, func() error {
+			if n := g.open.Load(); n != 1 {
+				return fmt.Errorf("%d connections are open, want the victim's", n)
+			}
+			return nil
+		})
+		victim.untilEvent(w.publish(i%2, "victim"))
+	}
+	g.presence.mu.Lock()
+	defer g.presence.mu.Unlock()
+	if n := len(g.presence.seated); n != 2 {
+		t.Errorf("%d seats, want the flapping client's and the victim's", n)
+	}
+}
+
 // Clients vanish at every stage, while the store has its moods. In the end
 // nothing is left of them.
 func TestStorm(t *testing.T) {
@@ -251,7 +290,7 @@ func TestStorm(t *testing.T) {
 	testenv.Eventually(t, 10*time.Second, func() error {
 		g.presence.mu.Lock()
 		defer g.presence.mu.Unlock()
-		if n := len(g.presence.seated) + len(g.presence.ended) + len(g.presence.joining); n > 0 {
+		if n := len(g.presence.seated) + g.presence.ended.Len() + len(g.presence.free) + len(g.presence.joining); n > 0 {
 			return fmt.Errorf("%d entries of seats are left", n)
 		}
 		return nil

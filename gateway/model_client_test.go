@@ -131,6 +131,7 @@ type modelConn struct {
 	joined   atomic.Bool // the goroutine that connects is done
 	refused  error
 	noted    bool // its seat is in the model's list
+	seat     *seatRecord
 	over     bool // for the client
 	greeted  bool
 	resumed  bool
@@ -144,7 +145,7 @@ type modelConn struct {
 	promised bool // a gap has to come now
 }
 
-// seatRecord is what became of an address.
+// seatRecord is what became of an address since its last connection began.
 type seatRecord struct {
 	gw     *modelGateway
 	joined time.Time
@@ -197,7 +198,8 @@ func (c *modelConn) settle() {
 		c.lose()
 		return
 	}
-	c.m.seats[event.Address{Gateway: c.gw.id, Seat: c.sock.c.seat}] = &seatRecord{gw: c.gw, joined: c.began}
+	c.seat = &seatRecord{gw: c.gw, joined: c.began}
+	c.m.seats[event.Address{Gateway: c.gw.id, Seat: c.sock.c.seat}] = c.seat
 }
 
 // lose is the end of a connection for its client.
@@ -219,8 +221,8 @@ func (c *modelConn) end(arrive int) {
 }
 
 func (c *modelConn) endSeat() {
-	if s := c.m.seats[event.Address{Gateway: c.gw.id, Seat: c.sock.c.seat}]; s != nil && s.ended.IsZero() {
-		s.ended = c.sock.end
+	if c.seat != nil && c.seat.ended.IsZero() {
+		c.seat.ended = c.sock.end
 	}
 }
 

@@ -34,6 +34,7 @@ var modelActions = []struct {
 	{"long", 1, func(m *model, rng *rand.Rand) { m.sleep(rng, modelWindow+forgetMargin+5*time.Second) }},
 	{"connect", 22, (*model).connectSome},
 	{"drop", 8, (*model).drop},
+	{"flap", 3, (*model).flap},
 	{"stick", 5, (*model).stick},
 	{"release", 4, (*model).release},
 	{"sip", 3, (*model).sip},
@@ -116,7 +117,24 @@ func (m *model) sleep(rng *rand.Rand, d time.Duration) {
 }
 
 func (m *model) connectSome(rng *rand.Rand) {
+	m.connectClient(m.clients[rng.IntN(len(m.clients))], rng)
+}
+
+// flap has a client come and go as fast as it can.
+func (m *model) flap(rng *rand.Rand) {
 	cl := m.clients[rng.IntN(len(m.clients))]
+	for range 2 + rng.IntN(5) {
+		m.connectClient(cl, rng)
+		if rng.IntN(2) == 0 {
+			m.quiet(rng)
+		}
+		if cl.conn != nil {
+			cl.conn.end(rng.IntN(4))
+		}
+	}
+}
+
+func (m *model) connectClient(cl *modelClient, rng *rand.Rand) {
 	gw := m.gateways[rng.IntN(len(m.gateways))]
 	from := cl.last
 	all := m.cursors[cl.subscriber]

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"cmp"
+	"container/list"
 	"context"
 	"errors"
 	"fmt"
@@ -31,7 +32,8 @@ type presence struct {
 	seated  map[event.Seat]string // all seats that can be resumed from, connected or not
 	lastID  event.Seat
 	joining []joinRequest
-	ended   []ended // by time
+	ended   list.List                  // of ended: those without a connection, by time
+	free    map[string][]*list.Element // of these, what the subscriber's next connections take, by time
 
 	kick    chan struct{}         // somebody is joining; capacity 1
 	doubt   chan struct{}         // somebody wants to know whether the store has lost us; capacity 1
@@ -43,7 +45,7 @@ type presence struct {
 	confirmed uint64         // of the last one that the store answered
 	epoch     string         // of the store when everything was announced
 	forgotten bool           // the store has lost seats: announce all
-	vacating  []ended        // to be taken out of the hash
+	vacating  []event.Seat   // to be taken out of the hash
 	vacated   []ended        // out of the hash since, but still addressed; by time
 	beaten    time.Time      // last heartbeat that the store answered
 	had       [][]int64      // positions of each reader then
@@ -79,19 +81,32 @@ const (
 )
 
 func newPresence(gw *Gateway) *presence {
-	return &presence{gw: gw, seated: make(map[event.Seat]string), kick: make(chan struct{}, 1), doubt: make(chan struct{}, 1)}
+	return &presence{
+		gw: gw, seated: make(map[event.Seat]string), free: make(map[string][]*list.Element),
+		kick: make(chan struct{}, 1), doubt: make(chan struct{}, 1),
+	}
 }
 
 // reserve returns a seat for the subscriber. It has to be announced, or left.
+//
+// A seat that the subscriber left within the resume window is taken again: events
+// have been addressed to it all the time, so that older cursors that name it are as
+// good as before. However often a client connects, its subscriber has as many seats
+// as it had connections at once, and so have its events recipients.
 func (p *presence) reserve(subscriber string) (event.Seat, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if n := len(p.free[subscriber]); n > 0 {
+		e := p.free[subscriber][n-1]
+		p.setFreeLocked(subscriber, p.free[subscriber][:n-1])
+		return p.ended.Remove(e).(ended).seat, nil
+	}
 	if p.lastID == math.MaxUint32 {
 		return 0, errors.New("all seats have been used; the gateway has to be restarted")
 	}
-	if defect.On(defect.SeatReused) && len(p.ended) > 0 {
-		seat := p.ended[0].seat
-		p.ended = p.ended[1:]
+	if e := p.ended.Front(); defect.On(defect.SeatReused) && e != nil {
+		seat := p.ended.Remove(e).(ended).seat
+		delete(p.free, p.seated[seat])
 		p.seated[seat] = subscriber
 		return seat, nil
 	}
@@ -123,7 +138,18 @@ func (p *presence) announce(ctx context.Context, s lane.Seated) (lane.ControlID,
 func (p *presence) left(seat event.Seat) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.ended = append(p.ended, ended{seat, time.Now()})
+	e := p.ended.PushBack(ended{seat, time.Now()})
+	if subscriber, ok := p.seated[seat]; ok {
+		p.free[subscriber] = append(p.free[subscriber], e)
+	}
+}
+
+func (p *presence) setFreeLocked(subscriber string, free []*list.Element) {
+	if len(free) == 0 {
+		delete(p.free, subscriber)
+		return
+	}
+	p.free[subscriber] = free
 }
 
 // occupant returns whose seat this is or was within the resume window.
@@ -352,7 +378,11 @@ func (p *presence) positions() [][]int64 {
 func (p *presence) restart(upTo event.Seat) {
 	p.gw.log.Error("filter services may not have known of this gateway for a while; closing connections")
 	p.mu.Lock()
-	maps.DeleteFunc(p.seated, func(seat event.Seat, _ string) bool { return seat <= upTo })
+	given := func(seat event.Seat) bool { return seat <= upTo }
+	maps.DeleteFunc(p.seated, func(seat event.Seat, _ string) bool { return given(seat) })
+	for subscriber, free := range p.free {
+		p.setFreeLocked(subscriber, slices.DeleteFunc(free, func(e *list.Element) bool { return given(e.Value.(ended).seat) }))
+	}
 	p.mu.Unlock()
 	p.gw.closeUpTo(upTo, "the gateway was cut off; reconnect")
 }
@@ -372,51 +402,64 @@ func (p *presence) announceAll(ctx context.Context) error {
 		return err
 	}
 	p.told, p.forgotten = at, false
-	p.vacate() // the hash holds nothing else now
+	p.vacate(len(p.vacating)) // the hash holds nothing else now
 	return nil
 }
 
-// vacate notes that the hash does not hold the vacating seats any more.
-func (p *presence) vacate() {
+// vacate notes that the hash does not hold the first n of the vacating seats any more.
+func (p *presence) vacate(n int) {
 	now := time.Now()
-	for _, e := range p.vacating {
-		p.vacated = append(p.vacated, ended{e.seat, now})
+	for _, seat := range p.vacating[:n] {
+		p.vacated = append(p.vacated, ended{seat, now})
 	}
-	p.vacating = nil
+	p.vacating = slices.Delete(p.vacating, 0, n)
 }
 
 // retire ends the seats whose resume window is over: first they can't be
 // resumed from, and a while later nothing is addressed to them any more.
 func (p *presence) retire(ctx context.Context) error {
-	now := time.Now()
-	p.mu.Lock()
-	over := slices.Clone(older(p.ended, now.Add(-p.gw.cfg.ResumeWindow)))
-	p.ended = slices.Delete(p.ended, 0, len(over))
-	for _, e := range over {
-		delete(p.seated, e.seat)
-	}
-	p.mu.Unlock()
-	p.vacating = append(p.vacating, over...)
-	if len(p.vacating) > 0 {
-		if _, err := p.say(ctx, lane.Announcement{Vacated: seatsOf(p.vacating)}); err != nil {
+	p.leave()
+	for n := p.share(len(p.vacating)); n > 0; {
+		some := p.vacating[:min(n, announceSize)]
+		if _, err := p.say(ctx, lane.Announcement{Vacated: some}); err != nil {
 			return err
 		}
-		p.vacate()
+		n -= len(some)
+		p.vacate(len(some))
 	}
-	forgot := older(p.vacated, now.Add(-forgetMargin))
-	if len(forgot) > 0 {
-		if _, err := p.say(ctx, lane.Announcement{Forgot: seatsOf(forgot)}); err != nil {
+	forgot, _ := slices.BinarySearchFunc(p.vacated, time.Now().Add(-forgetMargin), func(e ended, t time.Time) int { return e.at.Compare(t) })
+	for n := p.share(forgot); n > 0; {
+		some := p.vacated[:min(n, announceSize)]
+		if _, err := p.say(ctx, lane.Announcement{Forgot: seatsOf(some)}); err != nil {
 			return err
 		}
-		p.vacated = slices.Delete(p.vacated, 0, len(forgot))
+		n -= len(some)
+		p.vacated = slices.Delete(p.vacated, 0, len(some))
 	}
 	return nil
 }
 
-// older returns the front of list, which is in order of time, that ended before t.
-func older(list []ended, t time.Time) []ended {
-	n, _ := slices.BinarySearchFunc(list, t, func(e ended, t time.Time) int { return e.at.Compare(t) })
-	return list[:n]
+// retireSize is how many of the seats that are due are dealt with at a time, or a
+// tenth of them if they are more: after an outage it may be all at once, and the
+// store and the filter services have other things to do.
+const retireSize = 5 * announceSize
+
+func (p *presence) share(due int) int { return min(due, max(retireSize, due/10)) }
+
+// leave gives up the seats that have had no connection for the resume window.
+func (p *presence) leave() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	before := time.Now().Add(-p.gw.cfg.ResumeWindow)
+	for e := p.ended.Front(); e != nil && e.Value.(ended).at.Before(before); e = p.ended.Front() {
+		seat := p.ended.Remove(e).(ended).seat
+		subscriber := p.seated[seat]
+		if free := p.free[subscriber]; len(free) > 0 && free[0] == e {
+			p.setFreeLocked(subscriber, free[1:])
+		}
+		delete(p.seated, seat)
+		p.vacating = append(p.vacating, seat)
+	}
 }
 
 func seatsOf(list []ended) []event.Seat {

@@ -258,7 +258,7 @@ func (r *reader) origin() []int64 {
 func (r *reader) join(c *conn) []int64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if c.resume != nil {
+	if c.resume != nil && c.resume.old != (event.Address{Gateway: r.gw.id, Seat: c.seat}) {
 		r.followOld(c.resume.old, c.seat)
 	}
 	c.shard.post(post{conn: c, what: verbJoin})

@@ -12,7 +12,7 @@ const (
 	AnswerFirst    = "answer-first"    // a changed filter is published after the answer
 	RingAtOnce     = "ring-at-once"    // who comes back is served from a ring that does not reach back that far yet
 	NoDedupe       = "no-dedupe"       // an event addressed to a connection's old and new seat is sent twice
-	SeatReused     = "seat-reused"     // the seat of a connection that ended is given out again
+	SeatReused     = "seat-reused"     // the seat of a connection that ended is given to another subscriber
 )
 
 // Names returns all of them.
