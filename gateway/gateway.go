@@ -125,8 +125,9 @@ func New(cfg Config, l Lanes, r Replayer, a Acks, reg prometheus.Registerer, log
 	g.revoked = &revocations{gw: g, store: cfg.Revocations}
 	g.presence = newPresence(g)
 	g.pollers, g.threads = newPollers(g), newThreads(g)
-	for range runtime.GOMAXPROCS(0) {
-		g.shards = append(g.shards, newShard(g))
+	n := runtime.GOMAXPROCS(0)
+	for range n {
+		g.shards = append(g.shards, newShard(g, n))
 	}
 	return g
 }

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"eventstream/event"
 	"eventstream/internal/defect"
 	"eventstream/lane"
 	"eventstream/wire"
@@ -41,8 +42,9 @@ type shard struct {
 	deflater deflater
 }
 
-func newShard(gw *Gateway) *shard {
-	s := &shard{gw: gw, ready: make(chan struct{}, 1), scratch: make([]byte, headRoom)}
+// newShard returns one of so many shards.
+func newShard(gw *Gateway, of int) *shard {
+	s := &shard{gw: gw, conns: table{shards: event.Seat(of)}, ready: make(chan struct{}, 1), scratch: make([]byte, headRoom)}
 	s.room.L = &s.mu
 	return s
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -472,37 +473,66 @@ func TestCursorFromAhead(t *testing.T) {
 	}
 }
 
+// TestTable compares a table with a map. However many seats came and went between
+// those that are left, it has no more parts than they need.
 func TestTable(t *testing.T) {
-	var tab table
-	conns := make(map[event.Seat]*conn)
-	for i := range event.Seat(10_000) {
-		c := &conn{seat: i * 3}
-		tab.set(c.seat, c)
-		conns[c.seat] = c
-		if i >= 500 {
-			tab.set((i-500)*3, nil)
-			delete(conns, (i-500)*3)
+	for _, shards := range []event.Seat{1, 2, 7} {
+		tab := table{shards: shards}
+		conns := make(map[event.Seat]*conn)
+		set := func(seat event.Seat) {
+			conns[seat] = &conn{seat: seat}
+			tab.set(seat, conns[seat])
 		}
-	}
-	n := 0
-	tab.each(func(c *conn) {
-		n++
-		if conns[c.seat] != c {
-			t.Errorf("seat %d: %p, want %p", c.seat, c, conns[c.seat])
+		drop := func(seat event.Seat) {
+			delete(conns, seat)
+			tab.set(seat, nil)
 		}
-	})
-	if n != len(conns) {
-		t.Errorf("%d connections; want %d", n, len(conns))
-	}
-	for seat := range event.Seat(31_000) {
-		if got := tab.get(seat); got != conns[seat] {
-			t.Fatalf("get(%d): got %p, want %p", seat, got, conns[seat])
+		last := math.MaxUint32 - math.MaxUint32%shards - 3*shards // seats of this shard
+		for i := range event.Seat(1000) {
+			set(i * shards)
 		}
-	}
-	if tab.get(1<<32-1) != nil {
-		t.Error("a seat that nobody has is taken")
-	}
-	if len(tab.pages) > 20 {
-		t.Errorf("%d pages for %d connections: what is behind has to go", len(tab.pages), n)
+		for i := event.Seat(1000); i < 10_000_000; i += 1000 { // one stays while many come and go
+			set(i * shards)
+			if i >= 100_000 {
+				drop((i - 100_000) * shards)
+			}
+		}
+		set(last)
+		set(5 * shards) // given out again
+		drop(77 * shards)
+		drop(77 * shards)
+		n := 0
+		tab.each(func(c *conn) {
+			n++
+			if conns[c.seat] != c {
+				t.Errorf("seat %d: %p, want %p", c.seat, c, conns[c.seat])
+			}
+		})
+		if n != len(conns) {
+			t.Errorf("%d connections; want %d", n, len(conns))
+		}
+		for i := range event.Seat(1_000_000) {
+			if got := tab.get(i * shards); got != conns[i*shards] {
+				t.Fatalf("get(%d): got %p, want %p", i*shards, got, conns[i*shards])
+			}
+		}
+		if tab.get(last) != conns[last] || tab.get(last+2*shards) != nil {
+			t.Error("the last seats are wrong")
+		}
+		pages := 0
+		for _, b := range tab.top {
+			if b != nil {
+				pages += b.live
+			}
+		}
+		if pages > len(conns) {
+			t.Errorf("%d pages for %d connections", pages, n)
+		}
+		for seat := range conns {
+			tab.set(seat, nil)
+		}
+		if i := slices.IndexFunc(tab.top, func(b *branch) bool { return b != nil }); i >= 0 {
+			t.Errorf("a branch is left without connections")
+		}
 	}
 }

@@ -1,81 +1,99 @@
 package gateway
 
-import (
-	"slices"
+import "eventstream/event"
 
-	"eventstream/event"
-)
-
-// table finds a shard's connections by seat. Seats only grow, so it is pages of
-// consecutive seats; a page without connections is dropped.
+// table finds a shard's connections by seat, in three steps. A part of it without
+// connections is dropped, so that it is as large as the connections are many, not
+// as the seats that there were.
 type table struct {
-	first int // number of pages[0]: those before were dropped
-	pages []*page
+	shards event.Seat // each has one of so many consecutive seats
+	top    []*branch
 }
 
-const pageSize = 256
+type branch struct {
+	pages [branchSize]*page
+	live  int // pages
+}
 
 type page struct {
 	conns [pageSize]*conn
 	live  int
 }
 
+const (
+	pageSize   = 256
+	branchSize = 1024
+)
+
+// at returns where a seat is: in the top, its branch, and its page.
+func (t *table) at(seat event.Seat) (top, branch, page int) {
+	n := int(seat / t.shards)
+	return n / pageSize / branchSize, n / pageSize % branchSize, n % pageSize
+}
+
 // get returns the connection in the seat, or nil.
 func (t *table) get(seat event.Seat) *conn {
-	i := int(seat)/pageSize - t.first
-	if i < 0 || i >= len(t.pages) || t.pages[i] == nil {
+	top, i, at := t.at(seat)
+	if top >= len(t.top) || t.top[top] == nil || t.top[top].pages[i] == nil {
 		return nil
 	}
-	return t.pages[i].conns[seat%pageSize]
+	return t.top[top].pages[i].conns[at]
 }
 
 // set puts c into the seat; nil empties it.
 func (t *table) set(seat event.Seat, c *conn) {
-	if len(t.pages) == 0 {
-		t.first = int(seat) / pageSize
-	}
-	i := int(seat)/pageSize - t.first
-	if i < 0 && c == nil {
+	if c == nil {
+		t.empty(seat)
 		return
 	}
-	if i < 0 { // handshakes overtake each other, so a page may have gone too early
-		t.pages = slices.Insert(t.pages, 0, make([]*page, -i)...)
-		t.first, i = t.first+i, 0
+	top, i, at := t.at(seat)
+	for top >= len(t.top) {
+		t.top = append(t.top, nil)
 	}
-	for i >= len(t.pages) {
-		t.pages = append(t.pages, nil)
+	if t.top[top] == nil {
+		t.top[top] = &branch{}
 	}
-	if t.pages[i] == nil {
-		t.pages[i] = &page{}
+	b := t.top[top]
+	if b.pages[i] == nil {
+		b.pages[i] = &page{}
+		b.live++
 	}
-	p := t.pages[i]
-	had := p.conns[seat%pageSize] != nil
-	p.conns[seat%pageSize] = c
-	switch {
-	case c != nil && !had:
-		p.live++
-	case c == nil && had:
-		p.live--
+	if b.pages[i].conns[at] == nil {
+		b.pages[i].live++
 	}
-	if p.live > 0 {
+	b.pages[i].conns[at] = c
+}
+
+func (t *table) empty(seat event.Seat) {
+	if t.get(seat) == nil {
 		return
 	}
-	t.pages[i] = nil
-	for len(t.pages) > 0 && t.pages[0] == nil {
-		t.pages = t.pages[1:]
-		t.first++
+	top, i, at := t.at(seat)
+	b := t.top[top]
+	b.pages[i].conns[at] = nil
+	if b.pages[i].live--; b.pages[i].live > 0 {
+		return
+	}
+	b.pages[i] = nil
+	if b.live--; b.live == 0 {
+		t.top[top] = nil
 	}
 }
 
 // each calls f with every connection. f may empty its seat.
 func (t *table) each(f func(c *conn)) {
-	for _, p := range t.pages {
-		if p == nil {
+	for _, b := range t.top {
+		if b == nil {
 			continue
 		}
-		for _, c := range p.conns {
-			if c != nil {
-				f(c)
+		for _, p := range &b.pages {
+			if p == nil {
+				continue
+			}
+			for _, c := range &p.conns {
+				if c != nil {
+					f(c)
+				}
 			}
 		}
 	}
