@@ -35,6 +35,7 @@ import (
 	"eventstream/event"
 	"eventstream/filter"
 	"eventstream/lane"
+	"eventstream/origin"
 )
 
 // Store keeps filters and acknowledgements. Its errors wrap those of package filter.
@@ -83,6 +84,7 @@ type Config struct {
 
 	Keys       Keys         // who may use the API; if nil, everybody who reaches it
 	RequireKey bool         // ask for a key even before there is one
+	Hosts      origin.Hosts // our names beside localhost and addresses; they count while nobody is asked for a key
 	Signer     *auth.Signer // makes subscribers' tokens; if nil, none are made
 	Limits     LimitConfig
 }

@@ -3,8 +3,6 @@ package api
 import (
 	"context"
 	"log/slog"
-	"net"
-	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -14,6 +12,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"eventstream/auth"
+	"eventstream/origin"
 )
 
 // Keys knows the API keys, the revoked ones too.
@@ -33,6 +32,7 @@ const (
 type guard struct {
 	keys     Keys // nil: nobody is asked
 	required bool
+	hosts    origin.Hosts
 	limits   *limits
 	log      *slog.Logger
 
@@ -43,7 +43,7 @@ type guard struct {
 }
 
 func newGuard(cfg Config, reg prometheus.Registerer, log *slog.Logger) *guard {
-	return &guard{keys: cfg.Keys, required: cfg.RequireKey, limits: newLimits(cfg.Limits, reg), log: log}
+	return &guard{keys: cfg.Keys, required: cfg.RequireKey, hosts: cfg.Hosts, limits: newLimits(cfg.Limits, reg), log: log}
 }
 
 // run keeps the keys fresh until ctx ends.
@@ -97,12 +97,15 @@ func (g *guard) load(ctx context.Context) error {
 // request was found to have, so that no spelling of a path leads around it.
 func (g *guard) admit(ctx *fasthttp.RequestCtx) error {
 	path, _ := ctx.UserValue(router.MatchedRoutePathParam).(string)
+	asked, err := g.asked()
 	switch path { // says nothing of anybody
 	case "/health", "/livez", "/readyz", "/docs", "/openapi.json":
+		if !asked && err == nil {
+			return g.checkHost(ctx)
+		}
 		return nil
 	}
 	need := scopeOf(string(ctx.Method()), path)
-	asked, err := g.asked()
 	if err != nil {
 		return err
 	}
@@ -110,7 +113,7 @@ func (g *guard) admit(ctx *fasthttp.RequestCtx) error {
 		if err := g.limits.take(ctx, ""); err != nil {
 			return err
 		}
-		return checkPage(ctx)
+		return g.checkPage(ctx)
 	}
 	k, err := g.find(ctx)
 	if tooMany := g.limits.take(ctx, k.ID); tooMany != nil { // who guesses keys is slowed down, too
@@ -181,27 +184,4 @@ func (g *guard) find(ctx *fasthttp.RequestCtx) (auth.APIKey, error) {
 		return refuse(`Bearer error="invalid_token"`, "the API key is not known, or was revoked")
 	}
 	return k, nil
-}
-
-// checkPage keeps web pages from using an API that asks nobody who he is: those
-// of other origins, and those whose name was pointed at this machine.
-func checkPage(ctx *fasthttp.RequestCtx) error {
-	host := string(ctx.Host())
-	if origin := ctx.Request.Header.Peek("Origin"); len(origin) > 0 {
-		u, err := url.Parse(string(origin))
-		if err != nil || u.Host == "" || !strings.EqualFold(u.Host, host) {
-			return &problem{kind: forbidden, detail: "web pages of other origins may not use an API that asks for no key"}
-		}
-	}
-	if local, ok := ctx.LocalAddr().(*net.TCPAddr); ok && local.IP.IsLoopback() && !loopbackName(host) {
-		return &problem{kind: forbidden, detail: "an API on loopback that asks for no key goes by the names localhost, or an address"}
-	}
-	return nil
-}
-
-func loopbackName(host string) bool {
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		host = h
-	}
-	return strings.EqualFold(host, "localhost") || net.ParseIP(strings.Trim(host, "[]")) != nil
 }

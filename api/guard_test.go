@@ -14,6 +14,7 @@ import (
 	"eventstream/api"
 	"eventstream/auth"
 	"eventstream/internal/testenv"
+	"eventstream/origin"
 	"eventstream/store"
 )
 
@@ -296,29 +297,60 @@ func TestMintToken(t *testing.T) {
 // An API that asks nobody who he is must not be used by pages that happen to be
 // open on the machine.
 func TestPagesOfOthers(t *testing.T) {
-	s := start(t, api.Config{}, &store.Memory{})
+	s := start(t, api.Config{Hosts: origin.Hosts{"api.example.org"}}, &store.Memory{})
 	for _, tt := range []struct {
-		host, origin string
+		host         string
+		origin, site string // several with a comma
+		method       string
+		path         string
 		status       int
 	}{
-		{"", "", 200},
-		{"", "http://" + s.addr, 200},
-		{"localhost:8001", "http://localhost:8001", 200},
-		{"", "https://evil.example", 403},
-		{"", "null", 403},
-		{"", "http://" + s.addr + ".evil.example", 403},
-		{"evil.example", "http://evil.example", 403}, // its name was pointed at us
-		{"evil.example", "", 403},
+		{"", "", "", "GET", "/filters", 200},
+		{"", "http://" + s.addr, "same-origin", "GET", "/filters", 200},
+		{"localhost:8001", "http://localhost:8001", "", "GET", "/filters", 200},
+		{"api.example.org", "https://api.example.org", "", "GET", "/filters", 200},
+		{"api.example.org:8001", "", "", "GET", "/metrics", 200},
+		{"", "https://evil.example", "", "GET", "/filters", 403},
+		{"", "null", "", "GET", "/filters", 403},
+		{"", "http://" + s.addr + ".evil.example", "", "GET", "/filters", 403},
+		{"", "http://" + s.addr + ",https://evil.example", "", "GET", "/filters", 403},
+		{"evil.example", "http://evil.example", "", "GET", "/filters", 403}, // its name was pointed at us
+		{"evil.example", "", "", "GET", "/filters", 403},
+		{"evil.example", "", "", "GET", "/metrics", 403},
+		{"evil.example", "", "", "GET", "/docs", 403},
+		{"evil.example", "", "", "GET", "/readyz", 403},
+		{"evil.example", "", "", "GET", "/nothing", 403},
+		{"", "", "cross-site", "DELETE", "/filters?subscriber_id=x", 403},
+		{"", "", "same-site", "DELETE", "/filters?subscriber_id=x", 403},
+		{"", "", "cross-site", "GET", "/subscribers/x/events?since=1h", 403}, // <img src>
+		{"", "", "cross-site", "GET", "/docs", 200},                          // a link
+		{"", "", "none", "DELETE", "/filters?subscriber_id=x", 200},
+		{"", "http://" + s.addr, "same-origin", "DELETE", "/filters?subscriber_id=x", 200},
 	} {
-		a := s.doHost(tt.host, "GET", "/filters", tt.origin)
+		a := s.doPage(tt.host, tt.method, tt.path, tt.origin, tt.site)
 		if a.status != tt.status {
-			t.Errorf("host %q, origin %q: %d %s, want %d", tt.host, tt.origin, a.status, a.body, tt.status)
+			t.Errorf("%+v: %d %s", tt, a.status, a.body)
+		}
+	}
+	if a := s.doPage("evil.example", "GET", "/filters", "", ""); !strings.Contains(a.body, "--hosts") {
+		t.Errorf("%s does not say what is allowed", a.body)
+	}
+}
+
+// Where a key is needed no page can do anything without one, and any name will do.
+func TestPagesOfOthersWithKeys(t *testing.T) {
+	keys := &keyring{}
+	keys.create(t, auth.ScopeRead)
+	s := startGuarded(t, api.Config{}, keys)
+	for path, want := range map[string]int{"/filters": 401, "/metrics": 401, "/readyz": 200, "/livez": 200, "/docs": 200} {
+		if a := s.doPage("evil.example", "GET", path, "", "cross-site"); a.status != want {
+			t.Errorf("%s: %d %s, want %d", path, a.status, a.body, want)
 		}
 	}
 }
 
-// doHost is do with a Host of its own.
-func (s *service) doHost(host, method, path, origin string) answer {
+// doPage is do as a page's browser does it.
+func (s *service) doPage(host, method, path, origins, sites string) answer {
 	s.t.Helper()
 	req, err := http.NewRequest(method, s.url+path, nil)
 	if err != nil {
@@ -327,8 +359,10 @@ func (s *service) doHost(host, method, path, origin string) answer {
 	if host != "" {
 		req.Host = host
 	}
-	if origin != "" {
-		req.Header.Set("Origin", origin)
+	for name, lines := range map[string]string{"Origin": origins, "Sec-Fetch-Site": sites} {
+		if lines != "" {
+			req.Header[name] = strings.Split(lines, ",")
+		}
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {

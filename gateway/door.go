@@ -3,7 +3,6 @@ package gateway
 import (
 	"context"
 	"errors"
-	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -122,21 +121,6 @@ func (g *Gateway) parseSubscriber(q url.Values, d door) (string, *refusal) {
 		return "", &refusal{status: http.StatusForbidden, code: "bad_subscriber", detail: "the token's sub can't be a subscriber's id"}
 	}
 	return d.subscriber, nil
-}
-
-// rebound reports whether a page may have reached us by a name that its owner has
-// since pointed at this machine. Its origin is then our own host, in name only.
-// Where clients show tokens that does not help it.
-func (g *Gateway) rebound(r *http.Request) bool {
-	local, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
-	if g.cfg.Tokens != nil || !ok || !local.IP.IsLoopback() {
-		return false
-	}
-	host := r.Host
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		host = h
-	}
-	return !strings.EqualFold(host, "localhost") && net.ParseIP(strings.Trim(host, "[]")) == nil
 }
 
 // renewals checks the tokens that clients send instead of those they came with.

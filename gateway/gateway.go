@@ -28,6 +28,7 @@ import (
 	"eventstream/internal/ops"
 	"eventstream/lane"
 	"eventstream/limit"
+	"eventstream/origin"
 )
 
 // Lanes is what the gateway needs of the store: Redis, or memory.
@@ -54,6 +55,7 @@ type Config struct {
 	Drain        time.Duration // then: over what time connections are closed; 10 s if zero
 	Compress     bool          // what is sent to clients that ask for permessage-deflate
 	Origins      []string      // web origins allowed beside the gateway's own; "*" for all
+	Hosts        origin.Hosts  // our names beside localhost and addresses; they count while Tokens is nil
 
 	// Limits; there is none where they are zero.
 	MaxPerSubscriber int         // open connections of one subscriber

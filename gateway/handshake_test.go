@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"eventstream/internal/testenv"
+	"eventstream/origin"
 )
 
 // askRaw sends a request as it stands and returns the answer and its problem.
@@ -41,7 +42,7 @@ func askRaw(t *testing.T, g *instance, text string) (*http.Response, map[string]
 
 func TestRefusals(t *testing.T) {
 	w := newWorld(t, 1)
-	g := w.gateway(Config{Origins: []string{"https://app.example.org"}})
+	g := w.gateway(Config{Origins: []string{"https://app.example.org"}, Hosts: origin.Hosts{"gateway.test"}})
 	good := request("user_1", "")
 	with := func(old, new string) string {
 		if !strings.Contains(good, old) {
@@ -50,6 +51,9 @@ func TestRefusals(t *testing.T) {
 		return strings.Replace(good, old, new, 1)
 	}
 	header := func(line string) string { return with("\r\n\r\n", "\r\n"+line+"\r\n\r\n") }
+	at := func(host string, lines ...string) string {
+		return with("Host: 127.0.0.1", strings.Join(append([]string{"Host: " + host}, lines...), "\r\n"))
+	}
 	for _, tt := range []struct {
 		name, request string
 		status        int
@@ -60,9 +64,15 @@ func TestRefusals(t *testing.T) {
 		{"odd case", with("Upgrade: websocket", "upgrade: WebSocket"), 101, "", ""},
 		{"more parameters", with("subscriber_id", "x=1&subscriber_id"), 101, "", ""},
 		{"unicode subscriber", with("user_1", url.QueryEscape("Zoë")), 101, "", ""},
-		{"own origin", strings.Replace(header("Origin: http://localhost:8003"), "gateway.test", "localhost:8003", 1), 101, "", ""},
-		{"own address", strings.Replace(header("Origin: http://127.0.0.1"), "gateway.test", "127.0.0.1", 1), 101, "", ""},
-		{"a name that was pointed at us", header("Origin: http://gateway.test"), 403, "origin-not-allowed", ""},
+		{"own origin", at("localhost:8003", "Origin: http://localhost:8003", "Sec-Fetch-Site: same-origin"), 101, "", ""},
+		{"own address", header("Origin: http://127.0.0.1"), 101, "", ""},
+		{"own name", at("gateway.test", "Origin: http://gateway.test", "Sec-Fetch-Site: same-origin"), 101, "", ""},
+		{"a name that was pointed at us", at("evil.example", "Origin: http://evil.example", "Sec-Fetch-Site: same-origin"), 403, "host-not-allowed", ""},
+		{"the same without Origin", at("evil.example"), 403, "host-not-allowed", ""},
+		{"the same with an allowed origin", at("evil.example", "Origin: https://app.example.org"), 403, "host-not-allowed", ""},
+		{"allowed origin, as browsers send it", header("Origin: https://app.example.org\r\nSec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: websocket\r\nSec-Fetch-Dest: websocket"), 101, "", ""},
+		{"two origins", header("Origin: https://app.example.org\r\nOrigin: https://evil.example"), 403, "origin-not-allowed", ""},
+		{"another site without Origin", header("Sec-Fetch-Site: cross-site"), 403, "origin-not-allowed", ""},
 		{"allowed origin", header("Origin: https://app.example.org"), 101, "", ""},
 		{"extensions are not taken up", header("Sec-WebSocket-Extensions: permessage-deflate"), 101, "", ""},
 

@@ -33,7 +33,7 @@ func request(subscriber, cursor string) string {
 	if cursor != "" {
 		q.Set("cursor", cursor)
 	}
-	return "GET /ws?" + q.Encode() + " HTTP/1.1\r\nHost: gateway.test\r\nUpgrade: websocket\r\n" +
+	return "GET /ws?" + q.Encode() + " HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n" +
 		"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + testKey + "\r\n\r\n"
 }
 

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"bytes"
-	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -46,13 +45,10 @@ func (g *Gateway) stream(w http.ResponseWriter, r *http.Request) *refusal {
 	if refused := g.checkRate(); refused != nil {
 		return refused
 	}
-	// To the page's own host a browser sends no Origin; that a page is of our own
-	// host is not enough where its name was pointed at us.
-	origin := r.Header.Get("Origin")
-	if refused := g.checkOrigin(r, cmp.Or(origin, "http://"+r.Host)); refused != nil {
+	if refused := g.checkOrigin(r); refused != nil {
 		return refused
 	}
-	if origin != "" {
+	if origin := r.Header.Get("Origin"); origin != "" {
 		w.Header().Set("Access-Control-Allow-Origin", origin)
 		w.Header().Set("Vary", "Origin")
 	}

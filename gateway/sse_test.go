@@ -299,14 +299,31 @@ func TestSSERefusals(t *testing.T) {
 }
 
 // A page whose name was pointed at this machine asks without an Origin: it is of
-// the same host, as its browser sees it.
-func TestSSERebound(t *testing.T) {
+// the same host, as its browser sees it. So does <script src> on any page.
+func TestSSEOfPages(t *testing.T) {
 	w := newWorld(t, 1)
-	g := w.gateway(Config{})
-	r := strings.Replace(sseRequest("subscriber_id=user_1"), "Host: localhost", "Host: evil.example", 1)
-	if c := sseAsk(t, g, r); c.resp.StatusCode != 403 {
-		t.Errorf("got %d, want 403", c.resp.StatusCode)
+	g := w.gateway(Config{Origins: []string{"https://app.example.org"}})
+	for _, tt := range []struct {
+		host, lines string
+		status      int
+	}{
+		{"evil.example", "", 403},
+		{"evil.example", "Sec-Fetch-Site: same-origin\r\nSec-Fetch-Mode: cors\r\nSec-Fetch-Dest: empty\r\n", 403},
+		{"localhost", "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: no-cors\r\nSec-Fetch-Dest: script\r\n", 403},
+		{"localhost", "Sec-Fetch-Site: same-site\r\nSec-Fetch-Mode: no-cors\r\nSec-Fetch-Dest: image\r\n", 403},
+		{"localhost", "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n", 403},
+		{"localhost", "Sec-Fetch-Site: same-origin\r\nSec-Fetch-Mode: cors\r\nSec-Fetch-Dest: empty\r\n", 200}, // an EventSource
+		{"localhost", "Origin: https://app.example.org\r\nSec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: cors\r\nSec-Fetch-Dest: empty\r\n", 200},
+		{"localhost", "Sec-Fetch-Site: none\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n", 200}, // typed in
+	} {
+		r := strings.Replace(sseRequest("subscriber_id=user_1"), "Host: localhost\r\n", "Host: "+tt.host+"\r\n"+tt.lines, 1)
+		c := sseAsk(t, g, r)
+		if c.resp.StatusCode != tt.status {
+			t.Errorf("host %s, %q: got %d, want %d", tt.host, tt.lines, c.resp.StatusCode, tt.status)
+		}
+		c.nc.Close()
 	}
+	noneOpen(t, g)
 }
 
 // A stream's end names its reason, and then the connection ends.

@@ -18,7 +18,7 @@ const module = "eventstream"
 // Sets of packages, for the table.
 var (
 	words    = []string{"event", "filter"}
-	doors    = []string{"auth", "limit"}                   // who somebody is, and how often he comes; for whoever lets them in
+	doors    = []string{"auth", "limit", "origin"}         // who somebody is, how often they come, and of which page; for whoever lets them in
 	edges    = []string{"topic", "lane", "wire", "replay"} // store is one too, but not for services
 	services = []string{"producer", "filter/pipeline", "gateway", "api", "client"}
 	support  = []string{"internal/defect", "internal/ops", "internal/run", "internal/scan"}
@@ -31,8 +31,9 @@ var table = map[string][]string{
 	"filter":      {"event", "internal/cow"},
 	"filter/expr": words,
 
-	"auth":  nil,
-	"limit": nil,
+	"auth":   nil,
+	"limit":  nil,
+	"origin": nil,
 
 	"topic": words,
 	"lane":  {"auth", "event", "filter", "internal/defect"},

@@ -1,0 +1,37 @@
+package api
+
+import (
+	"github.com/valyala/fasthttp"
+
+	"eventstream/origin"
+)
+
+// checkPage keeps web pages from using an API that asks nobody who they are: those
+// of other origins, and those whose name was pointed at this machine.
+func (g *guard) checkPage(ctx *fasthttp.RequestCtx) error {
+	return refusePage(g.pages().Check(ofPage(ctx)))
+}
+
+// checkHost lets pages of other sites link to ours, by our own name.
+func (g *guard) checkHost(ctx *fasthttp.RequestCtx) error {
+	return refusePage(g.pages().CheckHost(ofPage(ctx)))
+}
+
+func (g *guard) pages() origin.Rules { return origin.Rules{Open: true, Hosts: g.hosts} }
+
+func ofPage(ctx *fasthttp.RequestCtx) origin.Request {
+	lines := func(name string) (all []string) {
+		for _, line := range ctx.Request.Header.PeekAll(name) {
+			all = append(all, string(line))
+		}
+		return all
+	}
+	return origin.Request{Host: string(ctx.Host()), Origins: lines("Origin"), Sites: lines("Sec-Fetch-Site")}
+}
+
+func refusePage(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &problem{kind: forbidden, detail: err.Error()}
+}
