@@ -130,9 +130,10 @@ func New(cfg Config, s Store, p Publisher, l Lanes, r Replays, reg Registry, log
 	srv.streaming, srv.cut = context.WithCancel(context.Background())
 	srv.router = srv.routes(fasthttpadaptor.NewFastHTTPHandler(promhttp.HandlerFor(reg, promhttp.HandlerOpts{})))
 	srv.http = &fasthttp.Server{
-		Handler:      srv.serve,
-		ErrorHandler: srv.refuse,
-		Logger:       connectionLog{log},
+		Handler:       srv.serve,
+		ErrorHandler:  srv.refuse,
+		ExpectHandler: srv.expect,
+		Logger:        connectionLog{log},
 
 		ReadTimeout:     5 * time.Second,
 		WriteTimeout:    15 * time.Second,
@@ -208,23 +209,28 @@ func (s *Server) answer(h handler) fasthttp.RequestHandler {
 // panic would end the process.
 func (s *Server) serve(ctx *fasthttp.RequestCtx) {
 	start := time.Now()
-	identify(ctx)
+	begin(ctx)
 	defer func() {
 		if p := recover(); p != nil {
 			s.log.Error("handler panicked", "route", route(ctx), "panic", p, "stack", string(debug.Stack()))
 			ctx.Response.Reset()
-			identify(ctx)
+			begin(ctx)
 			writeProblem(ctx, &problem{kind: internal})
 		}
 		s.metrics.count(route(ctx), ctx.Response.StatusCode())
 		s.metrics.seconds.WithLabelValues(route(ctx)).Observe(time.Since(start).Seconds())
 	}()
+	if !spoken(&ctx.Request.Header) {
+		ctx.SetConnectionClose()
+		writeProblem(ctx, &problem{kind: badVersion, detail: fmt.Sprintf("%.20q is not supported; send HTTP/1.1", ctx.Request.Header.Protocol())})
+		return
+	}
 	s.router.Handler(ctx)
 }
 
 // refuse answers what is no HTTP request, or too large to be one.
 func (s *Server) refuse(ctx *fasthttp.RequestCtx, err error) {
-	identify(ctx)
+	begin(ctx)
 	writeProblem(ctx, malformed(err))
 	s.metrics.count("malformed", ctx.Response.StatusCode())
 }
@@ -238,13 +244,15 @@ func route(ctx *fasthttp.RequestCtx) string {
 	return string(ctx.Method()) + " " + path
 }
 
-// identify gives the response the request's X-Request-Id, or a new one.
-func identify(ctx *fasthttp.RequestCtx) {
+// begin gives the response the request's X-Request-Id, or a new one.
+func begin(ctx *fasthttp.RequestCtx) {
 	id := string(ctx.Request.Header.Peek("X-Request-Id"))
 	if len(id) == 0 || len(id) > 128 || strings.ContainsFunc(id, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		id = uuid.NewString()
 	}
 	ctx.Response.Header.Set("X-Request-Id", id)
+	ctx.Response.Header.Set("X-Content-Type-Options", "nosniff")
+	ctx.Response.Header.Set("Content-Security-Policy", origin.Policy)
 }
 
 // connectionLog takes fasthttp's words about connections that went wrong. Any

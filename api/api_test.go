@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -18,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"eventstream/api"
+	"eventstream/auth"
 	"eventstream/filter"
 	"eventstream/lane"
 	"eventstream/store"
@@ -384,6 +386,9 @@ func TestNotHTTP(t *testing.T) {
 	}{
 		{"garbage", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\r\n\r\n", 400, "bad-request"},
 		{"no such version", "GET / HTTX\r\n\r\n", 400, "bad-request"},
+		{"HTTP/2", "GET /filters HTTP/2.0\r\nHost: localhost\r\n\r\n", 505, "http-version-not-supported"},
+		{"HTTP/1.9", "GET /livez HTTP/1.9\r\nHost: localhost\r\n\r\n", 505, "http-version-not-supported"},
+		{"HTTP/0.9", "GET /livez HTTP/0.9\r\nHost: localhost\r\n\r\n", 505, "http-version-not-supported"},
 		{"bad length", "POST /filters HTTP/1.1\r\nHost: localhost\r\nContent-Length: x\r\n\r\n", 400, "bad-request"},
 		{"bad chunk", "POST /filters HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400, "bad-request"},
 		{"huge header", "GET / HTTP/1.1\r\nHost: localhost\r\nX: " + strings.Repeat("x", 20<<10) + "\r\n\r\n", 431, "headers-too-large"},
@@ -407,6 +412,64 @@ func TestNotHTTP(t *testing.T) {
 			want(t, "Content-Type", a.header.Get("Content-Type"), "application/problem+json")
 			if !strings.Contains(a.body, `"urn:eventstream:problem:`+tt.kind+`"`) {
 				t.Errorf("body %s, want type %s", a.body, tt.kind)
+			}
+		})
+	}
+}
+
+// Whether a body is wanted is told before it comes. Whoever would be refused is not
+// asked for one, and counts for his address.
+func TestExpect(t *testing.T) {
+	keys := &keyring{}
+	reader, writer := keys.create(t, auth.ScopeRead), keys.create(t, auth.ScopeWrite)
+	asks := startGuarded(t, api.Config{}, keys)
+	open := start(t, api.Config{}, &store.Memory{})
+	few := startGuarded(t, api.Config{Limits: api.LimitConfig{PerAddress: 1}}, keys)
+	const head = "POST /filters HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nExpect: 100-continue\r\n"
+	for _, tt := range []struct {
+		name, addr, lines string
+		first, then       int // then: after the body has come
+	}{
+		{"good key", asks.addr, "Authorization: Bearer " + writer + "\r\n", 100, 201},
+		{"key of another scope", asks.addr, "Authorization: Bearer " + reader + "\r\n", 100, 403},
+		{"no key", asks.addr, "", 417, 0},
+		{"wrong key", asks.addr, "Authorization: Bearer " + writer + "x\r\n", 417, 0},
+		{"two keys", asks.addr, "Authorization: Bearer " + writer + "\r\nAuthorization: Bearer " + writer + "\r\n", 417, 0},
+		{"wrong key, counted", few.addr, "Authorization: Bearer x\r\n", 417, 0},
+		{"nobody is asked", open.addr, "", 100, 201},
+		{"another site's page", open.addr, "Origin: https://evil.example\r\n", 417, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			conn, err := net.Dial("tcp", tt.addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			conn.SetDeadline(time.Now().Add(20 * time.Second))
+			fmt.Fprintf(conn, "%s%sContent-Length: %d\r\n\r\n", head, tt.lines, len(adas))
+			r := bufio.NewReader(conn)
+			line, err := r.ReadString('\n')
+			if want := fmt.Sprintf("HTTP/1.1 %d ", tt.first); err != nil || !strings.HasPrefix(line, want) {
+				t.Fatalf("first %q, %v; want %s", line, err, want)
+			}
+			if tt.then == 0 {
+				rest, err := io.ReadAll(r)
+				if err != nil || strings.Contains(string(rest), "HTTP/1.1") {
+					t.Errorf("then %q, %v; want the end", rest, err)
+				}
+				if tt.addr == few.addr && !strings.Contains(strings.ToLower(string(rest)), `ratelimit: "address";r=0`) {
+					t.Errorf("then %q; want it counted", rest)
+				}
+				return
+			}
+			r.ReadString('\n')
+			io.WriteString(conn, adas)
+			resp, err := http.ReadResponse(r, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if a := read(t, resp); a.status != tt.then {
+				t.Errorf("then %d %s, want %d", a.status, a.body, tt.then)
 			}
 		})
 	}

@@ -31,7 +31,6 @@ func (s *Server) tellOpenAPI(ctx *fasthttp.RequestCtx) error {
 
 func (s *Server) tellDocs(ctx *fasthttp.RequestCtx) error {
 	ctx.Response.Header.SetContentType("text/html; charset=utf-8")
-	ctx.Response.Header.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
 	ctx.SetBody(docs)
 	return nil
 }

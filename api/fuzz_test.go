@@ -140,7 +140,7 @@ func (s inMemory) do(r request) answer {
 }
 
 // anywhere are the problems that any request may have.
-var anywhere = map[string]int{"bad-request": 400, "forbidden": 403, "no-such-route": 404, "method-not-allowed": 405, "headers-too-large": 431}
+var anywhere = map[string]int{"bad-request": 400, "forbidden": 403, "no-such-route": 404, "method-not-allowed": 405, "headers-too-large": 431, "http-version-not-supported": 505}
 
 // flawOf returns what the document says against the answer to a request.
 func (c *contract) flawOf(r request, a answer) error {

@@ -163,25 +163,31 @@ func scopeOf(method, path string) auth.Scope {
 
 // find returns the key of a request.
 func (g *guard) find(ctx *fasthttp.RequestCtx) (auth.APIKey, error) {
-	refuse := func(challenge, detail string) (auth.APIKey, error) {
-		ctx.Response.Header.Set("WWW-Authenticate", challenge)
-		return auth.APIKey{}, &problem{kind: unauthorized, detail: detail}
+	k, challenge, detail := g.look(&ctx.Request.Header)
+	if detail == "" {
+		return k, nil
 	}
-	lines := ctx.Request.Header.PeekAll("Authorization")
+	ctx.Response.Header.Set("WWW-Authenticate", challenge)
+	return auth.APIKey{}, &problem{kind: unauthorized, detail: detail}
+}
+
+// look finds the key in a request's head, or says why not, with RFC 6750's challenge.
+func (g *guard) look(h *fasthttp.RequestHeader) (k auth.APIKey, challenge, detail string) {
+	lines := h.PeekAll("Authorization")
 	if len(lines) == 0 {
-		return refuse("Bearer", "want the header Authorization: Bearer <key>; eventstream apikey create makes one")
+		return k, "Bearer", "want the header Authorization: Bearer <key>; eventstream apikey create makes one"
 	}
 	scheme, text, _ := strings.Cut(string(lines[0]), " ")
 	text = strings.TrimSpace(text)
 	if len(lines) > 1 || !strings.EqualFold(scheme, "Bearer") || text == "" {
-		return refuse("Bearer", "header Authorization: want Bearer and a key, once")
+		return k, "Bearer", "header Authorization: want Bearer and a key, once"
 	}
 	id, _ := auth.APIKeyID(text)
 	g.mu.RLock()
 	k, ok := g.byID[id]
 	g.mu.RUnlock()
 	if !k.Is(text) || !ok { // the same work for a key that is not there
-		return refuse(`Bearer error="invalid_token"`, "the API key is not known, or was revoked")
+		return auth.APIKey{}, `Bearer error="invalid_token"`, "the API key is not known, or was revoked"
 	}
-	return k, nil
+	return k, "", ""
 }

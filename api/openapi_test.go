@@ -436,7 +436,7 @@ func TestDocs(t *testing.T) {
 	c := newContract(t, s)
 	a := s.do("GET", "/docs", "")
 	want(t, "Content-Type", a.header.Get("Content-Type"), "text/html; charset=utf-8")
-	want(t, "Content-Security-Policy", a.header.Get("Content-Security-Policy"), "default-src 'none'; style-src 'unsafe-inline'")
+	want(t, "Content-Security-Policy", a.header.Get("Content-Security-Policy"), "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'")
 	for operation := range c.documented {
 		method, path, _ := strings.Cut(operation, " ")
 		if !strings.Contains(a.body, `<h3><code><span class="method">`+method+`</span>`+path+`</code></h3>`) {

@@ -43,6 +43,7 @@ var (
 	badToken      = kind{422, "invalid-token-request", "Such a token can't be made"}
 	badTest       = kind{422, "invalid-test", "The dry run can't be done"}
 	invalid       = kind{422, "invalid-filter", "The filter is not valid"}
+	badVersion    = kind{505, "http-version-not-supported", "This version of HTTP is not supported"}
 	bigHeader     = kind{431, "headers-too-large", "The headers are too large"}
 	tooMany       = kind{429, "too-many-requests", "Requests come too fast"}
 	internal      = kind{500, "internal", "We made a mistake"}
