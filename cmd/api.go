@@ -47,6 +47,10 @@ func (a *app) apiCommand() (*cobra.Command, error) {
 			if err != nil {
 				return err
 			}
+			hosts, err := listen.hosts()
+			if err != nil {
+				return err
+			}
 			replays, err := filter.open(a.log)
 			if err != nil {
 				return err
@@ -73,7 +77,7 @@ func (a *app) apiCommand() (*cobra.Command, error) {
 				return err
 			}
 			g := run.Group{Log: a.log}
-			cfg := api.Config{Keys: s, RequireKey: listen.guarded, Signer: signer}
+			cfg := api.Config{Keys: s, RequireKey: listen.guarded, Hosts: hosts, Signer: signer}
 			cfg.Limits = api.LimitConfig{PerKey: own.PerKey, PerAddress: perAddress(own.PerAddress, listen.guarded), Redis: lanes, Proxies: proxies}
 			addAPI(&g, ln, newRegistry(a.version), cfg, s, lanes, replays, a.log)
 			g.Add("schema", func(ctx context.Context) error { return migrate(ctx, s, a.log) })

@@ -37,6 +37,7 @@ type devFlags struct {
 	Rate                        float64
 	Data                        string
 	Insecure                    bool
+	Hosts                       []string
 
 	listenAPI, listenFilter, listenGateway net.Listener
 }
@@ -63,12 +64,17 @@ func (a *app) devCommand() (*cobra.Command, error) {
 	fs.Float64Var(&d.Rate, "rate", 5, "synthetic events a second; 0 for none")
 	fs.StringVar(&d.Data, "data", "", "folder for the embedded Kafka; a temporary one, removed at the end, if empty")
 	fs.BoolVar(&d.Insecure, "insecure", false, "allow an address other than loopback although nobody is asked who they are")
+	fs.StringSliceVar(&d.Hosts, "hosts", nil, hostsUsage)
 	return c, nil
 }
 
 func (a *app) dev(ctx context.Context, d *devFlags, out io.Writer) error {
 	if d.Rate < 0 {
 		return usageError{fmt.Errorf("--rate %v: want 0 or more", d.Rate)}
+	}
+	hosts, err := parseHosts(d.Hosts)
+	if err != nil {
+		return err
 	}
 	if err := d.listen(ctx); err != nil {
 		return err
@@ -100,11 +106,11 @@ func (a *app) dev(ctx context.Context, d *devFlags, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	addAPI(&g, d.listenAPI, newRegistry(a.version), api.Config{}, filters, lanes, replays, a.log)
-	if err := addFilter(&g, d.listenFilter, newRegistry(a.version), pipeline.Config{}, kcfg, nil, lanes, filters, a.log); err != nil {
+	addAPI(&g, d.listenAPI, newRegistry(a.version), api.Config{Hosts: hosts}, filters, lanes, replays, a.log)
+	if err := addFilter(&g, d.listenFilter, hosts, newRegistry(a.version), pipeline.Config{}, kcfg, nil, lanes, filters, a.log); err != nil {
 		return err
 	}
-	addGateway(&g, opened(d.listenGateway), nil, true, ops.Limits{}, newRegistry(a.version), gateway.Config{Drain: time.Second}, lanes, replays, filters, a.log)
+	addGateway(&g, opened(d.listenGateway), nil, true, ops.Limits{}, newRegistry(a.version), gateway.Config{Drain: time.Second, Hosts: hosts}, lanes, replays, filters, a.log)
 	g.Add("greeting", func(ctx context.Context) error { return d.greet(ctx, out, broker.Addr(), a.log) })
 	return g.Run(ctx)
 }

@@ -108,6 +108,10 @@ func (a *app) filterCommand() (*cobra.Command, error) {
 			if err != nil {
 				return err
 			}
+			hosts, err := listen.hosts()
+			if err != nil {
+				return err
+			}
 			listen.guarded = len(secrets) > 0
 			own.collect()
 			s, err := postgres.open()
@@ -138,7 +142,7 @@ func (a *app) filterCommand() (*cobra.Command, error) {
 				Shard: shard, Retention: own.Retention, Interval: own.Interval,
 				ReplayMaxAge: own.ReplayMaxAge, ReplayMaxBytes: own.ReplayMaxBytes, MaxReplays: own.MaxReplays,
 			}
-			if err := addFilter(&g, ln, newRegistry(a.version), cfg, kcfg, secrets, lanes, migrated{s}, a.log); err != nil {
+			if err := addFilter(&g, ln, hosts, newRegistry(a.version), cfg, kcfg, secrets, lanes, migrated{s}, a.log); err != nil {
 				return err
 			}
 			g.Add("redis check", func(ctx context.Context) error { return checkRedis(ctx, lanes, a.log) })

@@ -72,6 +72,10 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 			if err != nil {
 				return err
 			}
+			hosts, err := listen.hosts()
+			if err != nil {
+				return err
+			}
 			lanes, err := redis.open(a.log)
 			if err != nil {
 				return err
@@ -110,7 +114,7 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 				return err
 			}
 			g := run.Group{Log: a.log, Patience: patience}
-			cfg := gateway.Config{MaxConns: own.MaxConns, RingBytes: own.Ring, Origins: own.Origins, ResumeWindow: own.Resume, DrainDelay: own.Delay, Drain: own.Drain}
+			cfg := gateway.Config{MaxConns: own.MaxConns, RingBytes: own.Ring, Origins: own.Origins, Hosts: hosts, ResumeWindow: own.Resume, DrainDelay: own.Delay, Drain: own.Drain}
 			cfg.MaxPerSubscriber, cfg.MaxPerAddress, cfg.Proxies = own.PerSubscriber, own.PerAddress, proxies
 			cfg.Compress = own.Compress
 			cfg.HandshakeRate, cfg.MessageRate = own.Handshakes, own.Messages

@@ -130,6 +130,10 @@ type parent struct {
 // runProcesses runs n gateways, and pages about all of them if there is an address
 // for that.
 func (a *app) runProcesses(ctx context.Context, n int, l *listenFlags, pagesAddr string, patience time.Duration) error {
+	hosts, err := l.hosts()
+	if err != nil {
+		return err
+	}
 	ln, err := l.open(ctx, gateway.Listen, a.log)
 	if err != nil {
 		return err // better now, and once
@@ -162,7 +166,7 @@ func (a *app) runProcesses(ctx context.Context, n int, l *listenFlags, pagesAddr
 	if pages != nil {
 		mux := http.NewServeMux()
 		ops.Handle(mux, append(p.gatherers(), reg), ops.Check{Name: "processes", Do: p.ready})
-		g.Add("pages", func(ctx context.Context) error { return ops.Serve(ctx, pages, mux) })
+		g.Add("pages", func(ctx context.Context) error { return ops.Serve(ctx, pages, openTo(hosts, mux)) })
 	}
 	a.log.Info("gateways share an address", "addr", l.Listen, "processes", n)
 	a.warnIfOpen(l)
@@ -188,7 +192,7 @@ func newParent(n int, dir string, reg prometheus.Registerer) *parent {
 
 // page gets a page of a member.
 func (p *parent) page(ctx context.Context, i int, path string) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://gateway"+path, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://localhost"+path, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -83,7 +83,7 @@ func raw(t *testing.T, addr, text string) (status int, header http.Header, body 
 	if err != nil {
 		return 0, nil, ""
 	}
-	if resp.StatusCode != http.StatusSwitchingProtocols {
+	if resp.StatusCode != http.StatusSwitchingProtocols && resp.Header.Get("Content-Type") != "text/event-stream" { // which have no end
 		b, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
 		body = string(b)
 	}
@@ -225,6 +225,11 @@ func TestWaysIn(t *testing.T) {
 		{"api: from loopback, so it says", f.api, request("GET", "/filters", "", "X-Forwarded-For: 127.0.0.1", "Forwarded: for=127.0.0.1"), []int{401}},
 		{"api: length and chunks", f.api, "POST /filters HTTP/1.1\r\nHost: x\r\n" + admin + "\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", []int{400, 422}},
 		{"api: two lengths", f.api, "POST /filters HTTP/1.1\r\nHost: x\r\n" + admin + "\r\nContent-Length: 0\r\nContent-Length: 60\r\n\r\n" + filterBody, []int{400}},
+		{"api: a body is announced without a key", f.api, request("POST", "/filters", "", "Content-Length: 100", "Expect: 100-continue"), []int{417}},
+		{"api: a body is announced with a made-up key", f.api, request("POST", "/filters", "", "Content-Length: 100", "Expect: 100-continue", bearer("es_0123456789ab_"+strings.Repeat("A", 43))), []int{417}},
+		{"api: a body is announced with a good key", f.api, request("POST", "/filters", "", "Content-Length: 100", "Expect: 100-continue", admin), []int{100}},
+		{"api: HTTP/2.0", f.api, strings.Replace(request("GET", "/filters", "", admin), "HTTP/1.1", "HTTP/2.0", 1), []int{505}},
+		{"api: HTTP/1.9", f.api, strings.Replace(request("GET", "/filters", "", admin), "HTTP/1.1", "HTTP/1.9", 1), []int{505}},
 		{"api: large body", f.api, request("POST", "/filters", `{"subscriber_id":"`+strings.Repeat("a", 600<<10)+`"}`, admin), []int{413}},
 		{"api: huge body", f.api, "POST /filters HTTP/1.1\r\nHost: x\r\n" + admin + "\r\nContent-Length: 99999999999\r\n\r\n{}", []int{0, 408, 413}}, // what it announced never comes
 		{"api: large headers", f.api, request("GET", "/filters", "", "X-Large: "+strings.Repeat("a", 100_000)), []int{0, 431}},

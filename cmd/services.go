@@ -19,6 +19,7 @@ import (
 	"eventstream/gateway"
 	"eventstream/internal/ops"
 	"eventstream/internal/run"
+	"eventstream/origin"
 	"eventstream/replay"
 	"eventstream/topic"
 )
@@ -66,7 +67,7 @@ func (k kafka) Ensure(ctx context.Context) (topic.Info, error) {
 }
 
 // addFilter adds the filter service and its pages to g.
-func addFilter(g *run.Group, ln net.Listener, reg *prometheus.Registry, cfg pipeline.Config, kcfg topic.Config, secrets replay.Secrets, l laneStore, f pipeline.Filters, log *slog.Logger) error {
+func addFilter(g *run.Group, ln net.Listener, hosts origin.Hosts, reg *prometheus.Registry, cfg pipeline.Config, kcfg topic.Config, secrets replay.Secrets, l laneStore, f pipeline.Filters, log *slog.Logger) error {
 	consumer, err := topic.NewConsumer(kcfg, reg, log)
 	if err != nil {
 		return usageError{err}
@@ -80,11 +81,20 @@ func addFilter(g *run.Group, ln net.Listener, reg *prometheus.Registry, cfg pipe
 		defer dead.Close()
 		return svc.Run(ctx)
 	})
-	mux := http.NewServeMux()
+	mux, door := http.NewServeMux(), http.NewServeMux()
 	mux.Handle("POST /replay", replay.Handler(svc.Replay, secrets, log))
 	ops.Handle(mux, reg, ops.Check{Name: "filter", Do: svc.Ready}, ops.Check{Name: "kafka", Do: consumer.Ping}, ops.Check{Name: "lanes", Do: l.Ping})
-	g.Add("filter pages", func(ctx context.Context) error { return ops.Serve(ctx, ln, mux) })
+	door.Handle("/", openTo(hosts, mux))
+	if len(secrets) > 0 {
+		door.Handle("/replay", origin.Sealed(mux)) // who knows the secret is no web page
+	}
+	g.Add("filter pages", func(ctx context.Context) error { return ops.Serve(ctx, ln, door) })
 	return nil
+}
+
+// openTo serves h, which asks nobody who they are, by our own names.
+func openTo(hosts origin.Hosts, h http.Handler) http.Handler {
+	return origin.Sealed(origin.Rules{Open: true, Hosts: hosts}.Handler(h))
 }
 
 // opener opens a listener, at once or when there is somebody to serve. It is nil
@@ -102,9 +112,8 @@ func addGateway(g *run.Group, listen opener, pages net.Listener, shown bool, lim
 	gw := gateway.New(cfg, l, r, acks, reg, log)
 	g.Add("gateway", gw.Run)
 	checks := []ops.Check{{Name: "gateway", Do: gw.Ready}, {Name: "lanes", Do: l.Ping}}
-	mux, others := http.NewServeMux(), "/health, /livez, /readyz, /metrics"
-	mux.Handle("/ws", gw.Handler())
-	mux.Handle("/sse", gw.StreamHandler())
+	others := "/health, /livez, /readyz, /metrics"
+	door, mux := http.NewServeMux(), http.NewServeMux()
 	if shown {
 		ops.Handle(mux, reg, checks...)
 	} else {
@@ -114,17 +123,20 @@ func addGateway(g *run.Group, listen opener, pages net.Listener, shown bool, lim
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "there is /ws for WebSockets, /sse for server-sent events, and "+others, http.StatusNotFound)
 	})
+	door.Handle("/ws", gw.Handler()) // it looks at hosts and origins itself
+	door.Handle("/sse", gw.StreamHandler())
+	door.Handle("/", origin.Rules{Open: cfg.Tokens == nil, Hosts: cfg.Hosts}.Handler(mux))
 	g.Add("gateway pages", func(ctx context.Context) error {
 		ln, err := listen(ctx, gw.Ready)
 		if ln == nil {
 			return err
 		}
-		return ops.ServeWithin(ctx, ln, mux, limits)
+		return ops.ServeWithin(ctx, ln, origin.Sealed(door), limits)
 	})
 	if pages != nil {
 		inside := http.NewServeMux()
 		ops.Handle(inside, reg, checks...)
-		g.Add("pages", func(ctx context.Context) error { return ops.Serve(ctx, pages, inside) })
+		g.Add("pages", func(ctx context.Context) error { return ops.Serve(ctx, pages, openTo(cfg.Hosts, inside)) })
 	}
 }
 
@@ -133,6 +145,8 @@ type listenFlags struct {
 	Listen   string `env:"LISTEN"`
 	Insecure bool   `env:"INSECURE"`
 	Admin    string `env:"ADMIN"`
+
+	Hosts []string `env:"HOSTS"`
 
 	TrustedProxies []string `env:"TRUSTED_PROXIES"`
 
@@ -148,9 +162,22 @@ func (l *listenFlags) add(fs *pflag.FlagSet, addr string) {
 	}
 	fs.StringVar(&l.Listen, "listen", l.Listen, "address to listen on, host:port")
 	fs.BoolVar(&l.Insecure, "insecure", l.Insecure, "allow addresses other than loopback although nobody is asked who they are")
+	fs.StringSliceVar(&l.Hosts, "hosts", l.Hosts, hostsUsage)
 	fs.StringVar(&l.TLSCert, "tls-cert", l.TLSCert, "file with a certificate and its chain, PEM: speak TLS; read again when it changes")
 	fs.StringVar(&l.TLSKey, "tls-key", l.TLSKey, "file with the certificate's key, PEM")
 	fs.StringVar(&l.Admin, "admin", l.Admin, "loopback address for profiles (/debug/pprof); none if empty")
+}
+
+const hostsUsage = "names that the service goes by where nobody is asked who they are, beside localhost and addresses, separated by commas; *.example.org for all below it"
+
+func (l *listenFlags) hosts() (origin.Hosts, error) { return parseHosts(l.Hosts) }
+
+func parseHosts(list []string) (origin.Hosts, error) {
+	h, err := origin.ParseHosts(list)
+	if err != nil {
+		return nil, usageError{fmt.Errorf("--hosts: %w", err)}
+	}
+	return h, nil
 }
 
 // encrypt has a listener speak TLS, if there is a certificate.
@@ -220,6 +247,10 @@ func (l *listenFlags) addAdmin(ctx context.Context, g *run.Group, log *slog.Logg
 	if err := ops.CheckExposure(l.Admin, false); err != nil {
 		return usageError{err}
 	}
+	hosts, err := l.hosts()
+	if err != nil {
+		return err
+	}
 	ln, err := plainListen(ctx, l.Admin)
 	if err != nil {
 		return ops.ExplainListen(l.Admin, err)
@@ -229,6 +260,6 @@ func (l *listenFlags) addAdmin(ctx context.Context, g *run.Group, log *slog.Logg
 	if ln, err = l.encrypt(ln, log); err != nil {
 		return err
 	}
-	g.Add("admin", func(ctx context.Context) error { return ops.Serve(ctx, ln, ops.Admin()) })
+	g.Add("admin", func(ctx context.Context) error { return ops.Serve(ctx, ln, openTo(hosts, ops.Admin())) })
 	return nil
 }

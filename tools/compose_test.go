@@ -2,6 +2,7 @@ package tools
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -14,6 +15,13 @@ func TestCompose(t *testing.T) {
 	for _, name := range []string{"api", "filter", "gateway", "producer", "seed", "kafka", "redis", "postgres"} {
 		if _, ok := project.Services[name]; !ok {
 			t.Errorf("no service %s", name)
+		}
+	}
+	// Services ask each other by name, and nobody who they are: each must know its own.
+	for _, name := range []string{"api", "filter", "gateway"} {
+		hosts := project.Services[name].Environment["EVENTSTREAM_HOSTS"]
+		if hosts == nil || !slices.Contains(strings.Split(*hosts, ","), name) {
+			t.Errorf("service %s: EVENTSTREAM_HOSTS does not have its name", name)
 		}
 	}
 	for name, s := range project.Services {
