@@ -19,6 +19,7 @@ import (
 	"iter"
 	"log/slog"
 	"net"
+	"regexp"
 	"runtime/debug"
 	"strings"
 	"sync/atomic"
@@ -256,9 +257,11 @@ func begin(ctx *fasthttp.RequestCtx) {
 }
 
 // connectionLog takes fasthttp's words about connections that went wrong. Any
-// client can cause them at any rate.
+// client can cause them at any rate, and they quote what it sent: a key, say.
 type connectionLog struct{ log *slog.Logger }
 
 func (l connectionLog) Printf(format string, args ...any) {
-	l.log.Debug("connection", "err", fmt.Sprintf(format, args...))
+	l.log.Debug("connection", "err", quoted.ReplaceAllString(fmt.Sprintf(format, args...), `"…"`))
 }
+
+var quoted = regexp.MustCompile(`(?s)"(\\.|[^"\\])*("|$)`)

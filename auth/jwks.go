@@ -14,6 +14,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"eventstream/internal/redact"
 )
 
 // JWKSConfig says where keys are published. All but the URL may be zero.
@@ -142,7 +144,7 @@ func (j *JWKS) read(ctx context.Context) ([]Key, error) {
 	req.Header.Set("Accept", "application/jwk-set+json, application/json")
 	resp, err := j.client.Do(req)
 	if err != nil {
-		return nil, err
+		return nil, redact.Error(err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {

@@ -144,7 +144,7 @@ func parseURL(s string) (*url.URL, error) {
 	}
 	u, err := url.Parse(s)
 	if err != nil {
-		return nil, fmt.Errorf("gateway URL: %w", err)
+		return nil, errors.New("gateway URL: it can't be parsed; want ws://host:port/ws, with what is special in a query percent-encoded")
 	}
 	switch u.Scheme {
 	case "ws", "wss", "http", "https":

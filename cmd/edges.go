@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"strings"
 	"time"
 
@@ -30,6 +31,15 @@ func (k *kafkaFlags) add(fs *pflag.FlagSet) {
 	fs.StringVar(&k.Topic, "topic", k.Topic, "topic of the events; made if it is missing")
 	fs.Int32Var(&k.Partitions, "topic-partitions", k.Partitions, "partitions, if the topic is made")
 	fs.DurationVar(&k.Retention, "topic-retention", k.Retention, "retention, if the topic is made")
+}
+
+func (k *kafkaFlags) check() error {
+	for i, addr := range k.Kafka {
+		if host, port, err := net.SplitHostPort(strings.TrimSpace(addr)); err != nil || host == "" || port == "" || strings.ContainsAny(addr, "/@") {
+			return usageError{fmt.Errorf("--kafka: broker %d of %d: want host:port", i+1, len(k.Kafka))}
+		}
+	}
+	return nil
 }
 
 func (k *kafkaFlags) config() topic.Config {
@@ -81,15 +91,29 @@ type postgresFlags struct {
 
 func (p *postgresFlags) add(fs *pflag.FlagSet) {
 	fs.StringVar(&p.Postgres, "postgres", p.Postgres, "PostgreSQL DSN or URL; better given as EVENTSTREAM_POSTGRES")
-	if f := fs.Lookup("postgres"); strings.Contains(f.DefValue, "@") {
-		f.DefValue = "$EVENTSTREAM_POSTGRES" // help must not show a password
-	}
+	fs.Lookup("postgres").DefValue = "$EVENTSTREAM_POSTGRES" // help must not show a password
 }
+
+// severalAts reports whether a URL has a password with @ in it as it is: what
+// follows would be taken for a part of the host, and quoted in errors.
+func severalAts(dsn string) bool {
+	_, rest, isURL := strings.Cut(dsn, "://")
+	if end := strings.IndexAny(rest, "/?#"); end >= 0 {
+		rest = rest[:end]
+	}
+	return isURL && strings.Count(rest, "@") > 1
+}
+
+var errPostgres = errors.New("PostgreSQL address (--postgres, EVENTSTREAM_POSTGRES) can't be understood: want postgres://user:password@host:5432/database?sslmode=require, with what is special in the password percent-encoded, or host=… user=… password='…' dbname=…")
 
 func (p *postgresFlags) open() (*store.Postgres, error) {
 	s, err := store.NewPostgres(p.Postgres)
+	if err == nil && severalAts(p.Postgres) {
+		s.Close()
+		err = errPostgres
+	}
 	if err != nil {
-		return nil, usageError{err}
+		return nil, usageError{errPostgres} // err quotes parts of it, which may be the password's
 	}
 	return s, nil
 }

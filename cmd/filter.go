@@ -104,6 +104,9 @@ func (a *app) filterCommand() (*cobra.Command, error) {
 			if err := own.check(); err != nil {
 				return usageError{err}
 			}
+			if err := kafka.check(); err != nil {
+				return err
+			}
 			secrets, err := replaySecrets(own.Secret)
 			if err != nil {
 				return err

@@ -2,12 +2,15 @@ package cmd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"eventstream/internal/redact"
 )
 
 func (a *app) healthcheckCommand() (*cobra.Command, error) {
@@ -32,16 +35,16 @@ func checkHealth(ctx context.Context, url string) error {
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return usageError{err}
+		return usageError{errors.New("want a URL such as http://127.0.0.1:8003/readyz")}
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return err
+		return redact.Error(err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode/100 != 2 {
 		body, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
-		return fmt.Errorf("%s: %s: %s", url, resp.Status, body)
+		return fmt.Errorf("%s: %s", resp.Status, body)
 	}
 	return nil
 }

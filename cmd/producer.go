@@ -50,6 +50,9 @@ func (a *app) producerCommand() (*cobra.Command, error) {
 			if err := own.check(); err != nil {
 				return usageError{err}
 			}
+			if err := kafka.check(); err != nil {
+				return err
+			}
 			return a.produce(c.Context(), kafka.config(), own, c.OutOrStdout())
 		},
 	}

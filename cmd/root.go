@@ -15,8 +15,10 @@ import (
 	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/caarlos0/env/v11"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"eventstream/internal/ops"
+	"eventstream/internal/redact"
 )
 
 // Exit codes.
@@ -68,12 +70,12 @@ func exitCode(err error) int {
 	case err == nil:
 		return exitOK
 	case errors.As(err, &usage):
-		fmt.Fprintln(os.Stderr, "eventstream:", err)
+		fmt.Fprintln(os.Stderr, "eventstream:", redact.Text(err.Error()))
 		return exitUsage
 	case errors.Is(err, errUnacked):
 		return exitUnacked // it has been reported
 	}
-	fmt.Fprintln(os.Stderr, "eventstream:", err)
+	fmt.Fprintln(os.Stderr, "eventstream:", redact.Text(err.Error()))
 	return exitFailed
 }
 
@@ -126,6 +128,9 @@ func (a *app) root() (*cobra.Command, error) {
 		return nil
 	}
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		if bad, ok := errors.AsType[*pflag.InvalidValueError](err); ok && bad.GetFlag().Value.Type() == "stringSlice" {
+			err = fmt.Errorf("--%s: %w", bad.GetFlag().Name, bad.Unwrap()) // addresses, which may have a password
+		}
 		return usageError{fmt.Errorf("%w; see %s --help", err, c.CommandPath())}
 	})
 	for _, add := range []func() (*cobra.Command, error){
@@ -136,6 +141,7 @@ func (a *app) root() (*cobra.Command, error) {
 		if err != nil {
 			return nil, err
 		}
+		c.Flags().VisitAll(hideDefault)
 		root.AddCommand(c)
 	}
 	return root, nil
@@ -148,6 +154,18 @@ func fromEnv(target any) error {
 		return usageError{fmt.Errorf("environment: %w", err)}
 	}
 	return nil
+}
+
+// hideDefault has help name the variable that a flag's default comes from, instead
+// of what it holds: that may be an address with a password.
+func hideDefault(f *pflag.Flag) {
+	bare := strings.NewReplacer("[", "", "]", "", `"`, "") // as a list is shown
+	for _, line := range os.Environ() {
+		name, value, _ := strings.Cut(line, "=")
+		if strings.HasPrefix(name, "EVENTSTREAM_") && value != "" && bare.Replace(f.DefValue) == bare.Replace(value) {
+			f.DefValue = "$" + name
+		}
+	}
 }
 
 // noCommand refuses what is no subcommand.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -14,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"eventstream/filter"
+	"eventstream/internal/redact"
 )
 
 func (a *app) seedCommand() (*cobra.Command, error) {
@@ -116,7 +118,7 @@ func (s seeder) do(ctx context.Context, method, path string, body, result any) e
 func (s seeder) once(ctx context.Context, method, path string, payload []byte, result any) (retry bool, err error) {
 	req, err := http.NewRequestWithContext(ctx, method, s.api+path, bytes.NewReader(payload))
 	if err != nil {
-		return false, usageError{err}
+		return false, usageError{errors.New("--api: want a URL such as http://127.0.0.1:8001")}
 	}
 	req.Header.Set("Content-Type", "application/json")
 	if s.key != "" {
@@ -124,7 +126,7 @@ func (s seeder) once(ctx context.Context, method, path string, payload []byte, r
 	}
 	resp, err := s.http.Do(req)
 	if err != nil {
-		return true, fmt.Errorf("filter API: %w", err)
+		return true, fmt.Errorf("filter API: %w", redact.Error(err))
 	}
 	defer resp.Body.Close()
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))

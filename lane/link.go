@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"strings"
 	"sync"
 	"time"
@@ -93,7 +94,7 @@ func parseAddr(text string) (opt rueidis.ClientOption, err error) {
 	opt.InitAddress = []string{first}
 	if strings.Contains(first, "://") {
 		if opt, err = rueidis.ParseURL(first); err != nil {
-			return opt, err
+			return opt, errAddr // err quotes it, with its password
 		}
 	}
 	if several {
@@ -101,14 +102,22 @@ func parseAddr(text string) (opt rueidis.ClientOption, err error) {
 	}
 	for i, addr := range opt.InitAddress {
 		opt.InitAddress[i] = strings.TrimSpace(addr)
-		if several && (addr == "" || strings.Contains(addr, "/")) {
-			return opt, fmt.Errorf("%q among several: want host:port,host:port…", addr)
+		if !isAddr(opt.InitAddress[i]) && !strings.HasPrefix(first, "unix://") {
+			return opt, fmt.Errorf("address %d of %d: %w", i+1, len(opt.InitAddress), errAddr)
 		}
 	}
 	if opt.SelectDB != 0 && len(opt.InitAddress) > 1 && opt.Sentinel.MasterSet == "" {
 		return opt, fmt.Errorf("database %d: a Redis Cluster has only database 0", opt.SelectDB)
 	}
 	return opt, nil
+}
+
+var errAddr = errors.New("want host:port, host:port,host:port…, or redis://user:password@host:port, with what is special in the password percent-encoded")
+
+// isAddr keeps what is no address from where it would be quoted in errors.
+func isAddr(s string) bool {
+	host, port, err := net.SplitHostPort(s)
+	return err == nil && port != "" && !strings.ContainsAny(host, "/@ ")
 }
 
 // open returns the client, and makes it if there is none yet.

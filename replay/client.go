@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"eventstream/internal/redact"
 )
 
 const (
@@ -34,6 +36,7 @@ const (
 // Client asks filter services. It is safe for concurrent use.
 type Client struct {
 	urls    []string
+	names   []string // of the services, for people
 	secrets Secrets
 	http    *http.Client
 	silence time.Duration
@@ -62,12 +65,13 @@ func NewClient(urls []string, secrets Secrets, log *slog.Logger) (*Client, error
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 	}
-	for _, raw := range urls {
+	for n, raw := range urls {
 		u, err := url.Parse(raw)
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
-			return nil, fmt.Errorf("filter service %q: want a URL such as http://127.0.0.1:8002", raw)
+			return nil, fmt.Errorf("filter service %d of %d: want a URL such as http://127.0.0.1:8002", n+1, len(urls))
 		}
 		c.urls = append(c.urls, u.JoinPath("replay").String())
+		c.names = append(c.names, u.Host)
 	}
 	if len(c.urls) == 0 {
 		return nil, errors.New("no filter service is named: want a URL such as http://127.0.0.1:8002")
@@ -98,7 +102,7 @@ func (c *Client) Open(ctx context.Context, r Request) (*Stream, error) {
 			return nil, err
 		}
 		elsewhere = elsewhere || errors.Is(err, ErrElsewhere)
-		un.add(fmt.Errorf("%s: %w", c.urls[i], err))
+		un.add(fmt.Errorf("%s: %w", c.names[i], err))
 	}
 	c.tell.Do(func() { c.log.Warn("no filter service replays; whoever asked is to come again", "err", un) })
 	return nil, un
@@ -155,7 +159,7 @@ func (c *Client) ask(ctx context.Context, url string, body []byte) (*Stream, err
 	resp, err := c.http.Do(req)
 	if err != nil {
 		cancel(nil)
-		return nil, err
+		return nil, redact.Error(err)
 	}
 	if resp.StatusCode != http.StatusOK {
 		defer cancel(nil)

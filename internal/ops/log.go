@@ -10,6 +10,8 @@ import (
 
 	"github.com/lmittmann/tint"
 	"golang.org/x/term"
+
+	"eventstream/internal/redact"
 )
 
 // NewLog returns a logger to w: text on a terminal, JSON otherwise; format
@@ -20,6 +22,7 @@ func NewLog(w io.Writer, level, format string) (*slog.Logger, error) {
 		return nil, fmt.Errorf("log level %q: want debug, info, warn or error", level)
 	}
 	tty := IsTerminal(w)
+	w = redact.Writer(w)
 	switch strings.ToLower(format) {
 	case "text":
 	case "json":
