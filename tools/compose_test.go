@@ -49,8 +49,8 @@ func loadCompose(t *testing.T, file string) *types.Project {
 // composeFaults lists what the format allows and we don't.
 func composeFaults(project *types.Project, s types.ServiceConfig) (faults []error) {
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
-	if _, tag, ok := strings.Cut(s.Image, ":"); !ok || tag == "latest" {
-		fault("image %q is not pinned", s.Image)
+	if s.Build == nil && !strings.Contains(s.Image, "@sha256:") {
+		fault("image %q is not pinned by digest", s.Image)
 	}
 	for _, p := range s.Ports {
 		if p.HostIP != "127.0.0.1" {
