@@ -278,7 +278,7 @@ func TestNew(t *testing.T) {
 		{Config{URL: "h"}, "subscriber id required"},
 		{Config{URL: "", SubscriberID: "u"}, "no host"},
 		{Config{URL: "ftp://h", SubscriberID: "u"}, `scheme "ftp"`},
-		{Config{URL: "ws://h:x", SubscriberID: "u"}, "invalid port"},
+		{Config{URL: "ws://h:x", SubscriberID: "u"}, "it can't be parsed"},
 		{Config{URL: "h", SubscriberID: "u", MinBackoff: -1}, "negative"},
 	} {
 		c, err := New(tt.cfg, nil)
