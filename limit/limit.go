@@ -6,6 +6,7 @@
 package limit
 
 import (
+	"strings"
 	"sync"
 	"time"
 )
@@ -62,8 +63,30 @@ func (l *Local) Take(name string, r Rate, now time.Time) Decision {
 	if taken+r.interval() > r.Per {
 		return r.decide(false, taken)
 	}
+	if !ok {
+		name = strings.Clone(name) // it may be a part of a whole request, which is not to stay
+	}
 	l.until[name] = until.Add(r.interval())
 	return r.decide(true, taken+r.interval())
+}
+
+// Undo takes one try back that passed under a name. It changes nothing if the try's
+// time is over.
+func (l *Local) Undo(name string, r Rate, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	until, ok := l.until[name]
+	if !ok {
+		name = "" // it may have been counted there; see roomLocked
+		until, ok = l.until[name]
+	}
+	switch until = until.Add(-r.interval()); {
+	case !ok:
+	case until.After(now):
+		l.until[name] = until
+	default:
+		delete(l.until, name)
+	}
 }
 
 // roomLocked returns the name to count a newcomer under.

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"pgregory.net/rapid"
 )
 
 func TestTake(t *testing.T) {
@@ -89,6 +91,48 @@ func TestLocalIsBounded(t *testing.T) {
 	if d := l.Take("late", r, at.Add(2*time.Second)); !d.OK || len(l.until) > 10 {
 		t.Errorf("after a while: %+v, with %d names kept", d, len(l.until))
 	}
+}
+
+// Tries that are taken back leave what was there before.
+func TestUndo(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		r := Rate{rapid.IntRange(1, 20).Draw(t, "n"), time.Second}
+		var plain, undone Local
+		at := time.Unix(1000, 0)
+		for range rapid.IntRange(1, 100).Draw(t, "tries") {
+			at = at.Add(time.Duration(rapid.Int64Range(0, int64(2*r.interval())).Draw(t, "pause")))
+			name := rapid.SampledFrom([]string{"a", "b"}).Draw(t, "name")
+			if rapid.Bool().Draw(t, "undo") {
+				if undone.Take(name, r, at).OK {
+					undone.Undo(name, r, at)
+				}
+				continue
+			}
+			if got, want := undone.Take(name, r, at), plain.Take(name, r, at); got != want {
+				t.Fatalf("%+v, want %+v", got, want)
+			}
+		}
+		if len(undone.until) > 2 {
+			t.Fatalf("%d names are kept of two", len(undone.until))
+		}
+	})
+}
+
+// A try is taken back where it was counted, also if there was no room for its name.
+func TestUndoWithoutRoom(t *testing.T) {
+	var l Local
+	r := Rate{1, time.Second}
+	at := time.Unix(1000, 0)
+	for i := range maxNames {
+		l.Take(fmt.Sprint(i), r, at)
+	}
+	for range 3 {
+		if d := l.Take("late", r, at); !d.OK {
+			t.Fatalf("the one before was not taken back: %+v", d)
+		}
+		l.Undo("late", r, at)
+	}
+	l.Undo("late", r, at.Add(time.Hour)) // nothing is left of it
 }
 
 // redis is one that can be down.
