@@ -43,6 +43,8 @@ func TestUsage(t *testing.T) {
 		{args: []string{"gatway"}, code: 2, says: "did you mean gateway?"},
 		{args: []string{"nonsense"}, code: 2, says: `unknown command "nonsense"`},
 		{args: []string{"gateway", "--nonsense"}, code: 2, says: "unknown flag: --nonsense; see eventstream gateway --help"},
+		{args: []string{"gateway", "--handshake-rate-address", "-2"}, code: 2, says: "--handshake-rate-address, too, or -1"},
+		{args: []string{"gateway", "--handshake-rate-subscriber", "-1"}, code: 2, says: "--handshake-rate-subscriber"},
 		{args: []string{"gateway", "surplus"}, code: 2, says: "takes no arguments"},
 		{args: []string{"gateway", "--max-conns", "many"}, code: 2, says: "invalid argument"},
 		{args: []string{"gateway", "--listen", ":8003"}, code: 2, says: "without authentication only loopback addresses are served"},

@@ -3,6 +3,7 @@ package cmd
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"time"
 
@@ -15,9 +16,12 @@ import (
 
 var errGatewayFlags = errors.New("--max-conns and --ring-bytes must be at least 1, --resume-window at least 1s, --drain more than 0, --drain-delay not negative")
 
-var errGatewayLimits = errors.New("--max-conns-subscriber, --max-conns-address, --handshake-rate and --message-rate must be at least 0, which is no limit")
+var errGatewayLimits = errors.New("--max-conns-subscriber, --max-conns-address, --handshake-rate, --handshake-rate-subscriber and --message-rate must be at least 0, which is no limit; --handshake-rate-address, too, or -1")
 
 var errGatewayHeaders = errors.New("--handshake-timeout must be 100ms to 1m, --max-header-bytes 8192 to 1048576")
+
+// addressHandshakes is --handshake-rate-address unless it is given.
+const addressHandshakes = 1000
 
 func (a *app) gatewayCommand() (*cobra.Command, error) {
 	var listen listenFlags
@@ -39,6 +43,8 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 		PerSubscriber int    `env:"MAX_CONNS_SUBSCRIBER" envDefault:"100"`
 		PerAddress    int    `env:"MAX_CONNS_ADDRESS"`
 		Handshakes    int    `env:"HANDSHAKE_RATE" envDefault:"5000"`
+		OfAddress     int    `env:"HANDSHAKE_RATE_ADDRESS" envDefault:"-1"`
+		OfSubscriber  int    `env:"HANDSHAKE_RATE_SUBSCRIBER" envDefault:"20"`
 		Messages      int    `env:"MESSAGE_RATE" envDefault:"20"`
 
 		HandshakeTimeout time.Duration `env:"HANDSHAKE_TIMEOUT" envDefault:"5s"`
@@ -62,7 +68,7 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 			if own.MaxConns < 1 || own.Resume < time.Second || own.Ring < 1 || own.Drain <= 0 || own.Delay < 0 {
 				return usageError{errGatewayFlags}
 			}
-			if min(own.PerSubscriber, own.PerAddress, own.Handshakes, own.Messages) < 0 {
+			if min(own.PerSubscriber, own.PerAddress, own.Handshakes, own.OfSubscriber, own.Messages) < 0 || own.OfAddress < -1 {
 				return usageError{errGatewayLimits}
 			}
 			if own.HandshakeTimeout < 100*time.Millisecond || own.HandshakeTimeout > time.Minute || own.HeaderBytes < 8<<10 || own.HeaderBytes > 1<<20 {
@@ -118,6 +124,10 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 			cfg.MaxPerSubscriber, cfg.MaxPerAddress, cfg.Proxies = own.PerSubscriber, own.PerAddress, proxies
 			cfg.Compress = own.Compress
 			cfg.HandshakeRate, cfg.MessageRate = own.Handshakes, own.Messages
+			cfg.HandshakeRateAddress, cfg.HandshakeRateSubscriber = own.OfAddress, own.OfSubscriber
+			if own.OfAddress == -1 {
+				cfg.HandshakeRateAddress, cfg.SpareLoopback = addressHandshakes, true
+			}
 			reg := newRegistry(a.version)
 			if verifier != nil {
 				cfg.Tokens, cfg.Revocations = verifier, acks
@@ -148,7 +158,9 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 	fs.DurationVar(&own.Delay, "drain-delay", own.Delay, "at SIGTERM, before that: how long /readyz is red while connections are still taken, for balancers that look now and then")
 	fs.IntVar(&own.PerSubscriber, "max-conns-subscriber", own.PerSubscriber, "open connections of one subscriber; more are answered 429; 0 for no limit")
 	fs.IntVar(&own.PerAddress, "max-conns-address", own.PerAddress, "open connections from one address; more are answered 429; 0 for no limit (behind a proxy it needs --trusted-proxies)")
-	fs.IntVar(&own.Handshakes, "handshake-rate", own.Handshakes, "handshakes a second; more are answered 503; 0 for no limit")
+	fs.IntVar(&own.Handshakes, "handshake-rate", own.Handshakes, "handshakes a second, of clients that may come in; more are answered 503; 0 for no limit")
+	fs.IntVar(&own.OfAddress, "handshake-rate-address", own.OfAddress, fmt.Sprintf("handshakes a second from one address (IPv6: one /64) without a good token, and of all where none is asked for; more are answered 429; 0 for no limit; -1 is %d, a fifth of --handshake-rate's default, so that one address leaves room for others, and none for loopback, from which come local proxies and load tests. Many clients behind a proxy need --trusted-proxies", addressHandshakes))
+	fs.IntVar(&own.OfSubscriber, "handshake-rate-subscriber", own.OfSubscriber, "handshakes a second of one subscriber, on average over ten; more are answered 429; 0 for no limit")
 	fs.DurationVar(&own.HandshakeTimeout, "handshake-timeout", own.HandshakeTimeout, "time for a client to send its handshake; then it is cut off")
 	fs.IntVar(&own.HeaderBytes, "max-header-bytes", own.HeaderBytes, "bytes of a handshake, its URL with token and cursor included; larger ones are answered 431")
 	fs.IntVar(&own.Messages, "message-rate", own.Messages, "messages a second from one client, on average over ten; who sends more is closed with 4029; 0 for no limit")

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"eventstream/internal/ops"
-	"eventstream/limit"
 )
 
 // crowds counts the open connections of each subscriber and address, if they are
@@ -67,25 +66,25 @@ func (g *Gateway) countOut(c *conn) {
 	g.open.Add(-1)
 }
 
-// address returns what a client's address is counted by; "" if it is not.
-func (g *Gateway) address(r *http.Request) string {
-	peer, err := netip.ParseAddrPort(r.RemoteAddr)
-	if g.cfg.MaxPerAddress == 0 || err != nil {
-		return ""
-	}
-	return ops.Household(g.cfg.Proxies.Client(peer.Addr(), r.Header.Values("X-Forwarded-For")))
-}
+// source is where a client comes from, as it is counted: in crowds, and in rates.
+// Each is empty if it is not counted there.
+type source struct{ crowd, rate string }
 
-// checkRate refuses handshakes that come faster than the gateway is to take them.
-func (g *Gateway) checkRate() *refusal {
-	if g.cfg.HandshakeRate == 0 {
-		return nil
+// address returns where a client comes from.
+func (g *Gateway) address(r *http.Request) (from source) {
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil || g.cfg.MaxPerAddress == 0 && g.cfg.HandshakeRateAddress == 0 {
+		return from
 	}
-	d := g.rate.Take("", limit.Rate{N: g.cfg.HandshakeRate, Per: time.Second}, time.Now())
-	if d.OK {
-		return nil
+	client := g.cfg.Proxies.Client(peer.Addr(), r.Header.Values("X-Forwarded-For"))
+	household := ops.Household(client)
+	if g.cfg.MaxPerAddress > 0 {
+		from.crowd = household
 	}
-	return unavailable("more clients come than this gateway takes at once; try again")
+	if g.cfg.HandshakeRateAddress > 0 && !(g.cfg.SpareLoopback && client.IsLoopback()) {
+		from.rate = household
+	}
+	return from
 }
 
 // messageWindow is over what time messages are counted: a client may send many

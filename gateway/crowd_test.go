@@ -61,24 +61,6 @@ func TestCrowds(t *testing.T) {
 	}
 }
 
-func TestHandshakeRate(t *testing.T) {
-	w := newWorld(t, 1)
-	g := w.gateway(Config{HandshakeRate: 2})
-	refused := 0
-	for range 20 {
-		resp, problem := askRaw(t, g, request("user 1", "")) // a bad one counts, too
-		switch {
-		case resp.StatusCode == 503 && resp.Header.Get("Retry-After") != "":
-			refused++
-		case resp.StatusCode != 400:
-			t.Errorf("%d %v", resp.StatusCode, problem)
-		}
-	}
-	if refused == 0 {
-		t.Error("20 handshakes at once pass a rate of 2 a second")
-	}
-}
-
 func TestMessageRate(t *testing.T) {
 	for _, tt := range []struct {
 		name string

@@ -20,7 +20,8 @@ type Tokens interface {
 // door is what a client showed at the handshake.
 type door struct {
 	protocol   string // the WebSocket subprotocol to answer with; may be empty
-	subscriber string // of its token; empty if nobody is asked
+	token      string // not checked yet; empty if nobody is asked
+	subscriber string // as it says, or as its token does if it is asked for one
 	expires    int64  // Unix seconds
 	pass       auth.Pass
 }
@@ -30,8 +31,8 @@ const (
 	protocolBearer = "bearer." // and the token: a browser can set no header but this one
 )
 
-// identify finds out who a client is, if it has to say so.
-func (g *Gateway) identify(r *http.Request) (door, *refusal) {
+// shown returns what a client shows, without a look at what it is worth.
+func (g *Gateway) shown(r *http.Request) (door, *refusal) {
 	protocol, tokens, refused := protocols(r.Header)
 	d := door{protocol: protocol}
 	if refused != nil || g.cfg.Tokens == nil {
@@ -51,18 +52,50 @@ func (g *Gateway) identify(r *http.Request) (door, *refusal) {
 	case len(tokens) > 1:
 		return d, badRequest("bad_token", "there are %d tokens; send one, in one place", len(tokens))
 	}
-	claims, err := g.cfg.Tokens.Verify(r.Context(), tokens[0])
+	d.token = tokens[0]
+	return d, nil
+}
+
+// identify finds out who a client is, and refuses those who come too often.
+func (g *Gateway) identify(ctx context.Context, q url.Values, d *door, from source) *refusal {
+	if g.cfg.Tokens == nil {
+		d.subscriber = q.Get("subscriber_id")
+		if err := filter.CheckSubscriberID(d.subscriber); err != nil {
+			return badRequest("bad_subscriber", "query parameter subscriber_id: %v; pass ?subscriber_id=<id>", err)
+		}
+	}
+	if refused := g.checkAddress(from); refused != nil {
+		return refused
+	}
+	if g.cfg.Tokens != nil {
+		if refused := g.verify(ctx, d); refused != nil {
+			return refused
+		}
+		g.uncountAddress(from)
+	}
+	if refused := g.checkSubscriber(d.subscriber); refused != nil {
+		return refused
+	}
+	if refused := g.checkOwn(q, d); refused != nil {
+		return refused
+	}
+	return g.checkRate()
+}
+
+// verify finds out whose token it is.
+func (g *Gateway) verify(ctx context.Context, d *door) *refusal {
+	claims, err := g.cfg.Tokens.Verify(ctx, d.token)
 	if errors.Is(err, auth.ErrNoKeysYet) {
-		return d, unavailable("tokens can't be checked yet; try again")
+		return unavailable("tokens can't be checked yet; try again")
 	}
 	if err != nil {
-		return d, unauthorized("invalid_token", "the token does not count: "+err.Error())
+		return unauthorized("invalid_token", "the token does not count: "+err.Error())
 	}
 	d.subscriber, d.expires, d.pass = claims.Subject, claims.Expires.Unix(), claims.Pass()
 	if g.revoked.Has(d.subscriber, d.pass) {
-		return d, unauthorized("invalid_token", "the token does not count: "+auth.ErrRevoked.Error())
+		return unauthorized("invalid_token", "the token does not count: "+auth.ErrRevoked.Error())
 	}
-	return d, nil
+	return nil
 }
 
 // unauthorized refuses a token, with RFC 6750's word for what is wrong with it.
@@ -101,26 +134,20 @@ func protocols(h http.Header) (chosen string, tokens []string, refused *refusal)
 	return chosen, tokens, nil
 }
 
-// parseSubscriber tells who the client is: whom its token names, and where no
-// tokens are asked for, whom it says.
-func (g *Gateway) parseSubscriber(q url.Values, d door) (string, *refusal) {
-	given := q["subscriber_id"]
+// checkOwn refuses a client that asks for another subscriber than its token's.
+func (g *Gateway) checkOwn(q url.Values, d *door) *refusal {
 	if g.cfg.Tokens == nil {
-		id := q.Get("subscriber_id")
-		if err := filter.CheckSubscriberID(id); err != nil {
-			return "", badRequest("bad_subscriber", "query parameter subscriber_id: %v; pass ?subscriber_id=<id>", err)
-		}
-		return id, nil
+		return nil
 	}
-	for _, id := range given {
+	for _, id := range q["subscriber_id"] {
 		if id != d.subscriber {
-			return "", &refusal{status: http.StatusForbidden, code: "other_subscriber", detail: "query parameter subscriber_id: the token is another subscriber's; leave it out, or pass the token's sub"}
+			return &refusal{status: http.StatusForbidden, code: "other_subscriber", detail: "query parameter subscriber_id: the token is another subscriber's; leave it out, or pass the token's sub"}
 		}
 	}
 	if filter.CheckSubscriberID(d.subscriber) != nil {
-		return "", &refusal{status: http.StatusForbidden, code: "bad_subscriber", detail: "the token's sub can't be a subscriber's id"}
+		return &refusal{status: http.StatusForbidden, code: "bad_subscriber", detail: "the token's sub can't be a subscriber's id"}
 	}
-	return d.subscriber, nil
+	return nil
 }
 
 // renewals checks the tokens that clients send instead of those they came with.

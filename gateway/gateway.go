@@ -27,7 +27,6 @@ import (
 	"eventstream/event"
 	"eventstream/internal/ops"
 	"eventstream/lane"
-	"eventstream/limit"
 	"eventstream/origin"
 )
 
@@ -58,11 +57,14 @@ type Config struct {
 	Hosts        origin.Hosts  // our names beside localhost and addresses; they count while Tokens is nil
 
 	// Limits; there is none where they are zero.
-	MaxPerSubscriber int         // open connections of one subscriber
-	MaxPerAddress    int         // open connections from one address
-	HandshakeRate    int         // handshakes a second; so many may come at once
-	MessageRate      int         // messages a second of one client, on average over ten
-	Proxies          ops.Proxies // whose word for a client's address counts
+	MaxPerSubscriber        int         // open connections of one subscriber
+	MaxPerAddress           int         // open connections from one address
+	HandshakeRate           int         // handshakes a second of those who may come in; so many may come at once
+	HandshakeRateAddress    int         // handshakes a second without a good token, from one address; so many may come at once
+	HandshakeRateSubscriber int         // handshakes a second of one subscriber, on average over ten
+	SpareLoopback           bool        // loopback has no HandshakeRateAddress
+	MessageRate             int         // messages a second of one client, on average over ten
+	Proxies                 ops.Proxies // whose word for a client's address counts
 
 	Tokens      Tokens      // tells whose tokens are whose; if nil, clients are whoever they say
 	Revocations Revocations // which of these were taken back; if nil, only what comes as an order
@@ -80,7 +82,7 @@ type Gateway struct {
 	acks     *acks
 	renewals *renewals
 	revoked  *revocations
-	rate     limit.Local // of handshakes
+	rates    rates
 	log      *slog.Logger
 	metrics  *metrics
 	shards   []*shard

@@ -71,9 +71,6 @@ func (r *refusal) write(w http.ResponseWriter) {
 // upgrade does everything that can fail with a clear answer before it hijacks
 // the connection: a client that is upgraded is announced already.
 func (g *Gateway) upgrade(w http.ResponseWriter, r *http.Request) *refusal {
-	if refused := g.checkRate(); refused != nil {
-		return refused
-	}
 	key, refused := checkUpgrade(r)
 	if refused != nil {
 		return refused
@@ -89,17 +86,23 @@ func (g *Gateway) upgrade(w http.ResponseWriter, r *http.Request) *refusal {
 }
 
 // enter lets the client in whose request is right in itself, and which asks for
-// what the query says. Its answer comes with the connection's first message.
+// what the query says. Its answer comes with the connection's first message. What
+// costs little to refuse is refused first, and counts for nothing: see rates.
 func (g *Gateway) enter(w http.ResponseWriter, r *http.Request, q url.Values, f framing, answer func(door) []byte) *refusal {
-	door, refused := g.identify(r)
+	door, refused := g.shown(r)
 	if refused != nil {
 		return refused
 	}
-	ask, refused := g.parseAsk(q, door)
+	ask, refused := g.parseAsk(q)
 	if refused != nil {
 		return refused
 	}
-	ask.framing, ask.address = f, g.address(r)
+	from := g.address(r)
+	if refused := g.identify(r.Context(), q, &door, from); refused != nil {
+		return refused
+	}
+	ask.subscriber, ask.expires, ask.pass = door.subscriber, door.expires, door.pass
+	ask.framing, ask.address = f, from.crowd
 	if refused := g.admit(ask); refused != nil {
 		return refused
 	}
@@ -150,12 +153,10 @@ type ask struct {
 	framing    framing
 }
 
-func (g *Gateway) parseAsk(q url.Values, d door) (ask, *refusal) {
-	a := ask{text: q.Get("cursor"), expires: d.expires, pass: d.pass}
+// parseAsk reads what a client wants, whoever it is.
+func (g *Gateway) parseAsk(q url.Values) (ask, *refusal) {
+	a := ask{text: q.Get("cursor")}
 	var refused *refusal
-	if a.subscriber, refused = g.parseSubscriber(q, d); refused != nil {
-		return a, refused
-	}
 	if a.since, refused = g.parseSince(q); refused != nil {
 		return a, refused
 	}

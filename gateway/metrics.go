@@ -14,6 +14,7 @@ type metrics struct {
 	active        prometheus.Gauge
 	streams       prometheus.Gauge
 	refused       *prometheus.CounterVec
+	limited       *prometheus.CounterVec
 	resumed       prometheus.Counter
 	gaps          *prometheus.CounterVec
 	behind        prometheus.Counter
@@ -48,6 +49,7 @@ func newMetrics(reg prometheus.Registerer, g *Gateway) *metrics {
 		active:        f.NewGauge(prometheus.GaugeOpts{Name: "active_websocket_connections", Help: "Open connections."}),
 		streams:       f.NewGauge(prometheus.GaugeOpts{Name: "active_event_streams", Help: "Open connections that are streams of server-sent events."}),
 		refused:       vec("handshakes_refused_total", "Handshakes answered with an HTTP error.", "status"),
+		limited:       vec("handshakes_rate_limited_total", "Of these, those that came too often, by what the limit is of: address, subscriber or gateway.", "by"),
 		resumed:       counter("resumes_total", "Connections that resumed from a cursor."),
 		gaps:          vec("gaps_total", "Gaps that clients were told of.", "reason"),
 		behind:        counter("clients_fell_behind_total", "Times that more waited for a client than may, and it was sent to the lanes for it."),

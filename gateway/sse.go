@@ -42,9 +42,6 @@ const eventStreamType = "text/event-stream"
 // stream does everything that can fail with a clear answer before it hijacks the
 // connection.
 func (g *Gateway) stream(w http.ResponseWriter, r *http.Request) *refusal {
-	if refused := g.checkRate(); refused != nil {
-		return refused
-	}
 	if refused := g.checkOrigin(r); refused != nil {
 		return refused
 	}
