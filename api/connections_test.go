@@ -120,6 +120,10 @@ func TestRevoke(t *testing.T) {
 		{"a subscriber", "/subscribers/k%C3%A4the/tokens", 204, "", auth.Revocation{Subscriber: "käthe", Expires: year}},
 		{"a token", "/tokens/a%2Fb%20c", 204, "", auth.Revocation{TokenID: "a/b c", Expires: year}},
 		{"a token whose end is known", "/tokens/t1?expires=32503680000", 204, "", auth.Revocation{TokenID: "t1", Expires: time.Unix(32503680000, 0)}},
+		{"a token without end", "/tokens/t1?expires=253402300799", 204, "", auth.Revocation{TokenID: "t1", Expires: time.Unix(253402300799, 0)}},
+		{"an end past all years", "/tokens/t1?expires=253402300800", 400, "Unix seconds", auth.Revocation{}},
+		{"an end past all numbers", "/tokens/t1?expires=9223372036854775808", 400, "Unix seconds", auth.Revocation{}},
+		{"an end before all", "/tokens/t1?expires=-1", 400, "Unix seconds", auth.Revocation{}},
 		{"no subscriber", "/subscribers/a%20b/tokens", 400, "bad-subscriber", auth.Revocation{}},
 		{"a subscriber, with a query", "/subscribers/ada/tokens?expires=1", 400, "bad-query", auth.Revocation{}},
 		{"a control character", "/tokens/a%00b", 400, "bad-token-id", auth.Revocation{}},
@@ -146,6 +150,9 @@ func TestRevoke(t *testing.T) {
 			got := *orders[0].Revocation
 			if got.Subscriber != tt.want.Subscriber || got.TokenID != tt.want.TokenID || got.Expires.Before(tt.want.Expires) || time.Since(got.At) > time.Minute {
 				t.Errorf("told %+v, want %+v", got, tt.want)
+			}
+			if got.Expires.Location() != time.UTC && got.Expires.Year() == 9999 {
+				t.Errorf("told %v: east of here that is a year that JSON can't have", got.Expires)
 			}
 			if !slices.Contains(revocations(t, kept), got) {
 				t.Errorf("%+v is not stored", got)

@@ -80,7 +80,7 @@ func parseExpires(value string) (time.Time, error) {
 	if err != nil || n < 0 || n > 253402300799 {
 		return time.Time{}, fmt.Errorf("%.60q: want the token's exp, Unix seconds", value)
 	}
-	return time.Unix(n, 0), nil
+	return time.Unix(n, 0).UTC(), nil // elsewhere the year 9999 may be over then, and later ones have no place in JSON
 }
 
 // pathTokenID returns the token's jti in the path, which the router leaves

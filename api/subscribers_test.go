@@ -324,3 +324,19 @@ func (u *uncountable) AckTotals(ctx context.Context, topic event.TopicID, next [
 	}
 	return u.Memory.AckTotals(ctx, topic, next)
 }
+
+// A time that can't be written, which earlier versions took from a client, does not
+// take everybody's list away.
+func TestAckFromTheFuture(t *testing.T) {
+	kept := &store.Memory{}
+	forged := event.Ack{Subscriber: "ada", At: time.Unix(1<<40, 0), Cursor: event.Cursor{Issued: time.Unix(1<<40, 0), Next: []int64{1}}}
+	if err := kept.SaveAcks(t.Context(), []event.Ack{forged, {Subscriber: "bob", At: time.Now()}}); err != nil {
+		t.Fatal(err)
+	}
+	s := startAll(t, api.Config{}, kept, &publisher{}, oneShard(), nil)
+	for path, want := range map[string]string{"/subscribers?durable=true": `"bob"`, "/subscribers/ada/ack": `"ada"`} {
+		if a := s.do("GET", path, ""); a.status != 200 || !strings.Contains(a.body, want) {
+			t.Errorf("GET %s: %d %s", path, a.status, a.body)
+		}
+	}
+}

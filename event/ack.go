@@ -29,6 +29,18 @@ func (a Ack) Merge(b Ack) Ack {
 	return b
 }
 
+// Heal returns a with a time that can be, where it has one from the future: earlier
+// versions took such times from their clients.
+func (a Ack) Heal(now time.Time) Ack {
+	if a.At.After(now.Add(MaxClockAhead)) {
+		a.At = now
+	}
+	if a.Cursor.Issued.After(now.Add(MaxClockAhead)) {
+		a.Cursor.Issued = now.Truncate(time.Second)
+	}
+	return a
+}
+
 // furthest returns the greater of a and b, element by element.
 func furthest(a, b []int64) []int64 {
 	if len(a) < len(b) {

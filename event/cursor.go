@@ -32,8 +32,13 @@ var ErrCursor = errors.New("malformed cursor")
 
 const (
 	cursorVersion = 1
-	maxUnix       = 1 << 40 // seconds; some 30,000 years
+	maxUnix       = 253402300799      // seconds; the end of the year 9999, which is the last that RFC 3339 can write
+	maxOffset     = math.MaxInt64 - 1 // there is a next one
 )
+
+// MaxClockAhead is how far the clock of another machine may be ahead of ours. What
+// is from later than that is no time that we would have given.
+const MaxClockAhead = 10 * time.Minute
 
 // maxCursor bounds the text of a cursor: the header and MaxPartitions varints.
 const maxCursor = (64 + MaxPartitions*binary.MaxVarintLen64) * 4 / 3
@@ -92,7 +97,7 @@ func ParseCursor(s string) (*Cursor, error) {
 	}
 	c.Next = make([]int64, n)
 	for i := range c.Next {
-		c.Next[i] = int64(r.uvarint(math.MaxInt64))
+		c.Next[i] = int64(r.uvarint(maxOffset))
 	}
 	if r.bad || len(r.b) > 0 {
 		return nil, fmt.Errorf("%w: wrong length or a number out of range", ErrCursor)

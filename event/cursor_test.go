@@ -19,7 +19,7 @@ func anyCursor(t *rapid.T) *Cursor {
 		Issued: time.Unix(rapid.Int64Range(0, maxUnix).Draw(t, "issued"), 0),
 		Addr:   anyAddress(t, "addr"),
 		Old:    anyAddress(t, "old"),
-		Next:   rapid.SliceOfN(rapid.Int64Min(0), 0, 64).Draw(t, "next"),
+		Next:   rapid.SliceOfN(rapid.Int64Range(0, maxOffset), 0, 64).Draw(t, "next"),
 	}
 	copy(c.Topic[:], rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(t, "topic"))
 	return c
@@ -49,13 +49,36 @@ func TestCursorRoundTrip(t *testing.T) {
 	})
 }
 
+// Bits that base64url leaves unused are 0: one cursor has one text.
+func TestCursorUnusedBits(t *testing.T) {
+	const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+	seen := 0
+	for n := range 3 {
+		s := (&Cursor{Next: make([]int64, n)}).String()
+		for _, last := range letters {
+			other := s[:len(s)-1] + string(last)
+			raw, _ := base64.RawURLEncoding.DecodeString(other)
+			if other == s || base64.RawURLEncoding.EncodeToString(raw) == other {
+				continue
+			}
+			seen++
+			if _, err := ParseCursor(other); !errors.Is(err, ErrCursor) {
+				t.Errorf("%s: %v, want %v", other, err, ErrCursor)
+			}
+		}
+	}
+	if seen < 60 {
+		t.Errorf("%d texts with such bits were tried", seen)
+	}
+}
+
 // The largest cursor that there can be is accepted.
 func TestCursorLargest(t *testing.T) {
 	want := &Cursor{
 		Issued: time.Unix(maxUnix, 0),
 		Addr:   Address{math.MaxUint64, math.MaxUint32},
 		Old:    Address{math.MaxUint64, math.MaxUint32},
-		Next:   slices.Repeat([]int64{math.MaxInt64}, MaxPartitions),
+		Next:   slices.Repeat([]int64{maxOffset}, MaxPartitions),
 	}
 	got, err := ParseCursor(want.String())
 	if err != nil || !reflect.DeepEqual(got, want) {
@@ -92,6 +115,8 @@ func TestParseCursorRefuses(t *testing.T) {
 		"more claimed":   edit(func(b []byte) []byte { b[next] = 3; return b }),
 		"fewer claimed":  edit(func(b []byte) []byte { b[next] = 1; return b }),
 		"not shortest":   edit(func(b []byte) []byte { return append(b[:len(b)-1], 0x82, 0x00) }),
+		"no offset":      edit(func(b []byte) []byte { return binary.AppendUvarint(b[:len(b)-1], math.MaxInt64) }),
+		"year 10000":     (&Cursor{Issued: time.Unix(maxUnix+1, 0)}).String(),
 		"offset too big": edit(func(b []byte) []byte { return binary.AppendUvarint(b[:len(b)-1], 1<<63) }),
 		"overflow": edit(func(b []byte) []byte {
 			return append(b[:len(b)-1], slices.Repeat([]byte{0xff}, 11)...)

@@ -22,8 +22,12 @@ type Acks interface {
 	Acked(ctx context.Context, subscriber string) (event.Ack, error)
 }
 
-// errAcks reports that acknowledgements can't be read or saved now.
-var errAcks = errors.New("acknowledgements can't be reached")
+var (
+	// errAcks reports that acknowledgements can't be read or saved now.
+	errAcks = errors.New("acknowledgements can't be reached")
+	// errBadAck reports one from which nobody can go on.
+	errBadAck = errors.New("the acknowledgement is of events that do not exist yet")
+)
 
 // acks collects what clients acknowledge, and saves the newest of each a few times
 // a second, for many at a time. So it holds one acknowledgement for each
@@ -59,7 +63,10 @@ func (a *acks) take(c *conn, text string) error {
 	if a.store == nil {
 		return errors.New("this gateway has no database to keep acknowledgements in")
 	}
-	cursor, err := event.ParseCursor(text)
+	cursor, err := parseCursor(text)
+	if err == nil {
+		err = a.gw.checkReach(cursor, c.subscriber)
+	}
 	if err != nil {
 		return fmt.Errorf("%w; acknowledge one that the gateway sent, unchanged", err)
 	}
@@ -187,6 +194,9 @@ func (a *acks) last(ctx context.Context, subscriber string) (*event.Cursor, erro
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errAcks, err)
 	}
+	if err := a.gw.checkReach(&ack.Cursor, subscriber); err != nil {
+		return nil, fmt.Errorf("%w: %w", errBadAck, err)
+	}
 	return &ack.Cursor, nil
 }
 
@@ -202,7 +212,7 @@ func (a *acks) first(ctx context.Context, e *entrance, live []int64) error {
 	case e.from != nil:
 		from.Addr, from.Next = event.Address{}, e.from
 	}
-	if err := a.store.SaveAcks(ctx, []event.Ack{{Subscriber: e.conn.subscriber, Cursor: from, At: from.Issued}}); err != nil {
+	if err := a.store.SaveAcks(ctx, []event.Ack{{Subscriber: e.conn.subscriber, Cursor: from, At: time.Now()}}); err != nil {
 		return fmt.Errorf("%w: %w", errAcks, err)
 	}
 	return nil

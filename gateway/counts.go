@@ -24,9 +24,14 @@ const (
 	firstAge   = 0.0005 // seconds
 )
 
+// maxAge bounds the age that is counted, in ms: the time of an event is its
+// producer's word, and a few of 1970 would be all that there is in the sum.
+const maxAge = 24 * 60 * 60 * 1000
+
 // age counts a frame whose oldest event is so old: milliseconds are all that
 // Kafka tells.
 func (c *counts) age(ms int64) {
+	ms = min(max(ms, 0), maxAge)
 	i := 0
 	if ms > 0 {
 		i = min(ageBuckets, int(math.Ceil(math.Log2(float64(ms)/1000/firstAge))))

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"math"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -21,5 +22,17 @@ func TestAges(t *testing.T) {
 				t.Errorf("%d ms: %d in bucket %d, want it in %d", ms, n, i, want)
 			}
 		}
+	}
+}
+
+// Producers set events' times as they like: a sum of them has to stay one.
+func TestAgesAreBounded(t *testing.T) {
+	var c counts
+	for range 3 {
+		c.age(math.MaxInt64)
+		c.age(math.MinInt64)
+	}
+	if got := c.total.Load(); got != 3*maxAge {
+		t.Errorf("sum %d ms, want %d", got, 3*maxAge)
 	}
 }

@@ -103,6 +103,9 @@ func (g *Gateway) enter(w http.ResponseWriter, r *http.Request, q url.Values, f 
 	}
 	ask.subscriber, ask.expires, ask.pass = door.subscriber, door.expires, door.pass
 	ask.framing, ask.address = f, from.crowd
+	if err := g.checkReach(ask.cursor, ask.subscriber); err != nil {
+		return badRequest("bad_cursor", "query parameter cursor: %v; pass one that the gateway sent, unchanged, or none", err)
+	}
 	if refused := g.admit(ask); refused != nil {
 		return refused
 	}
@@ -128,6 +131,8 @@ func refusalOf(err error) *refusal {
 	switch {
 	case errors.Is(err, replay.ErrBeyondEnd):
 		return badRequest("bad_cursor", "the cursor is of events that do not exist yet; pass one that the gateway sent, unchanged")
+	case errors.Is(err, errBadAck):
+		return badRequest("bad_ack", "what was acknowledged is of events that do not exist yet; the operator can have it forgotten, by DELETE /subscribers/{id}/ack of the API")
 	case errors.Is(err, replay.ErrUnavailable):
 		refused := unavailable("what was missed can't be replayed from Kafka at the moment; try again")
 		if un, ok := errors.AsType[*replay.Unavailable](err); ok {
@@ -171,7 +176,7 @@ func (g *Gateway) parseAsk(q url.Values) (ask, *refusal) {
 	if a.text == "" {
 		return a, nil
 	}
-	c, err := event.ParseCursor(a.text)
+	c, err := parseCursor(a.text)
 	if err != nil {
 		return a, badRequest("bad_cursor", "query parameter cursor: %v; pass one that the gateway sent, unchanged, or none", err)
 	}

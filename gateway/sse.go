@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"time"
 
-	"eventstream/event"
 	"eventstream/wire"
 )
 
@@ -58,7 +57,7 @@ func (g *Gateway) stream(w http.ResponseWriter, r *http.Request) *refusal {
 	}
 	q := r.URL.Query()
 	if last := r.Header.Get("Last-Event-ID"); last != "" {
-		if _, err := event.ParseCursor(last); err != nil {
+		if _, err := parseCursor(last); err != nil {
 			return badRequest("bad_cursor", "header Last-Event-ID: %v; pass an id that the gateway sent, unchanged, or none", err)
 		}
 		q.Set("cursor", last)

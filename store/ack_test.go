@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -163,6 +164,41 @@ func TestInvalidAckIsNotSaved(t *testing.T) {
 		}
 		_, err := s.Acked(t.Context(), "ada")
 		wantErr(t, "Acked of the valid one beside it", err, store.ErrNotFound)
+	})
+}
+
+// Earlier versions took times from clients, and saved them.
+func TestAckFromTheFuture(t *testing.T) {
+	each(t, func(t *testing.T, s Store) {
+		forged := ack("ada", 1, 2)
+		forged.At, forged.Cursor.Issued = time.Unix(1<<40, 0), time.Unix(1<<40, 0)
+		save(t, s, forged, ack("bob", 1))
+		one, err := s.Acked(t.Context(), "ada")
+		if err != nil {
+			t.Fatal(err)
+		}
+		list, err := s.Acks(t.Context(), "", 10)
+		if err != nil || len(list) != 2 {
+			t.Fatalf("Acks = %v, %v", list, err)
+		}
+		for _, a := range []event.Ack{one, list[0]} {
+			if late := time.Now().Add(time.Second); a.At.After(late) || a.Cursor.Issued.After(late) {
+				t.Errorf("acknowledged at %v, with a cursor of %v", a.At, a.Cursor.Issued)
+			}
+			if _, err := json.Marshal(a.At); err != nil {
+				t.Error(err)
+			}
+			if _, err := event.ParseCursor(a.Cursor.String()); err != nil {
+				t.Error(err)
+			}
+		}
+		next := ack("ada", 3, 4)
+		next.At = time.Now().Truncate(time.Microsecond)
+		save(t, s, next)
+		one, err = s.Acked(t.Context(), "ada")
+		if late := time.Since(next.At); err != nil || one.At.Before(next.At) || one.At.Sub(next.At) > late {
+			t.Errorf("the next one is of %v, %v; want %v", one.At, err, next.At)
+		}
 	})
 }
 

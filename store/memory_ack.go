@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"time"
 
 	"eventstream/event"
 )
@@ -24,7 +25,7 @@ func (m *Memory) SaveAcks(ctx context.Context, acks []event.Ack) error {
 	}
 	for _, a := range acks {
 		if old, ok := m.acks[a.Subscriber]; ok {
-			a = old.Merge(a)
+			a = old.Heal(time.Now()).Merge(a)
 		}
 		m.acks[a.Subscriber] = copyAck(a)
 	}
@@ -42,7 +43,7 @@ func (m *Memory) Acked(ctx context.Context, subscriber string) (event.Ack, error
 	if !ok {
 		return event.Ack{}, ErrNotFound
 	}
-	return copyAck(a), nil
+	return copyAck(a.Heal(time.Now())), nil
 }
 
 // ForgetAck is Postgres.ForgetAck.
@@ -67,7 +68,7 @@ func (m *Memory) Acks(ctx context.Context, after string, limit int) ([]event.Ack
 	var list []event.Ack
 	for _, id := range slices.Sorted(maps.Keys(m.acks)) {
 		if id > after && len(list) < limit {
-			list = append(list, copyAck(m.acks[id]))
+			list = append(list, copyAck(m.acks[id].Heal(time.Now())))
 		}
 	}
 	return list, ctx.Err()

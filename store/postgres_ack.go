@@ -19,12 +19,13 @@ func (p *Postgres) SaveAcks(ctx context.Context, acks []event.Ack) error {
 	if err != nil || len(acks) == 0 {
 		return err
 	}
-	_, err = p.pool.Exec(ctx, saveAcks, ackColumns(acks)...)
+	_, err = p.pool.Exec(ctx, saveAcks, append(ackColumns(acks), time.Now().Add(event.MaxClockAhead))...)
 	return fail("save acknowledgements", err)
 }
 
 // saveAcks is event.Ack.Merge with the saved row, for many. What it reads of a
-// row that exists is the newest, read under the row's lock.
+// row that exists is the newest, read under the row's lock. A time that is past $10
+// is wrong: see event.Ack.Heal.
 const saveAcks = `
 	insert into acks as old (subscriber_id, acked_at, topic, next, issued, gateway, seat, old_gateway, old_seat)
 	select id, acked_at, topic, next::bigint[], issued, gateway, seat, old_gateway, old_seat
@@ -33,7 +34,7 @@ const saveAcks = `
 		as new (id, acked_at, topic, next, issued, gateway, seat, old_gateway, old_seat, place)
 	order by place
 	on conflict (subscriber_id) do update set
-		acked_at = greatest(old.acked_at, excluded.acked_at),
+		acked_at = greatest(case when old.acked_at <= $10 then old.acked_at end, excluded.acked_at),
 		topic = excluded.topic, issued = excluded.issued,
 		gateway = excluded.gateway, seat = excluded.seat,
 		old_gateway = excluded.old_gateway, old_seat = excluded.old_seat,
@@ -135,5 +136,5 @@ func scanAck(row pgx.Row) (event.Ack, error) {
 	a.Cursor.Topic = topic
 	a.Cursor.Addr = event.Address{Gateway: event.Gateway(at[0]), Seat: event.Seat(at[1])}
 	a.Cursor.Old = event.Address{Gateway: event.Gateway(at[2]), Seat: event.Seat(at[3])}
-	return a, err
+	return a.Heal(time.Now()), err
 }
