@@ -179,10 +179,10 @@ func (s *shard) acked(c *conn, p *post) {
 		return
 	}
 	if p.gap != "" {
-		s.send(c, opText, wire.AppendError(nil, "bad_ack", p.gap))
+		s.answer(c, wire.AppendError(nil, "bad_ack", p.gap))
 		return
 	}
-	s.send(c, opText, wire.AppendAcked(nil, p.ask.text))
+	s.answer(c, wire.AppendAcked(nil, p.ask.text))
 }
 
 // last returns what a durable subscriber acknowledged last, or nil.

@@ -151,11 +151,26 @@ const maxAnswers = 64 << 10
 
 // answer writes a small frame from the engine's side.
 func (c *conn) answer(frame []byte) {
-	if c.unsent.Load() > 0 && c.answers.Add(int64(len(frame))) > maxAnswers {
-		c.sock.Close() // it asks and does not read
-		return
+	if c.mayAnswer(len(frame)) {
+		c.write(frame)
 	}
-	c.write(frame)
+}
+
+// mayAnswer counts an answer, whoever writes it. A client that asks and does not
+// read is cut off.
+func (c *conn) mayAnswer(bytes int) bool {
+	if c.unsent.Load() == 0 {
+		return true
+	}
+	n := c.answers.Add(int64(bytes))
+	if n <= maxAnswers {
+		return true
+	}
+	if n-int64(bytes) <= maxAnswers { // the first that is too much
+		c.shard.gw.metrics.unread.Inc()
+	}
+	c.sock.Close()
+	return false
 }
 
 // received handles bytes from the client. The engine calls it.

@@ -216,7 +216,7 @@ func (r *renewals) renew(ctx context.Context, n renewal) post {
 func (s *shard) renew(c *conn, claims *auth.Claims) {
 	c.pass = claims.Pass()
 	c.expires.Store(claims.Expires.Unix())
-	s.send(c, opText, wire.AppendToken(nil, claims.Expires.Unix()))
+	s.answer(c, wire.AppendToken(nil, claims.Expires.Unix()))
 	s.expel(c) // it may have been revoked while it was on its way here
 }
 

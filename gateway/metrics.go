@@ -19,6 +19,7 @@ type metrics struct {
 	gaps          *prometheus.CounterVec
 	behind        prometheus.Counter
 	tooSlow, dead prometheus.Counter
+	unread        prometheus.Counter
 	redisFailures prometheus.Counter
 	missed        prometheus.Counter
 	acks          prometheus.Counter
@@ -55,6 +56,7 @@ func newMetrics(reg prometheus.Registerer, g *Gateway) *metrics {
 		behind:        counter("clients_fell_behind_total", "Times that more waited for a client than may, and it was sent to the lanes for it."),
 		tooSlow:       counter("slow_clients_closed_total", "Connections closed because what waited for them was past the lanes' retention."),
 		dead:          counter("dead_clients_closed_total", "Connections closed because nothing was heard from them."),
+		unread:        counter("unread_answers_clients_closed_total", "Connections closed because the client sent messages and did not read the answers, past 64 KiB."),
 		redisFailures: counter("gateway_redis_failures_total", "Calls to Redis that failed."),
 		missed:        counter("lanes_missed_total", "Times that a lane was trimmed before it was read, and all clients were sent away to resume."),
 		acks:          counter("acks_saved_total", "Acknowledgements saved; of several that a client sends within a moment, the last."),

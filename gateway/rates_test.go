@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 
 	"eventstream/internal/ops"
@@ -31,8 +32,12 @@ func localProxy(t *testing.T) ops.Proxies {
 
 // limited returns how many handshakes the metric counts as too many.
 func limited(g *instance, by string) float64 {
+	return counted(g.metrics.limited.WithLabelValues(by))
+}
+
+func counted(c prometheus.Counter) float64 {
 	var m dto.Metric
-	g.metrics.limited.WithLabelValues(by).Write(&m)
+	c.Write(&m)
 	return m.GetCounter().GetValue()
 }
 

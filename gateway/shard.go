@@ -128,7 +128,7 @@ func (s *shard) applyTo(c *conn, p *post) {
 	case p.what == verbAcked:
 		s.acked(c, p)
 	case p.what == verbTell && c.state < closing:
-		s.send(c, opText, p.text)
+		s.answer(c, p.text)
 	case p.what == verbRenew && c.state < closing:
 		s.renew(c, p.claims)
 	case p.what == verbAbort:

@@ -147,6 +147,13 @@ func (s *shard) send(c *conn, op byte, payload []byte) {
 	s.seal(c, op, append(s.scratch[:headRoom], payload...), "")
 }
 
+// answer writes an answer to something that the client sent.
+func (s *shard) answer(c *conn, payload []byte) {
+	if c.mayAnswer(len(payload)) {
+		s.send(c, opText, payload)
+	}
+}
+
 // sendCursor writes a message from after which the client can resume with cursor.
 func (s *shard) sendCursor(c *conn, payload []byte, cursor string) {
 	s.seal(c, opText, append(s.scratch[:headRoom], payload...), cursor)
