@@ -75,6 +75,9 @@ func TestAskedDelay(t *testing.T) {
 		want   time.Duration
 	}{
 		{"seconds", func(*testing.T) http.HandlerFunc { return refuse(503, "7", "") }, 7 * time.Second},
+		{"too many", func(*testing.T) http.HandlerFunc {
+			return refuse(429, "3", `{"type":"urn:eventstream:problem:too-many-handshakes"}`)
+		}, 3 * time.Second},
 		{"date", func(*testing.T) http.HandlerFunc { return refuse(429, future(9*time.Second), "") }, 9 * time.Second},
 		{"past", func(*testing.T) http.HandlerFunc { return refuse(503, future(-time.Hour), "") }, 0},
 		{"nonsense", func(*testing.T) http.HandlerFunc { return refuse(503, "soon", "") }, 0},
