@@ -16,7 +16,7 @@ import (
 var (
 	ErrMalformed  = errors.New("it is not a signed JWT in compact form, by RS256, ES256, EdDSA or HS256")
 	ErrSignature  = errors.New("it is not signed by a key that is known here")
-	ErrClaims     = errors.New("its claims can't be read: want sub and jti, strings, exp and iat, numbers, and no duplicates")
+	ErrClaims     = errors.New("its claims can't be read: want sub and jti, strings, exp and iat, numbers, no duplicates, and no text that is not Unicode")
 	ErrNoSubject  = errors.New("it has no sub claim")
 	ErrNoExpiry   = errors.New("it has no exp claim, or one that is no time")
 	ErrExpired    = errors.New("it has expired")

@@ -15,6 +15,8 @@ import (
 	"strings"
 
 	"github.com/go-jose/go-jose/v4"
+
+	"eventstream/internal/jsontext"
 )
 
 // Key is one of our keys. Its kind fixes the algorithm.
@@ -114,6 +116,9 @@ func parseJWKs(data []byte) ([]Key, error) {
 }
 
 func parseJWK(raw []byte) (Key, error) {
+	if _, flaw := jsontext.Flaw(raw); flaw != "" {
+		return Key{}, errors.New(flaw) // its kid would be another one
+	}
 	var jwk jose.JSONWebKey
 	if err := jwk.UnmarshalJSON(raw); err != nil {
 		return Key{}, err

@@ -3,12 +3,16 @@ package auth
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
 	strict "github.com/go-jose/go-jose/v4/json" // refuses duplicate names, and minds their case
+
+	"eventstream/internal/jsontext"
 )
 
 // Config says which tokens count.
@@ -35,6 +39,9 @@ func (v *Verifier) Verify(ctx context.Context, token string) (Claims, error) {
 	if len(token) > MaxToken {
 		return Claims{}, ErrMalformed
 	}
+	if !strictBase64(token) {
+		return Claims{}, ErrMalformed
+	}
 	signed, err := jose.ParseSignedCompact(token, algorithms)
 	if err != nil || len(signed.Signatures) != 1 {
 		return Claims{}, ErrMalformed
@@ -50,6 +57,27 @@ func (v *Verifier) Verify(ctx context.Context, token string) (Claims, error) {
 		return Claims{}, err
 	}
 	return v.claims(payload)
+}
+
+// strictBase64 reports whether a token's parts are base64url as RFC 7515 section 2 has
+// it, so that a token has one text: without line breaks, which Go's decoder skips,
+// padding, and bits that are not used. And its header is Unicode, since it names a key.
+func strictBase64(token string) bool {
+	if strings.ContainsAny(token, "\r\n") {
+		return false
+	}
+	header := true
+	for part := range strings.SplitSeq(token, ".") {
+		raw, err := base64.RawURLEncoding.Strict().DecodeString(part)
+		if err != nil {
+			return false
+		}
+		if _, flaw := jsontext.Flaw(raw); header && flaw != "" {
+			return false
+		}
+		header = false
+	}
+	return true
 }
 
 // open checks the signature.
@@ -84,7 +112,7 @@ func (v *Verifier) claims(payload []byte) (Claims, error) {
 		Aud strict.RawMessage `json:"aud"`
 		Jti string            `json:"jti"`
 	}{}
-	if strict.Unmarshal(payload, &c) != nil || to.parse(c.Aud) != nil {
+	if _, flaw := jsontext.Flaw(payload); flaw != "" || strict.Unmarshal(payload, &c) != nil || to.parse(c.Aud) != nil {
 		return Claims{}, ErrClaims
 	}
 	now := time.Now()

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"eventstream/internal/jsontext"
 )
 
 // ErrSyntax reports that a body is not one JSON object.
@@ -421,7 +423,11 @@ type Field struct {
 // Fields splits a JSON object, for those who take a Spec among other things: in
 // order, duplicates included. The error wraps ErrSyntax.
 func Fields(body []byte) ([]Field, error) {
-	fields, err := document(body)
+	if !utf8.Valid(body) { // halves of surrogates may be in what is no Spec, such as events
+		_, err := document(body)
+		return nil, err
+	}
+	fields, err := object(body)
 	if err != nil {
 		return nil, err
 	}
@@ -434,21 +440,10 @@ func Fields(body []byte) ([]Field, error) {
 
 // document is object for a body as it came.
 func document(body []byte) ([]field, error) {
-	if !utf8.Valid(body) {
-		return nil, fmt.Errorf("%w at byte %d: not valid UTF-8", ErrSyntax, invalidAt(body)+1)
+	if at, flaw := jsontext.Flaw(body); flaw != "" {
+		return nil, fmt.Errorf("%w at byte %d: %s", ErrSyntax, at+1, flaw)
 	}
 	return object(body)
-}
-
-// invalidAt returns where body, which has such a place, is not valid UTF-8.
-func invalidAt(body []byte) (at int) {
-	for {
-		r, size := utf8.DecodeRune(body[at:])
-		if r == utf8.RuneError && size < 2 {
-			return at
-		}
-		at += size
-	}
 }
 
 // object splits a JSON object into its fields, in order, duplicates included.

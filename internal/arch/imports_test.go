@@ -28,10 +28,10 @@ var (
 // entry that ends in /... stands for a folder and all below it.
 var table = map[string][]string{
 	"event":       nil,
-	"filter":      {"event", "internal/cow"},
+	"filter":      {"event", "internal/cow", "internal/jsontext"},
 	"filter/expr": words,
 
-	"auth":   {"internal/redact"},
+	"auth":   {"internal/jsontext", "internal/redact"},
 	"limit":  nil,
 	"origin": nil,
 
@@ -55,14 +55,16 @@ var table = map[string][]string{
 	"internal/check/cluster": nil,
 	"internal/check/judge":   {"event", "filter", "wire"},
 
-	"internal/arch":    nil,
-	"internal/cow":     nil,
-	"internal/defect":  nil,
-	"internal/ops":     {"internal/redact"},
-	"internal/redact":  nil,
-	"internal/run":     nil,
-	"internal/scan":    nil,
-	"internal/testenv": {"internal/check/cluster"}, // nothing that tests are of, so that they can use it without a cycle
+	"internal/arch":     nil,
+	"internal/cow":      nil,
+	"internal/defect":   nil,
+	"internal/jsontext": nil,
+	"internal/ops":      {"internal/redact"},
+	"internal/redact":   nil,
+	"internal/run":      nil,
+	"internal/scan":     nil,
+	"internal/testenv":  {"internal/check/cluster"}, // nothing that tests are of, so that they can use it without a cycle
+	"internal/watchdog": nil,
 
 	"":         {"cmd"}, // main.go
 	"cmd":      slices.Concat(words, edges, services, support, doors, []string{"store", "filter/expr", "internal/check", "internal/check/cluster"}),
