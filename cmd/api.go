@@ -79,10 +79,11 @@ func (a *app) apiCommand() (*cobra.Command, error) {
 			g := run.Group{Log: a.log}
 			cfg := api.Config{Keys: s, RequireKey: listen.guarded, Hosts: hosts, Signer: signer}
 			cfg.Limits = api.LimitConfig{PerKey: own.PerKey, PerAddress: perAddress(own.PerAddress, listen.guarded), Redis: lanes, Proxies: proxies}
-			addAPI(&g, ln, newRegistry(a.version), cfg, s, lanes, replays, a.log)
+			reg := newRegistry(a.version)
+			addAPI(&g, ln, reg, cfg, s, lanes, replays, a.log)
 			g.Add("schema", func(ctx context.Context) error { return migrate(ctx, s, a.log) })
 			g.Add("purge", func(ctx context.Context) error { return purge(ctx, s) })
-			if err := listen.addAdmin(ctx, &g, a.log); err != nil {
+			if err := listen.addAdmin(ctx, &g, ops.NewServers(reg, a.log), a.log); err != nil {
 				return err
 			}
 			a.log.Info("filter API listens", "addr", ln.Addr().String())

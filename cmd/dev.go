@@ -107,10 +107,12 @@ func (a *app) dev(ctx context.Context, d *devFlags, out io.Writer) error {
 		return err
 	}
 	addAPI(&g, d.listenAPI, newRegistry(a.version), api.Config{Hosts: hosts}, filters, lanes, replays, a.log)
-	if err := addFilter(&g, d.listenFilter, hosts, newRegistry(a.version), pipeline.Config{}, kcfg, nil, lanes, filters, a.log); err != nil {
+	reg := newRegistry(a.version)
+	if err := addFilter(&g, ops.NewServers(reg, a.log), d.listenFilter, hosts, reg, pipeline.Config{}, kcfg, nil, lanes, filters, a.log); err != nil {
 		return err
 	}
-	addGateway(&g, opened(d.listenGateway), nil, true, ops.Limits{}, newRegistry(a.version), gateway.Config{Drain: time.Second, Hosts: hosts}, lanes, replays, filters, a.log)
+	reg = newRegistry(a.version)
+	addGateway(&g, ops.NewServers(reg, a.log), opened(d.listenGateway), nil, true, ops.Limits{}, reg, gateway.Config{Drain: time.Second, Hosts: hosts}, lanes, replays, filters, a.log)
 	g.Add("greeting", func(ctx context.Context) error { return d.greet(ctx, out, broker.Addr(), a.log) })
 	return g.Run(ctx)
 }

@@ -145,11 +145,13 @@ func (a *app) filterCommand() (*cobra.Command, error) {
 				Shard: shard, Retention: own.Retention, Interval: own.Interval,
 				ReplayMaxAge: own.ReplayMaxAge, ReplayMaxBytes: own.ReplayMaxBytes, MaxReplays: own.MaxReplays,
 			}
-			if err := addFilter(&g, ln, hosts, newRegistry(a.version), cfg, kcfg, secrets, lanes, migrated{s}, a.log); err != nil {
+			reg := newRegistry(a.version)
+			servers := ops.NewServers(reg, a.log)
+			if err := addFilter(&g, servers, ln, hosts, reg, cfg, kcfg, secrets, lanes, migrated{s}, a.log); err != nil {
 				return err
 			}
 			g.Add("redis check", func(ctx context.Context) error { return checkRedis(ctx, lanes, a.log) })
-			if err := listen.addAdmin(ctx, &g, a.log); err != nil {
+			if err := listen.addAdmin(ctx, &g, servers, a.log); err != nil {
 				return err
 			}
 			a.log.Info("filter service listens", "addr", ln.Addr().String())

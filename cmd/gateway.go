@@ -129,6 +129,7 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 				cfg.HandshakeRateAddress, cfg.SpareLoopback = addressHandshakes, true
 			}
 			reg := newRegistry(a.version)
+			servers := ops.NewServers(reg, a.log)
 			if verifier != nil {
 				cfg.Tokens, cfg.Revocations = verifier, acks
 				g.Add("schema", func(ctx context.Context) error { return migrate(ctx, acks, a.log) })
@@ -136,8 +137,8 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 			if issuer != nil {
 				addIssuer(&g, reg, issuer)
 			}
-			addGateway(&g, door, pages, verifier == nil && !child, ops.Limits{HeaderTimeout: own.HandshakeTimeout, MaxHeaderBytes: own.HeaderBytes}, reg, cfg, lanes, replayer, acks, a.log)
-			if err := listen.addAdmin(ctx, &g, a.log); err != nil {
+			addGateway(&g, servers, door, pages, verifier == nil && !child, ops.Limits{HeaderTimeout: own.HandshakeTimeout, MaxHeaderBytes: own.HeaderBytes}, reg, cfg, lanes, replayer, acks, a.log)
+			if err := listen.addAdmin(ctx, &g, servers, a.log); err != nil {
 				return err
 			}
 			return g.Run(ctx)

@@ -150,7 +150,8 @@ func (a *app) runProcesses(ctx context.Context, n int, l *listenFlags, pagesAddr
 	defer os.RemoveAll(dir)
 
 	reg := prometheus.NewRegistry()
-	addProcessMetrics(prometheus.WrapRegistererWith(prometheus.Labels{"process": "parent"}, reg), a.version)
+	own := prometheus.WrapRegistererWith(prometheus.Labels{"process": "parent"}, reg)
+	addProcessMetrics(own, a.version)
 	p := newParent(n, dir, reg)
 	copies := run.Copies{
 		N: n, Fatal: exitUsage, Log: a.log,
@@ -165,8 +166,9 @@ func (a *app) runProcesses(ctx context.Context, n int, l *listenFlags, pagesAddr
 	g.Add("processes", copies.Run)
 	if pages != nil {
 		mux := http.NewServeMux()
-		ops.Handle(mux, append(p.gatherers(), reg), ops.Check{Name: "processes", Do: p.ready})
-		g.Add("pages", func(ctx context.Context) error { return ops.Serve(ctx, pages, openTo(hosts, mux)) })
+		ops.Handle(mux, append(p.gatherers(), reg), ops.Check{Name: "processes", Do: p.ready, Local: true})
+		servers := ops.NewServers(own, a.log)
+		g.Add("pages", func(ctx context.Context) error { return servers.Serve(ctx, "pages", pages, openTo(hosts, mux), ops.Limits{}) })
 	}
 	a.log.Info("gateways share an address", "addr", l.Listen, "processes", n)
 	a.warnIfOpen(l)

@@ -67,7 +67,7 @@ func (k kafka) Ensure(ctx context.Context) (topic.Info, error) {
 }
 
 // addFilter adds the filter service and its pages to g.
-func addFilter(g *run.Group, ln net.Listener, hosts origin.Hosts, reg *prometheus.Registry, cfg pipeline.Config, kcfg topic.Config, secrets replay.Secrets, l laneStore, f pipeline.Filters, log *slog.Logger) error {
+func addFilter(g *run.Group, servers *ops.Servers, ln net.Listener, hosts origin.Hosts, reg *prometheus.Registry, cfg pipeline.Config, kcfg topic.Config, secrets replay.Secrets, l laneStore, f pipeline.Filters, log *slog.Logger) error {
 	consumer, err := topic.NewConsumer(kcfg, reg, log)
 	if err != nil {
 		return usageError{err}
@@ -82,15 +82,21 @@ func addFilter(g *run.Group, ln net.Listener, hosts origin.Hosts, reg *prometheu
 		return svc.Run(ctx)
 	})
 	mux, door := http.NewServeMux(), http.NewServeMux()
-	mux.Handle("POST /replay", replay.Handler(svc.Replay, secrets, log))
+	mux.Handle("POST "+replayPath, replay.Handler(func(ctx context.Context, r replay.Request, w *replay.Writer) error {
+		ops.Admit(ctx) // the service bounds how many there are
+		return svc.Replay(ctx, r, w)
+	}, secrets, log))
 	ops.Handle(mux, reg, ops.Check{Name: "filter", Do: svc.Ready}, ops.Check{Name: "kafka", Do: consumer.Ping}, ops.Check{Name: "lanes", Do: l.Ping})
 	door.Handle("/", openTo(hosts, mux))
 	if len(secrets) > 0 {
-		door.Handle("/replay", origin.Sealed(mux)) // who knows the secret is no web page
+		door.Handle(replayPath, origin.Sealed(mux)) // who knows the secret is no web page
 	}
-	g.Add("filter pages", func(ctx context.Context) error { return ops.Serve(ctx, ln, door) })
+	limits := ops.Limits{Body: func(r *http.Request) bool { return r.URL.Path == replayPath }}
+	g.Add("filter pages", func(ctx context.Context) error { return servers.Serve(ctx, "filter", ln, door, limits) })
 	return nil
 }
+
+const replayPath = "/replay"
 
 // openTo serves h, which asks nobody who they are, by our own names.
 func openTo(hosts origin.Hosts, h http.Handler) http.Handler {
@@ -108,10 +114,10 @@ func opened(ln net.Listener) opener {
 
 // addGateway adds a gateway and its pages to g. Metrics, and why it is not ready,
 // are on pages, which may be nil; if they are shown, also where the clients come.
-func addGateway(g *run.Group, listen opener, pages net.Listener, shown bool, limits ops.Limits, reg *prometheus.Registry, cfg gateway.Config, l laneStore, r gateway.Replayer, acks gateway.Acks, log *slog.Logger) {
+func addGateway(g *run.Group, servers *ops.Servers, listen opener, pages net.Listener, shown bool, limits ops.Limits, reg *prometheus.Registry, cfg gateway.Config, l laneStore, r gateway.Replayer, acks gateway.Acks, log *slog.Logger) {
 	gw := gateway.New(cfg, l, r, acks, reg, log)
 	g.Add("gateway", gw.Run)
-	checks := []ops.Check{{Name: "gateway", Do: gw.Ready}, {Name: "lanes", Do: l.Ping}}
+	checks := []ops.Check{{Name: "gateway", Do: gw.Ready, Local: true}, {Name: "lanes", Do: l.Ping}}
 	others := "/health, /livez, /readyz, /metrics"
 	door, mux := http.NewServeMux(), http.NewServeMux()
 	if shown {
@@ -131,12 +137,12 @@ func addGateway(g *run.Group, listen opener, pages net.Listener, shown bool, lim
 		if ln == nil {
 			return err
 		}
-		return ops.ServeWithin(ctx, ln, origin.Sealed(door), limits)
+		return servers.Serve(ctx, "gateway", ln, origin.Sealed(door), limits)
 	})
 	if pages != nil {
 		inside := http.NewServeMux()
 		ops.Handle(inside, reg, checks...)
-		g.Add("pages", func(ctx context.Context) error { return ops.Serve(ctx, pages, openTo(cfg.Hosts, inside)) })
+		g.Add("pages", func(ctx context.Context) error { return servers.Serve(ctx, "pages", pages, openTo(cfg.Hosts, inside), ops.Limits{}) })
 	}
 }
 
@@ -240,7 +246,7 @@ func plainListen(ctx context.Context, addr string) (net.Listener, error) {
 }
 
 // addAdmin adds the admin listener to g, if one is asked for.
-func (l *listenFlags) addAdmin(ctx context.Context, g *run.Group, log *slog.Logger) error {
+func (l *listenFlags) addAdmin(ctx context.Context, g *run.Group, servers *ops.Servers, log *slog.Logger) error {
 	if l.Admin == "" {
 		return nil
 	}
@@ -260,6 +266,6 @@ func (l *listenFlags) addAdmin(ctx context.Context, g *run.Group, log *slog.Logg
 	if ln, err = l.encrypt(ln, log); err != nil {
 		return err
 	}
-	g.Add("admin", func(ctx context.Context) error { return ops.Serve(ctx, ln, openTo(hosts, ops.Admin())) })
+	g.Add("admin", func(ctx context.Context) error { return servers.Serve(ctx, "admin", ln, openTo(hosts, ops.Admin()), ops.AdminLimits) })
 	return nil
 }

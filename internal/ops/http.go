@@ -3,42 +3,46 @@
 package ops
 
 import (
-	"cmp"
-	"context"
 	"encoding/json"
-	"errors"
-	"net"
 	"net/http"
 	"net/http/pprof"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
-
-// Check tells whether something works: nil, or what is wrong with it.
-type Check struct {
-	Name string
-	Do   func(ctx context.Context) error
-}
-
-// checkTimeout bounds one round of checks.
-const checkTimeout = 3 * time.Second
 
 // Handle adds the pages that each service has to mux:
 //
 //	/livez    200 while the process runs
 //	/readyz   200 if all checks pass, else 503; each check with its reason
 //	/health   the same as /readyz
-//	/metrics  Prometheus metrics
+//	/metrics  Prometheus metrics, of which a few are made at once
 func Handle(mux *http.ServeMux, metrics prometheus.Gatherer, checks ...Check) {
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
 	})
-	ready := func(w http.ResponseWriter, r *http.Request) { writeChecks(w, r, checks) }
+	kept := Keep(checks...)
+	ready := func(w http.ResponseWriter, _ *http.Request) { writeChecks(w, kept.Ask()) }
 	mux.HandleFunc("GET /readyz", ready)
 	mux.HandleFunc("GET /health", ready)
-	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{MaxRequestsInFlight: maxScrapes}))
+}
+
+// maxScrapes bounds how many pages of metrics are made at once: each costs a look at
+// all that is counted, and may wait for whoever reads it. More are answered 503.
+const maxScrapes = 4
+
+func writeChecks(w http.ResponseWriter, answers []Answer) {
+	status, code := "ok", http.StatusOK
+	results := make(map[string]string, len(answers))
+	for _, a := range answers {
+		results[a.Name] = "ok"
+		if a.Err != nil {
+			results[a.Name] = a.Err.Error()
+			status, code = "unavailable", http.StatusServiceUnavailable
+		}
+	}
+	writeJSON(w, code, map[string]any{"status": status, "checks": results})
 }
 
 // HandleStrangers adds what those may see that nobody has let in: /livez, and
@@ -70,21 +74,6 @@ func (s *statusOnly) Header() http.Header         { return s.header }
 func (s *statusOnly) WriteHeader(code int)        { s.code = code }
 func (s *statusOnly) Write(b []byte) (int, error) { return len(b), nil }
 
-func writeChecks(w http.ResponseWriter, r *http.Request, checks []Check) {
-	ctx, cancel := context.WithTimeout(r.Context(), checkTimeout)
-	defer cancel()
-	status, code := "ok", http.StatusOK
-	results := make(map[string]string, len(checks))
-	for _, c := range checks {
-		results[c.Name] = "ok"
-		if err := c.Do(ctx); err != nil {
-			results[c.Name] = err.Error()
-			status, code = "unavailable", http.StatusServiceUnavailable
-		}
-	}
-	writeJSON(w, code, map[string]any{"status": status, "checks": results})
-}
-
 func writeJSON(w http.ResponseWriter, code int, body any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
@@ -92,42 +81,9 @@ func writeJSON(w http.ResponseWriter, code int, body any) {
 	json.NewEncoder(w).Encode(body)
 }
 
-// Limits of what a stranger may send. The zero value works.
-type Limits struct {
-	HeaderTimeout  time.Duration // for all of a request's head; 5s if zero
-	MaxHeaderBytes int           // of a request's head, about; 64 KiB if zero: a cursor of very many partitions is part of it
-}
-
-// Serve serves h on ln until ctx ends, and then lets requests under way finish
-// for a moment. Connections that were hijacked are none of its business.
-func Serve(ctx context.Context, ln net.Listener, h http.Handler) error {
-	return ServeWithin(ctx, ln, h, Limits{})
-}
-
-// ServeWithin is Serve with limits of one's own.
-func ServeWithin(ctx context.Context, ln net.Listener, h http.Handler, l Limits) error {
-	srv := &http.Server{
-		Handler:           h,
-		ReadHeaderTimeout: cmp.Or(l.HeaderTimeout, 5*time.Second),
-		IdleTimeout:       10 * time.Second,
-		MaxHeaderBytes:    cmp.Or(l.MaxHeaderBytes, 64<<10) - headerSlack,
-	}
-	stopped := make(chan error, 1)
-	go func() {
-		<-ctx.Done()
-		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-		defer cancel()
-		stopped <- srv.Shutdown(grace)
-	}()
-	if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
-		return err
-	}
-	<-stopped
-	return nil
-}
-
-// headerSlack is what net/http takes beyond MaxHeaderBytes.
-const headerSlack = 4 << 10
+// AdminLimits are those of Admin. Profiles that take a while extend the time for their
+// answers by themselves.
+var AdminLimits = Limits{Body: func(r *http.Request) bool { return r.URL.Path == "/debug/pprof/symbol" }}
 
 // Admin returns what only operators may reach: profiles.
 func Admin() http.Handler {

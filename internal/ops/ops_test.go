@@ -1,17 +1,14 @@
 package ops
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -20,16 +17,6 @@ import (
 
 func TestPages(t *testing.T) {
 	fails := errors.New("redis is down")
-	down := true
-	mux := http.NewServeMux()
-	Handle(mux, prometheus.NewRegistry(),
-		Check{"always", func(context.Context) error { return nil }},
-		Check{"lanes", func(context.Context) error {
-			if down {
-				return fails
-			}
-			return nil
-		}})
 	for _, tt := range []struct {
 		down   bool
 		page   string
@@ -42,7 +29,15 @@ func TestPages(t *testing.T) {
 		{false, "/readyz", 200, `"status":"ok"`},
 		{false, "/metrics", 200, ""},
 	} {
-		down = tt.down
+		mux := http.NewServeMux()
+		Handle(mux, prometheus.NewRegistry(),
+			Check{Name: "always", Do: func(context.Context) error { return nil }},
+			Check{Name: "lanes", Do: func(context.Context) error {
+				if tt.down {
+					return fails
+				}
+				return nil
+			}})
 		rec := httptest.NewRecorder()
 		mux.ServeHTTP(rec, httptest.NewRequest("GET", tt.page, nil))
 		if rec.Code != tt.status || !strings.Contains(rec.Body.String(), tt.body) {
@@ -54,7 +49,7 @@ func TestPages(t *testing.T) {
 func TestPagesForStrangers(t *testing.T) {
 	down := errors.New("redis at 10.0.0.7 is down")
 	mux := http.NewServeMux()
-	HandleStrangers(mux, Check{"lanes", func(context.Context) error { return down }})
+	HandleStrangers(mux, Check{Name: "lanes", Do: func(context.Context) error { return down }, Local: true})
 	ask := func(page string) (int, string) {
 		rec := httptest.NewRecorder()
 		mux.ServeHTTP(rec, httptest.NewRequest("GET", page, nil))
@@ -134,72 +129,5 @@ func TestNewLog(t *testing.T) {
 		if _, err := NewLog(&bytes.Buffer{}, bad[0], bad[1]); err == nil {
 			t.Errorf("NewLog(%v) works, want an error", bad)
 		}
-	}
-}
-
-func TestServe(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- Serve(ctx, ln, Admin()) }()
-	resp, err := http.Get("http://" + ln.Addr().String() + "/debug/pprof/cmdline")
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp.Body.Close()
-	if resp.StatusCode != 200 {
-		t.Errorf("status %d, want 200", resp.StatusCode)
-	}
-	cancel()
-	if err := <-done; err != nil {
-		t.Errorf("Serve = %v, want nil", err)
-	}
-}
-
-// A head that is too large is refused, to the byte, and one that does not come to
-// its end is cut off.
-func TestLimits(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() {
-		done <- ServeWithin(ctx, ln, http.NotFoundHandler(), Limits{HeaderTimeout: time.Second, MaxHeaderBytes: 8 << 10})
-	}()
-	answer := func(head string) string {
-		nc, err := net.Dial("tcp", ln.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer nc.Close()
-		nc.SetDeadline(time.Now().Add(30 * time.Second))
-		io.WriteString(nc, head)
-		line, err := bufio.NewReader(nc).ReadString('\n')
-		if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) {
-			t.Fatal(err)
-		}
-		return strings.TrimSpace(line)
-	}
-	head := func(size int) string {
-		const begin, end = "GET / HTTP/1.1\r\nHost: x\r\nX-Large: ", "\r\nConnection: close\r\n\r\n"
-		return begin + strings.Repeat("a", size-len(begin)-len(end)) + end
-	}
-	for _, tt := range []struct{ name, head, want string }{
-		{"just small enough", head(8 << 10), "HTTP/1.1 404 Not Found"},
-		{"too large", head(8<<10 + 1), "HTTP/1.1 431 Request Header Fields Too Large"},
-		{"slow", "GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ", ""},
-	} {
-		if got := answer(tt.head); got != tt.want {
-			t.Errorf("%s: answered %q, want %q", tt.name, got, tt.want)
-		}
-	}
-	cancel()
-	if err := <-done; err != nil {
-		t.Errorf("Serve = %v", err)
 	}
 }

@@ -1,0 +1,105 @@
+package ops
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+const (
+	sampleEvery = time.Minute
+	sampleOf    = 3 // lines of a kind in that time
+)
+
+// sampler logs what clients can cause at any rate: a few lines a minute of each
+// kind, and how many were left out. All are counted.
+type sampler struct {
+	log   *slog.Logger
+	count *prometheus.CounterVec // by kind; may be nil
+
+	mu    sync.Mutex
+	kinds map[string]*sample
+}
+
+// sample is what was logged of a kind since began.
+type sample struct {
+	began   time.Time
+	lines   int
+	leftOut int
+	level   slog.Level
+	end     *time.Timer // tells what was left out
+}
+
+func newSampler(log *slog.Logger, count *prometheus.CounterVec) *sampler {
+	return &sampler{log: log, count: count, kinds: make(map[string]*sample)}
+}
+
+// add logs a line, or leaves it out. There are few kinds.
+func (s *sampler) add(kind string, level slog.Level, text string) {
+	if s.count != nil {
+		s.count.WithLabelValues(kind).Inc()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k := s.kinds[kind]
+	if k == nil {
+		k = &sample{}
+		s.kinds[kind] = k
+	}
+	if now := time.Now(); now.Sub(k.began) >= sampleEvery {
+		s.flushLocked(kind, k)
+		k.began, k.lines, k.level = now, 0, level
+	}
+	if k.lines < sampleOf {
+		k.lines++
+		s.log.Log(context.Background(), level, text, "kind", kind)
+		return
+	}
+	if k.leftOut++; k.leftOut == 1 {
+		k.end = time.AfterFunc(time.Until(k.began.Add(sampleEvery)), s.flush)
+	}
+}
+
+// flush tells what was left out.
+func (s *sampler) flush() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for kind, k := range s.kinds {
+		s.flushLocked(kind, k)
+	}
+}
+
+func (s *sampler) flushLocked(kind string, k *sample) {
+	if k.leftOut == 0 {
+		return
+	}
+	k.end.Stop()
+	s.log.Log(context.Background(), k.level, "lines like these were left out", "kind", kind, "left_out", k.leftOut)
+	k.leftOut = 0
+}
+
+// httpErrors takes what net/http logs.
+type httpErrors struct{ to *sampler }
+
+func (e httpErrors) Write(line []byte) (int, error) {
+	text := strings.TrimSpace(string(line))
+	kind, level := "other", slog.LevelWarn
+	for _, k := range [...]struct {
+		prefix, kind string
+		level        slog.Level
+	}{
+		{"http: TLS handshake error", "tls", slog.LevelInfo},
+		{"http: Accept error", "accept", slog.LevelError},
+		{"http: panic serving", "panic", slog.LevelError},
+	} {
+		if strings.HasPrefix(text, k.prefix) {
+			kind, level = k.kind, k.level
+		}
+	}
+	e.to.add(kind, level, strings.TrimPrefix(text, "http: "))
+	return len(line), nil
+}

@@ -1,0 +1,128 @@
+package ops
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+// Limits of what a stranger may send, and for how long. The zero value works.
+type Limits struct {
+	HeaderTimeout  time.Duration // for all of a request's head; 5s if zero
+	BodyTimeout    time.Duration // then for its body; 5s if zero
+	WriteTimeout   time.Duration // from the head to the end of the answer; 15s if zero
+	IdleTimeout    time.Duration // between two requests; 10s if zero
+	MaxHeaderBytes int           // of a request's head, about; 64 KiB if zero: a cursor of very many partitions is part of it
+	MaxConns       int           // connections that are not admitted; 1,024 if zero
+
+	// Body reports whether a request may have a body, of 1 MiB at most. No other one is
+	// waited for: it is refused, and the connection closed. None may if it is nil.
+	Body func(*http.Request) bool
+}
+
+// Servers serves the listeners of a process. Nothing that a client sends, does not
+// send or does not read holds a connection for longer than the Limits say, unless the
+// handler admits it: by hijacking it, or by Admit.
+type Servers struct {
+	log     *slog.Logger
+	open    *prometheus.GaugeVec
+	evicted *prometheus.CounterVec
+	lines   *prometheus.CounterVec
+}
+
+// NewServers returns Servers. It does no I/O: Serve does.
+func NewServers(reg prometheus.Registerer, log *slog.Logger) *Servers {
+	const namespace, subsystem = "eventstream", "http"
+	f := promauto.With(reg)
+	return &Servers{
+		log: log,
+		open: f.NewGaugeVec(prometheus.GaugeOpts{
+			Namespace: namespace, Subsystem: subsystem, Name: "unadmitted_connections",
+			Help: "Open connections that are no admitted stream or WebSocket, by server.",
+		}, []string{"server"}),
+		evicted: f.NewCounterVec(prometheus.CounterOpts{
+			Namespace: namespace, Subsystem: subsystem, Name: "evicted_connections_total",
+			Help: "Connections closed to make room for others, before they had sent a request or between two, by server.",
+		}, []string{"server"}),
+		lines: f.NewCounterVec(prometheus.CounterOpts{
+			Namespace: namespace, Subsystem: subsystem, Name: "errors_total",
+			Help: "Errors of connections, by server and kind (tls, accept, panic, other). The log has a sample of them.",
+		}, []string{"server", "kind"}),
+	}
+}
+
+// Serve serves h on ln until ctx ends, and then lets requests under way finish
+// for a moment. Connections that were hijacked are none of its business.
+func (s *Servers) Serve(ctx context.Context, name string, ln net.Listener, h http.Handler, l Limits) error {
+	errs := newSampler(s.log.With("server", name), s.lines.MustCurryWith(prometheus.Labels{"server": name}))
+	defer errs.flush()
+	room := NewRoom(cmp.Or(l.MaxConns, 1024), s.open.WithLabelValues(name), s.evicted.WithLabelValues(name))
+	header := cmp.Or(l.HeaderTimeout, 5*time.Second)
+	srv := &http.Server{
+		Handler:           bounded(h, l.Body),
+		ReadHeaderTimeout: header,
+		ReadTimeout:       header + cmp.Or(l.BodyTimeout, 5*time.Second),
+		WriteTimeout:      cmp.Or(l.WriteTimeout, 15*time.Second),
+		IdleTimeout:       cmp.Or(l.IdleTimeout, 10*time.Second),
+		MaxHeaderBytes:    cmp.Or(l.MaxHeaderBytes, 64<<10) - headerSlack,
+		ErrorLog:          log.New(httpErrors{errs}, "", 0),
+		ConnContext:       room.inContext,
+		ConnState:         func(nc net.Conn, state http.ConnState) { room.follow(ctx, nc, state) },
+	}
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		<-ctx.Done()
+		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		if srv.Shutdown(grace) != nil {
+			srv.Close()
+		}
+	}()
+	if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	<-stopped
+	return nil
+}
+
+// headerSlack is what net/http takes beyond MaxHeaderBytes.
+const headerSlack = 4 << 10
+
+// maxBody bounds a body where one is wanted.
+const maxBody = 1 << 20
+
+// bounded refuses bodies that are not wanted.
+func bounded(h http.Handler, wanted func(*http.Request) bool) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.ContentLength == 0: // it is -1 if that is not told
+		case wanted == nil || !wanted(r):
+			Unread(w)
+			w.Header().Set("Content-Type", "application/problem+json")
+			w.WriteHeader(http.StatusBadRequest)
+			w.Write([]byte(noBody))
+			return
+		default:
+			r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+const noBody = `{"type":"urn:eventstream:problem:body-not-allowed","title":"Bad Request","status":400,"detail":"a body is not allowed here: send neither Content-Length nor Transfer-Encoding"}` + "\n"
+
+// Unread has the connection closed as soon as the answer is written, whatever there
+// is of the request's body: net/http would otherwise wait for 256 KB of it.
+func Unread(w http.ResponseWriter) {
+	w.Header().Set("Connection", "close")
+	http.NewResponseController(w).SetReadDeadline(time.Unix(1, 0))
+}
