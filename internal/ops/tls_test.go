@@ -28,7 +28,9 @@ func TestServeTLS(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- NewServers(prometheus.NewRegistry(), slog.New(slog.DiscardHandler)).Serve(ctx, "admin", tls.NewListener(ln, cert.Config()), Admin(), AdminLimits) }()
+	go func() {
+		done <- NewServers(prometheus.NewRegistry(), slog.New(slog.DiscardHandler)).Serve(ctx, "admin", tls.NewListener(ln, cert.Config()), Admin(), AdminLimits)
+	}()
 	roots := x509.NewCertPool()
 	roots.AddCert(cert.cert.Leaf)
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, DisableKeepAlives: true}}
