@@ -3,6 +3,7 @@ package replay
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -39,6 +40,7 @@ type Client struct {
 	names   []string // of the services, for people
 	secrets Secrets
 	http    *http.Client
+	opening time.Duration // for a connection, and an answer up to its stream
 	silence time.Duration
 	log     *slog.Logger
 	tell    rate.Sometimes // of requests that no service served
@@ -52,11 +54,12 @@ type Client struct {
 // http://filter:8002. It does no I/O.
 func NewClient(urls []string, secrets Secrets, log *slog.Logger) (*Client, error) {
 	c := &Client{
-		secrets: secrets, silence: silence, log: log, homes: make(map[string]int),
+		secrets: secrets, opening: openTimeout + 5*time.Second, silence: silence, log: log, homes: make(map[string]int),
 		tell: rate.Sometimes{First: 1, Interval: tellEvery},
 		http: &http.Client{
 			Transport: &http.Transport{
 				DialContext:           (&net.Dialer{Timeout: 2 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
+				TLSHandshakeTimeout:   2 * time.Second,
 				ResponseHeaderTimeout: openTimeout,
 				IdleConnTimeout:       5 * time.Second, // services close theirs after 10
 				MaxIdleConnsPerHost:   16,
@@ -156,16 +159,21 @@ func (c *Client) ask(ctx context.Context, url string, body []byte) (*Stream, err
 	}
 	req.Header.Set("Content-Type", "application/json")
 	c.secrets.show(req.Header)
+	// The transport's bounds leave out the time to send the request, and that for the
+	// body of a refusal.
+	watch := time.AfterFunc(c.opening, func() { cancel(errSilent) })
+	defer watch.Stop()
 	resp, err := c.http.Do(req)
 	if err != nil {
-		cancel(nil)
-		return nil, redact.Error(err)
+		defer cancel(nil)
+		return nil, redact.Error(cmp.Or(context.Cause(ctx), err))
 	}
 	if resp.StatusCode != http.StatusOK {
 		defer cancel(nil)
 		defer resp.Body.Close()
 		return nil, refusalOf(resp)
 	}
+	watch.Stop()
 	s := &Stream{ctx: ctx, cancel: cancel, body: resp.Body, silence: c.silence, frames: frames{r: bufio.NewReaderSize(resp.Body, 32<<10)}}
 	if err := s.patiently(s.frames.open); err != nil {
 		s.Close()

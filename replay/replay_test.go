@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -250,6 +252,43 @@ func TestSilence(t *testing.T) {
 	defer s.Close()
 	if _, err := s.Next(); !errors.Is(err, errSilent) {
 		t.Errorf("got %v, want %v", err, errSilent)
+	}
+}
+
+// A service that hangs before its stream begins, wherever it does, holds up nobody.
+func TestHangsBeforeTheStream(t *testing.T) {
+	for _, says := range []string{"", "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 1000\r\n\r\n{", "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"} {
+		for _, scheme := range []string{"http", "https"} {
+			ln, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			var conns sync.WaitGroup
+			conns.Go(func() {
+				for {
+					nc, err := ln.Accept()
+					if err != nil {
+						return
+					}
+					conns.Go(func() {
+						defer nc.Close()
+						io.WriteString(nc, says)
+						io.Copy(io.Discard, nc)
+					})
+				}
+			})
+			c, err := NewClient([]string{scheme + "://" + ln.Addr().String()}, nil, testenv.Log(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.opening, c.silence = 100*time.Millisecond, 100*time.Millisecond
+			if _, err := c.Open(t.Context(), Request{Subscriber: "ann", Since: time.Now()}); !errors.Is(err, ErrUnavailable) {
+				t.Errorf("%s, %q: %v, want %v", scheme, says, err, ErrUnavailable)
+			}
+			c.http.CloseIdleConnections()
+			ln.Close()
+			conns.Wait()
+		}
 	}
 }
 

@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"eventstream/internal/testenv"
 )
@@ -64,6 +67,35 @@ func TestSecrets(t *testing.T) {
 	} {
 		if _, err := ParseSecrets(bad); err == nil || err.Error() != want {
 			t.Errorf("%q: got %v, want %s", bad, err, want)
+		}
+	}
+}
+
+// Who does not know the secret is refused before anything of a body is read, and its
+// connection is closed.
+func TestStrangersBodiesAreNotRead(t *testing.T) {
+	secrets, err := ParseSecrets(strings.Repeat("s", 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("POST /replay", Handler(func(context.Context, Request, *Writer) error { return nil }, secrets, testenv.Log(t)))
+	srv := httptest.NewServer(mux)
+	defer srv.Close()
+	for _, body := range []string{"Content-Length: 1000\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n5\r\nhel"} {
+		nc, err := net.Dial("tcp", srv.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer nc.Close()
+		nc.SetDeadline(time.Now().Add(time.Minute))
+		io.WriteString(nc, "POST /replay HTTP/1.1\r\nHost: x\r\n"+body)
+		answer, err := io.ReadAll(nc) // up to its end
+		if err != nil && !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("%q: the connection was not closed: %v", body, err)
+		}
+		if !strings.HasPrefix(string(answer), "HTTP/1.1 401 ") {
+			t.Errorf("%q: answered %q", body, answer)
 		}
 	}
 }

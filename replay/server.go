@@ -27,7 +27,8 @@ const (
 // package.
 func Handler(serve func(ctx context.Context, r Request, w *Writer) error, secrets Secrets, log *slog.Logger) http.Handler {
 	return http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
-		if !secrets.admit(req.Header) {
+		if !secrets.admit(req.Header) { // before anything of the body is read
+			hangUp(rw)
 			refuse(rw, ErrDenied, log)
 			return
 		}
@@ -53,10 +54,18 @@ func readRequest(w http.ResponseWriter, req *http.Request) (Request, error) {
 	rc.SetReadDeadline(time.Now().Add(bodyTimeout))
 	body, err := io.ReadAll(http.MaxBytesReader(w, req.Body, maxRequest))
 	if err != nil {
+		hangUp(w)
 		return Request{}, fmt.Errorf("%w: body: %w", ErrRequest, err)
 	}
 	rc.SetReadDeadline(time.Time{})
 	return decodeRequest(body)
+}
+
+// hangUp has the connection closed after the answer, without a wait for the rest of the
+// request's body.
+func hangUp(w http.ResponseWriter) {
+	w.Header().Set("Connection", "close")
+	http.NewResponseController(w).SetReadDeadline(time.Unix(1, 0))
 }
 
 // problem is RFC 9457's.
