@@ -23,13 +23,21 @@ var docsHTML string
 // docs is openAPI as a page: plain HTML that asks for nothing more.
 var docs = renderDocs()
 
+// Nobody needs a key for these two, and everybody counts as a stranger.
+
 func (s *Server) tellOpenAPI(ctx *fasthttp.RequestCtx) error {
+	if err := s.guard.limits.take(ctx, ""); err != nil {
+		return err
+	}
 	ctx.Response.Header.SetContentType("application/json")
 	ctx.SetBody(openAPI)
 	return nil
 }
 
 func (s *Server) tellDocs(ctx *fasthttp.RequestCtx) error {
+	if err := s.guard.limits.take(ctx, ""); err != nil {
+		return err
+	}
 	ctx.Response.Header.SetContentType("text/html; charset=utf-8")
 	ctx.SetBody(docs)
 	return nil

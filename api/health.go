@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -10,14 +11,12 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"eventstream/filter"
+	"eventstream/internal/ops"
 )
 
-const (
-	pingTimeout = 2 * time.Second
-	// A failed publish counts for so long. Then somebody has to try again, and
-	// if we stayed not ready, nobody would.
-	publishFailureAge = 10 * time.Second
-)
+// A failed publish counts for so long. Then somebody has to try again, and if we stayed
+// not ready, nobody would.
+const publishFailureAge = 10 * time.Second
 
 // health knows whether what we depend on works.
 type health struct {
@@ -26,10 +25,11 @@ type health struct {
 	postgres  *dependency
 	publish   *dependency // as the writes see it
 	redis     *dependency // as Ping sees it
+	kept      *ops.Readiness
 }
 
 func newHealth(s Store, p Publisher, log *slog.Logger) *health {
-	return &health{
+	h := &health{
 		store: s, publisher: p,
 		postgres: &dependency{
 			log: log, down: "filter store unavailable; requests are answered with 503", up: "filter store is back",
@@ -41,27 +41,37 @@ func newHealth(s Store, p Publisher, log *slog.Logger) *health {
 		},
 		redis: &dependency{log: log, down: "Redis doesn't answer", up: "Redis answers again", isDown: always},
 	}
+	h.kept = ops.Keep(
+		ops.Check{Name: "postgres", Do: func(ctx context.Context) error {
+			h.postgres.saw(asUnavailable(h.store.Ping(ctx)))
+			return nil
+		}},
+		ops.Check{Name: "redis", Do: func(ctx context.Context) error {
+			h.redis.saw(h.publisher.Ping(ctx))
+			return nil
+		}})
+	return h
+}
+
+// check returns what is wrong, by name. What requests saw since the last look at both
+// goes before it.
+func (h *health) check() map[string]string {
+	checks := make(map[string]string)
+	for _, a := range h.kept.Ask() {
+		if a.Err != nil { // it hangs
+			checks[a.Name] = a.Err.Error()
+		}
+	}
+	redis := h.publish.state()
+	if time.Since(redis.last) >= publishFailureAge {
+		redis = h.redis.state()
+	}
+	checks["postgres"] = cmp.Or(checks["postgres"], h.postgres.state().reason("filters can't be read or written"))
+	checks["redis"] = cmp.Or(checks["redis"], redis.reason("the filter service can't be told of changes"))
+	return checks
 }
 
 func always(error) bool { return true }
-
-// check asks both for their state.
-func (h *health) check() (postgres, redis state) {
-	ctx, cancel := context.WithTimeout(context.Background(), pingTimeout)
-	defer cancel()
-	var both sync.WaitGroup
-	both.Go(func() { postgres = h.postgres.saw(asUnavailable(h.store.Ping(ctx))) })
-	both.Go(func() { redis = h.checkRedis(ctx) })
-	both.Wait()
-	return postgres, redis
-}
-
-func (h *health) checkRedis(ctx context.Context) state {
-	if s := h.publish.state(); time.Since(s.last) < publishFailureAge {
-		return s
-	}
-	return h.redis.saw(h.publisher.Ping(ctx))
-}
 
 // asUnavailable: a store that can't even be pinged can't be used, whatever the reason.
 func asUnavailable(err error) error {
@@ -121,11 +131,7 @@ type healthJSON struct {
 
 // tellHealth says whether requests can be served in full, and if not, why.
 func (s *Server) tellHealth(ctx *fasthttp.RequestCtx) error {
-	postgres, redis := s.health.check()
-	answer := healthJSON{Status: healthy, Checks: map[string]string{
-		"postgres": postgres.reason("filters can't be read or written"),
-		"redis":    redis.reason("the filter service can't be told of changes"),
-	}}
+	answer := healthJSON{Status: healthy, Checks: s.health.check()}
 	if s.cfg.Keys != nil {
 		answer.Checks["keys"] = s.guard.reason()
 	}
