@@ -35,6 +35,7 @@ import (
 	"eventstream/auth"
 	"eventstream/event"
 	"eventstream/filter"
+	"eventstream/internal/ops"
 	"eventstream/lane"
 	"eventstream/origin"
 )
@@ -79,10 +80,16 @@ type Config struct {
 	MaxBodyBytes   int           // of a request; 512 KiB if zero
 	CountEvery     time.Duration // how often durable subscribers are counted, for metrics; 30 s if zero
 	MaxStreams     int           // of events and of exported filters, at once; 256 if zero
+	StreamsEach    int           // of them for one API key, or for one address where there are no keys; a quarter if zero
 	MaxImports     int           // at once; 2 if zero
+	ImportsEach    int           // of them for one key or address; half if zero
 	MaxImportLines int           // of one import; 1,000,000 if zero
 	ImportTimeout  time.Duration // for all of an import; 10 min if zero
+	LeastRate      int           // bytes a second of an import's body, or of a stream that a client reads; 1,024 if zero
+	ReadPatience   time.Duration // how long an import's client may send nothing, and over what time its rate is taken; 30 s if zero
+	WritePatience  time.Duration // the same of a stream's client that reads nothing; 2 min if zero
 
+	Room       *ops.Room    // bounds the connections; nothing does if nil
 	Keys       Keys         // who may use the API; if nil, everybody who reaches it
 	RequireKey bool         // ask for a key even before there is one
 	Hosts      origin.Hosts // our names beside localhost and addresses; they count while nobody is asked for a key
@@ -106,8 +113,8 @@ type Server struct {
 	stopping  atomic.Bool
 	log       *slog.Logger
 
-	streams   atomic.Int64    // under way
-	imports   atomic.Int64    // under way
+	streams   *slots
+	imports   *slots
 	streaming context.Context // ends them
 	cut       context.CancelFunc
 }
@@ -123,11 +130,18 @@ func New(cfg Config, s Store, p Publisher, l Lanes, r Replays, reg Registry, log
 	cfg.MaxImports = cmp.Or(cfg.MaxImports, 2)
 	cfg.MaxImportLines = cmp.Or(cfg.MaxImportLines, 1_000_000)
 	cfg.ImportTimeout = cmp.Or(cfg.ImportTimeout, 10*time.Minute)
+	cfg.StreamsEach = cmp.Or(cfg.StreamsEach, max(1, cfg.MaxStreams/4))
+	cfg.ImportsEach = cmp.Or(cfg.ImportsEach, max(1, cfg.MaxImports/2))
+	cfg.LeastRate = cmp.Or(cfg.LeastRate, 1<<10)
+	cfg.ReadPatience = cmp.Or(cfg.ReadPatience, 30*time.Second)
+	cfg.WritePatience = cmp.Or(cfg.WritePatience, 2*time.Minute)
 	srv := &Server{
 		cfg: cfg, store: s, publisher: p, lanes: l, replays: r, log: log,
 		metrics: newMetrics(reg), durables: newDurables(reg), health: newHealth(s, p, log),
 		guard: newGuard(cfg, reg, log),
 	}
+	srv.streams = newSlots("streams", cfg.MaxStreams, cfg.StreamsEach, srv.metrics)
+	srv.imports = newSlots("imports", cfg.MaxImports, cfg.ImportsEach, srv.metrics)
 	srv.streaming, srv.cut = context.WithCancel(context.Background())
 	srv.router = srv.routes(fasthttpadaptor.NewFastHTTPHandler(promhttp.HandlerFor(reg, promhttp.HandlerOpts{})))
 	srv.http = &fasthttp.Server{
@@ -135,6 +149,7 @@ func New(cfg Config, s Store, p Publisher, l Lanes, r Replays, reg Registry, log
 		ErrorHandler:  srv.refuse,
 		ExpectHandler: srv.expect,
 		Logger:        connectionLog{log},
+		ConnState:     srv.follow,
 
 		ReadTimeout:     5 * time.Second,
 		WriteTimeout:    15 * time.Second,
@@ -211,6 +226,9 @@ func (s *Server) answer(h handler) fasthttp.RequestHandler {
 func (s *Server) serve(ctx *fasthttp.RequestCtx) {
 	start := time.Now()
 	begin(ctx)
+	if s.cfg.Room != nil {
+		s.cfg.Room.Busy(ctx.Conn())
+	}
 	defer func() {
 		if p := recover(); p != nil {
 			s.log.Error("handler panicked", "route", route(ctx), "panic", p, "stack", string(debug.Stack()))
@@ -227,6 +245,20 @@ func (s *Server) serve(ctx *fasthttp.RequestCtx) {
 		return
 	}
 	s.router.Handler(ctx)
+}
+
+// follow is called for a new connection before another one is accepted, and not when a
+// request is whole: serve is.
+func (s *Server) follow(nc net.Conn, state fasthttp.ConnState) {
+	switch {
+	case s.cfg.Room == nil:
+	case state == fasthttp.StateNew:
+		s.cfg.Room.Enter(s.streaming, nc)
+	case state == fasthttp.StateIdle:
+		s.cfg.Room.Wait(nc)
+	case state == fasthttp.StateClosed, state == fasthttp.StateHijacked:
+		s.cfg.Room.Leave(nc)
+	}
 }
 
 // refuse answers what is no HTTP request, or too large to be one.

@@ -9,6 +9,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/valyala/fasthttp"
 
 	"eventstream/filter"
@@ -111,16 +112,16 @@ func (s *Server) importFilters(ctx *fasthttp.RequestCtx) error {
 	if err != nil {
 		return err
 	}
-	if n := s.imports.Add(1); n > int64(s.cfg.MaxImports) {
-		s.imports.Add(-1)
-		return &problem{kind: busy, detail: fmt.Sprintf("%d imports are under way, which is the most", s.cfg.MaxImports)}
+	free, err := s.imports.take(ctx, busy)
+	if err != nil {
+		return err
 	}
-	defer s.imports.Add(-1)
+	defer free()
 	c, cancel := context.WithTimeout(s.streaming, s.cfg.ImportTimeout)
 	defer cancel()
 	conn := ctx.Conn() // ctx is another request's when this has returned, and the deadline may come as late as that
 	defer context.AfterFunc(c, func() { conn.SetReadDeadline(time.Now()) })()
-	in := newImport(patientBody(c, ctx), s.cfg, s.metrics.importLines)
+	in := newImport(s.patientBody(c, ctx), s.cfg, s.metrics.importLines)
 	var n int64
 	var again bool
 	if key == "" {
@@ -145,17 +146,17 @@ func (s *Server) importFilters(ctx *fasthttp.RequestCtx) error {
 	return s.tellBulk(ctx, n, bulkDone{Imported: &n})
 }
 
-// readPatience bounds how long a client may send nothing of an import.
-const readPatience = 30 * time.Second
-
-// patientBody is a request's body as a stream, which must come to its end. ctx
-// ends the wait for it.
-func patientBody(c context.Context, ctx *fasthttp.RequestCtx) io.Reader {
+// patientBody is a request's body as a stream, which must come to its end, and not too
+// slowly. c ends the wait for it.
+func (s *Server) patientBody(c context.Context, ctx *fasthttp.RequestCtx) io.Reader {
 	stream := ctx.RequestBodyStream()
 	if stream == nil {
 		return eof{}
 	}
-	return &bodyStream{c, ctx, stream, int64(max(ctx.Request.Header.ContentLength(), -1))}
+	return &bodyStream{
+		ctx: c, request: ctx, stream: stream, left: int64(max(ctx.Request.Header.ContentLength(), -1)),
+		patience: s.cfg.ReadPatience, pace: pace{least: s.cfg.LeastRate, over: s.cfg.ReadPatience}, cut: s.metrics.slow.WithLabelValues("import"),
+	}
 }
 
 type eof struct{}
@@ -163,14 +164,18 @@ type eof struct{}
 func (eof) Read([]byte) (int, error) { return 0, io.EOF }
 
 type bodyStream struct {
-	ctx     context.Context
-	request *fasthttp.RequestCtx // for its deadline
-	stream  io.Reader
-	left    int64 // negative if that is not known: then the stream knows
+	ctx      context.Context
+	request  *fasthttp.RequestCtx // for its deadline
+	stream   io.Reader
+	left     int64         // negative if that is not known: then the stream knows
+	patience time.Duration // with a client that sends nothing
+	pace     pace
+	cut      prometheus.Counter
 }
 
 func (b *bodyStream) Read(p []byte) (int, error) {
-	if err := b.request.SetReadDeadline(time.Now().Add(readPatience)); err != nil {
+	began := time.Now()
+	if err := b.request.SetReadDeadline(began.Add(b.patience)); err != nil {
 		return 0, err
 	}
 	if err := b.ctx.Err(); err != nil { // after that: its end sets the deadline too
@@ -179,6 +184,15 @@ func (b *bodyStream) Read(p []byte) (int, error) {
 	n, err := b.stream.Read(p)
 	if b.left >= 0 {
 		b.left -= int64(n)
+	}
+	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() && b.ctx.Err() == nil {
+		b.cut.Inc()
+		return n, &problem{kind: slowRequest, detail: fmt.Sprintf("nothing came for %v; nothing was imported", b.patience)}
+	}
+	if err == nil && b.pace.slow(n, time.Since(began)) {
+		b.cut.Inc()
+		b.request.SetReadDeadline(began) // the rest is not waited for
+		return n, &problem{kind: slowRequest, detail: fmt.Sprintf("less than %d bytes a second came over %v; nothing was imported", b.pace.least, b.patience)}
 	}
 	if err == io.EOF && b.left > 0 {
 		err = io.ErrUnexpectedEOF
@@ -193,19 +207,19 @@ func (s *Server) exportFilters(ctx *fasthttp.RequestCtx) error {
 	if err := parseQuery(ctx.QueryArgs(), q.set, "subscriber_id"); err != nil {
 		return err
 	}
-	if n := s.streams.Add(1); n > int64(s.cfg.MaxStreams) {
-		s.streams.Add(-1)
-		return &problem{kind: busy, detail: fmt.Sprintf("%d streams are under way, which is the most", s.cfg.MaxStreams)}
+	free, err := s.streams.take(ctx, busy)
+	if err != nil {
+		return err
 	}
-	b := &exportBody{server: s, conn: ctx.Conn(), subscriber: q.subscriber}
+	b := &exportBody{server: s, free: free, subscriber: q.subscriber}
 	if err := b.fill(); err != nil && !errors.Is(err, io.EOF) {
-		s.streams.Add(-1)
+		free()
 		return err
 	}
 	ctx.SetStatusCode(fasthttp.StatusOK)
 	ctx.Response.Header.SetContentType("application/x-ndjson")
 	ctx.Response.Header.Set("Cache-Control", "no-store")
-	ctx.SetBodyStream(b, -1)
+	ctx.SetBodyStream(s.paced(b, ctx.Conn()), -1)
 	return nil
 }
 
@@ -213,7 +227,7 @@ func (s *Server) exportFilters(ctx *fasthttp.RequestCtx) error {
 // fasthttp close the connection without an end.
 type exportBody struct {
 	server     *Server
-	conn       net.Conn
+	free       func()
 	subscriber string
 	after      filter.ID
 	last       bool   // nothing comes after lines
@@ -222,9 +236,8 @@ type exportBody struct {
 
 const exportPage = 250
 
-// Read is called when what it returned before is written.
+// Read returns more of the pages.
 func (b *exportBody) Read(p []byte) (int, error) {
-	defer func() { b.conn.SetWriteDeadline(time.Now().Add(writePatience)) }() // the server's own is for short answers
 	if len(b.lines) == 0 {
 		if err := b.server.streaming.Err(); err != nil {
 			return 0, err
@@ -266,6 +279,6 @@ func (b *exportBody) fill() error {
 
 // Close is called when the response is over, however it ended.
 func (b *exportBody) Close() error {
-	b.server.streams.Add(-1)
+	b.free()
 	return nil
 }

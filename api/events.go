@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"net"
 	"net/url"
 	"strconv"
 	"strings"
@@ -27,9 +26,6 @@ type Replays interface {
 	Open(context.Context, replay.Request) (*replay.Stream, error)
 }
 
-// writePatience bounds how long a client may take nothing of a stream.
-const writePatience = time.Minute
-
 // streamEvents answers with the events of a subscriber, one a line. What is lost
 // has a line too. A stream that fails is cut: only one with a proper end is whole.
 func (s *Server) streamEvents(ctx *fasthttp.RequestCtx) error {
@@ -37,37 +33,37 @@ func (s *Server) streamEvents(ctx *fasthttp.RequestCtx) error {
 	if err != nil {
 		return err
 	}
-	if n := s.streams.Add(1); n > int64(s.cfg.MaxStreams) {
-		s.streams.Add(-1)
-		return &problem{kind: noReplay, detail: fmt.Sprintf("%d streams are under way, which is the most", s.cfg.MaxStreams)}
+	free, err := s.streams.take(ctx, noReplay)
+	if err != nil {
+		return err
 	}
 	streaming, cancel := context.WithCancel(s.streaming)
 	stream, err := s.replays.Open(streaming, req)
 	if err != nil {
 		cancel()
-		s.streams.Add(-1)
+		free()
 		return err
 	}
-	b := &eventsBody{conn: ctx.Conn(), stream: stream, lost: stream.Lost()}
-	b.cut = context.AfterFunc(streaming, func() { b.conn.Close() })
+	conn := ctx.Conn()
+	b := &eventsBody{stream: stream, lost: stream.Lost()}
+	b.cut = context.AfterFunc(streaming, func() { conn.Close() })
 	b.done = func() {
 		b.cut()
 		stream.Close()
 		cancel()
-		s.streams.Add(-1)
+		free()
 	}
 	ctx.SetStatusCode(fasthttp.StatusOK)
 	ctx.Response.Header.SetContentType("application/x-ndjson")
 	ctx.Response.Header.Set("Cache-Control", "no-store")
 	ctx.Response.ImmediateHeaderFlush = true
-	ctx.SetBodyStream(b, -1)
+	ctx.SetBodyStream(s.paced(b, conn), -1)
 	return nil
 }
 
 // eventsBody is a replay as NDJSON. An error of Read, other than io.EOF, makes
 // fasthttp close the connection without an end.
 type eventsBody struct {
-	conn   net.Conn
 	stream *replay.Stream
 	lost   []replay.Lost // not told yet
 	lines  []byte        // not read yet
@@ -76,9 +72,8 @@ type eventsBody struct {
 	done   func()
 }
 
-// Read is called when what it returned before is written.
+// Read returns more of the lines.
 func (b *eventsBody) Read(p []byte) (int, error) {
-	defer func() { b.conn.SetWriteDeadline(time.Now().Add(writePatience)) }() // the server's own is for short answers
 	for len(b.lines) == 0 {
 		if err := b.fill(); err != nil {
 			return 0, err

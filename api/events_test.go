@@ -149,7 +149,7 @@ func endless(ctx context.Context, _ replay.Request, w *replay.Writer) error {
 
 // An end cuts streams, also those whose client doesn't read, and they look cut.
 func TestEventsStop(t *testing.T) {
-	s := startAll(t, api.Config{StopTimeout: time.Second, MaxStreams: 2}, &store.Memory{}, &publisher{}, lane.NewMemory(), replays(t, endless))
+	s := startAll(t, api.Config{StopTimeout: time.Second, MaxStreams: 2, StreamsEach: 2}, &store.Memory{}, &publisher{}, lane.NewMemory(), replays(t, endless))
 	var bodies []*bufio.Reader
 	for range 2 {
 		resp, err := http.Get(s.url + "/subscribers/ann/events?since=1h")

@@ -52,12 +52,16 @@ func newLimits(cfg LimitConfig, reg prometheus.Registerer) *limits {
 	return l
 }
 
+// callerKey is where a request has the name of its caller.
+const callerKey = "caller"
+
 // take counts a request, with the ID of its key, or "" if it has no good one.
 func (l *limits) take(ctx *fasthttp.RequestCtx, key string) error {
 	by, n, name := "key", l.cfg.PerKey, "k:"+key
 	if key == "" {
 		by, n, name = "address", l.cfg.PerAddress, "a:"+ops.Household(l.address(ctx))
 	}
+	ctx.SetUserValue(callerKey, name)
 	if n == 0 {
 		return nil
 	}

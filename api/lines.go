@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -105,8 +104,8 @@ func (l *lines) next() ([]byte, error) {
 
 // brokenOff is the answer to a body that doesn't come to its end.
 func brokenOff(err error) error {
-	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
-		return &problem{kind: slowRequest, detail: fmt.Sprintf("nothing came for %v; nothing was imported", readPatience)}
+	if slow, ok := errors.AsType[*problem](err); ok {
+		return slow
 	}
 	return &problem{kind: badRequest, detail: "the body broke off; nothing was imported"}
 }

@@ -12,6 +12,8 @@ type metrics struct {
 	seconds         *prometheus.HistogramVec
 	publishFailures prometheus.Counter
 	importLines     prometheus.Counter
+	slotsRefused    *prometheus.CounterVec
+	slow            *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -30,6 +32,14 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Namespace: namespace, Subsystem: subsystem, Name: "import_lines_total",
 			Help: "Filters read from the bodies of imports, whatever became of them.",
 		}),
+		slotsRefused: f.NewCounterVec(prometheus.CounterOpts{
+			Namespace: namespace, Subsystem: subsystem, Name: "slots_refused_total",
+			Help: "Imports and streams refused because too many were under way, in all or of one caller.",
+		}, []string{"of", "by"}),
+		slow: f.NewCounterVec(prometheus.CounterOpts{
+			Namespace: namespace, Subsystem: subsystem, Name: "slow_clients_total",
+			Help: "Imports and streams cut off because their client was slower than the least rate.",
+		}, []string{"of"}),
 		publishFailures: f.NewCounter(prometheus.CounterOpts{
 			Namespace: namespace, Subsystem: subsystem, Name: "publish_failures_total",
 			Help: "Stored changes of which the filter service could not be told (answered with 202).",

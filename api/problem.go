@@ -46,6 +46,7 @@ var (
 	badVersion    = kind{505, "http-version-not-supported", "This version of HTTP is not supported"}
 	bigHeader     = kind{431, "headers-too-large", "The headers are too large"}
 	tooMany       = kind{429, "too-many-requests", "Requests come too fast"}
+	crowded       = kind{429, "too-many-at-once", "Too many of these are under way for one caller"}
 	internal      = kind{500, "internal", "We made a mistake"}
 	unavailable   = kind{503, "store-unavailable", "The filter store is unavailable"}
 	busy          = kind{503, "busy", "Too many of these are under way"}

@@ -168,7 +168,9 @@ func (a *app) runProcesses(ctx context.Context, n int, l *listenFlags, pagesAddr
 		mux := http.NewServeMux()
 		ops.Handle(mux, append(p.gatherers(), reg), ops.Check{Name: "processes", Do: p.ready, Local: true})
 		servers := ops.NewServers(own, a.log)
-		g.Add("pages", func(ctx context.Context) error { return servers.Serve(ctx, "pages", pages, openTo(hosts, mux), ops.Limits{}) })
+		g.Add("pages", func(ctx context.Context) error {
+			return servers.Serve(ctx, "pages", pages, openTo(hosts, mux), ops.Limits{})
+		})
 	}
 	a.log.Info("gateways share an address", "addr", l.Listen, "processes", n)
 	a.warnIfOpen(l)

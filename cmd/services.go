@@ -142,7 +142,9 @@ func addGateway(g *run.Group, servers *ops.Servers, listen opener, pages net.Lis
 	if pages != nil {
 		inside := http.NewServeMux()
 		ops.Handle(inside, reg, checks...)
-		g.Add("pages", func(ctx context.Context) error { return servers.Serve(ctx, "pages", pages, openTo(cfg.Hosts, inside), ops.Limits{}) })
+		g.Add("pages", func(ctx context.Context) error {
+			return servers.Serve(ctx, "pages", pages, openTo(cfg.Hosts, inside), ops.Limits{})
+		})
 	}
 }
 
@@ -266,6 +268,8 @@ func (l *listenFlags) addAdmin(ctx context.Context, g *run.Group, servers *ops.S
 	if ln, err = l.encrypt(ln, log); err != nil {
 		return err
 	}
-	g.Add("admin", func(ctx context.Context) error { return servers.Serve(ctx, "admin", ln, openTo(hosts, ops.Admin()), ops.AdminLimits) })
+	g.Add("admin", func(ctx context.Context) error {
+		return servers.Serve(ctx, "admin", ln, openTo(hosts, ops.Admin()), ops.AdminLimits)
+	})
 	return nil
 }
