@@ -24,6 +24,12 @@ func (a *app) apiCommand() (*cobra.Command, error) {
 	own := struct {
 		PerKey     int `env:"RATE_LIMIT" envDefault:"1000"`
 		PerAddress int `env:"RATE_LIMIT_ADDRESS" envDefault:"-1"`
+
+		Streams     int `env:"MAX_STREAMS" envDefault:"256"`
+		StreamsEach int `env:"MAX_STREAMS_EACH" envDefault:"64"`
+		Imports     int `env:"MAX_IMPORTS" envDefault:"2"`
+		ImportsEach int `env:"MAX_IMPORTS_EACH" envDefault:"1"`
+		LeastRate   int `env:"LEAST_RATE" envDefault:"1024"`
 	}{}
 	if err := fromEnvAll(&listen, &redis, &postgres, &filter, &tokens, &own); err != nil {
 		return nil, err
@@ -42,6 +48,9 @@ func (a *app) apiCommand() (*cobra.Command, error) {
 			ctx := c.Context()
 			if own.PerKey < 0 || own.PerAddress < -1 {
 				return usageError{errors.New("--rate-limit must be at least 0, --rate-limit-address at least -1")}
+			}
+			if min(own.Streams, own.StreamsEach, own.Imports, own.ImportsEach, own.LeastRate) < 1 {
+				return usageError{errors.New("--max-streams, --max-streams-each, --max-imports, --max-imports-each and --least-rate must be at least 1")}
 			}
 			proxies, err := listen.proxies()
 			if err != nil {
@@ -77,13 +86,16 @@ func (a *app) apiCommand() (*cobra.Command, error) {
 				return err
 			}
 			g := run.Group{Log: a.log}
+			reg := newRegistry(a.version)
+			servers := ops.NewServers(reg, a.log)
 			cfg := api.Config{Keys: s, RequireKey: listen.guarded, Hosts: hosts, Signer: signer}
 			cfg.Limits = api.LimitConfig{PerKey: own.PerKey, PerAddress: perAddress(own.PerAddress, listen.guarded), Redis: lanes, Proxies: proxies}
-			reg := newRegistry(a.version)
+			cfg.MaxStreams, cfg.StreamsEach, cfg.MaxImports, cfg.ImportsEach = own.Streams, own.StreamsEach, own.Imports, own.ImportsEach
+			cfg.LeastRate, cfg.Room = own.LeastRate, servers.Room("api", 4096)
 			addAPI(&g, ln, reg, cfg, s, lanes, replays, a.log)
 			g.Add("schema", func(ctx context.Context) error { return migrate(ctx, s, a.log) })
 			g.Add("purge", func(ctx context.Context) error { return purge(ctx, s) })
-			if err := listen.addAdmin(ctx, &g, ops.NewServers(reg, a.log), a.log); err != nil {
+			if err := listen.addAdmin(ctx, &g, servers, a.log); err != nil {
 				return err
 			}
 			a.log.Info("filter API listens", "addr", ln.Addr().String())
@@ -101,6 +113,11 @@ func (a *app) apiCommand() (*cobra.Command, error) {
 	tokens.addKeys(c.Flags())
 	c.Flags().IntVar(&own.PerKey, "rate-limit", own.PerKey, "requests a second with one API key, over all API processes; 0 for no limit")
 	c.Flags().IntVar(&own.PerAddress, "rate-limit-address", own.PerAddress, "requests a second from one address without a good key; 0 for no limit, -1 for 20 where strangers can come, and else none")
+	c.Flags().IntVar(&own.Streams, "max-streams", own.Streams, "streams of events and exports at once; more are answered 503")
+	c.Flags().IntVar(&own.StreamsEach, "max-streams-each", own.StreamsEach, "of them for one API key, or one address where there are no keys; more are answered 429")
+	c.Flags().IntVar(&own.Imports, "max-imports", own.Imports, "imports at once; more are answered 503")
+	c.Flags().IntVar(&own.ImportsEach, "max-imports-each", own.ImportsEach, "of them for one API key, or one address where there are no keys; more are answered 429")
+	c.Flags().IntVar(&own.LeastRate, "least-rate", own.LeastRate, "bytes a second that an import must come with over 30 s, and a stream must be read with over 2 min; slower ones are cut off")
 	return c, nil
 }
 

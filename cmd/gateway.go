@@ -18,6 +18,8 @@ var errGatewayFlags = errors.New("--max-conns and --ring-bytes must be at least 
 
 var errGatewayLimits = errors.New("--max-conns-subscriber, --max-conns-address, --handshake-rate, --handshake-rate-subscriber and --message-rate must be at least 0, which is no limit; --handshake-rate-address, too, or -1")
 
+var errGatewayUnadmitted = errors.New("--max-unadmitted must be at least 1")
+
 var errGatewayHeaders = errors.New("--handshake-timeout must be 100ms to 1m, --max-header-bytes 8192 to 1048576")
 
 // addressHandshakes is --handshake-rate-address unless it is given.
@@ -40,6 +42,7 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 
 		Processes     int    `env:"PROCESSES" envDefault:"1"`
 		Pages         string `env:"PAGES"`
+		Unadmitted    int    `env:"MAX_UNADMITTED" envDefault:"4096"`
 		PerSubscriber int    `env:"MAX_CONNS_SUBSCRIBER" envDefault:"100"`
 		PerAddress    int    `env:"MAX_CONNS_ADDRESS"`
 		Handshakes    int    `env:"HANDSHAKE_RATE" envDefault:"5000"`
@@ -73,6 +76,9 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 			}
 			if own.HandshakeTimeout < 100*time.Millisecond || own.HandshakeTimeout > time.Minute || own.HeaderBytes < 8<<10 || own.HeaderBytes > 1<<20 {
 				return usageError{errGatewayHeaders}
+			}
+			if own.Unadmitted < 1 {
+				return usageError{errGatewayUnadmitted}
 			}
 			proxies, err := listen.proxies()
 			if err != nil {
@@ -120,7 +126,8 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 				return err
 			}
 			g := run.Group{Log: a.log, Patience: patience}
-			cfg := gateway.Config{MaxConns: own.MaxConns, RingBytes: own.Ring, Origins: own.Origins, Hosts: hosts, ResumeWindow: own.Resume, DrainDelay: own.Delay, Drain: own.Drain}
+			conns, unadmitted := fitDescriptors(own.MaxConns, own.Unadmitted, a.log)
+			cfg := gateway.Config{MaxConns: conns, RingBytes: own.Ring, Origins: own.Origins, Hosts: hosts, ResumeWindow: own.Resume, DrainDelay: own.Delay, Drain: own.Drain}
 			cfg.MaxPerSubscriber, cfg.MaxPerAddress, cfg.Proxies = own.PerSubscriber, own.PerAddress, proxies
 			cfg.Compress = own.Compress
 			cfg.HandshakeRate, cfg.MessageRate = own.Handshakes, own.Messages
@@ -137,7 +144,8 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 			if issuer != nil {
 				addIssuer(&g, reg, issuer)
 			}
-			addGateway(&g, servers, door, pages, verifier == nil && !child, ops.Limits{HeaderTimeout: own.HandshakeTimeout, MaxHeaderBytes: own.HeaderBytes}, reg, cfg, lanes, replayer, acks, a.log)
+			limits := ops.Limits{HeaderTimeout: own.HandshakeTimeout, MaxHeaderBytes: own.HeaderBytes, MaxConns: unadmitted}
+			addGateway(&g, servers, door, pages, verifier == nil && !child, limits, reg, cfg, lanes, replayer, acks, a.log)
 			if err := listen.addAdmin(ctx, &g, servers, a.log); err != nil {
 				return err
 			}
@@ -151,6 +159,7 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 	postgres.add(fs)
 	tokens.add(fs)
 	fs.IntVar(&own.MaxConns, "max-conns", own.MaxConns, "open connections; more are answered 503")
+	fs.IntVar(&own.Unadmitted, "max-unadmitted", own.Unadmitted, "open connections that are no WebSocket and no stream, or not yet; past that, and where descriptors don't suffice, those that wait longest for their client are closed")
 	fs.IntVar(&own.Ring, "ring-bytes", own.Ring, "memory for the latest events, from which clients that come back soon are served")
 	fs.StringSliceVar(&own.Origins, "origins", own.Origins, "web origins whose pages may connect, such as https://app.example.org; * for all")
 	fs.BoolVar(&own.Compress, "compress", own.Compress, "compress what is sent to clients that ask for permessage-deflate; it takes CPU")

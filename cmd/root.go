@@ -14,6 +14,7 @@ import (
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/caarlos0/env/v11"
+	"github.com/lesismal/nbio/logging"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
@@ -124,6 +125,7 @@ func (a *app) root() (*cobra.Command, error) {
 			return usageError{err}
 		}
 		a.log = log
+		takeLibraryLogs(log)
 		a.limitMemory()
 		return nil
 	}
@@ -145,6 +147,13 @@ func (a *app) root() (*cobra.Command, error) {
 		root.AddCommand(c)
 	}
 	return root, nil
+}
+
+// takeLibraryLogs has libraries that log by themselves do so in our log: those that use
+// package log, and nbio, which would print.
+func takeLibraryLogs(log *slog.Logger) {
+	slog.SetDefault(log)
+	logging.SetLogger(ops.NewLibraryLog(log, "nbio"))
 }
 
 // fromEnv fills target, whose fields name variables without their prefix. The

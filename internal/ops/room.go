@@ -51,8 +51,7 @@ type home struct {
 // patience is how long a client may always take for a request.
 const patience = 100 * time.Millisecond
 
-// NewRoom returns a Room for so many connections.
-func NewRoom(most int, open prometheus.Gauge, evicted prometheus.Counter) *Room {
+func newRoom(most int, open prometheus.Gauge, evicted prometheus.Counter) *Room {
 	return &Room{
 		most: most, open: open, evicted: evicted, left: make(chan struct{}, 1),
 		guests: make(map[net.Conn]*guest), homes: make(map[string]*home),

@@ -27,7 +27,7 @@ func (l *link) RemoteAddr() net.Addr {
 func (l *link) Close() error { l.closed = true; return nil }
 
 func newTestRoom(most int) *Room {
-	return NewRoom(most, prometheus.NewGauge(prometheus.GaugeOpts{Name: "open"}), prometheus.NewCounter(prometheus.CounterOpts{Name: "evicted"}))
+	return newRoom(most, prometheus.NewGauge(prometheus.GaugeOpts{Name: "open"}), prometheus.NewCounter(prometheus.CounterOpts{Name: "evicted"}))
 }
 
 // Whoever comes is let in for one that has waited longest, of the address with most.

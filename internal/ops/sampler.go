@@ -2,6 +2,7 @@ package ops
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
@@ -102,4 +103,29 @@ func (e httpErrors) Write(line []byte) (int, error) {
 	}
 	e.to.add(kind, level, strings.TrimPrefix(text, "http: "))
 	return len(line), nil
+}
+
+// LibraryLog takes what a library logs by itself: warnings and errors a few times a
+// minute, the rest for debugging.
+type LibraryLog struct{ to *sampler }
+
+// NewLibraryLog returns a LibraryLog for a library.
+func NewLibraryLog(log *slog.Logger, name string) LibraryLog {
+	return LibraryLog{newSampler(log.With("library", name), nil)}
+}
+
+// Debug logs for debugging.
+func (l LibraryLog) Debug(format string, args ...any) { l.to.log.Debug(fmt.Sprintf(format, args...)) }
+
+// Info does, too.
+func (l LibraryLog) Info(format string, args ...any) { l.Debug(format, args...) }
+
+// Warn logs a warning, or leaves it out.
+func (l LibraryLog) Warn(format string, args ...any) {
+	l.to.add("warning", slog.LevelWarn, fmt.Sprintf(format, args...))
+}
+
+// Error logs an error, or leaves it out.
+func (l LibraryLog) Error(format string, args ...any) {
+	l.to.add("error", slog.LevelError, fmt.Sprintf(format, args...))
 }

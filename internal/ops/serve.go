@@ -59,12 +59,17 @@ func NewServers(reg prometheus.Registerer, log *slog.Logger) *Servers {
 	}
 }
 
+// Room returns a Room for so many connections of a server that is not net/http's.
+func (s *Servers) Room(name string, most int) *Room {
+	return newRoom(most, s.open.WithLabelValues(name), s.evicted.WithLabelValues(name))
+}
+
 // Serve serves h on ln until ctx ends, and then lets requests under way finish
 // for a moment. Connections that were hijacked are none of its business.
 func (s *Servers) Serve(ctx context.Context, name string, ln net.Listener, h http.Handler, l Limits) error {
 	errs := newSampler(s.log.With("server", name), s.lines.MustCurryWith(prometheus.Labels{"server": name}))
 	defer errs.flush()
-	room := NewRoom(cmp.Or(l.MaxConns, 1024), s.open.WithLabelValues(name), s.evicted.WithLabelValues(name))
+	room := s.Room(name, cmp.Or(l.MaxConns, 1024))
 	header := cmp.Or(l.HeaderTimeout, 5*time.Second)
 	srv := &http.Server{
 		Handler:           bounded(h, l.Body),

@@ -16,6 +16,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -420,4 +421,30 @@ func TestMetricsAtOnce(t *testing.T) {
 			t.Errorf("status %d, want 200", got)
 		}
 	}
+}
+
+// A library's lines are few, and how many were left out is told when the minute is over.
+func TestLibraryLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &lockedBuffer{}
+		log, err := NewLog(b, "info", "json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		l := NewLibraryLog(log, "poller")
+		for range 2 {
+			for i := range 100 {
+				l.Error("no %d", i)
+				l.Warn("hm")
+				l.Info("not told")
+			}
+			time.Sleep(sampleEvery)
+			synctest.Wait()
+		}
+		for want, times := range map[string]int{`"msg":"no 2"`: 2, `"msg":"hm"`: 6, "not told": 0, `"left_out":97`: 4, `"library":"poller"`: 16} {
+			if got := strings.Count(b.String(), want); got != times {
+				t.Errorf("%d times %s, want %d: %s", got, want, times, b)
+			}
+		}
+	})
 }

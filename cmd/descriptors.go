@@ -1,0 +1,34 @@
+package cmd
+
+import (
+	"log/slog"
+
+	"eventstream/internal/ops"
+)
+
+// ownDescriptors is what a gateway keeps for itself: Redis, PostgreSQL, filter services,
+// pages, files.
+const ownDescriptors = 64
+
+// divide divides a process's descriptors among its connections and those that are not
+// admitted yet. Of the latter there are fewer if need be, but not none: then clients are
+// answered 503 rather than not at all. limit is 0 if it is not known.
+func divide(limit, conns, unadmitted int) (int, int) {
+	if limit == 0 {
+		return conns, unadmitted
+	}
+	left := max(limit-ownDescriptors, 2)
+	unadmitted = min(unadmitted, max(left-conns, min(left/16, 256), 1))
+	return min(conns, left-unadmitted), unadmitted
+}
+
+// fitDescriptors is divide for this process. It tells when fewer connections fit than
+// were asked for.
+func fitDescriptors(conns, unadmitted int, log *slog.Logger) (int, int) {
+	limit := ops.Descriptors()
+	fit, unadmitted := divide(limit, conns, unadmitted)
+	if fit < conns {
+		log.Error("--max-conns can't be kept: this process may not have so many descriptors; raise ulimit -n", "asked", conns, "taken", fit, "descriptors", limit)
+	}
+	return fit, unadmitted
+}
