@@ -36,6 +36,7 @@ import (
 	"eventstream/event"
 	"eventstream/filter"
 	"eventstream/internal/ops"
+	"eventstream/internal/watchdog"
 	"eventstream/lane"
 	"eventstream/origin"
 )
@@ -111,6 +112,7 @@ type Server struct {
 	router    *router.Router
 	http      *fasthttp.Server
 	stopping  atomic.Bool
+	watchdog  *watchdog.Watchdog
 	log       *slog.Logger
 
 	streams   *slots
@@ -142,6 +144,11 @@ func New(cfg Config, s Store, p Publisher, l Lanes, r Replays, reg Registry, log
 	}
 	srv.streams = newSlots("streams", cfg.MaxStreams, cfg.StreamsEach, srv.metrics)
 	srv.imports = newSlots("imports", cfg.MaxImports, cfg.ImportsEach, srv.metrics)
+	srv.watchdog = watchdog.New(log)
+	srv.watchdog.Lock("the lock of streams", &srv.streams.mu)
+	srv.watchdog.Lock("the lock of imports", &srv.imports.mu)
+	srv.watchdog.Lock("the lock of API keys", &srv.guard.mu)
+	srv.guard.pulse = srv.watchdog.Loop("the reading of API keys")
 	srv.streaming, srv.cut = context.WithCancel(context.Background())
 	srv.router = srv.routes(fasthttpadaptor.NewFastHTTPHandler(promhttp.HandlerFor(reg, promhttp.HandlerOpts{})))
 	srv.http = &fasthttp.Server{
@@ -173,6 +180,7 @@ func New(cfg Config, s Store, p Publisher, l Lanes, r Replays, reg Registry, log
 func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 	defer background(ctx, s.countDurables)()
 	defer background(ctx, s.guard.run)()
+	defer background(ctx, func(ctx context.Context) { s.watchdog.Run(ctx) })()
 	served := make(chan error, 1)
 	go func() { served <- s.http.Serve(ln) }()
 	select {

@@ -12,6 +12,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"eventstream/auth"
+	"eventstream/internal/watchdog"
 	"eventstream/origin"
 )
 
@@ -35,6 +36,7 @@ type guard struct {
 	hosts    origin.Hosts
 	limits   *limits
 	log      *slog.Logger
+	pulse    *watchdog.Part // of run
 
 	mu     sync.RWMutex
 	byID   map[string]auth.APIKey // without the revoked ones
@@ -48,11 +50,13 @@ func newGuard(cfg Config, reg prometheus.Registerer, log *slog.Logger) *guard {
 
 // run keeps the keys fresh until ctx ends.
 func (g *guard) run(ctx context.Context) {
+	defer g.pulse.Done()
 	if g.keys == nil {
 		return
 	}
 	known, failing := false, false
 	for {
+		g.pulse.Beat()
 		err := g.load(ctx)
 		if ctx.Err() != nil {
 			return

@@ -147,8 +147,11 @@ func (s *Server) tellHealth(ctx *fasthttp.RequestCtx) error {
 	return writeHealth(ctx, status, answer)
 }
 
-// tellLive says that the process answers, whatever the state of others.
+// tellLive says that the process answers and is not stuck, whatever the state of others.
 func (s *Server) tellLive(ctx *fasthttp.RequestCtx) error {
+	if err := s.watchdog.Alive(); err != nil {
+		return writeHealth(ctx, fasthttp.StatusServiceUnavailable, healthJSON{Status: "stuck", Checks: map[string]string{"api": err.Error()}})
+	}
 	return writeHealth(ctx, fasthttp.StatusOK, healthJSON{Status: healthy})
 }
 

@@ -161,12 +161,14 @@ func (a *app) runProcesses(ctx context.Context, n int, l *listenFlags, pagesAddr
 			return cmd
 		},
 		Ended: func(i int) { p.restart.WithLabelValues(strconv.Itoa(i)).Inc() },
+		Check: p.alive,
 	}
 	g := run.Group{Log: a.log, Patience: patience}
 	g.Add("processes", copies.Run)
 	if pages != nil {
 		mux := http.NewServeMux()
-		ops.Handle(mux, append(p.gatherers(), reg), ops.Check{Name: "processes", Do: p.ready, Local: true})
+		running := func() error { return nil } // members that are stuck are ended and started again
+		ops.Handle(mux, append(p.gatherers(), reg), running, ops.Check{Name: "processes", Do: p.ready, Local: true})
 		servers := ops.NewServers(own, a.log)
 		g.Add("pages", func(ctx context.Context) error {
 			return servers.Serve(ctx, "pages", pages, openTo(hosts, mux), ops.Limits{})
@@ -233,8 +235,14 @@ func (p *parent) ready(ctx context.Context) error {
 	return fmt.Errorf("%d of %d are ready, %d needed; one says: %w", ready, len(p.members), needed, last)
 }
 
-func (p *parent) memberReady(ctx context.Context, i int) error {
-	resp, err := p.page(ctx, i, "/readyz")
+// alive tells why a member has to be ended, or nil.
+func (p *parent) alive(i int) error { return p.ask(context.Background(), i, "/livez") }
+
+func (p *parent) memberReady(ctx context.Context, i int) error { return p.ask(ctx, i, "/readyz") }
+
+// ask returns what a member says is wrong with it, or nil.
+func (p *parent) ask(ctx context.Context, i int, path string) error {
+	resp, err := p.page(ctx, i, path)
 	if err != nil {
 		return err
 	}

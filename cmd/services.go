@@ -86,7 +86,7 @@ func addFilter(g *run.Group, servers *ops.Servers, ln net.Listener, hosts origin
 		ops.Admit(ctx) // the service bounds how many there are
 		return svc.Replay(ctx, r, w)
 	}, secrets, log))
-	ops.Handle(mux, reg, ops.Check{Name: "filter", Do: svc.Ready}, ops.Check{Name: "kafka", Do: consumer.Ping}, ops.Check{Name: "lanes", Do: l.Ping})
+	ops.Handle(mux, reg, svc.Alive, ops.Check{Name: "filter", Do: svc.Ready}, ops.Check{Name: "kafka", Do: consumer.Ping}, ops.Check{Name: "lanes", Do: l.Ping})
 	door.Handle("/", openTo(hosts, mux))
 	if len(secrets) > 0 {
 		door.Handle(replayPath, origin.Sealed(mux)) // who knows the secret is no web page
@@ -121,9 +121,9 @@ func addGateway(g *run.Group, servers *ops.Servers, listen opener, pages net.Lis
 	others := "/health, /livez, /readyz, /metrics"
 	door, mux := http.NewServeMux(), http.NewServeMux()
 	if shown {
-		ops.Handle(mux, reg, checks...)
+		ops.Handle(mux, reg, gw.Alive, checks...)
 	} else {
-		ops.HandleStrangers(mux, checks...)
+		ops.HandleStrangers(mux, gw.Alive, checks...)
 		others = "/health, /livez, /readyz"
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
@@ -141,7 +141,7 @@ func addGateway(g *run.Group, servers *ops.Servers, listen opener, pages net.Lis
 	})
 	if pages != nil {
 		inside := http.NewServeMux()
-		ops.Handle(inside, reg, checks...)
+		ops.Handle(inside, reg, gw.Alive, checks...)
 		g.Add("pages", func(ctx context.Context) error {
 			return servers.Serve(ctx, "pages", pages, openTo(cfg.Hosts, inside), ops.Limits{})
 		})

@@ -26,6 +26,7 @@ import (
 
 	"eventstream/event"
 	"eventstream/internal/ops"
+	"eventstream/internal/watchdog"
 	"eventstream/lane"
 	"eventstream/origin"
 )
@@ -89,7 +90,8 @@ type Gateway struct {
 	readers  []*reader // by lane shard; set before topic is
 	presence *presence
 	pollers  engine
-	threads  engine        // for TLS
+	threads  engine // for TLS
+	watchdog *watchdog.Watchdog
 	open     atomic.Int64  // connections, joining ones included
 	timeout  time.Duration // storeTimeout, but in tests
 	stuck    time.Duration // after which a lane that shows no life is one; storeTimeout, but in tests
@@ -129,9 +131,16 @@ func New(cfg Config, l Lanes, r Replayer, a Acks, reg prometheus.Registerer, log
 	g.revoked = &revocations{gw: g, store: cfg.Revocations}
 	g.presence = newPresence(g)
 	g.pollers, g.threads = newPollers(g), newThreads(g)
+	g.watchdog = watchdog.New(log)
+	g.presence.pulse = g.watchdog.Loop("the announcing of seats")
+	g.watchdog.Lock("the lock of seats", &g.presence.mu)
+	g.watchdog.Lock("the lock of admissions", &g.admitMu)
+	g.watchdog.Lock("the lock of acknowledgements", &g.acks.mu)
 	n := runtime.GOMAXPROCS(0)
-	for range n {
+	for i := range n {
 		g.shards = append(g.shards, newShard(g, n))
+		g.shards[i].pulse = g.watchdog.Loop(fmt.Sprintf("worker %d of the connections", i))
+		g.watchdog.Lock(fmt.Sprintf("the lock of mailbox %d", i), &g.shards[i].mu)
 	}
 	return g
 }
@@ -162,8 +171,10 @@ func (g *Gateway) serve(ctx context.Context, topic lane.Topic) error {
 		group.Go(func() error { return s.run(work) })
 	}
 	for _, r := range g.readers {
+		g.watchdog.Lock("the lock of the lanes' reader", &r.mu) // held while a batch is divided
 		group.Go(func() error { return r.run(work) })
 	}
+	group.Go(func() error { return g.watchdog.Run(work) })
 	g.log.Info("gateway is ready", "gateway", g.id.String(), "partitions", topic.Partitions, "shards", len(g.readers))
 	group.Go(func() error { return g.presence.run(work) })
 	group.Go(func() error { return g.acks.run(work) })
@@ -247,6 +258,10 @@ func (g *Gateway) watchTopic(ctx context.Context) error {
 	}
 	return nil
 }
+
+// Alive tells which part of the gateway is stuck, or nil: then the process has to be
+// ended.
+func (g *Gateway) Alive() error { return g.watchdog.Alive() }
 
 // unready tells why no connection can be taken, or "".
 func (g *Gateway) unready() string {

@@ -411,3 +411,27 @@ func noneOpen(t testing.TB, g *instance) {
 		return nil
 	})
 }
+
+// A worker that does not come round is noticed.
+func TestStuckWorkerIsNoticed(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	g := started(launchWith(t, Config{}, w.store, nil, nil, func(g *Gateway) { g.watchdog.Limit = 6 * time.Second }))
+	for i := range 2 * len(g.shards) {
+		connect(t, g, fmt.Sprint("user_", i), "")
+	}
+	if err := g.Alive(); err != nil {
+		t.Errorf("at work: %v", err)
+	}
+	letGo, done := make(chan struct{}), make(chan struct{})
+	g.shards[0].post(post{what: verbVisit, done: done, visit: func(*shard, *conn) { <-letGo }})
+	testenv.Eventually(t, time.Minute, func() error {
+		if err := g.Alive(); err == nil || !strings.Contains(err.Error(), "worker 0 of the connections") {
+			return fmt.Errorf("Alive = %v, want that worker 0 is stuck", err)
+		}
+		return nil
+	})
+	close(letGo)
+	<-done
+	testenv.Eventually(t, time.Minute, g.Alive)
+}

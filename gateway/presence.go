@@ -15,6 +15,7 @@ import (
 
 	"eventstream/event"
 	"eventstream/internal/defect"
+	"eventstream/internal/watchdog"
 	"eventstream/lane"
 )
 
@@ -26,7 +27,8 @@ import (
 // it. What the store has is checked with every heartbeat; if it lost writes,
 // everything is announced again.
 type presence struct {
-	gw *Gateway
+	gw    *Gateway
+	pulse *watchdog.Part // of run
 
 	mu      sync.Mutex
 	seated  map[event.Seat]string // all seats that can be resumed from, connected or not
@@ -168,6 +170,7 @@ func (p *presence) run(ctx context.Context) error {
 	failing := false
 	p.beaten, p.had = time.Now(), p.positions()
 	for {
+		p.pulse.Beat()
 		var err error
 		select {
 		case <-ctx.Done():

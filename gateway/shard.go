@@ -9,6 +9,7 @@ import (
 
 	"eventstream/event"
 	"eventstream/internal/defect"
+	"eventstream/internal/watchdog"
 	"eventstream/lane"
 	"eventstream/wire"
 )
@@ -20,7 +21,8 @@ import (
 // waiting and writes all of it as one frame. What comes in meanwhile waits for
 // the next visit, so load raises the events in a write and not the writes.
 type shard struct {
-	gw *Gateway
+	gw    *Gateway
+	pulse *watchdog.Part // of run
 
 	mu      sync.Mutex
 	room    sync.Cond // signalled when the worker has taken the mail
@@ -54,6 +56,7 @@ func (s *shard) run(ctx context.Context) error {
 	sweep := time.NewTicker(time.Second)
 	defer sweep.Stop()
 	for {
+		s.pulse.Beat()
 		select {
 		case <-ctx.Done():
 			s.stop()

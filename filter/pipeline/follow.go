@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"eventstream/event"
+	"eventstream/internal/watchdog"
 	"eventstream/lane"
 )
 
@@ -42,6 +43,7 @@ type follower struct {
 	grace    time.Duration                   // see Config.AnnounceGrace
 	failures prometheus.Counter
 	log      *slog.Logger
+	pulse    *watchdog.Part // of run
 
 	asks    chan chan<- synced
 	doubts  atomic.Uint64 // how often there was reason to think that the store lost writes
@@ -118,6 +120,7 @@ func (f *follower) run(ctx context.Context) error {
 	defer idle.Stop()
 	var waiting []chan<- synced
 	for {
+		f.pulse.Beat()
 		err := f.read(ctx)
 		for _, a := range waiting {
 			a <- synced{f.at, err}
@@ -306,6 +309,7 @@ func (f *follower) readSeats(ctx context.Context) error {
 	for _, g := range gateways {
 		f.back(g)
 		err := f.control.Seats(ctx, g, func(seated []lane.Seated) error {
+			f.pulse.Beat()
 			f.routes.join(g, seated)
 			return nil
 		})

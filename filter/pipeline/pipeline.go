@@ -25,6 +25,7 @@ import (
 
 	"eventstream/event"
 	"eventstream/filter"
+	"eventstream/internal/watchdog"
 	"eventstream/lane"
 	"eventstream/topic"
 )
@@ -113,6 +114,9 @@ type Service struct {
 	metrics  *metrics
 	log      *slog.Logger
 
+	watchdog    *watchdog.Watchdog
+	reconciling *watchdog.Part
+
 	topic  atomic.Pointer[lane.Topic] // set by load
 	loaded atomic.Bool
 	delay  atomic.Pointer[error] // why it isn't loaded yet
@@ -145,6 +149,11 @@ func New(cfg Config, s Store, f Filters, k Kafka, d DeadLetters, reg prometheus.
 	svc.replays = newReplays(svc)
 	svc.metrics = newMetrics(reg, svc.routes, &svc.replays.running)
 	svc.follower = newFollower(s, svc.routes, svc.catchUp, cfg.AnnounceGrace, svc.metrics.redisFailures, log)
+	svc.watchdog = watchdog.New(log)
+	svc.follower.pulse = svc.watchdog.Loop("the control stream's reader")
+	svc.reconciling = svc.watchdog.Loop("the look for changed filters")
+	svc.watchdog.Lock("the lock of filters and seats", &svc.routes.mu)
+	svc.watchdog.Lock("the lock of assigned partitions", &svc.mu)
 	return svc
 }
 
@@ -159,6 +168,7 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	s.replays.open(ctx)
+	g.Go(func() error { return s.watchdog.Run(ctx) })
 	g.Go(func() error { return s.follower.run(ctx) })
 	g.Go(func() error {
 		s.retry(ctx, "read presence", func() error { return s.prepare(ctx) })
@@ -222,10 +232,15 @@ func (s *Service) loadFilters(ctx context.Context) error {
 	}
 	s.routes.expect(about / max(int(s.cfg.Shard.Of), 1))
 	stale, read := s.routes.filterIDs(), s.routes.reading()
-	mark, err := s.filters.Load(ctx, func(f filter.Filter) error {
-		s.routes.setFilter(filter.Change{Filter: f})
-		delete(stale, keyOf(f.ID))
-		return nil
+	var mark filter.Mark
+	err = s.unlessStalled(ctx, func(ctx context.Context, moves func()) (err error) {
+		mark, err = s.filters.Load(ctx, func(f filter.Filter) error {
+			moves()
+			s.routes.setFilter(filter.Change{Filter: f})
+			delete(stale, keyOf(f.ID))
+			return nil
+		})
+		return err
 	})
 	read(err)
 	if err != nil {
@@ -238,32 +253,46 @@ func (s *Service) loadFilters(ctx context.Context) error {
 
 // refresh brings in the filters that changed in the store.
 func (s *Service) refresh(ctx context.Context) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	stalled := time.AfterFunc(refreshTimeout, func() { cancel(context.DeadlineExceeded) })
-	defer stalled.Stop()
 	s.mu.Lock()
 	mark := s.mark
 	s.mu.Unlock()
 	changed, read := false, s.routes.reading()
-	mark, err := s.filters.ChangesSince(ctx, mark, func(c filter.Change) error {
-		stalled.Reset(refreshTimeout)
-		s.routes.setFilter(c)
-		changed = true
-		return nil
+	err := s.unlessStalled(ctx, func(ctx context.Context, moves func()) (err error) {
+		mark, err = s.filters.ChangesSince(ctx, mark, func(c filter.Change) error {
+			moves()
+			s.routes.setFilter(c)
+			changed = true
+			return nil
+		})
+		return err
 	})
 	if changed {
 		s.routes.publish()
 	}
 	read(err)
-	if err != nil && context.Cause(ctx) == context.DeadlineExceeded {
-		err = fmt.Errorf("no filter came for %v: %w", refreshTimeout, context.DeadlineExceeded)
-	}
 	if err != nil {
 		return err
 	}
 	s.setMark(mark)
 	return nil
+}
+
+// unlessStalled ends a read of the filter store for which no filter comes for
+// refreshTimeout. read has to call moves for each.
+func (s *Service) unlessStalled(ctx context.Context, read func(ctx context.Context, moves func()) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stalled := time.AfterFunc(refreshTimeout, func() { cancel(context.DeadlineExceeded) })
+	defer stalled.Stop()
+	err := read(ctx, func() {
+		stalled.Reset(refreshTimeout)
+		s.follower.pulse.Beat() // either of them reads, and the other may wait for it
+		s.reconciling.Beat()
+	})
+	if err != nil && context.Cause(ctx) == context.DeadlineExceeded {
+		err = fmt.Errorf("no filter came for %v: %w", refreshTimeout, context.DeadlineExceeded)
+	}
+	return err
 }
 
 // catchUp is refresh, or loadFilters if the store has forgotten what changed. Of two
@@ -295,6 +324,7 @@ func (s *Service) setMark(m filter.Mark) {
 func (s *Service) reconcile(ctx context.Context) error {
 	down := false
 	for sleep(ctx, s.cfg.Reconcile) == nil {
+		s.reconciling.Beat()
 		err := s.catchUp(ctx)
 		if ctx.Err() != nil {
 			break
@@ -312,6 +342,10 @@ func (s *Service) reconcile(ctx context.Context) error {
 	}
 	return nil
 }
+
+// Alive tells which part of the service is stuck, or nil: then the process has to
+// be ended.
+func (s *Service) Alive() error { return s.watchdog.Alive() }
 
 // Ready tells why the service does not do its work, or nil.
 func (s *Service) Ready(ctx context.Context) error {

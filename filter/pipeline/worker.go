@@ -11,6 +11,7 @@ import (
 
 	"eventstream/event"
 	"eventstream/internal/defect"
+	"eventstream/internal/watchdog"
 	"eventstream/lane"
 	"eventstream/topic"
 )
@@ -22,6 +23,7 @@ type worker struct {
 	*Service
 	*assignment
 	log      *slog.Logger
+	pulse    *watchdog.Part
 	next     int64          // every offset below is done
 	claimed  bool           // next is known
 	end      int64          // of the partition, when it was claimed
@@ -41,7 +43,9 @@ var errRefused = errors.New("lane refuses us: it was written with later changes 
 func (s *Service) work(ctx context.Context, p *topic.Partition) error {
 	w := &worker{
 		Service: s, assignment: s.assigned(ctx, p), log: s.log.With("lane", p.ID),
+		pulse: s.watchdog.Loop(fmt.Sprintf("the worker of partition %d", p.ID)),
 	}
+	defer w.pulse.Done()
 	err := w.run(ctx)
 	if ctx.Err() != nil {
 		return nil
@@ -56,6 +60,7 @@ func (w *worker) run(ctx context.Context) error {
 	}
 	w.log.Debug("partition assigned", "pos", w.next)
 	for {
+		w.pulse.Beat()
 		if defect.On(defect.ControlFirst) {
 			if err := w.look(ctx); err != nil {
 				return err
@@ -84,7 +89,7 @@ func (w *worker) run(ctx context.Context) error {
 // store that knows nothing of it is filled from the retention window on, or from
 // where we were if that is earlier.
 func (w *worker) claim(ctx context.Context) error {
-	at, err := w.follower.sync(ctx)
+	at, err := w.sync(ctx)
 	if err != nil {
 		return err
 	}
@@ -126,6 +131,7 @@ func (w *worker) claim(ctx context.Context) error {
 // retention window. Where there is none, Kafka tells its end, but as it is
 // afterwards: what was produced meanwhile is not beyond those bounds.
 func (w *worker) bounds(ctx context.Context) (oldest, window int64, err error) {
+	defer w.pulse.Rest()()
 	ends, err := w.kafka.Ends(ctx)
 	if err != nil {
 		return 0, 0, err
@@ -212,7 +218,7 @@ func (w *worker) step(ctx context.Context, records []*kgo.Record) error {
 
 // look takes up all that stands in the control stream now.
 func (w *worker) look(ctx context.Context) error {
-	at, err := w.follower.sync(ctx)
+	at, err := w.sync(ctx)
 	if err != nil {
 		return err
 	}
@@ -221,6 +227,12 @@ func (w *worker) look(ctx context.Context) error {
 	}
 	w.synced, w.view = at, w.routes.view()
 	return nil
+}
+
+// sync is follower's, which has a pulse of its own.
+func (w *worker) sync(ctx context.Context) (lane.ControlID, error) {
+	defer w.pulse.Rest()()
+	return w.follower.sync(ctx)
 }
 
 // add matches one record. What is no event goes to the dead-letter topic, and
@@ -237,7 +249,10 @@ func (w *worker) add(ctx context.Context, v *view, r *kgo.Record) error {
 		ev, err = w.decoder.Decode(data, v.index.Paths())
 	}
 	if err != nil {
-		if err := w.dead.DeadLetter(ctx, r, "decode", err); err != nil {
+		resume := w.pulse.Rest()
+		err := w.dead.DeadLetter(ctx, r, "decode", err)
+		resume()
+		if err != nil {
 			return fmt.Errorf("dead letter of offset %d: %w", r.Offset, err)
 		}
 		w.metrics.deadLetters.Inc()

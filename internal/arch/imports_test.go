@@ -21,7 +21,7 @@ var (
 	doors    = []string{"auth", "limit", "origin"}         // who somebody is, how often they come, and of which page; for whoever lets them in
 	edges    = []string{"topic", "lane", "wire", "replay"} // store is one too, but not for services
 	services = []string{"producer", "filter/pipeline", "gateway", "api", "client"}
-	support  = []string{"internal/defect", "internal/ops", "internal/redact", "internal/run", "internal/scan"}
+	support  = []string{"internal/defect", "internal/ops", "internal/redact", "internal/run", "internal/scan", "internal/watchdog"}
 )
 
 // table says which of our packages each may import outside of its tests. An

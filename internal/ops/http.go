@@ -13,12 +13,16 @@ import (
 
 // Handle adds the pages that each service has to mux:
 //
-//	/livez    200 while the process runs
+//	/livez    200, or 503 if alive says that the process is stuck: then it has to be ended
 //	/readyz   200 if all checks pass, else 503; each check with its reason
 //	/health   the same as /readyz
 //	/metrics  Prometheus metrics, of which a few are made at once
-func Handle(mux *http.ServeMux, metrics prometheus.Gatherer, checks ...Check) {
+func Handle(mux *http.ServeMux, metrics prometheus.Gatherer, alive func() error, checks ...Check) {
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
+		if err := alive(); err != nil {
+			writeJSON(w, http.StatusServiceUnavailable, map[string]string{"status": "stuck", "reason": err.Error()})
+			return
+		}
 		writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
 	})
 	kept := Keep(checks...)
@@ -47,9 +51,9 @@ func writeChecks(w http.ResponseWriter, answers []Answer) {
 
 // HandleStrangers adds what those may see that nobody has let in: /livez, and
 // /readyz and /health without reasons, which name our servers.
-func HandleStrangers(mux *http.ServeMux, checks ...Check) {
+func HandleStrangers(mux *http.ServeMux, alive func() error, checks ...Check) {
 	inside := http.NewServeMux()
-	Handle(inside, prometheus.NewRegistry(), checks...)
+	Handle(inside, prometheus.NewRegistry(), alive, checks...)
 	mux.Handle("GET /livez", inside)
 	ready := func(w http.ResponseWriter, r *http.Request) {
 		answer := &statusOnly{header: make(http.Header)}

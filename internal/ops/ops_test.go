@@ -19,18 +19,20 @@ func TestPages(t *testing.T) {
 	fails := errors.New("redis is down")
 	for _, tt := range []struct {
 		down   bool
+		stuck  error
 		page   string
 		status int
 		body   string
 	}{
-		{true, "/livez", 200, `"ok"`},
-		{true, "/readyz", 503, `"lanes":"redis is down"`},
-		{true, "/health", 503, `"always":"ok"`},
-		{false, "/readyz", 200, `"status":"ok"`},
-		{false, "/metrics", 200, ""},
+		{true, nil, "/livez", 200, `"ok"`},
+		{false, errors.New("the worker has not moved"), "/livez", 503, `the worker has not moved`},
+		{true, nil, "/readyz", 503, `"lanes":"redis is down"`},
+		{true, nil, "/health", 503, `"always":"ok"`},
+		{false, nil, "/readyz", 200, `"status":"ok"`},
+		{false, nil, "/metrics", 200, ""},
 	} {
 		mux := http.NewServeMux()
-		Handle(mux, prometheus.NewRegistry(),
+		Handle(mux, prometheus.NewRegistry(), func() error { return tt.stuck },
 			Check{Name: "always", Do: func(context.Context) error { return nil }},
 			Check{Name: "lanes", Do: func(context.Context) error {
 				if tt.down {
@@ -49,7 +51,7 @@ func TestPages(t *testing.T) {
 func TestPagesForStrangers(t *testing.T) {
 	down := errors.New("redis at 10.0.0.7 is down")
 	mux := http.NewServeMux()
-	HandleStrangers(mux, Check{Name: "lanes", Do: func(context.Context) error { return down }, Local: true})
+	HandleStrangers(mux, func() error { return nil }, Check{Name: "lanes", Do: func(context.Context) error { return down }, Local: true})
 	ask := func(page string) (int, string) {
 		rec := httptest.NewRecorder()
 		mux.ServeHTTP(rec, httptest.NewRequest("GET", page, nil))

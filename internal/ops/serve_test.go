@@ -394,7 +394,7 @@ func TestMetricsAtOnce(t *testing.T) {
 		return nil, nil
 	})
 	mux := http.NewServeMux()
-	Handle(mux, slow)
+	Handle(mux, slow, func() error { return nil })
 	s := serve(t, mux, Limits{}, false)
 	status := make(chan int, 2*maxScrapes)
 	get := func() {

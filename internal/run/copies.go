@@ -1,10 +1,12 @@
 package run
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"os/exec"
 	"runtime"
 	"time"
@@ -20,7 +22,10 @@ type Copies struct {
 	Command func(i int) *exec.Cmd // of copy i, for each start
 	Fatal   int                   // a copy that exits with this would do so again: Run fails
 	Ended   func(i int)           // told of each that ended by itself; may be nil
+	Check   func(i int) error     // nil while copy i works, asked every few seconds; nobody looks if nil
 	Log     *slog.Logger          // slog.Default() if nil
+
+	checkEvery time.Duration // checkEvery, but in tests
 }
 
 // Between two starts of a copy. The pause doubles, until one ran for long enough.
@@ -28,6 +33,10 @@ const (
 	firstPause = 100 * time.Millisecond
 	longPause  = 10 * time.Second
 	longEnough = time.Minute
+
+	checkEvery = 5 * time.Second
+	// A copy that worked, and whose checks failed so often in a row, is killed.
+	checksFailed = 6
 )
 
 // Run returns when all have ended, after ctx did, or one failed for good.
@@ -82,5 +91,33 @@ func (c *Copies) once(ctx context.Context, i int) error {
 	}
 	c.Log.Info("process started", "process", i, "pid", cmd.Process.Pid)
 	defer context.AfterFunc(ctx, func() { in.Close() })()
+	if c.Check != nil {
+		ended, end := context.WithCancel(ctx)
+		defer end()
+		go c.watch(ended, i, cmd.Process)
+	}
 	return cmd.Wait()
+}
+
+// watch kills a copy that does not work any more, until ctx ends.
+func (c *Copies) watch(ctx context.Context, i int, p *os.Process) {
+	tick := time.NewTicker(cmp.Or(c.checkEvery, checkEvery))
+	defer tick.Stop()
+	for worked, failed := false, 0; ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		err := c.Check(i)
+		if err == nil {
+			worked, failed = true, 0
+			continue
+		}
+		if failed++; worked && failed == checksFailed && ctx.Err() == nil {
+			c.Log.Error("process does not work any more; killing it", "process", i, "pid", p.Pid, "err", err)
+			p.Kill()
+			return
+		}
+	}
 }

@@ -2,11 +2,13 @@ package run
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os/exec"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // sh runs a script; `read x` lasts until the copy is to stop.
@@ -55,5 +57,34 @@ func TestCopyThatStopsBadly(t *testing.T) {
 	c := Copies{N: 1, Command: cancelled}
 	if err := c.Run(ctx); err == nil || !strings.Contains(err.Error(), "exit status 3") {
 		t.Errorf("Run = %v, want exit status 3", err)
+	}
+}
+
+// A copy that hangs is killed, and started again; one that has not begun to work yet
+// is waited for.
+func TestCopyThatHangs(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	var starts, checks atomic.Int32
+	c := Copies{
+		N: 1, Fatal: 2, checkEvery: time.Millisecond,
+		Command: func(int) *exec.Cmd {
+			if starts.Add(1) == 2 {
+				cancel()
+				return sh("read x; exit 0")
+			}
+			return sh("exec sleep 600")
+		},
+		Check: func(int) error {
+			if n := checks.Add(1); n == 3*checksFailed {
+				return nil // it works, at last
+			}
+			return errors.New("no answer")
+		},
+	}
+	if err := c.Run(ctx); err != nil {
+		t.Errorf("Run = %v, want nil", err)
+	}
+	if n := checks.Load(); starts.Load() != 2 || n < 4*checksFailed {
+		t.Errorf("%d starts and %d checks, want 2 and at least %d", starts.Load(), n, 4*checksFailed)
 	}
 }

@@ -16,9 +16,8 @@ import (
 )
 
 const (
-	// Limit is how long a part may go without progress.
-	Limit = time.Minute
-	// looks is how often a part is looked at within Limit. It is the looks that
+	limit = time.Minute
+	// looks is how often a part is looked at within the limit. It is the looks that
 	// count, not the time: a process that was stopped for an hour has done as many as
 	// its parts have moved.
 	looks = 12
@@ -29,6 +28,8 @@ const (
 // Watchdog watches parts of a process. Its methods work on nil, too, and then watch
 // nothing.
 type Watchdog struct {
+	Limit time.Duration // how long a part may go without progress; set before Run
+
 	log *slog.Logger
 
 	mu    sync.Mutex
@@ -50,8 +51,8 @@ type Part struct {
 	still int // looks since it moved
 }
 
-// New returns a Watchdog. Run does the watching.
-func New(log *slog.Logger) *Watchdog { return &Watchdog{log: log, stuck: make(map[*Part]bool)} }
+// New returns a Watchdog with a Limit of a minute. Run does the watching.
+func New(log *slog.Logger) *Watchdog { return &Watchdog{Limit: limit, log: log, stuck: make(map[*Part]bool)} }
 
 // Loop adds a loop, which has to call Beat each time that it comes round, and Done
 // when it ends.
@@ -109,7 +110,7 @@ func (p *Part) Done() {
 
 // Run watches until ctx ends.
 func (w *Watchdog) Run(ctx context.Context) error {
-	tick := time.NewTicker(Limit / looks)
+	tick := time.NewTicker(w.Limit / looks)
 	defer tick.Stop()
 	for {
 		select {
@@ -153,7 +154,7 @@ func (p *Part) look() {
 	}
 }
 
-func (p *Part) age() time.Duration { return time.Duration(p.still) * Limit / looks }
+func (p *Part) age() time.Duration { return time.Duration(p.still) * p.dog.Limit / looks }
 
 // Alive tells which part is stuck, or nil.
 func (w *Watchdog) Alive() error {
