@@ -51,7 +51,6 @@ func (c *Config) Native() bool { return len(c.Kafka) > 0 && c.Postgres != "" && 
 // each of its parts is for one caller at a time.
 type Cluster struct {
 	cfg      Config
-	network  *network
 	redis    *Redis    // nil in one process
 	database *Database // nil in one process
 	broker   *Kafka    // nil if others may use the Kafka
@@ -59,6 +58,7 @@ type Cluster struct {
 	topic    string
 
 	mu       sync.Mutex
+	proxies  []*Proxy
 	started  int      // services, for their names
 	homes    []string // where filter services can be, for gateways to find them
 	api      *Service
@@ -80,7 +80,7 @@ const startLimit = 60 * time.Second
 // Start starts everything and waits until it is ready. If it fails, nothing is
 // left running.
 func Start(ctx context.Context, cfg Config) (*Cluster, error) {
-	c := &Cluster{cfg: cfg, network: newNetwork(cfg.Direct), topic: cfg.Name}
+	c := &Cluster{cfg: cfg, topic: cfg.Name}
 	ctx, cancel := context.WithTimeout(ctx, 2*startLimit)
 	defer cancel()
 	start := c.startDev
@@ -150,7 +150,7 @@ func (c *Cluster) startDev(ctx context.Context) error {
 		args = append(args, flag, port)
 	}
 	c.kafka = addrs[3:]
-	clients, err := c.network.proxy(addrs[2])
+	clients, err := c.proxy(addrs[2])
 	if err != nil {
 		return err
 	}
@@ -162,6 +162,21 @@ func (c *Cluster) startDev(ctx context.Context) error {
 		return err
 	}
 	return p.Ready(ctx)
+}
+
+// proxy starts a Proxy in front of an address, unless nothing is to stand in between.
+func (c *Cluster) proxy(upstream string) (*Proxy, error) {
+	if c.cfg.Direct {
+		return &Proxy{addr: upstream}, nil
+	}
+	p, err := NewProxy(upstream)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.proxies = append(c.proxies, p)
+	return p, nil
 }
 
 // spareHomes is how many filter services can be added.
@@ -188,10 +203,10 @@ func (c *Cluster) service(ctx context.Context, kind string) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.Redis, err = c.network.proxy(c.redis.Addr); err != nil {
+	if s.Redis, err = c.proxy(c.redis.Addr); err != nil {
 		return nil, err
 	}
-	if s.Postgres, err = c.network.proxy(c.database.server()); err != nil {
+	if s.Postgres, err = c.proxy(c.database.server()); err != nil {
 		return nil, err
 	}
 	env := []string{
@@ -200,7 +215,7 @@ func (c *Cluster) service(ctx context.Context, kind string) (*Service, error) {
 		"EVENTSTREAM_FILTER_URL=http://" + strings.Join(c.homes, ",http://"),
 	}
 	if kind == "gateway" {
-		if s.Clients, err = c.network.proxy(addr); err != nil {
+		if s.Clients, err = c.proxy(addr); err != nil {
 			return nil, err
 		}
 	}
@@ -350,7 +365,11 @@ func (c *Cluster) Close() error {
 	for _, s := range c.all() {
 		s.Kill()
 	}
-	c.network.close()
+	c.mu.Lock()
+	for _, p := range c.proxies {
+		p.Close()
+	}
+	c.mu.Unlock()
 	if c.redis != nil {
 		c.redis.Kill()
 	}
