@@ -69,19 +69,48 @@ func Run(ctx context.Context, cfg Config, out io.Writer, log *slog.Logger) error
 	if !slices.ContainsFunc(p.faults, func(i injection) bool { return i.kind.kafka }) {
 		cfg.Cluster.Broker = cluster.KafkaFiles{}
 	}
-	c, err := cluster.Start(ctx, cfg.Cluster)
-	if err != nil {
-		return err
-	}
-	r := &run{cfg: cfg, plan: p, cluster: c, log: log}
-	report, err := r.do(ctx)
-	if cerr := c.Close(); err == nil && cerr != nil {
-		err = cerr
+	report, err := checked(ctx, cfg, p, log)
+	if ctx.Err() != nil {
+		return fmt.Errorf("check was stopped: %w", context.Cause(ctx))
 	}
 	if err != nil {
 		return err
 	}
 	return report.write(out)
+}
+
+// checked starts a cluster for a check, and ends it.
+func checked(ctx context.Context, cfg Config, p *plan, log *slog.Logger) (*report, error) {
+	c, err := cluster.Start(ctx, cfg.Cluster)
+	if err != nil {
+		return nil, err
+	}
+	r := &run{cfg: cfg, plan: p, cluster: c, log: log}
+	report, err := stoppable(ctx, r.do)
+	return report, cmp.Or(err, c.Close())
+}
+
+// stopLimit bounds how long a check that is stopped may take to end what is
+// under way. Then its processes are killed all the same.
+const stopLimit = 5 * time.Second
+
+// stoppable is do, and returns soon after ctx ends.
+func stoppable(ctx context.Context, do func(context.Context) (*report, error)) (report *report, err error) {
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		report, err = do(ctx)
+	}()
+	select {
+	case <-ended:
+		return report, err
+	case <-ctx.Done():
+	}
+	select {
+	case <-ended:
+	case <-time.After(stopLimit):
+	}
+	return nil, context.Cause(ctx)
 }
 
 // run is one check that is under way.
@@ -96,6 +125,7 @@ type run struct {
 	subscribers []*subscriber
 	clients     []*client
 	faults      injector
+	flows       flows
 }
 
 // tail is how long before the end the load stops: a lane that lost its end and
@@ -117,8 +147,11 @@ func (r *run) do(ctx context.Context) (*report, error) {
 	}
 	home := make(chan struct{}) // closed when all clients are to come back and stay
 	away, leave := context.WithCancel(ctx)
-	defer leave()
 	var clients sync.WaitGroup
+	defer func() {
+		leave()
+		clients.Wait()
+	}()
 	for _, c := range r.clients {
 		clients.Go(func() { c.run(away, home) })
 	}
@@ -127,12 +160,7 @@ func (r *run) do(ctx context.Context) (*report, error) {
 	}
 	close(home)
 	v, unready := r.settle(ctx)
-	leave()
-	clients.Wait()
-	if ctx.Err() != nil {
-		return nil, fmt.Errorf("check was stopped: %w", context.Cause(ctx))
-	}
-	return r.report(v, unready), nil
+	return r.report(v, unready), ctx.Err()
 }
 
 // disturb produces, changes filters, and injects faults, until their time is over.
@@ -142,11 +170,12 @@ func (r *run) disturb(ctx context.Context, load *load) error {
 	defer stop()
 	loaded, rest := context.WithTimeout(ctx, max(r.cfg.Duration-tail, r.cfg.Duration/2))
 	defer rest()
-	g.Go(func() error { return load.run(loaded) })
+	g.Go(func() error { return load.run(ctx, loaded) })
 	for _, s := range r.subscribers {
-		g.Go(func() error { return s.change(loaded) })
+		g.Go(func() error { return s.change(ctx, loaded) })
 	}
 	g.Go(func() error { return r.faults.inject(ctx, over) })
+	g.Go(func() error { return r.watch(loaded) })
 	return g.Wait()
 }
 

@@ -267,6 +267,7 @@ func (s *session) got(m *wire.Message) error {
 			return err
 		}
 		s.seen.Event(at, id, n)
+		s.client.check.flows.delivered.moved()
 	}
 	switch {
 	case m.Type == wire.Hello:

@@ -83,22 +83,53 @@ type fault struct {
 func (in *injector) inject(ctx, over context.Context) error {
 	in.taken, in.changed.L = make(map[any]bool), &in.mu
 	began := time.Now()
-	var g errgroup.Group
+	g, ctx := errgroup.WithContext(ctx)
+	until, stop := context.WithCancel(ctx)
+	defer stop()
+	defer context.AfterFunc(over, stop)()
 	g.SetLimit(maxFaults)
 	for n, i := range in.run.plan.faults {
-		if !pause(over, i.at-time.Since(began)) {
+		if !pause(until, i.at-time.Since(began)) {
 			break
 		}
 		g.Go(func() error {
-			f := &fault{injection: i, n: n, check: in.run, rng: rand.New(rand.NewPCG(i.seed, 0)), over: judge.Never}
-			err := f.kind.do(ctx, f)
-			f.lock()() // one that took nothing passes its turn on
-			in.ended(f, err)
-			return nil
+			return in.one(ctx, &fault{injection: i, n: n, check: in.run, rng: rand.New(rand.NewPCG(i.seed, 0)), over: judge.Never})
 		})
 	}
-	<-over.Done()
+	<-until.Done()
 	return g.Wait()
+}
+
+const (
+	// faultLimit bounds how long a fault takes beyond what it holds: the wait for
+	// its part, and for that to be ready again.
+	faultLimit = 2 * time.Minute
+	// hungAfter is how long what a fault does may go on after its context has ended.
+	hungAfter = 10 * time.Second
+)
+
+// one injects one fault and waits until it is healed. One that hangs ends the check.
+func (in *injector) one(ctx context.Context, f *fault) error {
+	ctx, cancel := context.WithTimeout(ctx, f.hold+faultLimit)
+	defer cancel()
+	healed := make(chan error, 1)
+	go func() {
+		err := f.kind.do(ctx, f)
+		f.lock()() // one that took nothing passes its turn on
+		healed <- err
+	}()
+	var err error
+	select {
+	case err = <-healed:
+	case <-ctx.Done():
+		select {
+		case err = <-healed:
+		case <-time.After(hungAfter):
+			return in.run.hung(fmt.Sprintf("fault %s, number %d,", f.kind.name, f.n))
+		}
+	}
+	in.ended(f, err)
+	return nil
 }
 
 func (in *injector) ended(f *fault, err error) {
@@ -117,6 +148,7 @@ func (f *fault) begins(target string) {
 	defer in.mu.Unlock()
 	f.target, f.began = strings.TrimSpace(target), f.check.clock.Now()
 	in.faults = append(in.faults, f)
+	in.run.flows.faults.moved()
 	f.check.log.Info("fault", "kind", f.kind.name, "target", f.target, "for", f.hold.Round(time.Millisecond), "seq", f.began)
 }
 

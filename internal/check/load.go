@@ -36,8 +36,9 @@ const flushLimit = 2 * time.Minute
 
 func (l *load) close() { l.producer.Close() }
 
-// run produces until ctx ends, and then waits for what is under way.
-func (l *load) run(ctx context.Context) error {
+// run produces until over ends, and then waits for what is under way, unless ctx
+// ends.
+func (l *load) run(ctx, over context.Context) error {
 	const every = 5 * time.Millisecond
 	tick := time.NewTicker(every)
 	defer tick.Stop()
@@ -45,8 +46,8 @@ func (l *load) run(ctx context.Context) error {
 	due, sent := 0.0, 0
 	for {
 		select {
-		case <-ctx.Done():
-			flush, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushLimit)
+		case <-over.Done():
+			flush, cancel := context.WithTimeout(ctx, flushLimit)
 			defer cancel()
 			return l.producer.Flush(flush)
 		case <-tick.C:
@@ -60,7 +61,7 @@ func (l *load) run(ctx context.Context) error {
 			if len(l.active) == 0 {
 				continue
 			}
-			if err := l.send(context.WithoutCancel(ctx)); err != nil {
+			if err := l.send(ctx); err != nil {
 				return err
 			}
 		}
@@ -84,6 +85,7 @@ func (l *load) send(ctx context.Context) error {
 	l.producer.Produce(ctx, []byte(user), e.Value, nil, func(rec *kgo.Record, err error) {
 		if err == nil {
 			r.events.Ack(e, r.clock.Now(), event.ID{Partition: rec.Partition, Offset: rec.Offset})
+			r.flows.acked.moved()
 		}
 	})
 	return nil

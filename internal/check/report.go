@@ -12,12 +12,13 @@ type report struct {
 	verdict     judge.Verdict
 	sent, acked int
 	faults      []*fault
+	planned     int   // faults
 	unready     error // which process did not come back in the end
 }
 
 func (r *run) report(v judge.Verdict, unready error) *report {
 	sent, acked := r.events.Len()
-	return &report{verdict: v, sent: sent, acked: acked, faults: r.faults.faults, unready: unready}
+	return &report{verdict: v, sent: sent, acked: acked, faults: r.faults.faults, planned: len(r.plan.faults), unready: unready}
 }
 
 // maxShown bounds the violations of one kind that are shown one by one.
@@ -88,7 +89,7 @@ func (r *report) table(out io.Writer) {
 			fmt.Fprintf(out, "%-20s %6d %9d\n", k.name, times[k.name], survived[k.name])
 		}
 	}
-	fmt.Fprintln(out)
+	fmt.Fprintf(out, "%-20s %6d        of %d in the plan\n\n", "all", len(r.faults), r.planned)
 }
 
 func (r *report) violated(from, to judge.Seq) bool {

@@ -51,21 +51,22 @@ func (r *run) subscribe(ctx context.Context) error {
 	return nil
 }
 
-// change changes filters until ctx ends.
-func (s *subscriber) change(ctx context.Context) error {
+// change changes filters until over ends. A request that is under way then is
+// waited for, unless ctx ends: its fate would be unknown.
+func (s *subscriber) change(ctx, over context.Context) error {
 	if s.plan.restful {
 		return nil
 	}
-	for pause(ctx, between(s.rng, time.Second, 8*time.Second)) {
+	for pause(over, between(s.rng, time.Second, 8*time.Second)) {
 		var err error
 		n, what := s.rng.IntN(len(s.check.plan.pool)), s.rng.IntN(3)
 		switch {
 		case len(s.stored) == 0 || what == 0 && len(s.stored) < maxFilters:
 			err = s.add(ctx, n)
 		case what == 1 && len(s.stored) > 1:
-			err = s.remove(ctx, s.rng.IntN(len(s.stored)))
+			err = s.remove(ctx, over, s.rng.IntN(len(s.stored)))
 		default:
-			err = s.replace(ctx, s.rng.IntN(len(s.stored)), n)
+			err = s.replace(ctx, over, s.rng.IntN(len(s.stored)), n)
 		}
 		if err != nil {
 			return err
@@ -95,7 +96,7 @@ func (s *subscriber) add(ctx context.Context, n int) error {
 	return err // one whose fate is unknown may be there, and stays
 }
 
-func (s *subscriber) replace(ctx context.Context, i, n int) error {
+func (s *subscriber) replace(ctx, over context.Context, i, n int) error {
 	f := s.stored[i]
 	change := f.slot.Ask(s.check.clock.Now(), s.check.plan.pool[n])
 	what, _, err := s.ask(ctx, http.MethodPut, "/"+string(f.id), s.check.plan.pool[n])
@@ -103,13 +104,13 @@ func (s *subscriber) replace(ctx context.Context, i, n int) error {
 	if what == unknown && err == nil {
 		// It could still be done after the next change: only without the filter
 		// is its state known again.
-		return s.remove(ctx, i)
+		return s.remove(ctx, over, i)
 	}
 	return err
 }
 
 // remove deletes a filter. Whatever becomes of that, nothing more is asked of it.
-func (s *subscriber) remove(ctx context.Context, i int) error {
+func (s *subscriber) remove(ctx, over context.Context, i int) error {
 	f := s.stored[i]
 	s.stored = append(s.stored[:i], s.stored[i+1:]...)
 	for {
@@ -119,7 +120,7 @@ func (s *subscriber) remove(ctx context.Context, i int) error {
 			what = unknown // it may be gone already, by a request whose answer did not come
 		}
 		s.came(f.slot, change, what)
-		if what != unknown || err != nil || !pause(ctx, time.Second) {
+		if what != unknown || err != nil || !pause(over, time.Second) {
 			return err
 		}
 	}
@@ -149,8 +150,7 @@ func (s *subscriber) ask(ctx context.Context, method, path string, spec *filter.
 		}
 		body = bytes.NewReader(text)
 	}
-	// Not cut short when the time for changes is over: the fate would be unknown.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), askLimit)
+	ctx, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, "http://"+s.check.cluster.API().Addr+"/filters"+path, body)
 	if err != nil {

@@ -349,6 +349,15 @@ func (c *Cluster) Ready(ctx context.Context) error {
 	return nil
 }
 
+// Dump ends all services after they have written their goroutines to their logs.
+func (c *Cluster) Dump() {
+	var all sync.WaitGroup
+	for _, s := range c.all() {
+		all.Go(s.Dump)
+	}
+	all.Wait()
+}
+
 // all returns the services that have a process.
 func (c *Cluster) all() []*Service {
 	c.mu.Lock()
@@ -359,6 +368,9 @@ func (c *Cluster) all() []*Service {
 	}
 	return all
 }
+
+// closeLimit bounds how long the servers may take to take away what was made on them.
+const closeLimit = 20 * time.Second
 
 // Close ends all processes and takes away what was made on the servers.
 func (c *Cluster) Close() error {
@@ -379,7 +391,7 @@ func (c *Cluster) Close() error {
 	if !c.cfg.Native() {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
+	ctx, cancel := context.WithTimeout(context.Background(), closeLimit)
 	defer cancel()
 	var err error
 	if c.database != nil {

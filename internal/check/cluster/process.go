@@ -61,10 +61,26 @@ func (p *Process) Start() error {
 	return nil
 }
 
+// killLimit bounds how long the kernel may take to end a process.
+const killLimit = 10 * time.Second
+
 // Kill ends it as a crash would.
 func (p *Process) Kill() {
 	if p.signal(syscall.SIGKILL) == nil {
-		<-p.ended()
+		select {
+		case <-p.ended():
+		case <-time.After(killLimit):
+		}
+	}
+}
+
+// Dump ends it after it has written its goroutines to its log.
+func (p *Process) Dump() {
+	if p.signal(syscall.SIGQUIT) == nil {
+		select {
+		case <-p.ended():
+		case <-time.After(killLimit):
+		}
 	}
 }
 
