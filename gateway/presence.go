@@ -77,7 +77,8 @@ type ended struct {
 const (
 	heartbeatEvery = time.Second
 	// forgetMargin is how long after a seat can't be resumed from any more
-	// events go on being addressed to it, for those who just did.
+	// events go on being addressed to it, for those who just did. With a short
+	// resume window it is twice that.
 	forgetMargin = time.Minute
 	announceSize = 1000 // seats at a time
 )
@@ -430,7 +431,7 @@ func (p *presence) retire(ctx context.Context) error {
 		n -= len(some)
 		p.vacate(len(some))
 	}
-	forgot, _ := slices.BinarySearchFunc(p.vacated, time.Now().Add(-forgetMargin), func(e ended, t time.Time) int { return e.at.Compare(t) })
+	forgot, _ := slices.BinarySearchFunc(p.vacated, time.Now().Add(-min(forgetMargin, 2*p.gw.cfg.ResumeWindow)), func(e ended, t time.Time) int { return e.at.Compare(t) })
 	for n := p.share(forgot); n > 0; {
 		some := p.vacated[:min(n, announceSize)]
 		if _, err := p.say(ctx, lane.Announcement{Forgot: seatsOf(some)}); err != nil {
