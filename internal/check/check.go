@@ -124,6 +124,7 @@ type run struct {
 	events      judge.Events
 	subscribers []*subscriber
 	clients     []*client
+	chains      chains
 	faults      injector
 	flows       flows
 }
@@ -197,10 +198,22 @@ func (r *run) settle(ctx context.Context) (v judge.Verdict, unready error) {
 
 func (r *run) judge() judge.Verdict {
 	c := judge.Case{Events: &r.events, Allowed: r.allowed}
-	for _, cl := range r.clients {
-		c.Chains = append(c.Chains, cl.chain)
-	}
+	r.chains.mu.Lock()
+	c.Chains = slices.Clone(r.chains.all)
+	r.chains.mu.Unlock()
 	return c.Judge()
+}
+
+// chains are what the clients saw, of all that there ever were.
+type chains struct {
+	mu  sync.Mutex
+	all []*judge.Chain
+}
+
+func (r *run) judged(c *judge.Chain) {
+	r.chains.mu.Lock()
+	defer r.chains.mu.Unlock()
+	r.chains.all = append(r.chains.all, c)
 }
 
 // allowed tells whether a client may be told of a gap. As a rule none may: all

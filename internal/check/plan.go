@@ -16,7 +16,7 @@ type plan struct {
 	seed        uint64
 	pool        []*filter.Spec // filters, without a subscriber: shared, so that each is tried once on each event
 	subscribers []subscriberPlan
-	clients     []int // the subscriber of each
+	clients     []clientPlan
 	faults      []injection
 }
 
@@ -25,6 +25,12 @@ type subscriberPlan struct {
 	name    string
 	filters []int
 	restful bool // never changes its filters
+}
+
+// clientPlan is whose client it is, and what it does.
+type clientPlan struct {
+	subscriber int
+	habit      habit
 }
 
 // Streams of random numbers, each for another use of the seed.
@@ -51,11 +57,41 @@ func newPlan(cfg Config) (*plan, error) {
 		p.subscribers = append(p.subscribers, s)
 	}
 	for i := range cfg.Clients {
-		p.clients = append(p.clients, i%len(p.subscribers))
+		// The first ones share their subscriber with the last.
+		shared := i%len(p.subscribers) <= (cfg.Clients-1)%len(p.subscribers) && cfg.Clients > len(p.subscribers)
+		p.clients = append(p.clients, clientPlan{i % len(p.subscribers), drawHabit(rng, shared)})
 	}
+	p.clients = append(p.clients, drawFlapping(rng, cfg.Clients, len(p.subscribers))...)
 	var err error
 	p.faults, err = drawFaults(cfg, rand.New(rand.NewPCG(cfg.Seed, streamFaults)))
 	return p, err
+}
+
+// drawHabit makes up what a client does. Two that share a subscriber would share
+// its acknowledgements.
+func drawHabit(rng *rand.Rand, shared bool) habit {
+	switch n := rng.IntN(10); {
+	case n == 0 && !shared:
+		return habit{durable: true}
+	case n == 1:
+		return habit{since: true, sse: rng.IntN(2) == 0}
+	case n == 2:
+		return habit{sse: true}
+	}
+	return habit{}
+}
+
+// drawFlapping makes up clients that do harm by coming and going: one for each 25
+// others, and at least four. Half of them are the first subscriber's.
+func drawFlapping(rng *rand.Rand, clients, subscribers int) []clientPlan {
+	all := make([]clientPlan, max(4, clients/25))
+	for i := range all {
+		all[i].habit = habit{flaps: true, anew: i/2%2 == 0, sse: rng.IntN(3) == 0}
+		if i%2 == 1 {
+			all[i].subscriber = rng.IntN(subscribers)
+		}
+	}
+	return all
 }
 
 func (p *plan) rng(stream uint64) *rand.Rand { return rand.New(rand.NewPCG(p.seed, stream)) }

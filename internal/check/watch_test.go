@@ -86,7 +86,7 @@ func TestStill(t *testing.T) {
 			c := &judge.Chain{Filters: &judge.Filters{}}
 			c.Filters.Slot().Ask(r.clock.Now(), all).Answer(r.clock.Now())
 			c.Dial(r.clock.Now(), "g", nil).Hello(r.clock.Now(), false, &event.Cursor{Next: []int64{0}})
-			r.clients = []*client{{chain: c}}
+			r.judged(c)
 			r.events.Ack(r.sent(t), r.clock.Now(), event.ID{})
 		}, "no client got an event for 1m0s, and 1 are due; delivery hangs"},
 	} {

@@ -16,6 +16,8 @@ type Chain struct {
 
 	mu    sync.Mutex
 	conns []*Conn
+	since Seq // what was produced from here on is due; 0 if what was after hello
+	left  Seq // 0 if the client stays
 }
 
 // Conn is the history of one connection.
@@ -53,6 +55,21 @@ type Gap struct {
 type did struct {
 	at   Seq
 	what string
+}
+
+// Since notes that the client asks for what was produced from now on, when it connects.
+func (c *Chain) Since(at Seq) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.since = at
+}
+
+// Leave notes that the client does not come back. Only what its cursors are past
+// is due to it.
+func (c *Chain) Leave(at Seq) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.left = at
 }
 
 // Dial notes that a client connects.

@@ -211,12 +211,19 @@ func (t *trial) due(v *Verdict, c *Chain, got map[int]bool, excused ranges) {
 	began := c.beganLocked()
 	passed := c.passedLocked()
 	specs := c.Filters.specs()
-	for k := range t.events {
+	first, _ := slices.BinarySearchFunc(t.events, began, func(e Event, at Seq) int { return cmp.Compare(e.Sent, at) })
+	for k := first; k < len(t.events); k++ {
 		e := &t.events[k]
-		if e.Acked == 0 || e.Sent < began || got[e.N] || !slices.ContainsFunc(specs, t.match(e.N)) {
+		if c.left > 0 && e.Sent > c.left {
+			break // no cursor was past it
+		}
+		if e.Acked == 0 || got[e.N] {
 			continue
 		}
 		at, n := passed.when(e.ID)
+		if n == nil && c.left > 0 || !slices.ContainsFunc(specs, t.match(e.N)) {
+			continue
+		}
 		if !c.Filters.must(e.Sent, max(at, e.Sent), t.match(e.N)) {
 			continue
 		}
@@ -260,11 +267,11 @@ func (n *Conn) contextLocked(at Seq) string {
 	return s
 }
 
-// beganLocked is when the client first saw hello.
+// beganLocked is when the client first saw hello, or since when it asked for events then.
 func (c *Chain) beganLocked() Seq {
 	for _, n := range c.conns {
 		if n.hello > 0 {
-			return n.hello
+			return cmp.Or(c.since, n.hello)
 		}
 	}
 	return Never

@@ -119,6 +119,34 @@ func TestJudge(t *testing.T) {
 			w.gets(w.send("a"))
 			w.cursor(3)
 		}, []string{Lost}},
+		{"since: what was produced before hello is due", func(w *world) {
+			w.filter("a")
+			w.send("a")
+			w.chain.Since(w.clock.Now())
+			w.send("a")
+			w.connect(-1, 2)
+			w.cursor(2)
+		}, []string{Lost}},
+		{"since: nothing is due before the first hello", func(w *world) {
+			w.filter("a")
+			w.chain.Since(w.clock.Now())
+			w.send("a")
+		}, nil},
+		{"who has left gets no more", func(w *world) {
+			w.filter("a")
+			w.connect(-1, 0)
+			w.gets(w.send("a"))
+			w.send("a")
+			w.chain.Leave(w.clock.Now())
+			w.send("a")
+		}, nil},
+		{"who has left should have got what its cursor is past", func(w *world) {
+			w.filter("a")
+			w.connect(-1, 0)
+			w.send("a")
+			w.cursor(1)
+			w.chain.Leave(w.clock.Now())
+		}, []string{Lost}},
 		{"what was not acknowledged need not come", func(w *world) {
 			w.filter("a")
 			w.connect(-1, 0)
