@@ -125,6 +125,7 @@ type run struct {
 	subscribers []*subscriber
 	clients     []*client
 	chains      chains
+	load        *load
 	faults      injector
 	flows       flows
 }
@@ -135,11 +136,11 @@ const tail = 5 * time.Second
 
 func (r *run) do(ctx context.Context) (*report, error) {
 	r.faults.run = r
-	load, err := newLoad(r)
-	if err != nil {
+	var err error
+	if r.load, err = newLoad(r); err != nil {
 		return nil, err
 	}
-	defer load.close()
+	defer r.load.close()
 	if err := r.subscribe(ctx); err != nil {
 		return nil, err
 	}
@@ -156,7 +157,7 @@ func (r *run) do(ctx context.Context) (*report, error) {
 	for _, c := range r.clients {
 		clients.Go(func() { c.run(away, home) })
 	}
-	if err := r.disturb(ctx, load); err != nil {
+	if err := r.disturb(ctx); err != nil {
 		return nil, err
 	}
 	close(home)
@@ -165,13 +166,13 @@ func (r *run) do(ctx context.Context) (*report, error) {
 }
 
 // disturb produces, changes filters, and injects faults, until their time is over.
-func (r *run) disturb(ctx context.Context, load *load) error {
+func (r *run) disturb(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	over, stop := context.WithTimeout(ctx, r.cfg.Duration)
 	defer stop()
 	loaded, rest := context.WithTimeout(ctx, max(r.cfg.Duration-tail, r.cfg.Duration/2))
 	defer rest()
-	g.Go(func() error { return load.run(ctx, loaded) })
+	g.Go(func() error { return r.load.run(ctx, loaded) })
 	for _, s := range r.subscribers {
 		g.Go(func() error { return s.change(ctx, loaded) })
 	}

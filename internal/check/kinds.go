@@ -42,13 +42,19 @@ var kinds = []kind{
 	{name: "redis-flush", about: "FLUSHALL", long: 0, loses: true, do: flush},
 	{name: "redis-pause", about: "Redis hangs", long: 4 * time.Second, do: hangRedis},
 	{name: "redis-cut", about: "no network between a process and Redis", long: 5 * time.Second, do: cutRedis},
+	{name: "redis-drop", about: "packets between a process and Redis are dropped, and come late", least: 3 * time.Second, long: 14 * time.Second, do: dropRedis},
+	{name: "redis-full", about: "Redis is out of memory", long: 4 * time.Second, do: fullRedis},
+	{name: "redis-readonly", about: "Redis takes no writes, as a replica", long: 4 * time.Second, do: readOnlyRedis},
 	{name: "redis-slow", about: "slow network between all processes and Redis", long: 4 * time.Second, do: slowRedis},
 	{name: "kafka-kill", about: "kill -9 of Kafka", long: 3 * time.Second, kafka: true, do: killKafka},
 	{name: "kafka-pause", about: "Kafka hangs", long: 6 * time.Second, kafka: true, do: hangKafka},
 	{name: "postgres-cut", about: "no network between a process and PostgreSQL", long: 5 * time.Second, do: cutPostgres},
+	{name: "postgres-drop", about: "packets between a process and PostgreSQL are dropped, and come late", least: 3 * time.Second, long: 12 * time.Second, do: dropPostgres},
 	{name: "postgres-terminate", about: "PostgreSQL ends all sessions", long: 0, do: terminate},
 	{name: "clients-cut", about: "no network between clients and a gateway", long: 4 * time.Second, one: true, do: cutClients},
+	{name: "clients-drop", about: "packets between clients and a gateway are dropped, and come late", least: time.Second, long: 10 * time.Second, one: true, do: dropClients},
 	{name: "clients-slow", about: "slow network between clients and a gateway", long: 5 * time.Second, one: true, do: slowClients},
+	{name: "events-large", about: "some events are almost a megabyte", least: time.Second, long: 5 * time.Second, one: true, do: enlarge},
 	{name: "all-pause", about: "the one process that everything is in hangs", long: 4 * time.Second, one: true, do: hang(gateways)},
 }
 
@@ -305,30 +311,59 @@ func hangKafka(ctx context.Context, f *fault) error {
 	return k.Resume()
 }
 
-func cutRedis(ctx context.Context, f *fault) error {
-	return f.cut(ctx, everyone, func(s *cluster.Service) *cluster.Proxy { return s.Redis })
+func fullRedis(ctx context.Context, f *fault) error {
+	return f.refuseWrites(ctx, (*cluster.Redis).Fill)
 }
 
-func cutPostgres(ctx context.Context, f *fault) error {
-	return f.cut(ctx, everyone, func(s *cluster.Service) *cluster.Proxy { return s.Postgres })
+func readOnlyRedis(ctx context.Context, f *fault) error {
+	return f.refuseWrites(ctx, (*cluster.Redis).Demote)
 }
 
-func cutClients(ctx context.Context, f *fault) error {
-	return f.cut(ctx, gateways, func(s *cluster.Service) *cluster.Proxy { return s.Clients })
+func (f *fault) refuseWrites(ctx context.Context, how func(*cluster.Redis) error) error {
+	defer f.takeRedis()()
+	f.begins("redis")
+	r := f.check.cluster.Redis()
+	if err := how(r); err != nil {
+		return err
+	}
+	pause(ctx, f.hold)
+	return r.Writable()
 }
+
+// Where a proxy stands.
+
+type where func(*cluster.Service) *cluster.Proxy
+
+func redisOf(s *cluster.Service) *cluster.Proxy    { return s.Redis }
+func postgresOf(s *cluster.Service) *cluster.Proxy { return s.Postgres }
+func clientsOf(s *cluster.Service) *cluster.Proxy  { return s.Clients }
+
+func cutRedis(ctx context.Context, f *fault) error    { return f.cut(ctx, everyone, redisOf) }
+func cutPostgres(ctx context.Context, f *fault) error { return f.cut(ctx, everyone, postgresOf) }
+func cutClients(ctx context.Context, f *fault) error  { return f.cut(ctx, gateways, clientsOf) }
+
+func dropRedis(ctx context.Context, f *fault) error    { return f.drop(ctx, everyone, redisOf) }
+func dropPostgres(ctx context.Context, f *fault) error { return f.drop(ctx, everyone, postgresOf) }
+func dropClients(ctx context.Context, f *fault) error  { return f.drop(ctx, gateways, clientsOf) }
 
 // cut ends what one service has with others, either at once or by swallowing all
 // that passes.
-func (f *fault) cut(ctx context.Context, of which, at func(*cluster.Service) *cluster.Proxy) error {
+func (f *fault) cut(ctx context.Context, of which, at where) error {
+	how := []func(*cluster.Proxy) error{(*cluster.Proxy).Refuse, (*cluster.Proxy).Reset, (*cluster.Proxy).Hang}[f.rng.IntN(3)]
+	return f.part(ctx, of, at, how)
+}
+
+// drop holds up what one service and others say to each other.
+func (f *fault) drop(ctx context.Context, of which, at where) error {
+	return f.part(ctx, of, at, (*cluster.Proxy).Drop)
+}
+
+func (f *fault) part(ctx context.Context, of which, at where, how func(*cluster.Proxy) error) error {
 	s, free := f.take(of)
 	defer free()
 	p := at(s)
-	how := p.Refuse
-	if f.rng.IntN(2) == 0 {
-		how = p.Hang
-	}
 	f.begins(s.Name)
-	if err := how(); err != nil {
+	if err := how(p); err != nil {
 		return err
 	}
 	pause(ctx, f.hold)
@@ -365,6 +400,16 @@ func slowClients(ctx context.Context, f *fault) error {
 	}
 	pause(ctx, f.hold)
 	return s.Clients.Heal()
+}
+
+// enlarge has some events be large for a while.
+func enlarge(ctx context.Context, f *fault) error {
+	f.lock()() // its turn
+	f.begins("load")
+	f.check.load.large.Add(1)
+	pause(ctx, f.hold)
+	f.check.load.large.Add(-1)
+	return nil
 }
 
 func terminate(ctx context.Context, f *fault) error {

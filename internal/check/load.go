@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -19,7 +20,8 @@ type load struct {
 	check    *run
 	producer *topic.Producer
 	rng      *rand.Rand
-	active   []int // users of this phase
+	active   []int        // users of this phase
+	large    atomic.Int32 // faults that want large events
 }
 
 func newLoad(r *run) (*load, error) {
@@ -78,7 +80,11 @@ func (l *load) drawActive() []int {
 func (l *load) send(ctx context.Context) error {
 	r := l.check
 	user := userID(l.active[l.rng.IntN(len(l.active))])
-	e, err := r.events.Send(&r.clock, func(n int) []byte { return l.value(n, user) })
+	more := ""
+	if l.large.Load() > 0 && l.rng.IntN(100) == 0 {
+		more = l.padding()
+	}
+	e, err := r.events.Send(&r.clock, func(n int) []byte { return l.value(n, user, more) })
 	if err != nil {
 		return fmt.Errorf("event of our own: %w", err)
 	}
@@ -91,12 +97,24 @@ func (l *load) send(ctx context.Context) error {
 	return nil
 }
 
+// maxPadding keeps an event below the megabyte that a Kafka takes by default.
+const maxPadding = 1_000_000
+
+// padding makes up a field that makes an event large.
+func (l *load) padding() string {
+	text := make([]byte, maxPadding/2+l.rng.IntN(maxPadding/2))
+	for i := range text {
+		text[i] = 'a' + byte(l.rng.IntN(26))
+	}
+	return `,"note":"` + string(text) + `"`
+}
+
 // value makes up an event. Its event_id is its number.
-func (l *load) value(n int, user string) []byte {
+func (l *load) value(n int, user, more string) []byte {
 	rng := l.rng
 	return fmt.Appendf(nil,
-		`{"event_id":"%d","event_type":%q,"user_id":%q,"user_tier":%q,"amount":%.2f,"country":%q,"items":[{"sku":"sku-%d"},{"sku":"sku-%d"}]}`,
-		n, pick(rng, eventTypes), user, pick(rng, tiers), rng.Float64()*200, pick(rng, countries), rng.IntN(100), rng.IntN(100))
+		`{"event_id":"%d","event_type":%q,"user_id":%q,"user_tier":%q,"amount":%.2f,"country":%q,"items":[{"sku":"sku-%d"},{"sku":"sku-%d"}]%s}`,
+		n, pick(rng, eventTypes), user, pick(rng, tiers), rng.Float64()*200, pick(rng, countries), rng.IntN(100), rng.IntN(100), more)
 }
 
 func pick(rng *rand.Rand, of []string) string { return of[rng.IntN(len(of))] }

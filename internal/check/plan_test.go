@@ -99,7 +99,7 @@ func TestChosen(t *testing.T) {
 		{[]string{"none"}, own, 0, ""},
 		{[]string{"redis-kill", "api-kill"}, own, 2, ""},
 		{[]string{"all"}, shared, len(kinds) - 3, ""},
-		{[]string{"all"}, one, 3, ""},
+		{[]string{"all"}, one, 5, ""},
 		{[]string{"none", "all"}, own, 0, "faults none,all: none does not go with others"},
 		{[]string{"redis-kill"}, one, 0, "fault redis-kill is not possible here: it needs Kafka and PostgreSQL of make services, and redis-server"},
 		{[]string{"kafka-kill"}, shared, 0, "fault kafka-kill is not possible here: it needs the Kafka that make services installs where it uses no containers, to run one of its own"},

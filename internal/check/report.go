@@ -27,8 +27,8 @@ const maxShown = 10
 // write writes the report and returns ErrViolated if a promise was broken.
 func (r *report) write(out io.Writer) error {
 	v := &r.verdict
-	fmt.Fprintf(out, "%d events sent, %d acknowledged; %d repeats at seams, %d events in gaps that were allowed\n\n",
-		r.sent, r.acked, v.Seams, v.Excused)
+	fmt.Fprintf(out, "%d events sent, %d acknowledged; %d connections; %d repeats at seams, %d events in gaps that were allowed\n\n",
+		r.sent, r.acked, v.Conns, v.Seams, v.Excused)
 	r.table(out)
 	failed := len(v.Violations) > 0
 	for _, f := range r.faults {

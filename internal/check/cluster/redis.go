@@ -71,6 +71,20 @@ func (r *Redis) ask(command, want string) error {
 // Flush has it forget everything.
 func (r *Redis) Flush() error { return r.ask("FLUSHALL", "+OK") }
 
+// Fill has it refuse what needs memory, until Writable.
+func (r *Redis) Fill() error { return r.ask("CONFIG SET maxmemory 1", "+OK") }
+
+// Demote has it refuse writes, as a replica whose primary is away, until Writable.
+func (r *Redis) Demote() error { return r.ask("REPLICAOF 127.0.0.1 1", "+OK") }
+
+// Writable has it take writes.
+func (r *Redis) Writable() error {
+	if err := r.ask("REPLICAOF NO ONE", "+OK"); err != nil {
+		return err
+	}
+	return r.ask("CONFIG SET maxmemory 0", "+OK")
+}
+
 func (r *Redis) data() string { return filepath.Join(r.dir, "appendonlydir") }
 func (r *Redis) copy() string { return filepath.Join(r.dir, "copy") }
 

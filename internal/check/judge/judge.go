@@ -41,6 +41,7 @@ func (v Violation) String() string {
 
 // Verdict is what came of it all.
 type Verdict struct {
+	Conns   int // connections that were tried
 	Checked int // pairs of event and client where it was due or came
 	Seams   int // repeats that are allowed: events above the cursor that was resumed from
 	Excused int // events in gaps that were allowed
@@ -125,6 +126,7 @@ func (t *trial) chain(v *Verdict, c *Chain) {
 	}
 	t.due(v, c, got, excused)
 	v.Checked += len(got)
+	v.Conns += len(c.conns)
 }
 
 // conn judges what came over one connection.
