@@ -59,7 +59,8 @@ func (a *app) checkCommand() (*cobra.Command, error) {
 	fs.StringSliceVar(&f.faults, "faults", []string{"all"}, "kinds of faults, separated by commas; all, or none")
 	fs.IntVar(&f.Clients, "clients", 200, "WebSocket clients; about a fifth of them are away at any time")
 	fs.Float64Var(&f.Rate, "rate", 300, "events a second")
-	fs.IntVar(&f.Filters, "filters", 2, "filter services")
+	fs.IntVar(&f.Filters, "filters", 2, "filter services of each shard")
+	fs.IntVar(&f.Shards, "shards", 1, "parts of the subscribers that filter services share")
 	fs.IntVar(&f.Gateways, "gateways", 2, "gateways")
 	fs.IntVar(&f.Partitions, "partitions", 6, "partitions of the topic")
 	fs.DurationVar(&f.Settle, "settle", time.Minute, "how long what is outstanding in the end may take to arrive")
@@ -109,8 +110,8 @@ func (f *checkFlags) validate() error {
 	if f.Duration < 5*time.Second || f.Settle < time.Second {
 		return errors.New("--duration must be at least 5s, --settle at least 1s")
 	}
-	if f.Clients < 1 || f.Rate <= 0 || f.Filters < 1 || f.Gateways < 1 || f.Partitions < 1 {
-		return errors.New("--clients, --filters, --gateways and --partitions must be at least 1, --rate more than 0")
+	if f.Clients < 1 || f.Rate <= 0 || f.Filters < 1 || f.Shards < 1 || f.Gateways < 1 || f.Partitions < 1 {
+		return errors.New("--clients, --filters, --shards, --gateways and --partitions must be at least 1, --rate more than 0")
 	}
 	return nil
 }

@@ -29,7 +29,8 @@ type Config struct {
 
 	Clients    int           // 200 if zero
 	Rate       float64       // events a second; 300 if zero
-	Filters    int           // filter services; 2 if zero
+	Filters    int           // filter services of each shard; 2 if zero
+	Shards     int           // parts of the subscribers that filter services share; 1 if zero
 	Gateways   int           // 2 if zero
 	Partitions int           // 6 if zero
 	Settle     time.Duration // for all that is outstanding to arrive in the end; 60 s if zero
@@ -46,11 +47,12 @@ func (cfg Config) withDefaults() Config {
 	cfg.Clients = cmp.Or(cfg.Clients, 200)
 	cfg.Rate = cmp.Or(cfg.Rate, 300)
 	cfg.Filters = cmp.Or(cfg.Filters, 2)
+	cfg.Shards = cmp.Or(cfg.Shards, 1)
 	cfg.Gateways = cmp.Or(cfg.Gateways, 2)
 	cfg.Partitions = cmp.Or(cfg.Partitions, 6)
 	cfg.Settle = cmp.Or(cfg.Settle, time.Minute)
 	cfg.Cluster.Name = fmt.Sprintf("check_%d_%d", cfg.Seed, time.Now().UnixNano())
-	cfg.Cluster.Filters, cfg.Cluster.Gateways, cfg.Cluster.Partitions = cfg.Filters, cfg.Gateways, cfg.Partitions
+	cfg.Cluster.Filters, cfg.Cluster.Shards, cfg.Cluster.Gateways, cfg.Cluster.Partitions = cfg.Filters, cfg.Shards, cfg.Gateways, cfg.Partitions
 	cfg.Cluster.ResumeWindow, cfg.Cluster.Retention = cfg.ResumeWindow, cfg.Retention
 	return cfg
 }

@@ -19,6 +19,7 @@ type kind struct {
 	loses bool          // Redis loses what it held
 	one   bool          // possible when everything is in one process
 	kafka bool          // possible with a Kafka of our own only
+	apart bool          // comes only if it is asked for by name
 	do    func(context.Context, *fault) error
 }
 
@@ -48,6 +49,7 @@ var kinds = []kind{
 	{name: "redis-slow", about: "slow network between all processes and Redis", long: 4 * time.Second, do: slowRedis},
 	{name: "kafka-kill", about: "kill -9 of Kafka", long: 3 * time.Second, kafka: true, do: killKafka},
 	{name: "kafka-pause", about: "Kafka hangs", long: 6 * time.Second, kafka: true, do: hangKafka},
+	{name: "partitions-add", about: "the topic gets one more partition", apart: true, do: addPartition},
 	{name: "postgres-cut", about: "no network between a process and PostgreSQL", long: 5 * time.Second, do: cutPostgres},
 	{name: "postgres-drop", about: "packets between a process and PostgreSQL are dropped, and come late", least: 3 * time.Second, long: 12 * time.Second, do: dropPostgres},
 	{name: "postgres-terminate", about: "PostgreSQL ends all sessions", long: 0, do: terminate},
@@ -61,7 +63,11 @@ var kinds = []kind{
 // Kinds returns the names of all kinds of faults, and what they are.
 func Kinds() (names, about []string) {
 	for _, k := range kinds {
-		names, about = append(names, k.name), append(about, k.about)
+		text := k.about
+		if k.apart {
+			text += "; not one of all: ask for it by name"
+		}
+		names, about = append(names, k.name), append(about, text)
 	}
 	return names, about
 }
@@ -93,7 +99,7 @@ func chosen(names []string, c *cluster.Config) ([]kind, error) {
 		if asked && missing != "" {
 			return nil, &FaultError{fmt.Sprintf("fault %s is not possible here: it needs %s", k.name, missing)}
 		}
-		if missing == "" && (everything || asked) {
+		if missing == "" && (everything && !k.apart || asked) {
 			out = append(out, k)
 		}
 	}
@@ -215,8 +221,13 @@ func restart(of which) func(context.Context, *fault) error {
 	}
 }
 
+// scaleFilters leaves each shard as many as it had.
 func scaleFilters(ctx context.Context, f *fault) error {
-	return f.scale(ctx, f.check.cluster.AddFilter, filters)
+	shard := f.rng.IntN(f.check.cfg.Shards)
+	add := func(ctx context.Context) error { return f.check.cluster.AddFilter(ctx, shard) }
+	return f.scale(ctx, add, func(c *cluster.Cluster) []*cluster.Service {
+		return slices.DeleteFunc(slices.Clone(c.Filters()), func(s *cluster.Service) bool { return s.Shard != shard })
+	})
 }
 
 func scaleGateways(ctx context.Context, f *fault) error {
@@ -400,6 +411,17 @@ func slowClients(ctx context.Context, f *fault) error {
 	}
 	pause(ctx, f.hold)
 	return s.Clients.Heal()
+}
+
+// addPartition has the producer know of it at once, as any that starts now does.
+func addPartition(ctx context.Context, f *fault) error {
+	f.lock()() // its turn
+	f.begins("topic")
+	if err := f.check.cluster.AddPartitions(ctx, 1); err != nil {
+		return err
+	}
+	f.check.load.renew.Store(true)
+	return nil
 }
 
 // enlarge has some events be large for a while.

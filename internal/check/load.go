@@ -21,16 +21,19 @@ type load struct {
 	producer *topic.Producer
 	rng      *rand.Rand
 	active   []int        // users of this phase
+	renew    atomic.Bool  // the producer is to know the topic as it is now
 	large    atomic.Int32 // faults that want large events
 }
 
 func newLoad(r *run) (*load, error) {
-	brokers, name := r.cluster.Kafka()
-	p, err := topic.NewProducer(topic.Config{Brokers: brokers, Topic: name, DeliveryTimeout: flushLimit}, nil, slog.New(slog.DiscardHandler))
-	if err != nil {
-		return nil, err
-	}
-	return &load{check: r, producer: p, rng: r.plan.rng(streamLoad)}, nil
+	l := &load{check: r, rng: r.plan.rng(streamLoad)}
+	return l, l.open()
+}
+
+func (l *load) open() (err error) {
+	brokers, name := l.check.cluster.Kafka()
+	l.producer, err = topic.NewProducer(topic.Config{Brokers: brokers, Topic: name, DeliveryTimeout: flushLimit}, nil, slog.New(slog.DiscardHandler))
+	return err
 }
 
 // flushLimit bounds how long Kafka may be away for events to be acknowledged.
@@ -49,10 +52,17 @@ func (l *load) run(ctx, over context.Context) error {
 	for {
 		select {
 		case <-over.Done():
-			flush, cancel := context.WithTimeout(ctx, flushLimit)
-			defer cancel()
-			return l.producer.Flush(flush)
+			return l.flush(ctx)
 		case <-tick.C:
+		}
+		if l.renew.CompareAndSwap(true, false) {
+			if err := l.flush(ctx); err != nil {
+				return err
+			}
+			l.close()
+			if err := l.open(); err != nil {
+				return err
+			}
 		}
 		if time.Now().After(phase) {
 			phase = time.Now().Add(between(l.rng, 500*time.Millisecond, 2500*time.Millisecond))
@@ -68,6 +78,12 @@ func (l *load) run(ctx, over context.Context) error {
 			}
 		}
 	}
+}
+
+func (l *load) flush(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, flushLimit)
+	defer cancel()
+	return l.producer.Flush(ctx)
 }
 
 // drawActive returns who is active in the next phase.

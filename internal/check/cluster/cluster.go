@@ -15,6 +15,9 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 // Config says what a Cluster is made of.
@@ -31,7 +34,8 @@ type Config struct {
 	Broker KafkaFiles // of a Kafka of our own, which is used instead of those at Kafka; none if zero
 
 	Name         string // of the topic, group and database; letters, digits and underscores
-	Filters      int    // filter services
+	Filters      int    // filter services of each shard
+	Shards       int    // parts of the subscribers that filter services share; 1 if zero
 	Gateways     int
 	Processes    int // of each gateway, which share its port; 1 if zero
 	Partitions   int
@@ -72,6 +76,7 @@ type Service struct {
 	Redis    *Proxy // between it and Redis; nil in one process
 	Postgres *Proxy // between it and PostgreSQL; nil in one process
 	Clients  *Proxy // between clients and it; nil if it has none
+	Shard    int    // of a filter service
 }
 
 // startLimit bounds how long anything takes to start.
@@ -80,6 +85,7 @@ const startLimit = 60 * time.Second
 // Start starts everything and waits until it is ready. If it fails, nothing is
 // left running.
 func Start(ctx context.Context, cfg Config) (*Cluster, error) {
+	cfg.Shards = cmp.Or(cfg.Shards, 1)
 	c := &Cluster{cfg: cfg, topic: cfg.Name}
 	ctx, cancel := context.WithTimeout(ctx, 2*startLimit)
 	defer cancel()
@@ -109,7 +115,7 @@ func (c *Cluster) startNative(ctx context.Context) error {
 	if c.redis, err = startRedis(ctx, c.cfg.Redis, filepath.Join(c.cfg.Dir, "redis")); err != nil {
 		return err
 	}
-	for range c.cfg.Filters + spareHomes {
+	for range c.cfg.Filters*c.cfg.Shards + spareHomes {
 		home, err := FreeAddr()
 		if err != nil {
 			return err
@@ -119,11 +125,11 @@ func (c *Cluster) startNative(ctx context.Context) error {
 	if c.cfg.Filters+c.cfg.Gateways == 0 {
 		return nil // only what is around them is wanted
 	}
-	if c.api, err = c.service(ctx, "api"); err != nil {
+	if c.api, err = c.service(ctx, "api", 0); err != nil {
 		return err
 	}
-	for range c.cfg.Filters {
-		if err := c.AddFilter(ctx); err != nil {
+	for i := range c.cfg.Filters * c.cfg.Shards {
+		if err := c.AddFilter(ctx, i%c.cfg.Shards); err != nil {
 			return err
 		}
 	}
@@ -197,8 +203,8 @@ func (c *Cluster) address(kind string) (string, error) {
 }
 
 // service starts a service behind proxies of its own, and waits until it is ready.
-func (c *Cluster) service(ctx context.Context, kind string) (*Service, error) {
-	s := &Service{}
+func (c *Cluster) service(ctx context.Context, kind string, shard int) (*Service, error) {
+	s := &Service{Shard: shard}
 	addr, err := c.address(kind)
 	if err != nil {
 		return nil, err
@@ -229,8 +235,11 @@ func (c *Cluster) service(ctx context.Context, kind string) (*Service, error) {
 	c.mu.Lock()
 	c.started++
 	name := fmt.Sprintf("%s-%d", kind, c.started)
+	if kind == "filter" && c.cfg.Shards > 1 {
+		name += fmt.Sprintf("-shard-%d", shard)
+	}
 	c.mu.Unlock()
-	s.Process = c.process(name, addr, append([]string{kind, "--listen", addr}, c.flags(kind)...), slices.Concat(env, c.cfg.Env))
+	s.Process = c.process(name, addr, append([]string{kind, "--listen", addr}, c.flags(kind, shard)...), slices.Concat(env, c.cfg.Env))
 	s.Admin = admin
 	if kind == "gateway" && c.cfg.Processes > 1 {
 		if s.pages, err = FreeAddr(); err != nil {
@@ -248,16 +257,20 @@ func (c *Cluster) service(ctx context.Context, kind string) (*Service, error) {
 	return s, nil
 }
 
-func (c *Cluster) flags(kind string) []string {
-	switch {
-	case kind == "gateway" && c.cfg.ResumeWindow > 0:
-		return []string{"--resume-window", c.cfg.ResumeWindow.String(), "--drain", "3s"}
-	case kind == "gateway":
-		return []string{"--drain", "3s"}
-	case kind == "filter" && c.cfg.Retention > 0:
-		return []string{"--lane-retention", c.cfg.Retention.String()}
+func (c *Cluster) flags(kind string, shard int) (flags []string) {
+	switch kind {
+	case "gateway":
+		flags = []string{"--drain", "3s"}
+		if c.cfg.ResumeWindow > 0 {
+			flags = append(flags, "--resume-window", c.cfg.ResumeWindow.String())
+		}
+	case "filter":
+		flags = []string{"--shard", fmt.Sprintf("%d/%d", shard, c.cfg.Shards)}
+		if c.cfg.Retention > 0 {
+			flags = append(flags, "--lane-retention", c.cfg.Retention.String())
+		}
 	}
-	return nil
+	return flags
 }
 
 func (c *Cluster) process(name, addr string, args, env []string) *Process {
@@ -283,20 +296,38 @@ func inherited() []string {
 	})
 }
 
-// AddFilter starts one more filter service.
-func (c *Cluster) AddFilter(ctx context.Context) error { return c.add(ctx, "filter", &c.filters) }
+// AddFilter starts one more filter service of a shard.
+func (c *Cluster) AddFilter(ctx context.Context, shard int) error {
+	return c.add(ctx, "filter", shard, &c.filters)
+}
 
 // AddGateway starts one more gateway.
-func (c *Cluster) AddGateway(ctx context.Context) error { return c.add(ctx, "gateway", &c.gateways) }
+func (c *Cluster) AddGateway(ctx context.Context) error {
+	return c.add(ctx, "gateway", 0, &c.gateways)
+}
 
-func (c *Cluster) add(ctx context.Context, kind string, list *[]*Service) error {
-	s, err := c.service(ctx, kind)
+func (c *Cluster) add(ctx context.Context, kind string, shard int, list *[]*Service) error {
+	s, err := c.service(ctx, kind, shard)
 	if err != nil {
 		return err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	*list = append(*list, s)
+	return nil
+}
+
+// AddPartitions gives the topic more partitions.
+func (c *Cluster) AddPartitions(ctx context.Context, n int) error {
+	client, err := kadm.NewOptClient(kgo.SeedBrokers(c.kafka...))
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	answers, err := client.CreatePartitions(ctx, n, c.topic)
+	if err = cmp.Or(err, answers.Error()); err != nil {
+		return fmt.Errorf("add partitions to topic %s: %w", c.topic, err)
+	}
 	return nil
 }
 
