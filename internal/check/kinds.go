@@ -49,6 +49,8 @@ var kinds = []kind{
 	{name: "redis-slow", about: "slow network between all processes and Redis", long: 4 * time.Second, do: slowRedis},
 	{name: "kafka-kill", about: "kill -9 of Kafka", long: 3 * time.Second, kafka: true, do: killKafka},
 	{name: "kafka-pause", about: "Kafka hangs", long: 6 * time.Second, kafka: true, do: hangKafka},
+	{name: "kafka-cut", about: "no network between a process and Kafka", long: 8 * time.Second, kafka: true, do: cutKafka},
+	{name: "kafka-drop", about: "packets between a process and Kafka are dropped, and come late", least: 3 * time.Second, long: 14 * time.Second, kafka: true, do: dropKafka},
 	{name: "partitions-add", about: "the topic gets one more partition", apart: true, do: addPartition},
 	{name: "postgres-cut", about: "no network between a process and PostgreSQL", long: 5 * time.Second, do: cutPostgres},
 	{name: "postgres-drop", about: "packets between a process and PostgreSQL are dropped, and come late", least: 3 * time.Second, long: 12 * time.Second, do: dropPostgres},
@@ -345,14 +347,17 @@ func (f *fault) refuseWrites(ctx context.Context, how func(*cluster.Redis) error
 
 type where func(*cluster.Service) *cluster.Proxy
 
+func kafkaOf(s *cluster.Service) *cluster.Proxy    { return s.Kafka }
 func redisOf(s *cluster.Service) *cluster.Proxy    { return s.Redis }
 func postgresOf(s *cluster.Service) *cluster.Proxy { return s.Postgres }
 func clientsOf(s *cluster.Service) *cluster.Proxy  { return s.Clients }
 
+func cutKafka(ctx context.Context, f *fault) error    { return f.cut(ctx, everyone, kafkaOf) }
 func cutRedis(ctx context.Context, f *fault) error    { return f.cut(ctx, everyone, redisOf) }
 func cutPostgres(ctx context.Context, f *fault) error { return f.cut(ctx, everyone, postgresOf) }
 func cutClients(ctx context.Context, f *fault) error  { return f.cut(ctx, gateways, clientsOf) }
 
+func dropKafka(ctx context.Context, f *fault) error    { return f.drop(ctx, everyone, kafkaOf) }
 func dropRedis(ctx context.Context, f *fault) error    { return f.drop(ctx, everyone, redisOf) }
 func dropPostgres(ctx context.Context, f *fault) error { return f.drop(ctx, everyone, postgresOf) }
 func dropClients(ctx context.Context, f *fault) error  { return f.drop(ctx, gateways, clientsOf) }

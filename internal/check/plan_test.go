@@ -98,7 +98,7 @@ func TestChosen(t *testing.T) {
 		{[]string{"all"}, own, len(kinds) - 2, ""},
 		{[]string{"none"}, own, 0, ""},
 		{[]string{"redis-kill", "api-kill"}, own, 2, ""},
-		{[]string{"all"}, shared, len(kinds) - 4, ""},
+		{[]string{"all"}, shared, len(kinds) - 6, ""},
 		{[]string{"all", "partitions-add"}, own, len(kinds) - 1, ""},
 		{[]string{"all"}, one, 5, ""},
 		{[]string{"none", "all"}, own, 0, "faults none,all: none does not go with others"},

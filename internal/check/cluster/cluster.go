@@ -7,6 +7,7 @@ package cluster
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -63,6 +64,7 @@ type Cluster struct {
 
 	mu       sync.Mutex
 	proxies  []*Proxy
+	doors    []*Proxy // to the Kafka of our own, that no service uses
 	started  int      // services, for their names
 	homes    []string // where filter services can be, for gateways to find them
 	api      *Service
@@ -73,6 +75,7 @@ type Cluster struct {
 // Service is one process and the network around it.
 type Service struct {
 	*Process
+	Kafka    *Proxy // between it and Kafka; nil if others may use the Kafka
 	Redis    *Proxy // between it and Redis; nil in one process
 	Postgres *Proxy // between it and PostgreSQL; nil in one process
 	Clients  *Proxy // between clients and it; nil if it has none
@@ -104,7 +107,18 @@ func (c *Cluster) startNative(ctx context.Context) error {
 	c.kafka = c.cfg.Kafka
 	var err error
 	if c.cfg.Broker != (KafkaFiles{}) {
-		if c.broker, err = StartKafka(ctx, c.cfg.Broker, filepath.Join(c.cfg.Dir, "kafka")); err != nil {
+		for range c.cfg.Filters*c.cfg.Shards + c.cfg.Gateways + 1 + 2*spareHomes {
+			listener, err := FreeAddr()
+			if err != nil {
+				return err
+			}
+			door, err := c.proxy(listener)
+			if err != nil {
+				return err
+			}
+			c.doors = append(c.doors, door)
+		}
+		if c.broker, err = StartKafka(ctx, c.cfg.Broker, filepath.Join(c.cfg.Dir, "kafka"), c.doors...); err != nil {
 			return err
 		}
 		c.kafka = []string{c.broker.Addr}
@@ -160,7 +174,7 @@ func (c *Cluster) startDev(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p := c.process("dev", addrs[2], args, nil)
+	p := c.process("dev", addrs[2], args, []string{"EVENTSTREAM_KAFKA=" + strings.Join(c.kafka, ",")})
 	s := &Service{Process: p, Clients: clients}
 	c.gateways = []*Service{s}
 	c.api = &Service{Process: &Process{Name: "dev", Addr: addrs[0]}}
@@ -168,6 +182,18 @@ func (c *Cluster) startDev(ctx context.Context) error {
 		return err
 	}
 	return p.Ready(ctx)
+}
+
+// door returns a way to Kafka for one service.
+func (c *Cluster) door() (*Proxy, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.doors) == 0 {
+		return nil, errors.New("Kafka has no listener for one more service")
+	}
+	d := c.doors[0]
+	c.doors = c.doors[1:]
+	return d, nil
 }
 
 // proxy starts a Proxy in front of an address, unless nothing is to stand in between.
@@ -215,7 +241,15 @@ func (c *Cluster) service(ctx context.Context, kind string, shard int) (*Service
 	if s.Postgres, err = c.proxy(c.database.server()); err != nil {
 		return nil, err
 	}
+	kafka := c.kafka
+	if c.broker != nil && !c.cfg.Direct {
+		if s.Kafka, err = c.door(); err != nil {
+			return nil, err
+		}
+		kafka = []string{s.Kafka.Addr()}
+	}
 	env := []string{
+		"EVENTSTREAM_KAFKA=" + strings.Join(kafka, ","),
 		"EVENTSTREAM_REDIS=" + s.Redis.Addr(),
 		"EVENTSTREAM_POSTGRES=" + c.database.through(s.Postgres.Addr()),
 		"EVENTSTREAM_FILTER_URL=http://" + strings.Join(c.homes, ",http://"),
@@ -275,7 +309,6 @@ func (c *Cluster) flags(kind string, shard int) (flags []string) {
 
 func (c *Cluster) process(name, addr string, args, env []string) *Process {
 	common := []string{
-		"EVENTSTREAM_KAFKA=" + strings.Join(c.kafka, ","),
 		"EVENTSTREAM_TOPIC=" + c.topic,
 		"EVENTSTREAM_GROUP=" + c.topic,
 		fmt.Sprintf("EVENTSTREAM_TOPIC_PARTITIONS=%d", c.cfg.Partitions),
@@ -338,7 +371,13 @@ func (c *Cluster) Remove(s *Service) error {
 	c.filters = slices.DeleteFunc(slices.Clone(c.filters), gone)
 	c.gateways = slices.DeleteFunc(slices.Clone(c.gateways), gone)
 	c.mu.Unlock()
-	return s.Stop()
+	err := s.Stop()
+	if s.Kafka != nil {
+		c.mu.Lock()
+		c.doors = append(c.doors, s.Kafka)
+		c.mu.Unlock()
+	}
+	return err
 }
 
 // API returns the filter API, which is always the same.

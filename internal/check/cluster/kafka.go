@@ -49,8 +49,9 @@ type Kafka struct {
 }
 
 // StartKafka starts one that is empty, with its data and its log in dir. It returns
-// when the broker answers.
-func StartKafka(ctx context.Context, files KafkaFiles, dir string) (*Kafka, error) {
+// when the broker answers. A client that connects through one of the doors is led
+// through it always: a broker tells its address by the listener that it is asked at.
+func StartKafka(ctx context.Context, files KafkaFiles, dir string, doors ...*Proxy) (*Kafka, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("folder of kafka: %w", err)
 	}
@@ -68,7 +69,7 @@ func StartKafka(ctx context.Context, files KafkaFiles, dir string) (*Kafka, erro
 		Name: "kafka", Addr: addr, exe: files.Java, log: filepath.Join(dir, "log"),
 		args: append(java, "kafka.Kafka", k.properties),
 	}
-	text := kafkaProperties(addr, controller, filepath.Join(dir, "data"))
+	text := kafkaProperties(addr, controller, filepath.Join(dir, "data"), doors)
 	if err := os.WriteFile(k.properties, []byte(text), 0o600); err != nil {
 		return nil, fmt.Errorf("settings of kafka: %w", err)
 	}
@@ -86,16 +87,22 @@ func StartKafka(ctx context.Context, files KafkaFiles, dir string) (*Kafka, erro
 
 // kafkaProperties are those of one node, which nothing can be replicated to, and of
 // which every internal topic has one partition, so that it starts fast.
-func kafkaProperties(addr, controller, data string) string {
+func kafkaProperties(addr, controller, data string, doors []*Proxy) string {
+	own, told, protocols := "PLAINTEXT://"+addr, "PLAINTEXT://"+addr, "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT"
+	for i, d := range doors {
+		own += fmt.Sprintf(",DOOR%d://%s", i, d.upstream)
+		told += fmt.Sprintf(",DOOR%d://%s", i, d.addr)
+		protocols += fmt.Sprintf(",DOOR%d:PLAINTEXT", i)
+	}
 	return strings.Join([]string{
 		"process.roles=broker,controller",
 		"node.id=1",
 		"controller.quorum.voters=1@" + controller,
 		"controller.listener.names=CONTROLLER",
 		"inter.broker.listener.name=PLAINTEXT",
-		"listeners=PLAINTEXT://" + addr + ",CONTROLLER://" + controller,
-		"advertised.listeners=PLAINTEXT://" + addr,
-		"listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
+		"listeners=" + own + ",CONTROLLER://" + controller,
+		"advertised.listeners=" + told,
+		"listener.security.protocol.map=" + protocols,
 		"log.dirs=" + data,
 		"auto.create.topics.enable=false",
 		"offsets.topic.replication.factor=1",
