@@ -104,6 +104,7 @@ func kafkaProperties(addr, controller, data string, doors []*Proxy) string {
 		"advertised.listeners=" + told,
 		"listener.security.protocol.map=" + protocols,
 		"log.dirs=" + data,
+		"num.network.threads=1", // for each listener
 		"auto.create.topics.enable=false",
 		"offsets.topic.replication.factor=1",
 		"offsets.topic.num.partitions=1",
