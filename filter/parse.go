@@ -11,6 +11,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"eventstream/event"
 	"eventstream/internal/jsontext"
 )
 
@@ -99,6 +100,9 @@ func (p *parser) spec(fields []field) Spec {
 }
 
 func (p *parser) unknownField(at string, f field) {
+	if p.bad.full() {
+		return
+	}
 	hint := didYouMean(f.name, fieldNames, fieldAliases)
 	if f.value[0] == '{' && !strings.Contains(hint, "where") {
 		hint = fmt.Sprintf(`; conditions on attributes belong in where: {"where":{%s:…}}`, quote(f.name))
@@ -265,6 +269,9 @@ func (p *parser) operator(at, path string, o field, t *Test) {
 		t.Exists = new(bool)
 		p.decode(at, o.value, t.Exists, "true or false")
 	default:
+		if p.bad.full() {
+			return
+		}
 		hint := didYouMean(o.name, operatorNames, operatorAliases)
 		if hint == "" && o.value[0] == '{' {
 			hint = fmt.Sprintf("; an attribute in another is written {%s:…}", quote(path+"."+pathEscaper.Replace(o.name)))
@@ -420,11 +427,14 @@ type Field struct {
 	Value json.RawMessage
 }
 
-// Fields splits a JSON object, for those who take a Spec among other things: in
-// order, duplicates included. The error wraps ErrSyntax.
+// Fields splits a JSON object, for those who take a Spec or an event among other
+// things: in order, duplicates included. The error wraps ErrSyntax.
 func Fields(body []byte) ([]Field, error) {
 	if !utf8.Valid(body) { // halves of surrogates may be in what is no Spec, such as events
 		_, err := document(body)
+		return nil, err
+	}
+	if err := shallow(body, event.MaxDepth+2); err != nil {
 		return nil, err
 	}
 	fields, err := object(body)
@@ -438,12 +448,49 @@ func Fields(body []byte) ([]Field, error) {
 	return out, nil
 }
 
+// maxSpecDepth is how deeply the JSON of a Spec may nest. What is right has five
+// levels; with the others there is more to say about it than that. What is in an
+// object is read once more at each level.
+const maxSpecDepth = 32
+
 // document is object for a body as it came.
 func document(body []byte) ([]field, error) {
 	if at, flaw := jsontext.Flaw(body); flaw != "" {
 		return nil, fmt.Errorf("%w at byte %d: %s", ErrSyntax, at+1, flaw)
 	}
+	if err := shallow(body, maxSpecDepth); err != nil {
+		return nil, err
+	}
 	return object(body)
+}
+
+// shallow refuses what nests deeper than so many levels.
+func shallow(body []byte, most int) error {
+	if at := deeperAt(body, most); at >= 0 {
+		return fmt.Errorf("%w at byte %d: nested deeper than %d levels", ErrSyntax, at+1, most)
+	}
+	return nil
+}
+
+// deeperAt returns where body goes below so many levels, or -1. It need not be JSON.
+func deeperAt(body []byte, most int) int {
+	depth, quoted := 0, false
+	for i := 0; i < len(body); i++ {
+		switch c := body[i]; {
+		case c == '"':
+			quoted = !quoted
+		case quoted && c == '\\':
+			i++
+		case quoted:
+		case c == '{' || c == '[':
+			if depth++; depth > most {
+				return i
+			}
+		case c == '}' || c == ']':
+			depth--
+		}
+	}
+	return -1
 }
 
 // object splits a JSON object into its fields, in order, duplicates included.

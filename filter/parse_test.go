@@ -64,7 +64,8 @@ func TestParseSpecRefusesWhatIsNoObject(t *testing.T) {
 		{`{"subscriber_id":"a"}{}`, "malformed JSON at byte 22: invalid character '{' after top-level value"},
 		{`{"subscriber_id":"a"} x`, "malformed JSON at byte 23: invalid character 'x' after top-level value"},
 		{"{\"subscriber_id\":\"\xff\"}", "malformed JSON at byte 19: not valid UTF-8"},
-		{`{"a":` + strings.Repeat("[", 20000) + `}`, "malformed JSON at byte 10005: invalid character '[' exceeded max depth"},
+		{`{"a":` + strings.Repeat("[", 20000) + `}`, "malformed JSON at byte 37: nested deeper than 32 levels"},
+		{`{"\"":"[{` + strings.Repeat("[{", 40) + `","a":` + strings.Repeat(`{"b":`, 31) + `]}`, "malformed JSON at byte 251: invalid character ']' looking for beginning of value"},
 	} {
 		_, err := ParseSpec([]byte(tt.body), nil)
 		if !errors.Is(err, ErrSyntax) || err.Error() != tt.want {

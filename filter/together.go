@@ -119,13 +119,17 @@ func (e *Invalid) conjunction(at string, gs []given, from int) {
 	if from == len(gs) {
 		return
 	}
-	e.predicates(at, gs)
+	if e.tooMany(at, gs) {
+		return
+	}
 	for _, c := range conflicts(gs, from) {
 		c.given.add(e, "", "%s", c.detail)
 	}
 }
 
-func (e *Invalid) predicates(at string, gs []given) {
+// tooMany adds that gs are more than may hold together, and reports it. What they
+// mean together is not looked at then: that takes a comparison of each with each.
+func (e *Invalid) tooMany(at string, gs []given) bool {
 	n := 0
 	intervals := make(map[string]bool)
 	for _, g := range gs {
@@ -140,6 +144,7 @@ func (e *Invalid) predicates(at string, gs []given) {
 	if n > MaxPredicates {
 		e.once(at, fmt.Sprintf("%d tests must hold together, with those of the short fields and of where; at most %d are allowed", n, MaxPredicates))
 	}
+	return n > MaxPredicates
 }
 
 // product checks each of anys with each of exprs. The latter are what the
@@ -151,7 +156,9 @@ func (e *Invalid) product(base []given, anys, exprs [][]given) {
 	for _, a := range anys {
 		for _, x := range exprs {
 			gs := slices.Concat(base, a, x)
-			e.predicates(exprField, gs)
+			if e.tooMany(exprField, gs) {
+				return
+			}
 			found := conflicts(gs, len(base)+len(a))
 			alive = alive || len(found) == 0
 			for _, c := range found {
@@ -272,18 +279,25 @@ func excluded(gs []given, from int) []conflict {
 		if g.op != "eq" && g.op != "in" {
 			continue
 		}
-		not := make(map[Scalar]bool)
 		last := -1
 		for k, h := range gs {
-			if h.path == g.path && (h.op == "ne" || h.op == "not_in") {
+			if h.excludes(g.path) {
 				last = k
+			}
+		}
+		later := max(i, last)
+		if last < 0 || later < from {
+			continue
+		}
+		not := make(map[Scalar]bool)
+		for _, h := range gs {
+			if h.excludes(g.path) {
 				for _, v := range h.values {
 					not[v] = true
 				}
 			}
 		}
-		later := max(i, last)
-		if last < 0 || later < from || slices.ContainsFunc(g.values, func(v Scalar) bool { return !not[v] }) {
+		if slices.ContainsFunc(g.values, func(v Scalar) bool { return !not[v] }) {
 			continue
 		}
 		detail := fmt.Sprintf("all that %s asks for is excluded by %s (%s)", g.op, gs[last].op, gs[last].at())
@@ -293,6 +307,11 @@ func excluded(gs []given, from int) []conflict {
 		out = append(out, conflict{given: gs[later], detail: detail})
 	}
 	return out
+}
+
+// excludes reports whether g forbids values of an attribute.
+func (g *given) excludes(path string) bool {
+	return g.path == path && (g.op == "ne" || g.op == "not_in")
 }
 
 // reach is what is left of an attribute's interval, both ends included.

@@ -62,6 +62,9 @@ func (e *Invalid) add(field, format string, args ...any) {
 	}
 }
 
+// full reports whether nothing more is told.
+func (e *Invalid) full() bool { return len(e.Problems) > maxProblems }
+
 // orNil keeps a nil *Invalid from becoming an error that is not nil.
 func (e *Invalid) orNil() error {
 	if len(e.Problems) == 0 {
