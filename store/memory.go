@@ -26,10 +26,14 @@ type Memory struct {
 	imports map[string]memoryImport
 
 	revocations []auth.Revocation
+
+	quota filter.Quota
+	used  map[string]filter.Use // by subscriber
 }
 
 type row struct {
 	Change
+	use       filter.Use
 	changed   uint64 // number of its last change
 	deletedAt time.Time
 }
@@ -40,9 +44,14 @@ func (m *Memory) Close() {}
 // Ping reports only that ctx has ended.
 func (m *Memory) Ping(ctx context.Context) error { return ctx.Err() }
 
-// Create stores a new filter. The error may be a *filter.Invalid.
+// Limit is Postgres.Limit.
+func (m *Memory) Limit(q filter.Quota) { m.quota = q }
+
+// Create stores a new filter. The error may be a *filter.Invalid or a
+// *filter.QuotaError.
 func (m *Memory) Create(ctx context.Context, s filter.Spec) (filter.Filter, error) {
-	if err := s.Validate(); err != nil {
+	spec, err := encode(s)
+	if err != nil {
 		return filter.Filter{}, err
 	}
 	m.mu.Lock()
@@ -50,16 +59,22 @@ func (m *Memory) Create(ctx context.Context, s filter.Spec) (filter.Filter, erro
 	if err := ctx.Err(); err != nil {
 		return filter.Filter{}, err
 	}
-	return m.createLocked(s), nil
+	use := s.Use(len(spec))
+	if err := m.quota.Check(s.SubscriberID, m.used[s.SubscriberID], use); err != nil {
+		return filter.Filter{}, err
+	}
+	return m.createLocked(s, use), nil
 }
 
-func (m *Memory) createLocked(s filter.Spec) filter.Filter {
+func (m *Memory) createLocked(s filter.Spec, use filter.Use) filter.Filter {
 	if m.rows == nil {
 		m.rows = make(map[filter.ID]*row)
+		m.used = make(map[string]filter.Use)
 	}
-	r := &row{Change: Change{Filter: filter.Filter{ID: newID(), Spec: s.Clone()}}}
+	r := &row{Change: Change{Filter: filter.Filter{ID: newID(), Spec: s.Clone()}}, use: use}
 	m.rows[r.ID] = r
 	m.ids = append(m.ids, r.ID)
+	m.used[r.SubscriberID] = m.used[r.SubscriberID].Plus(use)
 	return m.changedLocked(r)
 }
 
@@ -103,10 +118,11 @@ func (m *Memory) List(ctx context.Context, subscriber string, after filter.ID, l
 }
 
 // Update replaces what a filter asks for, if it has the given revision or that
-// is 0. Otherwise the error is ErrNotFound, ErrSubscriber, ErrConflict or a
-// *filter.Invalid.
+// is 0. Otherwise the error is ErrNotFound, ErrSubscriber, ErrConflict, a
+// *filter.Invalid or a *filter.QuotaError.
 func (m *Memory) Update(ctx context.Context, id filter.ID, s filter.Spec, ifRevision int64) (filter.Filter, error) {
-	if err := s.Validate(); err != nil {
+	spec, err := encode(s)
+	if err != nil {
 		return filter.Filter{}, err
 	}
 	m.mu.Lock()
@@ -120,7 +136,13 @@ func (m *Memory) Update(ctx context.Context, id filter.ID, s filter.Spec, ifRevi
 	case ifRevision != 0 && ifRevision != r.Revision:
 		return filter.Filter{}, ErrConflict
 	}
-	r.Spec = s.Clone()
+	use := s.Use(len(spec))
+	more := use.Minus(r.use)
+	if err := m.quota.Check(s.SubscriberID, m.used[s.SubscriberID], more); err != nil {
+		return filter.Filter{}, err
+	}
+	r.Spec, r.use = s.Clone(), use
+	m.used[s.SubscriberID] = m.used[s.SubscriberID].Plus(more)
 	return m.changedLocked(r), nil
 }
 
@@ -137,8 +159,17 @@ func (m *Memory) Delete(ctx context.Context, id filter.ID, ifRevision int64) (fi
 	if ifRevision != 0 && ifRevision != r.Revision {
 		return filter.Filter{}, ErrConflict
 	}
+	return m.deleteLocked(r), nil
+}
+
+func (m *Memory) deleteLocked(r *row) filter.Filter {
 	r.Deleted, r.deletedAt = true, time.Now()
-	return m.changedLocked(r), nil
+	if u := m.used[r.SubscriberID].Minus(r.use); u == (filter.Use{}) {
+		delete(m.used, r.SubscriberID)
+	} else {
+		m.used[r.SubscriberID] = u
+	}
+	return m.changedLocked(r)
 }
 
 // Estimate returns how many filters there are, deleted ones included.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/sha256"
 	"iter"
+	"maps"
+	"slices"
 	"time"
 
 	"eventstream/filter"
@@ -46,7 +48,11 @@ func (m *Memory) CreateOnce(ctx context.Context, s filter.Spec, key string) (f f
 	if m.keys == nil {
 		m.keys = make(map[string]memoryKey)
 	}
-	f = m.createLocked(s)
+	use := s.Use(len(spec))
+	if err := m.quota.Check(s.SubscriberID, m.used[s.SubscriberID], use); err != nil {
+		return filter.Filter{}, false, err
+	}
+	f = m.createLocked(s, use)
 	m.keys[key] = memoryKey{request, f.ID, time.Now()}
 	return f, false, nil
 }
@@ -62,7 +68,7 @@ func (m *Memory) Import(ctx context.Context, specs iter.Seq2[filter.Spec, error]
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
-	return m.importLocked(all), nil
+	return m.importLocked(all)
 }
 
 // ImportOnce is Postgres.ImportOnce.
@@ -85,13 +91,21 @@ func (m *Memory) ImportOnce(ctx context.Context, specs iter.Seq2[filter.Spec, er
 	if m.imports == nil {
 		m.imports = make(map[string]memoryImport)
 	}
-	n = m.importLocked(all)
+	if n, err = m.importLocked(all); err != nil {
+		return 0, false, err
+	}
 	m.imports[key] = memoryImport{request, n, time.Now()}
 	return n, false, nil
 }
 
+// sized is a Spec, and what it takes up.
+type sized struct {
+	filter.Spec
+	use filter.Use
+}
+
 // collect returns all specs, and the hash of their JSON.
-func collect(specs iter.Seq2[filter.Spec, error]) (all []filter.Spec, request [sha256.Size]byte, err error) {
+func collect(specs iter.Seq2[filter.Spec, error]) (all []sized, request [sha256.Size]byte, err error) {
 	sum := sha256.New()
 	for s, err := range specs {
 		if err != nil {
@@ -102,16 +116,25 @@ func collect(specs iter.Seq2[filter.Spec, error]) (all []filter.Spec, request [s
 			return nil, request, err
 		}
 		sum.Write(spec)
-		all = append(all, s)
+		all = append(all, sized{s, s.Use(len(spec))})
 	}
 	return all, [sha256.Size]byte(sum.Sum(nil)), nil
 }
 
-func (m *Memory) importLocked(all []filter.Spec) int64 {
+func (m *Memory) importLocked(all []sized) (int64, error) {
+	more := make(map[string]filter.Use)
 	for _, s := range all {
-		m.createLocked(s)
+		more[s.SubscriberID] = more[s.SubscriberID].Plus(s.use)
 	}
-	return int64(len(all))
+	for _, subscriber := range slices.Sorted(maps.Keys(more)) { // the error is about the first
+		if err := m.quota.Check(subscriber, m.used[subscriber], more[subscriber]); err != nil {
+			return 0, err
+		}
+	}
+	for _, s := range all {
+		m.createLocked(s.Spec, s.use)
+	}
+	return int64(len(all)), nil
 }
 
 // DeleteAll deletes all filters of a subscriber, and returns how many.
@@ -123,8 +146,7 @@ func (m *Memory) DeleteAll(ctx context.Context, subscriber string) (n int64, err
 	}
 	for _, r := range m.rows {
 		if r.SubscriberID == subscriber && !r.Deleted {
-			r.Deleted, r.deletedAt = true, time.Now()
-			m.changedLocked(r)
+			m.deleteLocked(r)
 			n++
 		}
 	}

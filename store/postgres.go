@@ -23,7 +23,8 @@ const connectTimeout = 3 * time.Second
 // IDs are passed to pgx as plain strings: of a type of ours it first makes an error,
 // with a text, before it looks what is below it.
 type Postgres struct {
-	pool *pgxpool.Pool
+	pool  *pgxpool.Pool
+	quota filter.Quota
 }
 
 // NewPostgres returns a store for a connection string or URL, which may set
@@ -43,7 +44,7 @@ func NewPostgres(dsn string) (*Postgres, error) {
 	if err != nil {
 		return nil, fmt.Errorf("PostgreSQL pool: %w", err)
 	}
-	return &Postgres{pool}, nil
+	return &Postgres{pool: pool}, nil
 }
 
 // Close waits for the calls under way and closes the connections.
@@ -55,16 +56,25 @@ func (p *Postgres) Ping(ctx context.Context) error {
 	return fail("ping PostgreSQL", err)
 }
 
-// Create stores a new filter. The error may be a *filter.Invalid.
+// Create stores a new filter. The error may be a *filter.Invalid or a
+// *filter.QuotaError.
 func (p *Postgres) Create(ctx context.Context, s filter.Spec) (filter.Filter, error) {
 	spec, err := encode(s)
 	if err != nil {
 		return filter.Filter{}, err
 	}
-	f, err := scan(p.pool.QueryRow(ctx, `
-		insert into filters (id, subscriber_id, spec, revision) values ($1, $2, $3, 1)
-		returning id, revision, spec`, string(newID()), s.SubscriberID, spec))
-	return f, fail("create filter", err)
+	use := s.Use(len(spec))
+	return p.within(ctx, s.SubscriberID, func() (filter.Filter, error) {
+		f, err := scan(p.pool.QueryRow(ctx, `
+			with more as (select $2::text, 1, $4::int, $5::int, $6::int, $7::int), room as (`+takeRoom+`)
+			insert into filters (id, subscriber_id, spec, revision, n_values, n_tried, n_broad, n_bytes)
+			select $1, $2, $3, 1, $4, $5, $6, $7 from room
+			returning id, revision, spec`, p.args([]any{string(newID()), s.SubscriberID, spec}, use)...))
+		if errors.Is(err, pgx.ErrNoRows) {
+			return filter.Filter{}, noRoom{use}
+		}
+		return f, fail("create filter", err)
+	})
 }
 
 // Get returns a filter, or ErrNotFound.
@@ -108,8 +118,8 @@ func (p *Postgres) List(ctx context.Context, subscriber string, after filter.ID,
 }
 
 // Update replaces what a filter asks for, if it has the given revision or that
-// is 0. Otherwise the error is ErrNotFound, ErrSubscriber, ErrConflict or a
-// *filter.Invalid.
+// is 0. Otherwise the error is ErrNotFound, ErrSubscriber, ErrConflict, a
+// *filter.Invalid or a *filter.QuotaError.
 func (p *Postgres) Update(ctx context.Context, id filter.ID, s filter.Spec, ifRevision int64) (filter.Filter, error) {
 	id, err := canonical(id)
 	if err != nil {
@@ -119,15 +129,27 @@ func (p *Postgres) Update(ctx context.Context, id filter.ID, s filter.Spec, ifRe
 	if err != nil {
 		return filter.Filter{}, err
 	}
-	f, err := scan(p.pool.QueryRow(ctx, `
-		update filters
-		set spec = $3, revision = revision + 1, updated_at = now(), changed_in = pg_current_xact_id()
-		where id = $1 and subscriber_id = $2 and deleted_at is null and ($4::bigint = 0 or revision = $4)
-		returning id, revision, spec`, string(id), s.SubscriberID, spec, ifRevision))
-	if errors.Is(err, pgx.ErrNoRows) {
-		return filter.Filter{}, p.refusal(ctx, id, s.SubscriberID)
-	}
-	return f, fail("update filter", err)
+	use := s.Use(len(spec))
+	return p.within(ctx, s.SubscriberID, func() (filter.Filter, error) {
+		f, err := scan(p.pool.QueryRow(ctx, `
+			with old as (
+				select * from filters
+				where id = $1 and subscriber_id = $2 and deleted_at is null and ($13::bigint = 0 or revision = $13)
+				for update
+			), more as (
+				select subscriber_id, case when n_bytes is null then 1 else 0 end, $4::int - coalesce(n_values, 0),
+					$5::int - coalesce(n_tried, 0), $6::int - coalesce(n_broad, 0), $7::int - coalesce(n_bytes, 0) from old
+			), room as (`+takeRoom+`)
+			update filters f
+			set spec = $3, revision = f.revision + 1, updated_at = now(), changed_in = pg_current_xact_id(),
+				n_values = $4, n_tried = $5, n_broad = $6, n_bytes = $7
+			from old, room where f.id = old.id
+			returning f.id, f.revision, f.spec`, append(p.args([]any{string(id), s.SubscriberID, spec}, use), ifRevision)...))
+		if errors.Is(err, pgx.ErrNoRows) {
+			return filter.Filter{}, p.refusedUpdate(ctx, id, s.SubscriberID, ifRevision, use)
+		}
+		return f, fail("update filter", err)
+	})
 }
 
 // Delete deletes a filter, if it has the given revision or that is 0, and
@@ -139,27 +161,44 @@ func (p *Postgres) Delete(ctx context.Context, id filter.ID, ifRevision int64) (
 		return filter.Filter{}, err
 	}
 	f, err := scan(p.pool.QueryRow(ctx, `
-		update filters
-		set deleted_at = now(), revision = revision + 1, updated_at = now(), changed_in = pg_current_xact_id()
-		where id = $1 and deleted_at is null and ($2::bigint = 0 or revision = $2)
-		returning id, revision, spec`, string(id), ifRevision))
+		with gone as (
+			update filters
+			set deleted_at = now(), revision = revision + 1, updated_at = now(), changed_in = pg_current_xact_id()
+			where id = $1 and deleted_at is null and ($2::bigint = 0 or revision = $2)
+			returning *
+		), freed as (`+giveRoom+`)
+		select id, revision, spec from gone`, string(id), ifRevision))
 	if errors.Is(err, pgx.ErrNoRows) {
-		return filter.Filter{}, p.refusal(ctx, id, "")
+		return filter.Filter{}, p.refusal(ctx, id)
 	}
 	return f, fail("delete filter", err)
 }
 
-// refusal tells why a write found no row to change. Filters keep their
-// subscriber and never come back, so it may look after the fact.
-func (p *Postgres) refusal(ctx context.Context, id filter.ID, subscriber string) error {
+// refusal tells why a deletion found no row. Filters keep their subscriber and never
+// come back, so it may look after the fact.
+func (p *Postgres) refusal(ctx context.Context, id filter.ID) error {
+	if _, err := p.Get(ctx, id); err != nil {
+		return err
+	}
+	return ErrConflict
+}
+
+// refusedUpdate tells why an update to what takes up use did nothing.
+func (p *Postgres) refusedUpdate(ctx context.Context, id filter.ID, subscriber string, ifRevision int64, use filter.Use) error {
 	f, err := p.Get(ctx, id)
+	switch {
+	case err != nil:
+		return err
+	case f.SubscriberID != subscriber:
+		return ErrSubscriber
+	case ifRevision != 0 && ifRevision != f.Revision:
+		return ErrConflict
+	}
+	old, err := encode(f.Spec)
 	if err != nil {
 		return err
 	}
-	if subscriber != "" && f.SubscriberID != subscriber {
-		return ErrSubscriber
-	}
-	return ErrConflict
+	return noRoom{use.Minus(f.Use(len(old)))}
 }
 
 // Estimate returns about how many filters there are, by PostgreSQL's statistics: 0
@@ -233,6 +272,9 @@ func (p *Postgres) Purge(ctx context.Context, olderThan time.Duration) (int64, e
 			where purged < newest.changed_in
 		)
 		select count(*) from gone`, olderThan).Scan(&n)
+	if err == nil {
+		_, err = p.pool.Exec(ctx, `delete from filter_counts where filters = 0`)
+	}
 	return n, fail("purge deleted filters", err)
 }
 

@@ -29,20 +29,20 @@ func (p *Postgres) CreateOnce(ctx context.Context, s filter.Spec, key string) (f
 		return filter.Filter{}, false, err
 	}
 	request := sha256.Sum256(spec)
+	use := s.Use(len(spec))
 	// Of two at once, the second waits for the first to commit. A key that is
 	// gone when it is looked up has just expired.
 	for range 3 {
-		f, err = scan(p.pool.QueryRow(ctx, `
-			with fresh as (
-				insert into idempotency_keys as k (key, request, filter_id) values ($1, $2, $3)
-				on conflict (key) do update
-				set request = excluded.request, filter_id = excluded.filter_id, created_at = now()
-				where k.created_at <= now() - $4::interval
-				returning filter_id
-			)
-			insert into filters (id, subscriber_id, spec, revision)
-			select filter_id, $5, $6, 1 from fresh
-			returning id, revision, spec`, key, request[:], string(newID()), KeyLife, s.SubscriberID, spec))
+		f, err = p.within(ctx, s.SubscriberID, func() (f filter.Filter, err error) {
+			err = pgx.BeginFunc(ctx, p.pool, func(tx pgx.Tx) error {
+				args := p.args([]any{string(newID()), s.SubscriberID, spec}, use)
+				if f, err = p.createFresh(ctx, tx, append(args, key, request[:], KeyLife)); errors.Is(err, errFull) {
+					return noRoom{use}
+				}
+				return err
+			})
+			return f, err
+		})
 		if !errors.Is(err, pgx.ErrNoRows) {
 			return f, false, fail("create filter", err)
 		}
@@ -61,10 +61,46 @@ func (p *Postgres) CreateOnce(ctx context.Context, s filter.Spec, key string) (f
 	return filter.Filter{}, false, fmt.Errorf("create filter: %w: its idempotency key comes and goes", ErrUnavailable)
 }
 
+var errFull = errors.New("no room")
+
+// createFresh creates a filter and its key. The error is pgx.ErrNoRows if the key is
+// known, and errFull if there is no room for the filter: then tx is to be given up.
+func (p *Postgres) createFresh(ctx context.Context, tx pgx.Tx, args []any) (filter.Filter, error) {
+	var id *string
+	var revision *int64
+	var spec []byte
+	err := tx.QueryRow(ctx, `
+		with fresh as (
+			insert into idempotency_keys as k (key, request, filter_id) values ($13, $14, $1)
+			on conflict (key) do update
+			set request = excluded.request, filter_id = excluded.filter_id, created_at = now()
+			where k.created_at <= now() - $15::interval
+			returning filter_id
+		), more as (select $2::text, 1, $4::int, $5::int, $6::int, $7::int from fresh), room as (`+takeRoom+`),
+		made as (
+			insert into filters (id, subscriber_id, spec, revision, n_values, n_tried, n_broad, n_bytes)
+			select filter_id, $2, $3, 1, $4, $5, $6, $7 from fresh, room
+			returning id, revision, spec
+		)
+		select id::text, revision, spec from fresh left join made on true`, args...).Scan(&id, &revision, &spec)
+	if err == nil && id == nil {
+		err = errFull
+	}
+	if err != nil {
+		return filter.Filter{}, err
+	}
+	s, err := decode(filter.ID(*id), spec)
+	return filter.Filter{ID: filter.ID(*id), Revision: *revision, Spec: s}, err
+}
+
 // Import creates a filter for each Spec, all of them or none, and returns how
-// many. It holds no more than a few at a time. An error of specs ends it.
-func (p *Postgres) Import(ctx context.Context, specs iter.Seq2[filter.Spec, error]) (int64, error) {
-	n, err := copyFilters(ctx, p.pool, specs, io.Discard)
+// many. It holds no more than a few at a time. An error of specs ends it, and a
+// *filter.QuotaError comes when all are read.
+func (p *Postgres) Import(ctx context.Context, specs iter.Seq2[filter.Spec, error]) (n int64, err error) {
+	err = pgx.BeginFunc(ctx, p.pool, func(tx pgx.Tx) error {
+		n, err = p.copyFilters(ctx, tx, specs, io.Discard)
+		return err
+	})
 	return p.imported(ctx, n, err)
 }
 
@@ -85,7 +121,7 @@ func (p *Postgres) ImportOnce(ctx context.Context, specs iter.Seq2[filter.Spec, 
 			n, err = repeated(ctx, tx, specs, request, key)
 			return err
 		}
-		if n, err = copyFilters(ctx, tx, specs, request); err != nil {
+		if n, err = p.copyFilters(ctx, tx, specs, request); err != nil {
 			return err
 		}
 		_, err = tx.Exec(ctx, `update import_keys set request = $2, imported = $3 where key = $1`, key, request.Sum(nil), n)
@@ -135,13 +171,8 @@ func (p *Postgres) imported(ctx context.Context, n int64, err error) (int64, err
 // analyzeFrom is from how many new filters on PostgreSQL's guesses are far off.
 const analyzeFrom = 1000
 
-// copier is a pool or a transaction.
-type copier interface {
-	CopyFrom(context.Context, pgx.Identifier, []string, pgx.CopyFromSource) (int64, error)
-}
-
-// copyFilters copies specs into the table, and their JSON to request.
-func copyFilters(ctx context.Context, to copier, specs iter.Seq2[filter.Spec, error], request io.Writer) (int64, error) {
+// copyFilters copies specs into the table, counts them, and copies their JSON to request.
+func (p *Postgres) copyFilters(ctx context.Context, tx pgx.Tx, specs iter.Seq2[filter.Spec, error], request io.Writer) (int64, error) {
 	next, stop := iter.Pull2(specs)
 	defer stop()
 	var flaw error // PostgreSQL would give it back as an error of its own
@@ -159,21 +190,29 @@ func copyFilters(ctx context.Context, to copier, specs iter.Seq2[filter.Spec, er
 			return nil, err
 		}
 		request.Write(spec) // a hash takes everything
-		return []any{uuid.Must(uuid.NewV7()), s.SubscriberID, spec, int64(1)}, nil
+		u := s.Use(len(spec))
+		return []any{uuid.Must(uuid.NewV7()), s.SubscriberID, spec, int64(1), u.Values, u.Tried, u.Broad, u.Bytes}, nil
 	}
-	columns := []string{"id", "subscriber_id", "spec", "revision"}
-	n, err := to.CopyFrom(ctx, pgx.Identifier{"filters"}, columns, pgx.CopyFromFunc(row))
+	columns := []string{"id", "subscriber_id", "spec", "revision", "n_values", "n_tried", "n_broad", "n_bytes"}
+	n, err := tx.CopyFrom(ctx, pgx.Identifier{"filters"}, columns, pgx.CopyFromFunc(row))
 	if flaw != nil {
 		return 0, refused{flaw}
 	}
-	return n, err
+	if err != nil {
+		return 0, err
+	}
+	return n, p.countImported(ctx, tx)
 }
 
 // DeleteAll deletes all filters of a subscriber, and returns how many.
 func (p *Postgres) DeleteAll(ctx context.Context, subscriber string) (int64, error) {
 	tag, err := p.pool.Exec(ctx, `
-		update filters
-		set deleted_at = now(), revision = revision + 1, updated_at = now(), changed_in = pg_current_xact_id()
-		where subscriber_id = $1 and deleted_at is null`, subscriber)
+		with gone as (
+			update filters
+			set deleted_at = now(), revision = revision + 1, updated_at = now(), changed_in = pg_current_xact_id()
+			where subscriber_id = $1 and deleted_at is null
+			returning subscriber_id, n_values, n_tried, n_broad, n_bytes
+		), freed as (`+giveRoom+`)
+		select from gone`, subscriber)
 	return tag.RowsAffected(), fail("delete filters of a subscriber", err)
 }

@@ -22,9 +22,32 @@ create table if not exists filters (
     changed_in    xid8 not null default pg_current_xact_id()
 );
 
+-- What a filter takes up of its subscriber's quota, as it is counted in
+-- filter_counts. All of them are null until the filter is counted: of those made
+-- by versions that counted nothing, that is done once, by the API.
+alter table filters
+    add column if not exists n_values integer,
+    add column if not exists n_tried  integer,
+    add column if not exists n_broad  integer,
+    add column if not exists n_bytes  integer;
+
+create index if not exists filters_uncounted on filters (id) where n_bytes is null and deleted_at is null;
+
 create index if not exists filters_subscriber on filters (subscriber_id, id) where deleted_at is null;
 create index if not exists filters_changed on filters (changed_in);
 create index if not exists filters_deleted on filters (deleted_at) where deleted_at is not null;
+
+-- What the filters of each subscriber take up together. Every write of a filter
+-- changes its subscriber's row in the same transaction, after the filter's own row,
+-- if there was one: so writes of one subscriber wait for each other, and a quota holds.
+create table if not exists filter_counts (
+    subscriber_id text collate "C" primary key,
+    filters       bigint not null,
+    n_values      bigint not null,
+    n_tried       bigint not null,
+    n_broad       bigint not null,
+    n_bytes       bigint not null
+) with (fillfactor = 70);
 
 -- One row. Rows of filters that were deleted are purged in time; a reader that
 -- has not seen all of them starts again, and so does one that finds itself in
