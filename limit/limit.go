@@ -28,11 +28,14 @@ type Decision struct {
 	Retry time.Duration // until one would, if this one did not
 }
 
-// decide says what it means that so much time is taken up after a try.
-func (r Rate) decide(ok bool, taken time.Duration) Decision {
+// of is the time that n take up.
+func (r Rate) of(n int) time.Duration { return time.Duration(n) * r.interval() }
+
+// decide says what it means that so much time is taken up after a try to take n.
+func (r Rate) decide(ok bool, taken time.Duration, n int) Decision {
 	d := Decision{OK: ok, Full: taken, Left: int(max(r.Per-taken, 0) / r.interval())}
 	if !ok {
-		d.Retry = max(taken+r.interval()-r.Per, time.Microsecond)
+		d.Retry = max(taken+r.of(n)-r.Per, time.Microsecond)
 	}
 	return d
 }
@@ -48,7 +51,10 @@ type Local struct {
 }
 
 // Take is one try under a name.
-func (l *Local) Take(name string, r Rate, now time.Time) Decision {
+func (l *Local) Take(name string, r Rate, now time.Time) Decision { return l.TakeN(name, r, 1, now) }
+
+// TakeN is a try that counts as n, which is at most r's N.
+func (l *Local) TakeN(name string, r Rate, n int, now time.Time) Decision {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	until, ok := l.until[name]
@@ -60,14 +66,14 @@ func (l *Local) Take(name string, r Rate, now time.Time) Decision {
 		until = now
 	}
 	taken := until.Sub(now)
-	if taken+r.interval() > r.Per {
-		return r.decide(false, taken)
+	if taken+r.of(n) > r.Per {
+		return r.decide(false, taken, n)
 	}
 	if !ok {
 		name = strings.Clone(name) // it may be a part of a whole request, which is not to stay
 	}
-	l.until[name] = until.Add(r.interval())
-	return r.decide(true, taken+r.interval())
+	l.until[name] = until.Add(r.of(n))
+	return r.decide(true, taken+r.of(n), n)
 }
 
 // Undo takes one try back that passed under a name. It changes nothing if the try's

@@ -37,6 +37,19 @@ func TestTake(t *testing.T) {
 	if got := l.Take("b", r, at); got.Left != 3 {
 		t.Errorf("another name: %+v", got)
 	}
+	for i, tt := range []struct {
+		n    int
+		want Decision
+	}{
+		{3, Decision{OK: true, Left: 1, Full: 750 * time.Millisecond}},
+		{2, Decision{OK: false, Left: 1, Full: 750 * time.Millisecond, Retry: 250 * time.Millisecond}},
+		{1, Decision{OK: true, Left: 0, Full: time.Second}},
+		{4, Decision{OK: false, Left: 0, Full: time.Second, Retry: time.Second}},
+	} {
+		if got := l.TakeN("c", r, tt.n, at); got != tt.want {
+			t.Errorf("%d: %d at once: %+v, want %+v", i, tt.n, got, tt.want)
+		}
+	}
 }
 
 // Never more than 2N pass within any period, and whoever keeps within the rate is

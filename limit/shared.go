@@ -30,26 +30,31 @@ func NewShared(redis Redis) *Shared { return &Shared{redis: redis} }
 
 // Take is one try under a name.
 func (s *Shared) Take(ctx context.Context, name string, r Rate) Decision {
+	return s.TakeN(ctx, name, r, 1)
+}
+
+// TakeN is a try that counts as n, which is at most r's N.
+func (s *Shared) TakeN(ctx context.Context, name string, r Rate, n int) Decision {
 	now := time.Now()
 	if s.redis == nil {
-		return s.local.Take(name, r, now)
+		return s.local.TakeN(name, r, n, now)
 	}
 	down := s.down.Load()
 	if now.UnixNano() < down {
-		return s.local.Take(name, r, now)
+		return s.local.TakeN(name, r, n, now)
 	}
 	if down != 0 && !s.down.CompareAndSwap(down, now.Add(redisPause).UnixNano()) {
-		return s.local.Take(name, r, now) // somebody else tries whether it is back
+		return s.local.TakeN(name, r, n, now) // somebody else tries whether it is back
 	}
 	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
-	ok, taken, err := s.redis.TakeTime(ctx, name, r.interval(), r.Per)
+	ok, taken, err := s.redis.TakeTime(ctx, name, r.of(n), r.Per)
 	if err != nil {
 		s.down.Store(now.Add(redisPause).UnixNano())
-		return s.local.Take(name, r, now)
+		return s.local.TakeN(name, r, n, now)
 	}
 	s.down.Store(0)
-	return r.decide(ok, taken)
+	return r.decide(ok, taken, n)
 }
 
 // Alone reports whether this process counts by itself, because Redis does not
