@@ -20,6 +20,7 @@ import (
 	"log/slog"
 	"net"
 	"regexp"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"sync/atomic"
@@ -85,6 +86,8 @@ type Config struct {
 	MaxImports     int           // at once; 2 if zero
 	ImportsEach    int           // of them for one key or address; half if zero
 	MaxImportLines int           // of one import; 1,000,000 if zero
+	MaxImportBytes int64         // of one import's body; 256 MiB if zero
+	MaxDryRuns     int           // of much work, at once; half of the CPUs if zero
 	ImportTimeout  time.Duration // for all of an import; 10 min if zero
 	LeastRate      int           // bytes a second of an import's body, or of a stream that a client reads; 1,024 if zero
 	ReadPatience   time.Duration // how long an import's client may send nothing, and over what time its rate is taken; 30 s if zero
@@ -117,6 +120,7 @@ type Server struct {
 
 	streams   *slots
 	imports   *slots
+	dryRuns   chan struct{}   // holds a token for each that is under way
 	streaming context.Context // ends them
 	cut       context.CancelFunc
 }
@@ -131,6 +135,8 @@ func New(cfg Config, s Store, p Publisher, l Lanes, r Replays, reg Registry, log
 	cfg.MaxStreams = cmp.Or(cfg.MaxStreams, 256)
 	cfg.MaxImports = cmp.Or(cfg.MaxImports, 2)
 	cfg.MaxImportLines = cmp.Or(cfg.MaxImportLines, 1_000_000)
+	cfg.MaxImportBytes = cmp.Or(cfg.MaxImportBytes, 256<<20)
+	cfg.MaxDryRuns = cmp.Or(cfg.MaxDryRuns, max(1, runtime.GOMAXPROCS(0)/2))
 	cfg.ImportTimeout = cmp.Or(cfg.ImportTimeout, 10*time.Minute)
 	cfg.StreamsEach = cmp.Or(cfg.StreamsEach, max(1, cfg.MaxStreams/4))
 	cfg.ImportsEach = cmp.Or(cfg.ImportsEach, max(1, cfg.MaxImports/2))
@@ -149,6 +155,7 @@ func New(cfg Config, s Store, p Publisher, l Lanes, r Replays, reg Registry, log
 	srv.watchdog.Lock("the lock of imports", &srv.imports.mu)
 	srv.watchdog.Lock("the lock of API keys", &srv.guard.mu)
 	srv.guard.pulse = srv.watchdog.Loop("the reading of API keys")
+	srv.dryRuns = make(chan struct{}, cfg.MaxDryRuns)
 	srv.streaming, srv.cut = context.WithCancel(context.Background())
 	srv.router = srv.routes(fasthttpadaptor.NewFastHTTPHandler(promhttp.HandlerFor(reg, promhttp.HandlerOpts{})))
 	srv.http = &fasthttp.Server{

@@ -90,6 +90,7 @@ type service struct {
 	t         *testing.T
 	url       string
 	addr      string
+	server    *api.Server
 	publisher *publisher
 	log       *logBuffer
 	stop      context.CancelFunc
@@ -119,6 +120,7 @@ func startAll(t *testing.T, cfg api.Config, s api.Store, p *publisher, l api.Lan
 	}
 	svc := &service{t: t, addr: ln.Addr().String(), url: "http://" + ln.Addr().String(), publisher: p, log: &logBuffer{}, stopped: make(chan error, 1)}
 	server := api.New(cfg, s, p, l, r, prometheus.NewRegistry(), slog.New(slog.NewTextHandler(svc.log, nil)))
+	svc.server = server
 	ctx, cancel := context.WithCancel(context.Background())
 	svc.stop = cancel
 	go func() { svc.stopped <- server.Run(ctx, ln); close(svc.stopped) }()

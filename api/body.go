@@ -56,21 +56,21 @@ func (s *Server) readBody(ctx *fasthttp.RequestCtx, allowed mediaTypes) ([]byte,
 		return nil, malformed(io.ErrUnexpectedEOF) // fasthttp takes the end of the connection for that of the body
 	}
 	if b.Len() > s.cfg.MaxBodyBytes {
-		return nil, s.tooLarge(stream, length)
+		return nil, refuseLarge(stream, length, int64(s.cfg.MaxBodyBytes))
 	}
 	return b.Bytes(), nil
 }
 
-// tooLarge reads a little more of the body: a connection that is closed with
+// refuseLarge reads a little more of the body: a connection that is closed with
 // much of it unread is often gone before the client could read why.
-func (s *Server) tooLarge(stream io.Reader, length int) error {
+func refuseLarge(stream io.Reader, length int, most int64) error {
 	const patience = 4 << 20
 	io.CopyN(io.Discard, stream, patience)
 	size := fmt.Sprintf("%d bytes", length)
 	if length < 0 {
-		size = fmt.Sprintf("more than %d bytes", s.cfg.MaxBodyBytes)
+		size = fmt.Sprintf("more than %d bytes", most)
 	}
-	return &problem{kind: tooLarge, detail: fmt.Sprintf("the body has %s; at most %d are allowed", size, s.cfg.MaxBodyBytes)}
+	return &problem{kind: tooLarge, detail: fmt.Sprintf("the body has %s; at most %d are allowed", size, most)}
 }
 
 func (m mediaTypes) check(ctx *fasthttp.RequestCtx) error {

@@ -112,6 +112,10 @@ func (s *Server) importFilters(ctx *fasthttp.RequestCtx) error {
 	if err != nil {
 		return err
 	}
+	if length := ctx.Request.Header.ContentLength(); int64(length) > s.cfg.MaxImportBytes {
+		ctx.SetConnectionClose()
+		return refuseLarge(ctx.RequestBodyStream(), length, s.cfg.MaxImportBytes)
+	}
 	free, err := s.imports.take(ctx, busy)
 	if err != nil {
 		return err

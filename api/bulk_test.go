@@ -250,6 +250,47 @@ func TestImportsAreBounded(t *testing.T) {
 	want(t, "published", s.publisher.bulk, 0)
 }
 
+// TestImportOfTooManyBytes is refused before the body is read, or where it gets too
+// long.
+func TestImportOfTooManyBytes(t *testing.T) {
+	s := start(t, api.Config{MaxImportBytes: 500}, &store.Memory{})
+	body := strings.Repeat(adas+"\n", 12)
+	a := s.imports(body)
+	want(t, "status", a.status, 413)
+	if !strings.Contains(a.body, "the body has 612 bytes; at most 500 are allowed") {
+		t.Errorf("%s", a.body)
+	}
+	req, err := http.NewRequest("POST", s.url+"/filters:import", io.MultiReader(strings.NewReader(body))) // of unknown length
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, _ := io.ReadAll(resp.Body)
+	if resp.StatusCode != 413 || !strings.Contains(string(text), "the body has more than 500 bytes; at most 500 are allowed") {
+		t.Errorf("in chunks: %d %s", resp.StatusCode, text)
+	}
+	want(t, "filters", s.do("GET", "/filters:export", "").body, "")
+	want(t, "of as many as are allowed", s.imports(body[:51*9]).status, 200)
+}
+
+// TestImportOverQuota says whose filters are too many.
+func TestImportOverQuota(t *testing.T) {
+	st := &store.Memory{}
+	st.Limit(filter.Quota{Filters: 2})
+	s := start(t, api.Config{}, st)
+	s.create(adas)
+	a := s.imports(adas + "\n" + adas + "\n" + strings.Replace(adas, "ada", "bob", 1))
+	want(t, "status", a.status, 422)
+	if !strings.Contains(a.body, "urn:eventstream:problem:quota-exceeded") || !strings.Contains(a.body, "quota of subscriber ada: filters: at most 2 are allowed, there are 1, and this is 2 more; nothing was stored") {
+		t.Errorf("%s", a.body)
+	}
+	want(t, "filters", strings.Count(s.do("GET", "/filters:export", "").body, "\n"), 1)
+}
+
 // TestStopCutsImports: a client that sends nothing more does not hold up the end.
 func TestStopCutsImports(t *testing.T) {
 	s := start(t, api.Config{StopTimeout: 400 * time.Millisecond}, &store.Memory{})

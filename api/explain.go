@@ -16,11 +16,31 @@ const (
 	maxTestFilters = 100
 	maxTestEvents  = 100
 	maxPairs       = 1000
-	// maxEffort bounds the bytes of a filter times those of an event, for all
-	// pairs that one request has explained: no value of the one is compared more
-	// than once with each of the other.
-	maxEffort = 500_000_000
+	// maxEffort bounds the bytes of a filter times its alternatives times the bytes of
+	// an event, for all pairs that one request has explained: in each alternative, no
+	// value of the one is compared more than once with each of the other.
+	maxEffort     = 500_000_000
+	requestEffort = 100_000   // counts as one request more: about what other requests cost
+	largeEffort   = 1_000_000 // needs a place: some milliseconds
 )
+
+// working does work of such an effort, once it is counted and there is a place for
+// it. Little work needs no place.
+func (s *Server) working(ctx *fasthttp.RequestCtx, effort int, work func() error) error {
+	if err := s.guard.limits.takeMore(ctx, effort/requestEffort); err != nil {
+		return err
+	}
+	if effort < largeEffort {
+		return work()
+	}
+	select {
+	case s.dryRuns <- struct{}{}:
+	default:
+		return &problem{kind: busy, detail: fmt.Sprintf("%d dry runs of much work are under way, which is the most", s.cfg.MaxDryRuns)}
+	}
+	defer func() { <-s.dryRuns }()
+	return work()
+}
 
 // dryRun is the body of POST /filters:test.
 type dryRun struct {
@@ -45,19 +65,21 @@ func (s *Server) testFilters(ctx *fasthttp.RequestCtx) error {
 	if err != nil {
 		return err
 	}
-	specs, events, err := run.decode()
+	specs, events, effort, err := run.decode()
 	if err != nil {
 		return err
 	}
-	out := struct {
-		Results []tested `json:"results"`
-	}{[]tested{}}
-	for i, spec := range specs {
-		for j, ev := range events {
-			out.Results = append(out.Results, tested{i, j, spec.Explain(ev)})
+	return s.working(ctx, effort, func() error {
+		out := struct {
+			Results []tested `json:"results"`
+		}{[]tested{}}
+		for i, spec := range specs {
+			for j, ev := range events {
+				out.Results = append(out.Results, tested{i, j, spec.Explain(ev)})
+			}
 		}
-	}
-	return writeJSON(ctx, fasthttp.StatusOK, out)
+		return writeJSON(ctx, fasthttp.StatusOK, out)
+	})
 }
 
 // parseDryRun reads the body, strictly: duplicates and unknown fields would be
@@ -113,37 +135,36 @@ func (p *problem) list(f filter.Field, most int) []json.RawMessage {
 }
 
 // decode reads filters and events, and tells all that is wrong with them.
-func (run *dryRun) decode() ([]filter.Spec, []map[string]any, error) {
+func (run *dryRun) decode() (specs []filter.Spec, events []map[string]any, effort int, err error) {
 	bad := &problem{kind: badTest}
-	specs := make([]filter.Spec, len(run.Filters))
-	effort := 0
+	specs = make([]filter.Spec, len(run.Filters))
 	for i, raw := range run.Filters {
 		var err error
 		if specs[i], err = filter.ParseStored(raw, expr.Translate); err != nil {
 			bad.tell(fmt.Sprintf("/filters/%d", i), err)
 		}
 	}
-	events := make([]map[string]any, len(run.Events))
+	events = make([]map[string]any, len(run.Events))
 	for i, raw := range run.Events {
 		var err error
 		if events[i], err = decodeEvent(raw); err != nil {
 			bad.complain(fmt.Sprintf("/events/%d", i), err.Error())
 		}
-		for _, f := range run.Filters {
-			effort += len(f) * len(raw)
+		for k, f := range run.Filters {
+			effort += len(f) * specs[k].Alternatives() * len(raw)
 		}
 	}
 	switch pairs := len(specs) * len(events); {
 	case len(bad.errors) > 0:
-		return nil, nil, bad
+		return nil, nil, 0, bad
 	case pairs > maxPairs:
 		bad.complain("", fmt.Sprintf("%d filters times %d events are %d pairs; at most %d are allowed", len(specs), len(events), pairs, maxPairs))
-		return nil, nil, bad
+		return nil, nil, 0, bad
 	case effort > maxEffort:
 		bad.complain("", "filters and events are too large to be tried on each other; send fewer of them at a time")
-		return nil, nil, bad
+		return nil, nil, 0, bad
 	}
-	return specs, events, nil
+	return specs, events, effort, nil
 }
 
 // tell adds what is wrong with the filter at a place.
@@ -197,7 +218,20 @@ func (s *Server) explainEvent(ctx *fasthttp.RequestCtx) error {
 	if err != nil {
 		return err
 	}
-	return writeJSON(ctx, fasthttp.StatusOK, q.explain(id, list))
+	n, effort := q.page(list)
+	return s.working(ctx, effort, func() error {
+		return writeJSON(ctx, fasthttp.StatusOK, q.explain(id, list, n))
+	})
+}
+
+// page returns how many of a list fit a page, which ends earlier where it gets too
+// much work, and the effort that they are.
+func (q *explainQuery) page(list []filter.Filter) (n, effort int) {
+	for n < min(len(list), q.limit) && effort <= maxEffort {
+		effort += q.bytes * size(&list[n].Spec) * list[n].Alternatives()
+		n++
+	}
+	return n, effort
 }
 
 // explainedPage is the answer to GET /subscribers/{id}/explain.
@@ -208,20 +242,16 @@ type explainedPage struct {
 	NextCursor   *filter.ID  `json:"next_cursor"` // null on the last page
 }
 
-// explain goes through a list that has one more than a page may have. The page
-// ends earlier where it gets too much work.
-func (q *explainQuery) explain(subscriber string, list []filter.Filter) explainedPage {
+// explain explains the first n of a list.
+func (q *explainQuery) explain(subscriber string, list []filter.Filter, n int) explainedPage {
 	p := explainedPage{SubscriberID: subscriber, Filters: []explained{}}
-	effort := 0
-	for i, f := range list {
-		if i == q.limit || effort > maxEffort {
-			p.NextCursor = &list[i-1].ID
-			break
-		}
+	for _, f := range list[:n] {
 		x := f.Explain(q.event)
 		p.Filters = append(p.Filters, explained{f.ID, f.Revision, x})
 		p.Matches = p.Matches || x.Matches
-		effort += q.bytes * size(&f.Spec)
+	}
+	if n < len(list) {
+		p.NextCursor = &list[n-1].ID
 	}
 	return p
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"eventstream/api"
+	"eventstream/auth"
 	"eventstream/filter"
 	"eventstream/store"
 )
@@ -122,4 +123,49 @@ func TestExplainStopsEarly(t *testing.T) {
 	if n != 5 || pages != 2 {
 		t.Errorf("%d filters on %d pages, want 5 on 2", n, pages)
 	}
+}
+
+// heavyDryRun is one of much work.
+var heavyDryRun = `{"filters":[{"subscriber_id":"ada","where":{"a":{"contains":"x","ne":"y"}},"match_all":true}],"events":[{"event_type":"x","a":["` +
+	strings.Repeat(`z","`, 10_000) + `"]}]}`
+
+// TestDryRunsAreBounded: much work waits for no place, and little needs none.
+func TestDryRunsAreBounded(t *testing.T) {
+	s := start(t, api.Config{}, &store.Memory{})
+	s.create(`{"subscriber_id":"ada","where":{"a":{"contains":"` + strings.Repeat("x", 250) + `"}},"match_all":true}`)
+	large := "/subscribers/ada/explain?event=" + url.QueryEscape(`{"event_type":"x","a":"`+strings.Repeat("y", 5000)+`"}`)
+	release := s.server.HoldDryRuns()
+	for what, a := range map[string]answer{"POST": s.do("POST", "/filters:test", heavyDryRun), "GET": s.do("GET", large, "")} {
+		if a.status != 503 || a.header.Get("Retry-After") == "" || !strings.Contains(a.body, "urn:eventstream:problem:busy") {
+			t.Errorf("%s of much work while there is no place: %d %s", what, a.status, a.body)
+		}
+	}
+	small := `{"filters":[` + adas + `],"events":[{"event_type":"x"}]}`
+	want(t, "POST of little work", s.do("POST", "/filters:test", small).status, 200)
+	want(t, "GET of little work", s.do("GET", "/subscribers/ada/explain?event="+anEvent, "").status, 200)
+	release()
+	want(t, "POST of much work", s.do("POST", "/filters:test", heavyDryRun).status, 200)
+	want(t, "GET of much work", s.do("GET", large, "").status, 200)
+}
+
+// TestDryRunsAreCounted: much work counts as many requests of the key.
+func TestDryRunsAreCounted(t *testing.T) {
+	keys := &keyring{}
+	key := []string{"Authorization", "Bearer " + keys.create(t, auth.ScopeRead)}
+	s := startGuarded(t, api.Config{Limits: api.LimitConfig{PerKey: 100, Redis: &clock{}}}, keys)
+	left := func(what string, a answer, status int, limit string) {
+		t.Helper()
+		want(t, what, a.status, status)
+		want(t, what+": RateLimit", a.header.Get("RateLimit"), limit)
+	}
+	left("a request", s.do("GET", "/filters", "", key...), 200, `"key";r=99;t=1`)
+	left("much work", s.do("POST", "/filters:test", heavyDryRun, key...), 200, `"key";r=66;t=1`)
+	left("a request", s.do("GET", "/filters", "", key...), 200, `"key";r=65;t=1`)
+	left("much work", s.do("POST", "/filters:test", heavyDryRun, key...), 200, `"key";r=32;t=1`)
+	a := s.do("POST", "/filters:test", heavyDryRun, key...)
+	left("much work that is too much", a, 429, `"key";r=31;t=1`)
+	if !strings.Contains(a.body, "counts as 32 more") {
+		t.Errorf("the answer does not say what it counts as: %s", a.body)
+	}
+	left("a request", s.do("GET", "/filters", "", key...), 200, `"key";r=30;t=1`)
 }

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -57,15 +58,26 @@ const callerKey = "caller"
 
 // take counts a request, with the ID of its key, or "" if it has no good one.
 func (l *limits) take(ctx *fasthttp.RequestCtx, key string) error {
-	by, n, name := "key", l.cfg.PerKey, "k:"+key
+	name := "k:" + key
 	if key == "" {
-		by, n, name = "address", l.cfg.PerAddress, "a:"+ops.Household(l.address(ctx))
+		name = "a:" + ops.Household(l.address(ctx))
 	}
 	ctx.SetUserValue(callerKey, name)
-	if n == 0 {
+	return l.takeMore(ctx, 1)
+}
+
+// takeMore counts a request that take has counted as so many more. One that is
+// worth more than half of a second's requests counts as that: it must be possible.
+func (l *limits) takeMore(ctx *fasthttp.RequestCtx, more int) error {
+	name, _ := ctx.UserValue(callerKey).(string)
+	by, n := "key", l.cfg.PerKey
+	if !strings.HasPrefix(name, "k:") {
+		by, n = "address", l.cfg.PerAddress
+	}
+	if more = min(more, max(n/2, 1)); n == 0 || more == 0 {
 		return nil
 	}
-	d := l.shared.Take(ctx, name, limit.Rate{N: n, Per: time.Second})
+	d := l.shared.TakeN(ctx, name, limit.Rate{N: n, Per: time.Second}, more)
 	h := &ctx.Response.Header
 	h.Set("RateLimit-Policy", fmt.Sprintf(`"%s";q=%d;w=1`, by, n))
 	h.Set("RateLimit", fmt.Sprintf(`"%s";r=%d;t=%d`, by, d.Left, seconds(d.Full)))
@@ -74,7 +86,11 @@ func (l *limits) take(ctx *fasthttp.RequestCtx, key string) error {
 	}
 	l.refused.WithLabelValues(by).Inc()
 	h.Set("Retry-After", strconv.Itoa(seconds(cmp.Or(d.Retry, time.Second))))
-	return &problem{kind: tooMany, detail: fmt.Sprintf("the limit of this %s is %d requests a second", by, n)}
+	detail := fmt.Sprintf("the limit of this %s is %d requests a second", by, n)
+	if more > 1 {
+		detail += fmt.Sprintf(", and this one counts as %d more", more)
+	}
+	return &problem{kind: tooMany, detail: detail}
 }
 
 // seconds rounds up: who comes back then is let in.

@@ -32,7 +32,21 @@ type lines struct {
 }
 
 func newImport(body io.Reader, cfg Config, read prometheus.Counter) *lines {
-	return &lines{r: bufio.NewReaderSize(body, cfg.MaxBodyBytes+2), max: cfg.MaxImportLines, maxBytes: cfg.MaxBodyBytes, read: read}
+	return &lines{r: bufio.NewReaderSize(&bounded{body, cfg.MaxImportBytes, cfg.MaxImportBytes}, cfg.MaxBodyBytes+2), max: cfg.MaxImportLines, maxBytes: cfg.MaxBodyBytes, read: read}
+}
+
+// bounded is a body of at most so many bytes.
+type bounded struct {
+	r         io.Reader
+	left, max int64
+}
+
+func (b *bounded) Read(p []byte) (int, error) {
+	n, err := b.r.Read(p)
+	if b.left -= int64(n); b.left < 0 {
+		return 0, refuseLarge(b.r, -1, b.max)
+	}
+	return n, err
 }
 
 // specs yields the filter of each line. From the first that is wrong on it only
@@ -104,8 +118,8 @@ func (l *lines) next() ([]byte, error) {
 
 // brokenOff is the answer to a body that doesn't come to its end.
 func brokenOff(err error) error {
-	if slow, ok := errors.AsType[*problem](err); ok {
-		return slow
+	if p, ok := errors.AsType[*problem](err); ok {
+		return p
 	}
 	return &problem{kind: badRequest, detail: "the body broke off; nothing was imported"}
 }

@@ -213,6 +213,7 @@ func TestContract(t *testing.T) {
 	c.see(untold, "POST /filters:import", "/filters:import", 202, adas)
 
 	c.connections()
+	c.quotas()
 	c.down(startAll(t, api.Config{}, &away{}, &publisher{}, lane.NewMemory(), replays(t, func(context.Context, replay.Request, *replay.Writer) error {
 		return &replay.Unavailable{}
 	})))
@@ -294,6 +295,22 @@ func (c *contract) filters(s *service) {
 	c.see(s, "POST /filters:test", "/filters:test", 413, large)
 	c.see(s, "POST /filters:test", "/filters:test", 415, dry, "Content-Type", "text/xml")
 	c.see(s, "POST /filters:test", "/filters:test", 422, `{"filters":[{}],"events":[{}]}`)
+	release := s.server.HoldDryRuns()
+	defer release()
+	c.see(s, "POST /filters:test", "/filters:test", 503, heavyDryRun)
+}
+
+// quotas asks for more than a subscriber may have.
+func (c *contract) quotas() {
+	st := &store.Memory{}
+	st.Limit(filter.Quota{Values: 2})
+	s := start(c.t, api.Config{}, st)
+	path, _ := s.create(adas)
+	wide := strings.Replace(adas, `"purchase"`, `"a","b","c"`, 1)
+	c.see(s, "POST /filters", "/filters", 422, wide)
+	c.see(s, "POST /filters:import", "/filters:import", 422, wide)
+	c.see(s, "PUT /filters/{id}", path, 422, wide)
+	c.see(s, "PATCH /filters/{id}", path, 422, `{"event_types":["a","b","c"]}`)
 }
 
 func (c *contract) others(s *service) {

@@ -44,6 +44,7 @@ var (
 	badTest       = kind{422, "invalid-test", "The dry run can't be done"}
 	invalid       = kind{422, "invalid-filter", "The filter is not valid"}
 	badVersion    = kind{505, "http-version-not-supported", "This version of HTTP is not supported"}
+	overQuota     = kind{422, "quota-exceeded", "The subscriber's filters would take up too much"}
 	bigHeader     = kind{431, "headers-too-large", "The headers are too large"}
 	tooMany       = kind{429, "too-many-requests", "Requests come too fast"}
 	crowded       = kind{429, "too-many-at-once", "Too many of these are under way for one caller"}
@@ -80,6 +81,13 @@ func problemOf(err error) *problem {
 	}
 	if bad, ok := errors.AsType[*filter.Invalid](err); ok {
 		return &problem{kind: invalid, detail: bad.Error(), errors: bad.Problems}
+	}
+	if over, ok := errors.AsType[*filter.QuotaError](err); ok {
+		p := &problem{kind: overQuota, detail: over.Error() + "; nothing was stored"}
+		for _, text := range over.Over {
+			p.errors = append(p.errors, filter.Problem{Field: "/subscriber_id", Detail: text})
+		}
+		return p
 	}
 	switch {
 	case errors.Is(err, replay.ErrUnavailable), errors.Is(err, context.Canceled): // we are stopping

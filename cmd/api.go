@@ -21,6 +21,7 @@ func (a *app) apiCommand() (*cobra.Command, error) {
 	var postgres postgresFlags
 	var filter filterURLFlags
 	var tokens tokenFlags
+	var quotas quotaFlags
 	own := struct {
 		PerKey     int `env:"RATE_LIMIT" envDefault:"1000"`
 		PerAddress int `env:"RATE_LIMIT_ADDRESS" envDefault:"-1"`
@@ -31,7 +32,7 @@ func (a *app) apiCommand() (*cobra.Command, error) {
 		ImportsEach int `env:"MAX_IMPORTS_EACH" envDefault:"1"`
 		LeastRate   int `env:"LEAST_RATE" envDefault:"1024"`
 	}{}
-	if err := fromEnvAll(&listen, &redis, &postgres, &filter, &tokens, &own); err != nil {
+	if err := fromEnvAll(&listen, &redis, &postgres, &filter, &tokens, &quotas, &own); err != nil {
 		return nil, err
 	}
 	c := &cobra.Command{
@@ -52,6 +53,9 @@ func (a *app) apiCommand() (*cobra.Command, error) {
 			if min(own.Streams, own.StreamsEach, own.Imports, own.ImportsEach, own.LeastRate) < 1 {
 				return usageError{errors.New("--max-streams, --max-streams-each, --max-imports, --max-imports-each and --least-rate must be at least 1")}
 			}
+			if err := quotas.check(); err != nil {
+				return err
+			}
 			proxies, err := listen.proxies()
 			if err != nil {
 				return err
@@ -69,6 +73,7 @@ func (a *app) apiCommand() (*cobra.Command, error) {
 				return err
 			}
 			defer s.Close()
+			s.Limit(quotas.quota())
 			lanes, err := redis.open(a.log)
 			if err != nil {
 				return err
@@ -92,8 +97,14 @@ func (a *app) apiCommand() (*cobra.Command, error) {
 			cfg.Limits = api.LimitConfig{PerKey: own.PerKey, PerAddress: perAddress(own.PerAddress, listen.guarded), Redis: lanes, Proxies: proxies}
 			cfg.MaxStreams, cfg.StreamsEach, cfg.MaxImports, cfg.ImportsEach = own.Streams, own.StreamsEach, own.Imports, own.ImportsEach
 			cfg.LeastRate, cfg.Room = own.LeastRate, servers.Room("api", 4096)
+			quotas.apply(&cfg)
 			addAPI(&g, ln, reg, cfg, s, lanes, replays, a.log)
-			g.Add("schema", func(ctx context.Context) error { return migrate(ctx, s, a.log) })
+			g.Add("schema", func(ctx context.Context) error {
+				if err := migrate(ctx, s, a.log); err != nil {
+					return err
+				}
+				return countOld(ctx, s, a.log)
+			})
 			g.Add("purge", func(ctx context.Context) error { return purge(ctx, s) })
 			if err := listen.addAdmin(ctx, &g, servers, a.log); err != nil {
 				return err
@@ -111,6 +122,7 @@ func (a *app) apiCommand() (*cobra.Command, error) {
 	postgres.add(c.Flags())
 	filter.add(c.Flags())
 	tokens.addKeys(c.Flags())
+	quotas.add(c.Flags())
 	c.Flags().IntVar(&own.PerKey, "rate-limit", own.PerKey, "requests a second with one API key, over all API processes; 0 for no limit")
 	c.Flags().IntVar(&own.PerAddress, "rate-limit-address", own.PerAddress, "requests a second from one address without a good key; 0 for no limit, -1 for 20 where strangers can come, and else none")
 	c.Flags().IntVar(&own.Streams, "max-streams", own.Streams, "streams of events and exports at once; more are answered 503")
@@ -164,6 +176,7 @@ func purge(ctx context.Context, s *store.Postgres) error {
 			return nil
 		case <-every.C:
 			s.Purge(ctx, 24*time.Hour) // if it fails, the next one does it
+			s.CountOld(ctx)            // what an API that is not upgraded yet has stored
 		}
 	}
 }

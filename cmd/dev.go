@@ -92,6 +92,11 @@ func (a *app) dev(ctx context.Context, d *devFlags, out io.Writer) error {
 	}
 	defer broker.Close()
 	lanes, filters := lane.NewMemory(), &store.Memory{}
+	var quotas quotaFlags
+	if err := fromEnv(&quotas); err != nil {
+		return err
+	}
+	filters.Limit(quotas.quota())
 	if err := demoFilter(ctx, filters); err != nil {
 		return err
 	}

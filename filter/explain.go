@@ -34,9 +34,16 @@ func (s *Spec) Explain(ev map[string]any) Explanation {
 	exprs := givensOfAll(s.ExprAny, func(int) string { return exprField })
 	var x Explanation
 	told := make(map[Failure]bool)
+	values := make(map[string][]any)
+	valuesOf := func(path string) []any {
+		if _, ok := values[path]; !ok {
+			values[path] = valuesAt(ev, path)
+		}
+		return values[path]
+	}
 	for _, a := range givensOfAll(s.Any, anyField) {
 		for _, e := range exprs {
-			failed := failures(slices.Concat(base, a, e), ev)
+			failed := failures(slices.Concat(base, a, e), valuesOf)
 			if len(failed) == 0 {
 				return Explanation{Matches: true}
 			}
@@ -61,13 +68,13 @@ func (x *Explanation) add(failed []Failure, told map[Failure]bool) {
 	}
 }
 
-// failures lists the operators of a conjunction that ev does not pass. Those
-// that make up an interval are one.
-func failures(conjunction []given, ev map[string]any) []Failure {
+// failures lists the operators of a conjunction that an event with such values does
+// not pass. Those that make up an interval are one.
+func failures(conjunction []given, valuesOf func(path string) []any) []Failure {
 	var failed []Failure
 	for i := range conjunction {
 		g := &conjunction[i]
-		values := valuesAt(ev, g.path)
+		values := valuesOf(g.path)
 		if !g.isEnd() {
 			if t := g.test(); !t.holds(values) {
 				failed = append(failed, failure([]given{*g}, values))

@@ -36,6 +36,9 @@ func (s *Spec) Use(bytes int) Use {
 	return u
 }
 
+// Alternatives returns how many conjunctions s comes to.
+func (s *Spec) Alternatives() int { return max(1, len(s.Any)) * max(1, len(s.ExprAny)) }
+
 // add adds operators that are in so many alternatives.
 func (u *Use) add(gs []given, times int) {
 	for _, g := range gs {
