@@ -238,8 +238,11 @@ func (d *Decoder) link() {
 			continue
 		}
 		first := &e.first[v.attr]
+		v.size = int32(len(v.Text)) + 1
 		if *first == 0 {
 			e.attrs = append(e.attrs, v.attr)
+		} else {
+			v.size += e.values[*first-1].size
 		}
 		v.next, *first = *first, int32(i+1)
 	}

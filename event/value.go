@@ -19,6 +19,7 @@ type Value struct {
 	timed timed
 	attr  Attr  // noAttr if its key came again
 	next  int32 // the attribute's next value, its place in Event.values plus 1
+	size  int32 // see Size
 
 	Text []byte // of a String: its bytes, unescaped
 	Key  uint64 // of a Number: its NumberKey; of a Bool: 0 or 1
@@ -27,6 +28,10 @@ type Value struct {
 
 	time uint64
 }
+
+// Size is the bytes of the attribute's texts from this value on, and one more for
+// each value: what it takes to look at all of them.
+func (v *Value) Size() int { return int(v.size) }
 
 // timed tells whether a Value's time is known.
 type timed uint8

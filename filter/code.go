@@ -221,19 +221,8 @@ func key(v *event.Value, kind event.Kind) (uint64, bool) {
 	return v.Key, true
 }
 
-// run reports whether ev passes all predicates of code.
-func run(code []byte, ev *event.Event) bool {
-	for len(code) > 0 {
-		var p predicate
-		if p, code = next(code); !p.holds(ev) {
-			return false
-		}
-	}
-	return true
-}
-
-func (p *predicate) holds(ev *event.Event) bool {
-	v := ev.First(p.attr)
+// holds reports whether ev, which has the first value v of p's attribute, passes p.
+func (p *predicate) holds(ev *event.Event, v *event.Value) bool {
 	switch p.op {
 	case opExists:
 		return v != nil

@@ -3,6 +3,7 @@ package filter
 import (
 	"encoding/json"
 	"math/rand/v2"
+	"slices"
 	"testing"
 )
 
@@ -16,6 +17,7 @@ func FuzzIndex(f *testing.F) {
 	}
 	f.Add([]byte(`{"where":{"a..b":{"between":[1]},"":{"in":[]}},"min_amount":5,"max_amount":1}`), []byte(`{"event_type":"a"}`))
 	f.Add([]byte(`{"where":{"t":{"gt":"x","lt":5,"gte":true}}}`), []byte(`{"event_type":"a","t":"x"}`))
+	size, from := digestSize, digestFrom
 	f.Fuzz(func(t *testing.T, spec, raw []byte) {
 		var s Spec
 		if s.UnmarshalJSON(spec) != nil {
@@ -26,11 +28,17 @@ func FuzzIndex(f *testing.F) {
 		x.Add(c, 3)
 		var r reader
 		got, err := r.match(x.Snapshot(), raw)
+		digestSize, digestFrom = 1, 0
+		digested, derr := r.match(x.Snapshot(), raw)
+		digestSize, digestFrom = size, from
+		if !slices.Equal(got, digested) || (err == nil) != (derr == nil) {
+			t.Fatalf("filter %s, event %s: %v, and %v if attributes are digested", spec, raw, got, digested)
+		}
 		x.Remove(c, 3)
 		x.Release(c)
 		checkEmpty(t, x)
-		doc, derr := DecodeEvent(raw)
-		if err != nil || derr != nil || s.Validate() != nil {
+		doc, notEvent := DecodeEvent(raw)
+		if err != nil || notEvent != nil || s.Validate() != nil {
 			return
 		}
 		if want := s.Match(doc); (len(got) == 1) != want {

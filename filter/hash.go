@@ -2,6 +2,7 @@ package filter
 
 import (
 	"hash/maphash"
+	"iter"
 	"slices"
 
 	"eventstream/internal/cow"
@@ -53,6 +54,31 @@ func (t *hashTrie) get(hash uint32, key []byte) *node {
 		n = n.kids[branchOf(hash, depth)]
 	}
 	return nil
+}
+
+// all yields all keys and their nodes, in no order.
+func (t *hashTrie) all() iter.Seq2[string, *node] {
+	return func(yield func(string, *node) bool) { t.root.all(yield) }
+}
+
+func (n *hashNode) all(yield func(string, *node) bool) bool {
+	if n == nil {
+		return true
+	}
+	if n.kids != nil {
+		for _, kid := range n.kids {
+			if !kid.all(yield) {
+				return false
+			}
+		}
+		return true
+	}
+	for i, to := range n.nodes {
+		if !yield(n.names.keys[i], to) {
+			return false
+		}
+	}
+	return true
 }
 
 func (n *hashNode) find(hash uint32, key []byte) *node {

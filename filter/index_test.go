@@ -16,12 +16,15 @@ import (
 // a million do.
 func small(t *testing.T, few, leaf, bucket, list int) {
 	t.Helper()
-	old := []int{fewMost, leafMost, branchMost, bucketMost, postingMost, manyFrom, directMost, muchWaits}
+	old := []int{fewMost, leafMost, branchMost, bucketMost, postingMost, manyFrom, directMost, muchWaits, digestSize, digestFrom}
+	if few < fewMost {
+		digestSize, digestFrom = few, few-1
+	}
 	fewMost, leafMost, branchMost, bucketMost, postingMost, manyFrom = few, leaf, max(4, leaf), bucket, list, list
 	directMost, muchWaits = few, list
 	t.Cleanup(func() {
 		fewMost, leafMost, branchMost, bucketMost, postingMost, manyFrom = old[0], old[1], old[2], old[3], old[4], old[5]
-		directMost, muchWaits = old[6], old[7]
+		directMost, muchWaits, digestSize, digestFrom = old[6], old[7], old[8], old[9]
 	})
 }
 

@@ -15,6 +15,7 @@ import (
 type Matcher struct {
 	Candidates uint64 // entries looked at, since it was set to 0
 	Matches    uint64 // Slots found, since it was set to 0
+	Digests    uint64 // attributes digested, since it was set to 0
 
 	snap  *Snapshot
 	ev    *event.Event
@@ -23,6 +24,9 @@ type Matcher struct {
 	tops  []uint64 // a bit for each place in some that is not 0
 	found int      // how many were noted, some of them more than once
 	many  bool     // too many to keep some and tops, which is dearer than to read all of seen
+
+	digests map[event.Attr]*digest // of what was large enough to be looked for
+	effort  int                    // see Effort
 
 	keys    []uint64           // scratch: the values of one attribute
 	visited map[*node]struct{} // by several values of one attribute
@@ -38,11 +42,17 @@ func (m *Matcher) Match(s *Snapshot, ev *event.Event) {
 	}
 	m.snap, m.ev, m.found, m.many = s, ev, 0, false
 	clear(m.visited)
+	clear(m.digests)
+	m.effort = 0
 	m.seen = grown(m.seen, int(s.top)/64+1)
 	m.some = grown(m.some, len(m.seen)/64+1)
 	m.tops = grown(m.tops, len(m.some)/64+1)
 	m.visit(s.root)
 }
+
+// Effort is about how many bytes of large attributes were looked at for the event
+// that was matched last, each as often as it was. Small attributes count as nothing.
+func (m *Matcher) Effort() int { return m.effort }
 
 // grown returns list with at least n items.
 func grown(list []uint64, n int) []uint64 {
@@ -155,7 +165,7 @@ func (m *Matcher) visit(n *node) {
 	m.Candidates += uint64(n.n)
 	for few := n.few; len(few) > 0; {
 		var e entry
-		if e, few = nextEntry(few); run(e.code, m.ev) {
+		if e, few = nextEntry(few); m.run(e.code) {
 			m.take(e.word)
 		}
 	}
@@ -185,6 +195,12 @@ func (m *Matcher) follow(d *dir) {
 	if d.op == opExists {
 		m.visit(d.keys.get(hash(nil), nil))
 		return
+	}
+	if v.Size() >= digestSize {
+		if in := m.digest(d.attr, v); in != nil && in.count*max(1, len(d.lens)) > d.keys.n {
+			m.followKeys(d, in)
+			return
+		}
 	}
 	several := m.ev.Next(v) != nil
 	for ; v != nil; v = m.ev.Next(v) {
@@ -231,8 +247,20 @@ func (m *Matcher) search(t *tree) {
 		m.stab(t.root, 0)
 		return
 	}
+	v := m.ev.First(t.attr)
+	if v == nil {
+		return
+	}
+	if v.Size() >= digestSize {
+		if in := m.digest(t.attr, v); in != nil {
+			if keys := in.keys(t.kind); len(keys) > 0 {
+				m.stabAny(t.root, keys)
+			}
+			return
+		}
+	}
 	m.keys = m.keys[:0]
-	for v := m.ev.First(t.attr); v != nil; v = m.ev.Next(v) {
+	for ; v != nil; v = m.ev.Next(v) {
 		if k, ok := key(v, t.kind); ok {
 			m.keys = append(m.keys, k)
 		}
@@ -282,7 +310,7 @@ func (m *Matcher) stabLeaf(n *treeNode, end int, v uint64) {
 		return
 	}
 	for i, w := range n.words[:end] {
-		if (n.to == nil || n.to[i] >= v) && run(n.codeOf(i), m.ev) {
+		if (n.to == nil || n.to[i] >= v) && m.run(n.codeOf(i)) {
 			m.take(w)
 		}
 	}
@@ -305,7 +333,7 @@ func (m *Matcher) stabAny(n *treeNode, values []uint64) {
 			continue
 		}
 		m.Candidates++
-		if run(n.codeOf(i), m.ev) {
+		if m.run(n.codeOf(i)) {
 			m.take(n.words[i])
 		}
 	}
