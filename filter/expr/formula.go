@@ -51,32 +51,53 @@ func join(k kind, parts ...formula) formula {
 			out.parts = append(out.parts, p)
 		}
 	}
-	if k == some {
-		out.parts = unite(out.parts)
-	}
+	out.parts = unite(k, out.parts)
 	if len(out.parts) == 1 {
 		return out.parts[0]
 	}
 	return out
 }
 
-// unite makes one test of those that ask for different values of one attribute.
-func unite(parts []formula) []formula {
+// unite makes one test of those that ask one attribute for one of some values, of which
+// one must hold, or forbid it some values, if all must. Each value is looked at once,
+// however many tests there are.
+func unite(k kind, parts []formula) []formula {
 	lists := map[string]int{} // the attribute's place in out
+	more := map[string][]filter.Scalar{}
 	out := parts[:0:0]
 	for _, p := range parts {
-		i, ok := lists[p.test.attr]
-		switch {
-		case p.kind != single || !p.test.ask.isList():
+		values, ok := p.test.ask.values(k)
+		if p.kind != single || !ok {
 			out = append(out, p)
-		case !ok:
-			lists[p.test.attr] = len(out)
+			continue
+		}
+		attr := p.test.attr
+		if _, there := lists[attr]; !there {
+			lists[attr] = len(out)
 			out = append(out, p)
-		default:
-			out[i].test.ask = either(out[i].test.ask, p.test.ask)
+		}
+		more[attr] = append(more[attr], values...)
+	}
+	for attr, i := range lists {
+		if values := distinct(more[attr]); k == some {
+			out[i].test.ask.in = [][]filter.Scalar{values}
+		} else {
+			out[i].test.ask.notIn = values
 		}
 	}
 	return out
+}
+
+// values returns the values that a asks for one of, if k is some, or forbids, if k is
+// all, and whether it asks for nothing else.
+func (a ask) values(k kind) ([]filter.Scalar, bool) {
+	if k == some {
+		if !a.isList() {
+			return nil, false
+		}
+		return a.in[0], true
+	}
+	return a.notIn, len(a.notIn) > 0 && a.same(ask{notIn: a.notIn})
 }
 
 // maxWidth bounds the alternatives before they are simplified, and with them the
