@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"eventstream/event"
 	"eventstream/internal/cow"
 )
 
@@ -31,6 +32,13 @@ type waiting struct {
 }
 
 const waitingLen = 1024
+
+// waitingTree is where a tree is for which entries wait.
+type waitingTree struct {
+	node *node
+	attr event.Attr
+	kind event.Kind
+}
 
 type waitingEntry struct {
 	from, to uint64
@@ -118,21 +126,24 @@ func (x *Index) flushAll() {
 	}
 	var much errgroup.Group
 	much.SetLimit(runtime.GOMAXPROCS(0))
-	for _, n := range x.waiting {
-		for i := range n.trees {
-			t := &n.trees[i]
-			w := t.waiting
-			t.waiting = nil
-			switch {
-			case w == nil: // the tree may be at work: a node can be there twice
-			case w.len() < muchWaits:
+	for _, at := range x.waiting {
+		ways := at.node.waysOf(x.gen, at.attr)
+		i, found := ways.tree(at.attr, at.kind)
+		if !found { // all that waited was taken out again
+			continue
+		}
+		t := &ways.trees[i]
+		w := t.waiting
+		t.waiting = nil
+		switch {
+		case w == nil: // the tree may be at work: it can be there twice
+		case w.len() < muchWaits:
+			t.insertAll(x.gen, w)
+		default:
+			much.Go(func() error {
 				t.insertAll(x.gen, w)
-			default:
-				much.Go(func() error {
-					t.insertAll(x.gen, w)
-					return nil
-				})
-			}
+				return nil
+			})
 		}
 	}
 	_ = much.Wait()  // none of them fails

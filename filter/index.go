@@ -34,9 +34,9 @@ type Index struct {
 	paths     *event.Paths
 	stale     bool // paths is behind attrs
 
-	snapshot *Snapshot // nil if something changed since it was taken
-	direct   int       // entries that trees still get one by one before the next Snapshot
-	waiting  []*node   // with trees whose entries are to be inserted before the next Snapshot
+	snapshot *Snapshot     // nil if something changed since it was taken
+	direct   int           // entries that trees still get one by one before the next Snapshot
+	waiting  []waitingTree // those whose entries are to be inserted before the next Snapshot
 
 	lowerer         lowerer // scratch
 	all             []conjunction

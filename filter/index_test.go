@@ -16,15 +16,15 @@ import (
 // a million do.
 func small(t *testing.T, few, leaf, bucket, list int) {
 	t.Helper()
-	old := []int{fewMost, leafMost, branchMost, bucketMost, postingMost, manyFrom, directMost, muchWaits, digestSize, digestFrom}
+	old := []int{fewMost, leafMost, branchMost, bucketMost, postingMost, manyFrom, directMost, muchWaits, digestSize, digestFrom, waysMost}
 	if few < fewMost {
-		digestSize, digestFrom = few, few-1
+		digestSize, digestFrom, waysMost = few, few-1, few
 	}
 	fewMost, leafMost, branchMost, bucketMost, postingMost, manyFrom = few, leaf, max(4, leaf), bucket, list, list
 	directMost, muchWaits = few, list
 	t.Cleanup(func() {
 		fewMost, leafMost, branchMost, bucketMost, postingMost, manyFrom = old[0], old[1], old[2], old[3], old[4], old[5]
-		directMost, muchWaits, digestSize, digestFrom = old[6], old[7], old[8], old[9]
+		directMost, muchWaits, digestSize, digestFrom, waysMost = old[6], old[7], old[8], old[9], old[10]
 	})
 }
 

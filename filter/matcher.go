@@ -172,6 +172,10 @@ func (m *Matcher) visit(n *node) {
 	for i := range n.trees {
 		m.search(&n.trees[i])
 	}
+	if n.wide != nil {
+		m.visitWide(n.wide)
+		return
+	}
 	if attrs := m.ev.Attrs(); len(n.dirs) > 2*len(attrs)+8 {
 		for _, a := range attrs {
 			i := sort.Search(len(n.dirs), func(i int) bool { return n.dirs[i].attr >= a })
@@ -183,6 +187,21 @@ func (m *Matcher) visit(n *node) {
 	}
 	for i := range n.dirs {
 		m.follow(&n.dirs[i])
+	}
+}
+
+func (m *Matcher) visitWide(w *wide) {
+	for _, a := range m.ev.Attrs() {
+		of := w.byAttr.At(uint32(a))
+		if of == nil {
+			continue
+		}
+		for i := range of.trees {
+			m.search(&of.trees[i])
+		}
+		for i := range of.dirs {
+			m.follow(&of.dirs[i])
+		}
 	}
 }
 

@@ -20,10 +20,67 @@ import (
 type node struct {
 	gen    cow.Gen
 	few    []byte // entries
-	n      int    // of entries in few
+	n      int32  // of entries in few
 	spread bool   // there were too many once
-	dirs   []dir
-	trees  []tree
+	ways          // in order; none if there is wide
+	wide   *wide
+}
+
+// ways is where conjunctions go on to from a node.
+type ways struct {
+	dirs  []dir
+	trees []tree
+}
+
+// wide is the ways of a node from which they lead on by many attributes: those of each
+// by itself. To add one does not move the others, and an event looks only for its own
+// attributes. A tree without an attribute is with event_type, which all events have.
+type wide struct {
+	byAttr cow.Vector[waysOf]
+	n      int // dirs and trees
+}
+
+type waysOf struct {
+	gen cow.Gen
+	ways
+}
+
+// waysMost is how many dirs and trees are in one list. Tests make it small.
+var waysMost = 64
+
+// waysOf returns the ways of an attribute from n, which is the writer's; those of
+// others may be among them.
+func (n *node) waysOf(g cow.Gen, a event.Attr) *ways {
+	if n.wide == nil && len(n.dirs)+len(n.trees) < waysMost {
+		return &n.ways
+	}
+	if n.wide == nil {
+		all := n.ways
+		n.ways, n.wide = ways{}, &wide{n: len(all.dirs) + len(all.trees)}
+		for _, d := range all.dirs {
+			w := n.waysOf(g, d.attr)
+			w.dirs = append(w.dirs, d)
+		}
+		for _, t := range all.trees {
+			w := n.waysOf(g, t.attr)
+			w.trees = append(w.trees, t)
+		}
+	}
+	w := n.wide.byAttr.Own(g, uint32(a))
+	if w.gen != g {
+		w.gen, w.dirs, w.trees = g, slices.Clone(w.dirs), slices.Clone(w.trees)
+	}
+	return &w.ways
+}
+
+// counted notes that there is a way more, or one fewer.
+func (n *node) counted(more int) {
+	if n.wide == nil {
+		return
+	}
+	if n.wide.n += more; n.wide.n == 0 {
+		n.wide = nil
+	}
 }
 
 // fewMost is how many entries are tried one after the other. Tests make it small.
@@ -67,7 +124,9 @@ type dir struct {
 // prefixLen counts the prefixes of one length.
 type prefixLen struct{ bytes, n int }
 
-func (n *node) empty() bool { return n.n == 0 && len(n.dirs) == 0 && len(n.trees) == 0 }
+func (n *node) empty() bool {
+	return n.n == 0 && len(n.dirs) == 0 && len(n.trees) == 0 && n.wide == nil
+}
 
 // ownNode makes *place a node of generation g: itself, a copy or a new one.
 func ownNode(place **node, g cow.Gen) *node {
@@ -87,7 +146,7 @@ func ownNode(place **node, g cow.Gen) *node {
 // file puts e at the node.
 func (x *Index) file(place **node, e entry) {
 	n := ownNode(place, x.gen)
-	if !n.spread && n.n < fewMost {
+	if !n.spread && int(n.n) < fewMost {
 		n.few = appendEntry(n.few, e)
 		n.n++
 		return
@@ -105,19 +164,20 @@ func (x *Index) file(place **node, e entry) {
 // fileOn puts e where it belongs below n.
 func (x *Index) fileOn(n *node, e entry) {
 	if e.filed == 0 {
-		i, item := x.treeFor(n, e)
-		switch t := &n.trees[i]; {
+		w, i, item := x.treeFor(n, e)
+		switch t := &w.trees[i]; {
 		case x.direct > 0:
 			x.direct--
 			t.insert(x.gen, item)
 		case t.later(item):
-			x.waiting = append(x.waiting, n)
+			x.waiting = append(x.waiting, waitingTree{n, t.attr, t.kind})
 		}
 		return
 	}
 	p, rest := next(e.code)
 	for kind, text := range p.keys() {
-		d := &n.dirs[n.dirFor(p.attr, p.op, kind)]
+		w, i := x.dirFor(n, p.attr, p.op, kind)
+		d := &w.dirs[i]
 		at, isNew := d.keys.ref(x.gen, hash(text), text)
 		if isNew && d.op == opPrefix {
 			d.count(len(text), 1)
@@ -148,21 +208,22 @@ func (x *Index) unfile(place **node, e entry) {
 
 func (x *Index) unfileOn(n *node, e entry) {
 	if e.filed == 0 {
-		i, item := x.treeFor(n, e)
-		t := &n.trees[i]
+		w, i, item := x.treeFor(n, e)
+		t := &w.trees[i]
 		if w := t.waiting; w != nil {
 			t.waiting = nil
 			t.insertAll(x.gen, w)
 		}
 		if t.remove(x.gen, item); t.empty() {
-			n.trees = slices.Delete(n.trees, i, i+1)
+			w.trees = slices.Delete(w.trees, i, i+1)
+			n.counted(-1)
 		}
 		return
 	}
 	p, rest := next(e.code)
 	for kind, text := range p.keys() {
-		i := n.dirFor(p.attr, p.op, kind)
-		d := &n.dirs[i]
+		w, i := x.dirFor(n, p.attr, p.op, kind)
+		d := &w.dirs[i]
 		hash := hash(text)
 		at, _ := d.keys.ref(x.gen, hash, text)
 		x.unfile(at, entry{e.word, e.filed - 1, rest})
@@ -174,7 +235,8 @@ func (x *Index) unfileOn(n *node, e entry) {
 			d.count(len(text), -1)
 		}
 		if d.keys.n == 0 {
-			n.dirs = slices.Delete(n.dirs, i, i+1)
+			w.dirs = slices.Delete(w.dirs, i, i+1)
+			n.counted(-1)
 		}
 	}
 }
@@ -201,17 +263,19 @@ func (p predicate) keys() iter.Seq2[event.Kind, []byte] {
 	}
 }
 
-// dirFor returns where the dir for such keys is in n, which is the writer's. It is
+// dirFor returns where the dir for such keys is from n, which is the writer's. It is
 // made if there is none.
-func (n *node) dirFor(attr event.Attr, o op, kind event.Kind) int {
-	i, found := sort.Find(len(n.dirs), func(i int) int {
-		d := &n.dirs[i]
+func (x *Index) dirFor(n *node, attr event.Attr, o op, kind event.Kind) (w *ways, i int) {
+	w = n.waysOf(x.gen, attr)
+	i, found := sort.Find(len(w.dirs), func(i int) int {
+		d := &w.dirs[i]
 		return cmp.Or(cmp.Compare(attr, d.attr), cmp.Compare(o, d.op), cmp.Compare(kind, d.kind))
 	})
 	if !found {
-		n.dirs = slices.Insert(n.dirs, i, dir{attr: attr, op: o, kind: kind})
+		w.dirs = slices.Insert(w.dirs, i, dir{attr: attr, op: o, kind: kind})
+		n.counted(+1)
 	}
-	return i
+	return w, i
 }
 
 // count notes one more or one fewer prefix of a length.
@@ -228,7 +292,7 @@ func (d *dir) count(bytes, n int) {
 
 // treeFor returns which tree of n, which is the writer's, e belongs to, and e as
 // it is kept there. An interval that comes first in e's code gives it its place.
-func (x *Index) treeFor(n *node, e entry) (i int, item treeEntry) {
+func (x *Index) treeFor(n *node, e entry) (w *ways, i int, item treeEntry) {
 	item = treeEntry{to: math.MaxUint64, word: e.word, code: e.code}
 	var attr event.Attr
 	kind := event.Other
@@ -239,12 +303,19 @@ func (x *Index) treeFor(n *node, e entry) (i int, item treeEntry) {
 			item.from, item.to, item.code = s.lo, s.hi, rest
 		}
 	}
-	i, found := sort.Find(len(n.trees), func(i int) int {
-		t := &n.trees[i]
+	w = n.waysOf(x.gen, attr)
+	i, found := w.tree(attr, kind)
+	if !found {
+		w.trees = slices.Insert(w.trees, i, tree{attr: attr, kind: kind})
+		n.counted(+1)
+	}
+	return w, i, item
+}
+
+// tree returns where the tree of an attribute's values of a kind is in w, or belongs.
+func (w *ways) tree(attr event.Attr, kind event.Kind) (i int, found bool) {
+	return sort.Find(len(w.trees), func(i int) int {
+		t := &w.trees[i]
 		return cmp.Or(cmp.Compare(attr, t.attr), cmp.Compare(kind, t.kind))
 	})
-	if !found {
-		n.trees = slices.Insert(n.trees, i, tree{attr: attr, kind: kind})
-	}
-	return i, item
 }

@@ -86,5 +86,8 @@ func (n *node) copy(g cow.Gen) *node {
 	}
 	c.gen, c.few, c.n, c.spread = g, slices.Clone(n.few), n.n, n.spread
 	c.dirs, c.trees = append(c.dirs, n.dirs...), append(c.trees, n.trees...)
+	if n.wide != nil {
+		c.wide = new(*n.wide)
+	}
 	return c
 }

@@ -16,6 +16,7 @@ type metrics struct {
 	read, matched, routed prometheus.Counter
 	redisFailures         prometheus.Counter
 	candidates, matches   prometheus.Counter
+	digests, costly       prometheus.Counter
 	deadLetters           prometheus.Counter
 	tombstones            prometheus.Counter
 	appendSeconds         prometheus.Histogram
@@ -45,6 +46,8 @@ func newMetrics(reg prometheus.Registerer, r *routes, replays *atomic.Int64) *me
 		redisFailures: counter("redis_failures_total", "Calls to Redis that failed."),
 		candidates:    counter("filter_candidates_total", "Conditions that the index looked at to match events."),
 		matches:       counter("filter_matches_total", "Subscribers that events were matched to."),
+		digests:       counter("filter_digests_total", "Large attributes of events that were put in order, because much was tried on them."),
+		costly:        counter("filter_costly_events_total", "Events that took more work than planned for; the log names the subscriber with the most conditions."),
 		deadLetters:   counter("events_dead_lettered_total", "Records that are no events and went to the dead-letter topic."),
 		tombstones:    counter("events_tombstones_total", "Records without a value, which are skipped."),
 		appendSeconds: f.NewHistogram(prometheus.HistogramOpts{
@@ -84,7 +87,8 @@ func (m *metrics) lag(partition int32, n int64) {
 func (m *metrics) tell(c *filter.Matcher) {
 	m.candidates.Add(float64(c.Candidates))
 	m.matches.Add(float64(c.Matches))
-	c.Candidates, c.Matches = 0, 0
+	m.digests.Add(float64(c.Digests))
+	c.Candidates, c.Matches, c.Digests = 0, 0, 0
 }
 
 // unassigned forgets a partition that another process works on now.

@@ -121,6 +121,8 @@ type Service struct {
 	loaded atomic.Bool
 	delay  atomic.Pointer[error] // why it isn't loaded yet
 
+	toldCostly atomic.Int64 // when the log was told of a costly event last, Unix nanoseconds
+
 	catching chan struct{} // has one item while somebody catches up
 
 	mu          sync.Mutex

@@ -373,6 +373,18 @@ func (r *routes) knownGateways() []event.Gateway {
 	return all
 }
 
+// mostConditions returns the active subscriber with the most different conditions.
+func (r *routes) mostConditions() (id string, n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, s := range r.subscribers {
+		if m := len(s.wants.few) + len(s.wants.many); s.seats > 0 && m > n {
+			id, n = s.id, m
+		}
+	}
+	return id, n
+}
+
 // counts is what routes hold.
 type counts struct {
 	active     int // subscribers with a seat

@@ -259,6 +259,9 @@ func (w *worker) add(ctx context.Context, v *view, r *kgo.Record) error {
 		return nil
 	}
 	groups, seats := w.resolver.recipients(v, ev)
+	if w.resolver.matcher.Effort() > costlyEffort {
+		w.costly(r.Offset)
+	}
 	if seats > 0 {
 		w.metrics.matched.Inc()
 		w.metrics.routed.Add(float64(seats))
@@ -301,4 +304,25 @@ func (w *worker) append(ctx context.Context, next int64, at lane.ControlID) (ok 
 	w.part.Done(next)
 	w.done(next, max(w.end, w.part.HighWatermark()))
 	return true, nil
+}
+
+const (
+	// costlyEffort is what matching one event may take by filter.Matcher.Effort: some
+	// tens of milliseconds. The default quotas keep one subscriber below it, unless
+	// the event itself has megabytes.
+	costlyEffort = 64 << 20
+	costlyEvery  = time.Minute // between two lines in the log
+)
+
+// costly tells of an event that took much work. It was matched as all others were:
+// nothing is cut, as nobody may miss an event, or get one that a filter excludes.
+func (w *worker) costly(offset int64) {
+	w.metrics.costly.Inc()
+	now, last := time.Now().UnixNano(), w.toldCostly.Load()
+	if now-last < int64(costlyEvery) || !w.toldCostly.CompareAndSwap(last, now) {
+		return
+	}
+	subscriber, conditions := w.routes.mostConditions()
+	w.log.Warn("matching an event takes long; the filters stored are more than quotas of the API should allow",
+		"offset", offset, "effort", w.resolver.matcher.Effort(), "subscriber", subscriber, "conditions", conditions)
 }
