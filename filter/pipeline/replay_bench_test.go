@@ -88,7 +88,7 @@ func (s *sink) WriteHeader(status int)      { s.status = status }
 func (s *sink) Write(p []byte) (int, error) { s.bytes += len(p); return len(p), nil }
 func (s *sink) Flush()                      {}
 
-func counterValue(b *testing.B, c prometheus.Counter) float64 {
+func counterValue(b testing.TB, c prometheus.Counter) float64 {
 	var m dto.Metric
 	if err := c.Write(&m); err != nil {
 		b.Fatal(err)
