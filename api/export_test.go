@@ -1,6 +1,11 @@
 package api
 
-import "net"
+import (
+	"io"
+	"net"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
 
 var Ahead = ahead
 
@@ -17,4 +22,13 @@ func (s *Server) HoldDryRuns() (release func()) {
 			<-s.dryRuns
 		}
 	}
+}
+
+// ReadImport reads all lines of an import, and returns why it is refused.
+func ReadImport(body io.Reader) error {
+	cfg := Config{MaxBodyBytes: 512 << 10, MaxImportLines: 1_000_000, MaxImportBytes: 256 << 20}
+	in := newImport(body, cfg, prometheus.NewCounter(prometheus.CounterOpts{Name: "lines"}))
+	for range in.specs {
+	}
+	return in.err
 }

@@ -119,7 +119,14 @@ func implied(lists [][]filter.Scalar, i int) bool {
 
 // within reports whether all of a are in b.
 func within(a, b []filter.Scalar) bool {
-	return len(a) <= len(b) && !slices.ContainsFunc(a, func(s filter.Scalar) bool { return !slices.Contains(b, s) })
+	if len(a) > len(b) {
+		return false
+	}
+	in := make(map[filter.Scalar]bool, len(b))
+	for _, s := range b {
+		in[s] = true
+	}
+	return !slices.ContainsFunc(a, func(s filter.Scalar) bool { return !in[s] })
 }
 
 // narrow takes s into a's interval, and reports whether any value is left.
