@@ -23,7 +23,7 @@ check: ## format, vet, staticcheck, shellcheck, docker-compose.yml and Dockerfil
 test: services ## all tests against real servers with the race detector, those of allocations without, short fuzzing
 	set -a && . .services/env && EVENTSTREAM_TEST_SERVICES=required && \
 		go test -race -count=1 -p 2 -timeout 30m ./... && \
-		go test -count=1 -run Alloc ./... && \
+		go test -count=1 -run 'Alloc|Growth' ./... && \
 		FUZZTIME=$(FUZZTIME) scripts/fuzz.sh
 	go build -race -o .services/bin/eventstream-check .
 	.services/bin/eventstream-check check --seed 1 --duration 60s --clients 100 --log-level error
