@@ -29,8 +29,8 @@ func (f *flow) moved() {
 func (f *flow) still() time.Duration { return time.Since(*f.last.Load()) }
 
 const (
-	eventsLimit = time.Minute                 // that no event may come while some are due
-	faultsLimit = faultLimit + 30*time.Second // that no fault may begin
+	eventsLimit = faultLimit + 30*time.Second // that no event may come while some are due: a fault may hold up all of them
+	faultsLimit = eventsLimit                 // that no fault may begin
 )
 
 // watch fails if what has to move stands still, until ctx ends.
