@@ -52,7 +52,9 @@ type Part struct {
 }
 
 // New returns a Watchdog with a Limit of a minute. Run does the watching.
-func New(log *slog.Logger) *Watchdog { return &Watchdog{Limit: limit, log: log, stuck: make(map[*Part]bool)} }
+func New(log *slog.Logger) *Watchdog {
+	return &Watchdog{Limit: limit, log: log, stuck: make(map[*Part]bool)}
+}
 
 // Loop adds a loop, which has to call Beat each time that it comes round, and Done
 // when it ends.
