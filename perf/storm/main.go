@@ -26,6 +26,7 @@ import (
 	"github.com/redis/rueidis"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"eventstream/perf/visit"
 	"eventstream/topic"
 )
 
@@ -68,7 +69,7 @@ func env(name, fallback string) string {
 func run(ctx context.Context, cfg config, out io.Writer) error {
 	kind := fmt.Sprintf("storm-%d", time.Now().UnixNano())
 	s := &storm{cfg: cfg, kind: kind, gateways: strings.Split(cfg.gateway, ",")}
-	s.clients = make([]client, cfg.clients)
+	s.clients = make([]visit.Client, cfg.clients)
 	redis, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{cfg.redis}, DisableCache: true})
 	if err != nil {
 		return fmt.Errorf("redis: %w", err)
@@ -124,7 +125,7 @@ type storm struct {
 	cfg      config
 	kind     string // event_type
 	gateways []string
-	clients  []client
+	clients  []visit.Client
 
 	mu                   sync.Mutex
 	times                []time.Duration
@@ -161,14 +162,14 @@ func (s *storm) connect(ctx context.Context, events int) (time.Duration, error) 
 	began := time.Now()
 	err := s.each(s.cfg.parallel, func(i int) error {
 		c, start := &s.clients[i], time.Now()
-		refused, err := c.connect(ctx, s.gateways[i%len(s.gateways)], s.subscriber(i))
+		refused, err := c.Connect(ctx, s.gateways[i%len(s.gateways)], s.subscriber(i))
 		s.refused.Add(int64(refused))
 		if err != nil {
 			return fmt.Errorf("client %d: %w", i, err)
 		}
 		got := make(map[string]int)
 		for len(got) < events {
-			m, err := c.read()
+			m, err := c.Read()
 			if err != nil {
 				s.missing.Add(int64(events - len(got)))
 				return fmt.Errorf("client %d with %d of %d events: %w", i, len(got), events, err)
@@ -193,7 +194,7 @@ func (s *storm) connect(ctx context.Context, events int) (time.Duration, error) 
 // cut closes all connections, without a word.
 func (s *storm) cut() {
 	for i := range s.clients {
-		s.clients[i].cut()
+		s.clients[i].Cut()
 	}
 	s.times = nil
 }
