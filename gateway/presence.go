@@ -423,24 +423,28 @@ func (p *presence) vacate(n int) {
 // resumed from, and a while later nothing is addressed to them any more.
 func (p *presence) retire(ctx context.Context) error {
 	p.leave()
-	for n := p.share(len(p.vacating)); n > 0; {
-		some := p.vacating[:min(n, announceSize)]
-		if _, err := p.say(ctx, lane.Announcement{Vacated: some}); err != nil {
-			return err
-		}
-		n -= len(some)
-		p.vacate(len(some))
+	n, err := p.sayOf(ctx, p.vacating[:p.share(len(p.vacating))], func(some []event.Seat) lane.Announcement { return lane.Announcement{Vacated: some} })
+	p.vacate(n)
+	if err != nil {
+		return err
 	}
-	forgot, _ := slices.BinarySearchFunc(p.vacated, time.Now().Add(-min(forgetMargin, 2*p.gw.cfg.ResumeWindow)), func(e ended, t time.Time) int { return e.at.Compare(t) })
-	for n := p.share(forgot); n > 0; {
-		some := p.vacated[:min(n, announceSize)]
-		if _, err := p.say(ctx, lane.Announcement{Forgot: seatsOf(some)}); err != nil {
-			return err
+	due, _ := slices.BinarySearchFunc(p.vacated, time.Now().Add(-min(forgetMargin, 2*p.gw.cfg.ResumeWindow)), func(e ended, t time.Time) int { return e.at.Compare(t) })
+	n, err = p.sayOf(ctx, seatsOf(p.vacated[:p.share(due)]), func(some []event.Seat) lane.Announcement { return lane.Announcement{Forgot: some} })
+	p.vacated = slices.Delete(p.vacated, 0, n)
+	return err
+}
+
+// sayOf announces something of seats, and returns of how many it has done so. Lists
+// of them are cut only then: to cut a million after each thousand takes longer than
+// to announce them.
+func (p *presence) sayOf(ctx context.Context, seats []event.Seat, what func([]event.Seat) lane.Announcement) (done int, err error) {
+	for some := range slices.Chunk(seats, announceSize) {
+		if _, err := p.say(ctx, what(some)); err != nil {
+			return done, err
 		}
-		n -= len(some)
-		p.vacated = slices.Delete(p.vacated, 0, len(some))
+		done += len(some)
 	}
-	return nil
+	return done, nil
 }
 
 // retireSize is how many of the seats that are due are dealt with at a time, or a
