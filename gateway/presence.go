@@ -46,7 +46,7 @@ type presence struct {
 	seq       uint64         // of the last announcement
 	confirmed uint64         // of the last one that the store answered
 	epoch     string         // of the store when everything was announced
-	forgotten bool           // the store has lost seats: announce all
+	forgotten bool           // the store had lost seats at the last announcement: the next heartbeat deals with it
 	vacating  []event.Seat   // to be taken out of the hash
 	vacated   []ended        // out of the hash since, but still addressed; by time
 	beaten    time.Time      // last heartbeat that the store answered
@@ -181,14 +181,16 @@ func (p *presence) run(ctx context.Context) error {
 			if time.Since(p.beaten) > outOfTouch {
 				err = p.heartbeat(ctx) // first see what the store knows
 			}
-			err = cmp.Or(p.welcome(ctx), err)
+			err = p.welcome(ctx, err)
 		case <-p.doubt:
 			err = p.heartbeat(ctx)
 		case <-beat.C:
-			err = cmp.Or(p.heartbeat(ctx), p.retire(ctx))
+			if err = p.heartbeat(ctx); err == nil {
+				err = p.retire(ctx)
+			}
 		}
-		if p.forgotten {
-			err = cmp.Or(err, p.announceAll(ctx))
+		if p.forgotten && err == nil {
+			err = p.heartbeat(ctx)
 		}
 		if err != nil && ctx.Err() == nil {
 			p.gw.metrics.redisFailures.Inc()
@@ -214,14 +216,13 @@ func (p *presence) unready() string {
 	return ""
 }
 
-// welcome announces those who are waiting to join.
-func (p *presence) welcome(ctx context.Context) error {
+// welcome announces those who are waiting to join, unless there is an error already.
+func (p *presence) welcome(ctx context.Context, err error) error {
 	p.mu.Lock()
 	waiting := p.joining
 	p.joining = nil
 	p.mu.Unlock()
 	waiting = slices.DeleteFunc(waiting, func(r joinRequest) bool { return r.ctx.Err() != nil })
-	var err error
 	for batch := range slices.Chunk(waiting, announceSize) {
 		seats := make([]lane.Seated, len(batch))
 		for i, r := range batch {
@@ -304,10 +305,10 @@ func (p *presence) beat(ctx context.Context, began time.Time) error {
 	apart, had := time.Since(p.beaten), p.hadUntil()
 	p.beaten = began // the store counts from then on at the earliest
 	p.had = p.positions()
-	if b.Seq < p.confirmed && apart > outOfTouch && p.owed == nil {
+	if (p.forgotten || b.Seq < p.confirmed) && apart > outOfTouch && p.owed == nil {
 		p.owed, p.owedTo = had, p.lastSeat()
 	}
-	if b.Seq == p.seq && b.Epoch == p.epoch {
+	if !p.forgotten && b.Seq == p.seq && b.Epoch == p.epoch {
 		return p.checkMissed(ctx)
 	}
 	if apart > p.gw.cfg.ResumeWindow {

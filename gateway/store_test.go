@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -427,6 +429,62 @@ func TestRolledBackOutOfTouch(t *testing.T) {
 	})
 	l.announce.Store(works)
 	l.heartbeat.Store(works)
+	if code := c.untilClose(10 * time.Second); code != wire.CloseDrain || c.seen[lost] > 0 {
+		t.Errorf("close code %d, event seen %d times; want %d and none", code, c.seen[lost], wire.CloseDrain)
+	}
+}
+
+// unheard is a store that can be talked to again, of which a heartbeat still finds
+// nothing once.
+type unheard struct {
+	*flaky
+	missed atomic.Int32 // heartbeats to come that fail
+}
+
+func (l *unheard) Heartbeat(ctx context.Context, g event.Gateway, ttl time.Duration) (lane.Beat, error) {
+	if l.missed.Add(-1) >= 0 {
+		return lane.Beat{}, errFlaky
+	}
+	return l.flaky.Heartbeat(ctx, g, ttl)
+}
+
+// The same when the store comes back between a heartbeat and what else there is to be
+// told: that must not hide what was lost.
+func TestWipedOutOfTouchAndTold(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	l := &unheard{flaky: &flaky{Memory: w.store}}
+	g := startGateway(t, Config{}, l)
+	c := connect(t, g, "user_1", "")
+	c.untilEvent(w.publish(0, "user_1"))
+	connect(t, g, "user_2", "").ws.CloseNow()
+	testenv.Eventually(t, 10*time.Second, func() error {
+		g.presence.mu.Lock()
+		defer g.presence.mu.Unlock()
+		e := g.presence.ended.Front()
+		if e == nil {
+			return errors.New("nobody has left")
+		}
+		e.Value = ended{e.Value.(ended).seat, time.Now().Add(-time.Hour)} // it is due, and gives the gateway something to say
+		l.missed.Store(math.MaxInt32)
+		l.announce.Store(fails)
+		return nil
+	})
+	began := time.Now()
+	w.store.Wipe()
+	w.claim()
+	w.mu.Lock()
+	clear(w.routes) // a new filter service
+	w.mu.Unlock()
+	lost := w.publish(0, "user_1")
+	testenv.Eventually(t, 10*time.Second, func() error {
+		if time.Since(began) < outOfTouch+time.Second {
+			return errors.New("not out of touch yet")
+		}
+		return nil
+	})
+	l.missed.Store(1)
+	l.announce.Store(works)
 	if code := c.untilClose(10 * time.Second); code != wire.CloseDrain || c.seen[lost] > 0 {
 		t.Errorf("close code %d, event seen %d times; want %d and none", code, c.seen[lost], wire.CloseDrain)
 	}
