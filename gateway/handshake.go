@@ -332,11 +332,7 @@ func (g *Gateway) join(ctx context.Context, a ask) (*entrance, error) {
 	c.expires.Store(a.expires)
 	c.shard = g.shards[int(c.seat)%len(g.shards)]
 	live := c.reader.join(c) // from here on the shard counts it out
-	if _, ok := g.presence.occupant(c.seat); !ok {
-		err = errSeatLost // too early for restart to have closed it with the others
-	} else {
-		e.at, err = g.presence.announce(ctx, lane.Seated{Seat: c.seat, Subscriber: a.subscriber})
-	}
+	e.at, err = g.presence.announce(ctx, lane.Seated{Seat: c.seat, Subscriber: a.subscriber})
 	if err == nil {
 		err = g.prepare(ctx, e, live)
 	}

@@ -217,12 +217,19 @@ func (p *presence) unready() string {
 }
 
 // welcome announces those who are waiting to join, unless there is an error already.
+// A seat that restart gave up meanwhile is not announced again: it may be one that
+// older cursors name, and the hash would say that they can be resumed.
 func (p *presence) welcome(ctx context.Context, err error) error {
 	p.mu.Lock()
-	waiting := p.joining
+	waiting := slices.DeleteFunc(p.joining, func(r joinRequest) bool {
+		_, ok := p.seated[r.Seat]
+		if !ok {
+			r.done <- joined{err: errSeatLost}
+		}
+		return !ok || r.ctx.Err() != nil
+	})
 	p.joining = nil
 	p.mu.Unlock()
-	waiting = slices.DeleteFunc(waiting, func(r joinRequest) bool { return r.ctx.Err() != nil })
 	for batch := range slices.Chunk(waiting, announceSize) {
 		seats := make([]lane.Seated, len(batch))
 		for i, r := range batch {

@@ -490,6 +490,36 @@ func TestWipedOutOfTouchAndTold(t *testing.T) {
 	}
 }
 
+// A gateway gives up its seats while a client joins at one of them that its subscriber
+// had before: other gateways must not take older cursors for good that name it.
+func TestSeatGivenUpWhileJoining(t *testing.T) {
+	b := newBench(t, Config{})
+	store := lane.NewMemory()
+	b.Gateway.lanes = store
+	p := b.presence
+	before, _ := p.reserve("user_1")
+	p.left(before)
+	seat, _ := p.reserve("user_1")
+	if seat != before {
+		t.Fatalf("seat %d, want %d again", seat, before)
+	}
+	done := make(chan joined, 1)
+	p.joining = append(p.joining, joinRequest{t.Context(), lane.Seated{Seat: seat, Subscriber: "user_1"}, done})
+	p.restart(lastSeat)
+	if err := p.announceAll(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.welcome(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if j := <-done; !errors.Is(j.err, errSeatLost) {
+		t.Errorf("announced: got %v, want %v", j.err, errSeatLost)
+	}
+	if got, ok, _ := store.Occupant(t.Context(), event.Address{Gateway: b.id, Seat: seat}); ok {
+		t.Errorf("the store says that the seat is %s's", got)
+	}
+}
+
 func TestSeatsRunOut(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)
