@@ -134,8 +134,7 @@ func TestGapOfWhatWasMatchedBefore(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)
 	g := w.gateway(Config{})
-	c := connect(t, g, "user_1", "")
-	c.ws.CloseNow()
+	c := connect(t, g, "user_1", "") // and it stays, or the other would get its seat
 	unknown, err := event.ParseCursor(c.cursor)
 	if err != nil {
 		t.Fatal(err)

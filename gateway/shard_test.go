@@ -31,6 +31,7 @@ type bench struct {
 func newBench(t testing.TB, cfg Config) *bench {
 	g := New(cfg, lane.NewMemory(), nil, nil, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 	g.shards = g.shards[:1]
+	g.shards[0].conns.shards = 1
 	g.setUp(lane.Topic{ID: testTopic, Partitions: 2})
 	b := &bench{Gateway: g, shard: g.shards[0], reader: g.readers[0], t: t}
 	b.reader.start(make([]int64, 2))
