@@ -355,7 +355,6 @@ func (s *shard) remove(c *conn) {
 		s.gw.metrics.count(c.framing, -1)
 	}
 	c.state = gone
-	s.gw.countOut(c)
 	c.dropPending()
 	c.opening, c.behind = nil, nil
 	s.conns.set(c.seat, nil)
@@ -364,6 +363,7 @@ func (s *shard) remove(c *conn) {
 		c.reader.unfollow(c.resume.old, c.seat)
 	}
 	s.gw.presence.left(c.seat)
+	s.gw.countOut(c) // now, so that who comes in its place finds its seat free
 }
 
 func (s *shard) endReplay(c *conn) {
