@@ -246,6 +246,7 @@ func (s *Server) serve(ctx *fasthttp.RequestCtx) {
 	}
 	defer func() {
 		if p := recover(); p != nil {
+			s.metrics.panics.Inc()
 			s.log.Error("handler panicked", "route", route(ctx), "panic", p, "stack", string(debug.Stack()))
 			ctx.Response.Reset()
 			begin(ctx)

@@ -14,6 +14,7 @@ type metrics struct {
 	importLines     prometheus.Counter
 	slotsRefused    *prometheus.CounterVec
 	slow            *prometheus.CounterVec
+	panics          prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -40,6 +41,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Namespace: namespace, Subsystem: subsystem, Name: "slow_clients_total",
 			Help: "Imports and streams cut off because their client was slower than the least rate.",
 		}, []string{"of"}),
+		panics: f.NewCounter(prometheus.CounterOpts{
+			Namespace: namespace, Subsystem: subsystem, Name: "panics_total",
+			Help: "Requests at which a handler panicked: a mistake of ours, which the log has with its stack. They were answered 500.",
+		}),
 		publishFailures: f.NewCounter(prometheus.CounterOpts{
 			Namespace: namespace, Subsystem: subsystem, Name: "publish_failures_total",
 			Help: "Stored changes of which the filter service could not be told (answered with 202).",

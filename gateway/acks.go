@@ -71,7 +71,7 @@ func (a *acks) take(c *conn, text string) error {
 		return fmt.Errorf("%w; acknowledge one that the gateway sent, unchanged", err)
 	}
 	topic := a.gw.topic.Load()
-	if cursor.Topic != topic.ID || len(cursor.Next) > int(topic.Partitions) {
+	if cursor.Topic != topic.ID {
 		return errors.New("the cursor is of another topic")
 	}
 	a.mu.Lock()
@@ -129,7 +129,7 @@ func (a *acks) save(ctx context.Context) error {
 func (a *acks) putOff(taken map[*conn]acked) {
 	ahead := make(map[*conn]acked)
 	for c, t := range taken {
-		if below(c.reader.positions(), t.cursor.Next) < 0 {
+		if at := c.reader.positions(); len(t.cursor.Next) <= len(at) && below(at, t.cursor.Next) < 0 {
 			continue
 		}
 		delete(taken, c)

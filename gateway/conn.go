@@ -91,12 +91,7 @@ func (r *resume) over(next []int64) bool {
 	if r.until == nil {
 		return false
 	}
-	for p, n := range next {
-		if n < max(r.from[p], r.until[p]) {
-			return false
-		}
-	}
-	return true
+	return below(next, r.from) < 0 && below(next, r.until) < 0
 }
 
 // message is one event, encoded once for all its recipients.

@@ -36,9 +36,12 @@ func (g *Gateway) checkReach(c *event.Cursor, subscriber string) error {
 		return nil
 	}
 	at := g.reader(subscriber).positions()
-	for p, n := range c.Next[:min(len(at), len(c.Next))] {
-		if n-maxOffsetsAhead > at[p] {
-			return fmt.Errorf("it is at offset %d of partition %d, where there are no events yet; the last ones are near %d", n, p, at[p])
+	if at == nil {
+		return nil
+	}
+	for p, n := range c.Next {
+		if last := offsetIn(at, int32(p)); n-maxOffsetsAhead > last {
+			return fmt.Errorf("it is at offset %d of partition %d, where there are no events yet; the last ones are near %d", n, p, last)
 		}
 	}
 	return nil

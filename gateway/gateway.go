@@ -96,6 +96,7 @@ type Gateway struct {
 	timeout  time.Duration // storeTimeout, but in tests
 	stuck    time.Duration // after which a lane that shows no life is one; storeTimeout, but in tests
 	topic    atomic.Pointer[lane.Topic]
+	lookMu   sync.Mutex // held while partitions are taken up
 
 	admitMu  sync.Mutex
 	phase    phase
@@ -245,17 +246,54 @@ func (g *Gateway) reader(subscriber string) *reader {
 	return g.readers[lane.ShardOf(subscriber, int32(len(g.readers)))]
 }
 
-// errTopicChanged ends the gateway when the topic was made anew or has more
-// partitions: every position it holds has become meaningless.
-var errTopicChanged = errors.New("the topic was made anew or its partitions changed; the gateway has to start again")
+// errTopicChanged ends the gateway when the topic was made anew or is served in another
+// number of shards: every position it holds has become meaningless.
+var errTopicChanged = errors.New("the topic was made anew or is divided into other shards; the gateway has to start again")
+
+// topicEvery is how often a gateway looks whether the topic has more partitions, unless
+// somebody joins.
+const topicEvery = 2 * time.Second
 
 func (g *Gateway) watchTopic(ctx context.Context) error {
-	for sleep(ctx, g.timeout) == nil {
-		if t, err := g.lanes.Topic(ctx); err == nil && t != *g.topic.Load() {
+	for sleep(ctx, min(topicEvery, g.timeout)) == nil {
+		if err := g.look(ctx); errors.Is(err, errTopicChanged) {
 			g.drain(0)
-			return errTopicChanged
+			return err
 		}
 	}
+	return nil
+}
+
+// look takes up partitions that were added to the topic. A filter service tells of them
+// before it begins with them.
+//
+// Therefore whoever joins has this done after its seat was announced: either it is
+// addressed in all that a partition holds from then on, or the partition is taken up
+// before the connection's floor is found, or the end of following its old seat.
+func (g *Gateway) look(ctx context.Context) error {
+	g.lookMu.Lock()
+	defer g.lookMu.Unlock()
+	var t lane.Topic
+	err := g.within(ctx, func(ctx context.Context) (err error) {
+		t, err = g.lanes.Topic(ctx)
+		return err
+	})
+	ours := g.topic.Load()
+	switch {
+	case errors.Is(err, lane.ErrNoTopic): // the store was emptied: no filter service has begun with it
+		return nil
+	case err != nil:
+		return fmt.Errorf("look for the topic: %w", err)
+	case t.ID != ours.ID || t.Shards != ours.Shards:
+		return errTopicChanged
+	case t.Partitions <= ours.Partitions:
+		return nil
+	}
+	for _, r := range g.readers {
+		r.grow(int(t.Partitions))
+	}
+	g.topic.Store(&t)
+	g.log.Info("the topic has more partitions; taken up", "from", ours.Partitions, "to", t.Partitions)
 	return nil
 }
 

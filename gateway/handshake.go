@@ -139,6 +139,8 @@ func refusalOf(err error) *refusal {
 			refused.retryAfter = max(1, int(un.RetryAfter.Seconds()))
 		}
 		return refused
+	case errors.Is(err, errPartitions):
+		return unavailable("the cursor is of more partitions than are known here; try again, or pass one that the gateway sent, unchanged")
 	case errors.Is(err, errAcks):
 		return unavailable("what was acknowledged can't be read or saved now; try again")
 	}
@@ -408,20 +410,17 @@ func (g *Gateway) floor(ctx context.Context, e *entrance) ([]int64, error) {
 	if err != nil {
 		return nil, err
 	}
-	floor = slices.Clone(floor)
 	if cur := e.ask.cursor; cur != nil {
-		for p := range min(len(floor), len(cur.Next)) {
-			floor[p] = max(floor[p], cur.Next[p])
-		}
+		return highest(floor, cur.Next), nil
 	}
-	return floor, nil
+	return slices.Clone(floor), nil
 }
 
 // between returns what lies between two positions.
 func between(from, to []int64) (m []wire.Missing) {
 	for p := range to {
-		if p < len(from) && from[p] < to[p] {
-			m = append(m, wire.Missing{Partition: int32(p), From: from[p], To: to[p]})
+		if from := offsetIn(from, int32(p)); from < to[p] {
+			m = append(m, wire.Missing{Partition: int32(p), From: from, To: to[p]})
 		}
 	}
 	return m

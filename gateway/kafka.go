@@ -35,8 +35,7 @@ func (g *Gateway) rescan(ctx context.Context, e *entrance) error {
 	}
 	req := replay.Request{Since: e.ask.since}
 	if cur := e.ask.cursor; cur != nil {
-		req.From = make([]int64, len(floor))
-		copy(req.From, cur.Next)
+		req.From = extended(cur.Next, len(floor))
 	}
 	e.floor, e.until, req.To = floor, floor, floor
 	return g.ask(ctx, e, req)
@@ -54,13 +53,20 @@ func (g *Gateway) ask(ctx context.Context, e *entrance, req replay.Request) erro
 	if err != nil {
 		return fmt.Errorf("ask for a replay: %w", err)
 	}
-	e.stream, e.from = s, slices.Clone(s.From())
-	for p := range e.from {
-		e.from[p] = min(e.from[p], req.To[p])
+	if len(s.From()) < len(req.To) {
+		s.Close()
+		return replay.Busy(time.Second, fmt.Errorf("the filter service knows of %d partitions, and we of %d", len(s.From()), len(req.To)))
+	}
+	// It may know of more. What is in those comes live, from their start.
+	e.stream, e.from = s, slices.Clone(s.From()[:len(req.To)])
+	for p, to := range req.To {
+		e.from[p] = min(e.from[p], to)
 	}
 	for _, l := range s.Lost() {
-		e.gap = l.Reason
-		e.missing = append(e.missing, missing(&l))
+		if int(l.Partition) < len(req.To) {
+			e.gap = l.Reason
+			e.missing = append(e.missing, missing(&l))
+		}
 	}
 	return nil
 }
@@ -134,7 +140,9 @@ func (g *Gateway) openAgain(ctx context.Context, r *recovery, s **stream, to []i
 		return err
 	}
 	for _, l := range (*s).Lost() {
-		g.lost(r, l.Reason, missing(&l))
+		if int(l.Partition) < len(to) {
+			g.lost(r, l.Reason, missing(&l))
+		}
 	}
 	return nil
 }
@@ -148,6 +156,9 @@ func (g *Gateway) relay(ctx context.Context, r *recovery, s *stream) error {
 		}
 		if err != nil {
 			return err
+		}
+		if int(b.Partition) >= len(r.at) {
+			continue // nothing was asked for of it
 		}
 		events, err := unpack(b)
 		if err != nil {

@@ -30,6 +30,7 @@ type fakeKafka struct {
 	fail   error                // of every request
 	cut    func(sent int) error // of a stream that has sent so many events; nil for never
 	asked  int
+	stray  *replay.Batch // all that a stream has; nil for what was asked for
 }
 
 type record struct {
@@ -83,6 +84,8 @@ func (k *fakeKafka) serve(_ context.Context, r replay.Request, w *replay.Writer)
 			from = append(from, int64(n))
 		}
 	}
+	from = extended(from, len(k.parts)) // also partitions that the gateway does not know
+	r.To = append(slices.Clone(r.To), from[len(r.To):]...)
 	var lost []replay.Lost
 	for p := range from {
 		if r.To[p] > int64(len(k.parts[p])) {
@@ -92,6 +95,17 @@ func (k *fakeKafka) serve(_ context.Context, r replay.Request, w *replay.Writer)
 			lost = append(lost, replay.Lost{Partition: int32(p), From: from[p], To: o, Reason: wire.GapTrimmed})
 			from[p] = o
 		}
+	}
+	if b := k.stray; b != nil {
+		from = extended(from, int(b.Partition)+1)
+		r.To = append(extended(r.To, int(b.Partition)), b.Next)
+		if err := w.Begin(from, r.To, lost); err != nil {
+			return err
+		}
+		if err := w.Batch(*b); err != nil {
+			return err
+		}
+		return w.End()
 	}
 	if err := w.Begin(from, r.To, lost); err != nil {
 		return err

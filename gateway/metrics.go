@@ -116,6 +116,9 @@ func (p positionAges) Collect(out chan<- prometheus.Metric) {
 	ages := make([]time.Duration, topic.Partitions)
 	for _, r := range p.g.readers {
 		for i, age := range r.ages() {
+			if i == len(ages) { // they are more since
+				break
+			}
 			ages[i] = max(ages[i], age)
 		}
 	}

@@ -278,12 +278,7 @@ func (c *modelConn) closed(code int, reason string) {
 }
 
 func (c *modelConn) tooSlow() bool {
-	for p, next := range c.last.cur.Next {
-		if next < c.m.trimmed[p] {
-			return true
-		}
-	}
-	return false
+	return below(c.last.cur.Next, c.m.trimmed) >= 0
 }
 
 func (c *modelConn) fail(format string, args ...any) {
@@ -325,13 +320,14 @@ func (c *modelConn) hello(m *wire.Message) {
 	}
 	c.greeted, c.resumed, c.promised = true, m.Resumed, c.from != nil && !m.Resumed
 	c.trimmed = slices.Clone(c.m.trimmed)
-	c.latest = slices.Repeat([]int64{-1}, len(c.m.kafka))
-	c.base, c.checked = c.m.ends(), c.m.ends()
+	c.latest = slices.Repeat([]int64{-1}, mostPartitions)
+	c.base = c.m.ends() // a partition that comes later is due from its start
 	if c.from != nil {
 		c.base = c.from.base
-		for p := range c.checked {
-			c.checked[p] = max(c.base[p], c.from.cur.Next[p])
-		}
+	}
+	c.checked = extended(c.base, mostPartitions)
+	if c.from != nil {
+		c.checked = highest(c.checked, c.from.cur.Next)
 	} else if m.Resumed {
 		c.fail("hello says resumed to who had no cursor")
 	}
@@ -342,6 +338,10 @@ func (c *modelConn) event(e *wire.Event) {
 	id, err := event.ParseID(e.ID)
 	if err != nil {
 		c.fail("event: %v", err)
+		return
+	}
+	if int(id.Partition) >= len(c.m.kafka) {
+		c.fail("event %s is of a partition that there is not", id)
 		return
 	}
 	switch r := c.m.kafka[id.Partition]; {
@@ -356,7 +356,7 @@ func (c *modelConn) event(e *wire.Event) {
 		c.fail("event %s came twice over one connection", id)
 	case id.Offset < c.latest[id.Partition]:
 		c.fail("event %s came after offset %d", id, c.latest[id.Partition])
-	case c.from != nil && id.Offset < c.from.cur.Next[id.Partition]:
+	case c.from != nil && id.Offset < offsetIn(c.from.cur.Next, id.Partition):
 		c.fail("event %s is below the cursor %v", id, c.from.cur.Next)
 	}
 	c.got[id] = true
@@ -371,10 +371,10 @@ func (c *modelConn) cursor(text string) {
 		c.fail("cursor: %v", err)
 		return
 	}
+	if c.last != nil && below(cur.Next, c.last.cur.Next) >= 0 {
+		c.fail("cursor goes back from %v to %v", c.last.cur.Next, cur.Next)
+	}
 	for p, next := range cur.Next {
-		if c.last != nil && next < c.last.cur.Next[p] {
-			c.fail("cursor goes back from %v to %v", c.last.cur.Next, cur.Next)
-		}
 		if next > int64(len(c.m.kafka[p])) {
 			c.fail("cursor %v is beyond the end %v", cur.Next, c.m.ends())
 			return
@@ -429,7 +429,7 @@ func (c *modelConn) gap(m *wire.Message) {
 				c.fail("told of a gap %+v, and only what is below %v was trimmed", g, c.m.trimmed)
 			}
 			// A ring lets go of what the store has lost since, so that hello can't know it yet.
-			if c.resumed && g.To <= c.trimmed[g.Partition] && len(c.m.store.losses) == 0 {
+			if c.resumed && g.To <= offsetIn(c.trimmed, g.Partition) && len(c.m.store.losses) == 0 {
 				c.fail("told of a gap %+v after hello said resumed, and it was there already then: below %v was trimmed", g, c.trimmed)
 			}
 		}

@@ -39,6 +39,7 @@ var modelActions = []struct {
 	{"release", 4, (*model).release},
 	{"sip", 3, (*model).sip},
 	{"trim", 4, (*model).trim},
+	{"grow", 2, (*model).grow},
 	{"crash", 2, func(m *model, rng *rand.Rand) { m.replace(rng, true) }},
 	{"drain", 1, func(m *model, rng *rand.Rand) { m.replace(rng, false) }},
 	{"cut", 2, (*model).cut},
@@ -195,6 +196,20 @@ func (m *model) trim(rng *rand.Rand) {
 	}
 	m.trace("  partition %d below %d", p, m.trimmed[p])
 }
+
+// grow gives the topic another partition. Somebody else's worker may be the first to
+// tell the gateways.
+func (m *model) grow(rng *rand.Rand) {
+	if len(m.kafka) == mostPartitions {
+		return
+	}
+	m.kafka, m.trimmed = append(m.kafka, nil), append(m.trimmed, 0)
+	p := int32(len(m.kafka) - 1)
+	m.trace("  partition %d", p)
+	m.writers = append(m.writers, m.writer(p))
+}
+
+const mostPartitions = 5
 
 // replace kills or stops a gateway, and starts another.
 func (m *model) replace(rng *rand.Rand, kill bool) {

@@ -239,6 +239,9 @@ func (p *presence) welcome(ctx context.Context, err error) error {
 		if err == nil {
 			at, err = p.say(ctx, lane.Announcement{Joined: seats})
 		}
+		if err == nil {
+			err = p.gw.look(ctx)
+		}
 		for _, r := range batch {
 			r.done <- joined{at, err}
 		}
@@ -348,12 +351,12 @@ func (p *presence) checkMissed(ctx context.Context) error {
 		if next == nil { // it has started since
 			next = p.gw.readers[i].origin()
 		}
-		positions, err := p.gw.lanes.Require(ctx, p.gw.readers[i].shard, int32(len(next)), p.told)
+		positions, err := p.gw.lanes.Require(ctx, p.gw.readers[i].shard, p.gw.readers[i].partitions(), p.told)
 		if err != nil {
 			return fmt.Errorf("look for what was missed: %w", err)
 		}
 		for _, at := range positions {
-			if at.Next > next[at.Partition] {
+			if at.Next > offsetIn(next, at.Partition) {
 				p.owed = nil
 				p.restart(p.owedTo)
 				return p.announceAll(ctx)

@@ -21,15 +21,16 @@ type reader struct {
 	index int
 	shard lane.Shard
 	ring  ring
-	past  []*pastScan   // by partition
 	wish  chan struct{} // somebody needs it; capacity 1
 
 	heard atomic.Int64 // when the lanes last answered, Unix nanoseconds
 
-	mu     sync.Mutex // held during a batch: a join falls between two
-	next   []int64    // positions: every event below has been posted; replaced, never changed; nil before start
-	began  []int64    // where it started
-	broke  []int64    // where it was when reading first failed since brokeAt; nil if it did not
+	mu     sync.Mutex         // held during a batch: a join falls between two
+	past   []*pastScan        // by partition
+	tail   context.CancelFunc // ends the reading under way
+	next   []int64            // positions: every event below has been posted; replaced, never changed; nil before start
+	began  []int64            // where it started
+	broke  []int64            // where it was when reading first failed since brokeAt; nil if it did not
 	synced []lane.ControlID
 	beats  []beat
 	news   chan struct{} // closed when positions came, or it started
@@ -53,7 +54,7 @@ func newReader(gw *Gateway, index int, sh lane.Shard, partitions int32) *reader 
 	r := &reader{
 		gw: gw, index: index, shard: sh,
 		ring: ring{max: gw.cfg.RingBytes}, wish: make(chan struct{}, 1), news: make(chan struct{}),
-		synced: make([]lane.ControlID, partitions), beats: make([]beat, partitions),
+		synced: make([]lane.ControlID, partitions),
 		follow: make(map[event.Gateway]map[event.Seat][]event.Seat),
 	}
 	if sh.Of == 1 {
@@ -73,9 +74,13 @@ func (r *reader) run(ctx context.Context) error {
 	r.begin(ctx)
 	for wait := 100 * time.Millisecond; ctx.Err() == nil; wait = min(2*wait, 2*time.Second) {
 		began := time.Now()
-		err := r.gw.lanes.Tail(ctx, r.shard, r.positions(), r.batch)
+		err, grown := r.read(ctx)
 		if ctx.Err() != nil {
 			break
+		}
+		if grown {
+			r.gw.presence.sure(ctx, time.Now()) // it may have failed at the same time
+			continue
 		}
 		if time.Since(began) > 10*time.Second {
 			wait = 100 * time.Millisecond
@@ -87,6 +92,62 @@ func (r *reader) run(ctx context.Context) error {
 		r.gw.presence.sure(ctx, failed)
 	}
 	return nil
+}
+
+// read reads on from where the reader is. It ends when that failed, or when there are
+// more partitions to be read.
+func (r *reader) read(ctx context.Context) (err error, grown bool) {
+	tail, stop := context.WithCancel(ctx)
+	defer stop()
+	r.mu.Lock()
+	next := r.next
+	r.tail = stop
+	r.mu.Unlock()
+	err = r.gw.lanes.Tail(tail, r.shard, next, r.batch)
+	return err, tail.Err() != nil
+}
+
+// grow takes up the partitions that the topic was given, up to n of them, from their
+// start on: those who are connected get what was written there before. Whoever was
+// announced when a filter service began with them is addressed in them from there on;
+// see Gateway.look for those who come later.
+func (r *reader) grow(n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if n <= len(r.synced) {
+		return
+	}
+	r.synced = append(r.synced, make([]lane.ControlID, n-len(r.synced))...)
+	if r.next == nil {
+		return // it begins with all of them
+	}
+	r.takeLocked(extended(r.next, n))
+	if r.tail != nil {
+		r.tail()
+	}
+}
+
+// takeLocked takes the partitions up that next has more than there were, and tells the
+// shards where all are.
+func (r *reader) takeLocked(next []int64) {
+	for p := len(r.past); p < len(next); p++ {
+		r.past = append(r.past, newPast(r, int32(p)))
+		r.beats = append(r.beats, beat{at: time.Now()})
+	}
+	r.ring.start(next)
+	for _, s := range r.gw.shards {
+		s.post(post{reader: r.index, next: next})
+	}
+	r.next = next
+	close(r.news)
+	r.news = make(chan struct{})
+}
+
+// pastOf returns the passes through a partition.
+func (r *reader) pastOf(p int32) *pastScan {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.past[p]
 }
 
 func (r *reader) failed() {
@@ -127,7 +188,7 @@ func (r *reader) begin(ctx context.Context) {
 func (r *reader) ends(ctx context.Context) ([]int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.gw.timeout)
 	defer cancel()
-	positions, err := r.gw.lanes.Positions(ctx, r.shard, int32(len(r.synced)))
+	positions, err := r.gw.lanes.Positions(ctx, r.shard, r.partitions())
 	if err != nil {
 		return nil, err
 	}
@@ -143,21 +204,19 @@ func (r *reader) ends(ctx context.Context) ([]int64, error) {
 
 // start begins at the given positions.
 func (r *reader) start(next []int64) {
-	r.ring.start(next)
 	r.posts = make([]post, len(r.gw.shards))
-	for p := range next {
-		r.past = append(r.past, newPast(r, int32(p)))
-		r.beats[p].at = time.Now()
-	}
-	for _, s := range r.gw.shards {
-		s.post(post{reader: r.index, next: next})
-	}
 	r.heard.Store(time.Now().UnixNano())
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.next, r.began = next, next
-	close(r.news)
-	r.news = make(chan struct{})
+	r.began = extended(next, len(r.synced)) // there may be more since
+	r.takeLocked(r.began)
+}
+
+// partitions returns how many the topic has, as far as is known.
+func (r *reader) partitions() int32 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return int32(len(r.synced))
 }
 
 // started returns when the reader reads, which it makes it do.

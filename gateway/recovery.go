@@ -150,7 +150,7 @@ func (g *Gateway) replayShare() int {
 func (g *Gateway) missed(ctx context.Context, r *recovery, s span) (part missedPart, err error) {
 	began := time.Now()
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
-		part, err = r.conn.reader.past[s.partition].Take(ctx, r.seats, s.from, s.to, g.replayShare())
+		part, err = r.conn.reader.pastOf(s.partition).Take(ctx, r.seats, s.from, s.to, g.replayShare())
 		if err == nil || ctx.Err() != nil || time.Since(began) > g.patience {
 			return part, err
 		}

@@ -3,6 +3,7 @@ package gateway
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -25,9 +26,17 @@ import (
 // resumable checks whose cursor this is. Without a reason for a gap, the
 // connection goes on from the returned resume.
 func (g *Gateway) resumable(ctx context.Context, a ask) (r *resume, gap string, err error) {
-	cur, topic := a.cursor, g.topic.Load()
-	if cur.Topic != topic.ID || len(cur.Next) > int(topic.Partitions) {
+	cur := a.cursor
+	if cur.Topic != g.topic.Load().ID {
 		return nil, wire.GapOtherTopic, nil
+	}
+	if len(cur.Next) > int(g.topic.Load().Partitions) { // another gateway was faster
+		if err := g.look(ctx); err != nil {
+			return nil, "", err
+		}
+		if n := g.topic.Load().Partitions; len(cur.Next) > int(n) {
+			return nil, "", fmt.Errorf("%w: the cursor is of %d, and %d are known", errPartitions, len(cur.Next), n)
+		}
 	}
 	old := cur.Addr
 	if cur.Old != (event.Address{}) {
@@ -46,11 +55,11 @@ func (g *Gateway) resumable(ctx context.Context, a ask) (r *resume, gap string, 
 	if !ok || subscriber != a.subscriber {
 		return nil, wire.GapUnknownAddress, nil
 	}
-	// A partition that came after the cursor was issued is wanted from its start.
-	from := make([]int64, topic.Partitions)
-	copy(from, cur.Next)
-	return &resume{old: old, from: from}, "", nil
+	return &resume{old: old, from: cur.Next}, "", nil
 }
+
+// errPartitions reports a cursor of more partitions than the topic is known to have.
+var errPartitions = errors.New("the topic has fewer partitions than that")
 
 // occupant returns whose address this is or was within the resume window.
 func (g *Gateway) occupant(ctx context.Context, a event.Address) (string, bool, error) {
@@ -70,7 +79,8 @@ func (g *Gateway) plan(ctx context.Context, e *entrance, to []int64) error {
 	if _, ok, err := g.occupant(ctx, e.old); err != nil || !ok {
 		return fmt.Errorf("the cursor's address is not known any more: %w", cmp.Or(err, lane.ErrBehind))
 	}
-	e.from = slices.Clone(c.resume.from)
+	// A partition that came after the cursor was issued is wanted from its start.
+	e.from = extended(c.resume.from, len(to))
 	inStore := false
 	for p := range to {
 		if e.from[p] < to[p] {

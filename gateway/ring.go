@@ -30,13 +30,12 @@ type recent struct {
 // entryOverhead is about what an entry costs beside its bytes.
 const entryOverhead = 64
 
-// start begins an empty ring at the given positions.
+// start begins at the given positions, of partitions that it does not have yet.
 func (r *ring) start(next []int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.lanes, r.order, r.bytes = make([]recent, len(next)), nil, 0
-	for p, n := range next {
-		r.lanes[p].from = n
+	for _, n := range next[len(r.lanes):] {
+		r.lanes = append(r.lanes, recent{from: n})
 	}
 }
 

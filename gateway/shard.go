@@ -170,7 +170,7 @@ func (s *shard) queue(c *conn, m *message) {
 	if c.state >= closing || c.last == m.id && !defect.On(defect.NoDedupe) || c.opening != nil && c.opening.end != nil {
 		return
 	}
-	if c.resume != nil && m.id.Offset < c.resume.from[m.id.Partition] || c.floor != nil && m.id.Offset < c.floor[m.id.Partition] {
+	if c.resume != nil && m.id.Offset < offsetIn(c.resume.from, m.id.Partition) || m.id.Offset < offsetIn(c.floor, m.id.Partition) {
 		return
 	}
 	c.last = m.id
@@ -230,7 +230,7 @@ func (s *shard) raise(c *conn, floor []int64) {
 	}
 	c.floor = floor
 	c.pending = slices.DeleteFunc(c.pending, func(m *message) bool {
-		below := m.id.Offset < floor[m.id.Partition]
+		below := m.id.Offset < offsetIn(floor, m.id.Partition)
 		if below {
 			c.pendingBytes -= len(m.json)
 		}
@@ -239,7 +239,7 @@ func (s *shard) raise(c *conn, floor []int64) {
 	if c.behind != nil {
 		for i := range c.behind.spans {
 			sp := &c.behind.spans[i]
-			sp.from = max(sp.from, floor[sp.partition])
+			sp.from = max(sp.from, offsetIn(floor, sp.partition))
 		}
 	}
 }

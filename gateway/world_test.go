@@ -187,14 +187,18 @@ func (w *world) nextID(p int) string {
 // beat moves no position, but tells how much of the control stream is applied.
 func (w *world) beat() {
 	for p := range w.parts {
-		part := &w.parts[p]
-		part.mu.Lock()
-		_, at := w.match(nil)
-		w.store.Append(context.Background(), lane.Append{
-			Partition: int32(p), Topic: testTopic, Expect: part.next, Next: part.next, TrimBefore: part.trimmed, Synced: at,
-		})
-		part.mu.Unlock()
+		w.beatAt(p)
 	}
+}
+
+func (w *world) beatAt(p int) {
+	part := &w.parts[p]
+	part.mu.Lock()
+	defer part.mu.Unlock()
+	_, at := w.match(nil)
+	w.store.Append(context.Background(), lane.Append{
+		Partition: int32(p), Topic: testTopic, Expect: part.next, Next: part.next, TrimBefore: part.trimmed, Synced: at,
+	})
 }
 
 // trim drops all events of a partition so far from its lane.

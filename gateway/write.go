@@ -91,7 +91,7 @@ func before(next []int64, messages []*message) []int64 {
 		return next
 	}
 	next = slices.Clone(next)
-	for _, m := range messages {
+	for _, m := range messages { // of partitions that are in next, since their messages come with it
 		next[m.id.Partition] = min(next[m.id.Partition], m.id.Offset)
 	}
 	return next
@@ -195,25 +195,6 @@ func (s *shard) cursor(c *conn, next []int64) string {
 		}
 	}
 	return cur.String()
-}
-
-// highest returns the higher one of two positions for each partition.
-func highest(a, b []int64) []int64 {
-	a = slices.Clone(a)
-	for p := range a {
-		a[p] = max(a[p], b[p])
-	}
-	return a
-}
-
-// below returns a partition whose position is below the floor, or -1.
-func below(next, floor []int64) int {
-	for p, n := range floor {
-		if next[p] < n {
-			return p
-		}
-	}
-	return -1
 }
 
 // beat sends what a quiet connection is due.

@@ -72,7 +72,7 @@ func (s *Servers) Serve(ctx context.Context, name string, ln net.Listener, h htt
 	room := s.Room(name, cmp.Or(l.MaxConns, 1024))
 	header := cmp.Or(l.HeaderTimeout, 5*time.Second)
 	srv := &http.Server{
-		Handler:           bounded(h, l.Body),
+		Handler:           bounded(recovered(h, errs), l.Body),
 		ReadHeaderTimeout: header,
 		ReadTimeout:       header + cmp.Or(l.BodyTimeout, 5*time.Second),
 		WriteTimeout:      cmp.Or(l.WriteTimeout, 15*time.Second),
