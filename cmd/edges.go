@@ -22,13 +22,15 @@ import (
 type kafkaFlags struct {
 	Kafka      []string      `env:"KAFKA" envDefault:"127.0.0.1:9092"`
 	Topic      string        `env:"TOPIC" envDefault:"events"`
+	Create     bool          `env:"TOPIC_CREATE" envDefault:"true"`
 	Partitions int32         `env:"TOPIC_PARTITIONS" envDefault:"12"`
 	Retention  time.Duration `env:"TOPIC_RETENTION" envDefault:"24h"`
 }
 
 func (k *kafkaFlags) add(fs *pflag.FlagSet) {
 	fs.StringSliceVar(&k.Kafka, "kafka", k.Kafka, "Kafka brokers, host:port, separated by commas")
-	fs.StringVar(&k.Topic, "topic", k.Topic, "topic of the events; made if it is missing")
+	fs.StringVar(&k.Topic, "topic", k.Topic, "topic of the events; one that was deleted is waited for")
+	fs.BoolVar(&k.Create, "topic-create", k.Create, "make the topic, and that of dead letters, if they are missing; a filter service does so only if Redis knows of no topic of its name")
 	fs.Int32Var(&k.Partitions, "topic-partitions", k.Partitions, "partitions, if the topic is made")
 	fs.DurationVar(&k.Retention, "topic-retention", k.Retention, "retention, if the topic is made")
 }
@@ -43,7 +45,7 @@ func (k *kafkaFlags) check() error {
 }
 
 func (k *kafkaFlags) config() topic.Config {
-	return topic.Config{Brokers: k.Kafka, Topic: k.Topic, Partitions: k.Partitions, Retention: k.Retention}
+	return topic.Config{Brokers: k.Kafka, Topic: k.Topic, NoCreate: !k.Create, Partitions: k.Partitions, Retention: k.Retention}
 }
 
 // redisFlags say where Redis is.

@@ -62,8 +62,12 @@ type kafka struct {
 	log *slog.Logger
 }
 
-func (k kafka) Ensure(ctx context.Context) (topic.Info, error) {
-	return topic.Ensure(ctx, k.cfg, k.log)
+func (k kafka) Name() string { return k.cfg.Topic }
+
+func (k kafka) Ensure(ctx context.Context, make bool) (topic.Info, error) {
+	cfg := k.cfg
+	cfg.NoCreate = cfg.NoCreate || !make
+	return topic.Ensure(ctx, cfg, k.log)
 }
 
 // addFilter adds the filter service and its pages to g.

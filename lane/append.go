@@ -157,19 +157,18 @@ func isFull(err error) bool {
 	return ok && strings.Contains(err.Error(), "OOM command not allowed")
 }
 
-// retireScript: KEYS lane, pos; ARGV suffix of the owner, ms to keep.
+// retireScript: KEYS lane, pos; ARGV owner, ms to keep.
 var retireScript = rueidis.NewLuaScript(`
-local owner = redis.call('HGET', KEYS[2], 'topic')
-if not owner or (string.match(owner, '/.*') or '') ~= ARGV[1] then return end
+if redis.call('HGET', KEYS[2], 'topic') ~= ARGV[1] then return end
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 redis.call('PEXPIRE', KEYS[2], ARGV[2])
 `)
 
-// Retire lets the lanes of a shard in partitions 0 to n-1 go after keep, unless
-// they are claimed again.
-func (r *Redis) Retire(ctx context.Context, sh Shard, n int32, keep time.Duration) error {
+// Retire lets a topic's lanes of a shard in partitions 0 to n-1 go after keep, unless
+// they are claimed again. Those that another topic has taken over stay.
+func (r *Redis) Retire(ctx context.Context, sh Shard, id event.TopicID, n int32, keep time.Duration) error {
 	for p := range n {
-		args := []string{sh.suffix(), offset(max(keep.Milliseconds(), 1))}
+		args := []string{owner(id, sh), offset(max(keep.Milliseconds(), 0))}
 		err := r.exec(ctx, retireScript, r.laneKeys(sh, p), args).Error()
 		if err != nil && !rueidis.IsRedisNil(err) {
 			return fmt.Errorf("redis retire partition %d of shard %s: %w", p, sh, err)

@@ -36,6 +36,7 @@ const ControlRetention = 10 * time.Minute
 
 // Topic is what the lanes carry.
 type Topic struct {
+	Name       string // in Kafka; empty from versions that did not tell
 	ID         event.TopicID
 	Partitions int32
 	Shards     int32 // every subscriber is in one of them, and each has lanes of its own

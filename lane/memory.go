@@ -98,11 +98,14 @@ func (m *Memory) Epoch(context.Context) (epoch string, created bool, err error) 
 	return m.epoch, created, nil
 }
 
-// SetTopic tells the readers what the lanes carry.
+// SetTopic is Redis.SetTopic.
 func (m *Memory) SetTopic(_ context.Context, t Topic) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	t.Shards = max(t.Shards, 1)
+	if m.topic != nil && m.topic.ID == t.ID && m.topic.Shards == t.Shards {
+		t.Partitions = max(t.Partitions, m.topic.Partitions)
+	}
 	m.topic = &t
 	return nil
 }
@@ -170,12 +173,17 @@ func (m *Memory) Append(_ context.Context, a Append) (next int64, err error) {
 }
 
 // Retire is Redis.Retire.
-func (m *Memory) Retire(_ context.Context, sh Shard, n int32, keep time.Duration) error {
+func (m *Memory) Retire(_ context.Context, sh Shard, id event.TopicID, n int32, keep time.Duration) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for p := range n {
 		l := m.laneLocked(sh, p)
-		if l == nil {
+		if l == nil || l.topic != id {
+			continue
+		}
+		if keep <= 0 {
+			l.keep()
+			delete(m.lanes, memoryKeyOf(sh, p))
 			continue
 		}
 		l.keep()

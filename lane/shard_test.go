@@ -160,7 +160,7 @@ func testRetire(t *testing.T, s subject) {
 		must[int64](t)(s.Append(ctx, Append{Shard: two, Partition: p, Topic: topicA, Next: 10, Last: 5, Entry: []byte("x")}))
 	}
 	must[int64](t)(s.Claim(ctx, four, 2, topicA, 7))
-	if err := s.Retire(ctx, two, 4, 50*time.Millisecond); err != nil {
+	if err := s.Retire(ctx, two, topicA, 4, 50*time.Millisecond); err != nil {
 		t.Fatal(err)
 	}
 	check(t, "Claim", must[int64](t)(s.Claim(ctx, two, 0, topicA, 99)), 10)
@@ -172,4 +172,12 @@ func testRetire(t *testing.T, s subject) {
 	})
 	check(t, "position that was claimed again", must[[]Position](t)(s.Positions(ctx, two, 1))[0].Next, 10)
 	check(t, "position of four", must[[]Position](t)(s.Positions(ctx, four, 3))[2].Next, 7)
+
+	must[int64](t)(s.Claim(ctx, two, 1, topicB, 3))
+	if err := s.Retire(ctx, two, topicA, 4, 0); err != nil { // at once
+		t.Fatal(err)
+	}
+	pos := must[[]Position](t)(s.Positions(ctx, two, 2))
+	check(t, "position after Retire without keep", pos[0].Next, -1)
+	check(t, "position that another topic has taken over", pos[1].Next, 3)
 }

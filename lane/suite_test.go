@@ -27,7 +27,7 @@ type store interface {
 	Topic(context.Context) (Topic, error)
 	Claim(ctx context.Context, sh Shard, p int32, id event.TopicID, start int64) (int64, error)
 	Append(context.Context, Append) (int64, error)
-	Retire(ctx context.Context, sh Shard, n int32, keep time.Duration) error
+	Retire(ctx context.Context, sh Shard, id event.TopicID, n int32, keep time.Duration) error
 	Positions(ctx context.Context, sh Shard, n int32) ([]Position, error)
 	Require(ctx context.Context, sh Shard, n int32, synced ControlID) ([]Position, error)
 	Tail(ctx context.Context, sh Shard, from []int64, sink func(Batch) error) error
@@ -311,7 +311,7 @@ func testTopic(t *testing.T, s subject) {
 	if _, err := s.Topic(ctx); !errors.Is(err, ErrNoTopic) {
 		t.Fatalf("Topic = %v, want ErrNoTopic", err)
 	}
-	for _, want := range []Topic{{topicA, 4, 1}, {topicB, 8, 1}, {topicB, event.MaxPartitions, MaxShards}} {
+	for _, want := range []Topic{{"a", topicA, 4, 1}, {"b", topicB, 8, 1}, {"b", topicB, event.MaxPartitions, MaxShards}, {"b", topicB, 8, 1}} {
 		if err := s.SetTopic(ctx, want); err != nil {
 			t.Fatal(err)
 		}
@@ -320,5 +320,11 @@ func testTopic(t *testing.T, s subject) {
 	if err := s.SetTopic(ctx, Topic{ID: topicA, Partitions: 4}); err != nil {
 		t.Fatal(err)
 	}
-	check(t, "Topic", must[Topic](t)(s.Topic(ctx)), Topic{topicA, 4, 1})
+	check(t, "Topic", must[Topic](t)(s.Topic(ctx)), Topic{"", topicA, 4, 1})
+	for _, n := range []int32{12, 5} { // whoever knows of fewer takes none back
+		if err := s.SetTopic(ctx, Topic{"a", topicA, n, 1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check(t, "Topic", must[Topic](t)(s.Topic(ctx)), Topic{"a", topicA, 12, 1})
 }

@@ -33,17 +33,22 @@ func (r *Redis) Epoch(ctx context.Context) (epoch string, created bool, err erro
 	return epoch, !rueidis.IsRedisNil(res[0].Error()), nil
 }
 
-// SetTopic tells the readers what the lanes carry.
+// setTopicScript: KEYS topic; ARGV id, partitions, shards, name.
+var setTopicScript = rueidis.NewLuaScript(`
+local m = redis.call('HMGET', KEYS[1], 'id', 'partitions', 'shards')
+local n = ARGV[2]
+if m[1] == ARGV[1] and m[3] == ARGV[3] and tonumber(m[2]) > tonumber(n) then n = m[2] end
+redis.call('HSET', KEYS[1], 'id', ARGV[1], 'partitions', n, 'shards', ARGV[3], 'name', ARGV[4])
+`)
+
+// SetTopic tells the readers what the lanes carry. Of one topic, in the same number of
+// shards, the number of partitions never gets less: readers rely on it that a partition
+// was told of before its lane is claimed.
 func (r *Redis) SetTopic(ctx context.Context, t Topic) error {
-	c, err := r.open(ctx)
-	if err != nil {
-		return fmt.Errorf("redis set topic: %w", err)
-	}
-	cmd := c.B().Hset().Key(r.key("topic")).FieldValue().
-		FieldValue("id", hexTopic(t.ID)).
-		FieldValue("partitions", strconv.Itoa(int(t.Partitions))).
-		FieldValue("shards", strconv.Itoa(int(max(t.Shards, 1)))).Build()
-	if err := c.Do(ctx, cmd).Error(); err != nil {
+	err := r.exec(ctx, setTopicScript, []string{r.key("topic")}, []string{
+		hexTopic(t.ID), strconv.Itoa(int(t.Partitions)), strconv.Itoa(int(max(t.Shards, 1))), t.Name,
+	}).Error()
+	if err != nil && !rueidis.IsRedisNil(err) {
 		return fmt.Errorf("redis set topic: %w", err)
 	}
 	return nil
@@ -62,7 +67,7 @@ func (r *Redis) Topic(ctx context.Context) (Topic, error) {
 	if len(h) == 0 {
 		return Topic{}, ErrNoTopic
 	}
-	var t Topic
+	t := Topic{Name: h["name"]}
 	id, err1 := hex.DecodeString(h["id"])
 	n, err2 := strconv.ParseInt(h["partitions"], 10, 32)
 	shards, err3 := strconv.ParseInt(cmp.Or(h["shards"], "1"), 10, 32) // none from versions that knew of none

@@ -34,6 +34,8 @@ type Config struct {
 	Group    string   // "eventstream-filter" if empty
 	ClientID string   // "eventstream" if empty
 
+	NoCreate bool // wait for the topic and its dead letter topic, instead of making them
+
 	// Used only to make the topic; one that exists is left as it is.
 	Partitions     int32         // 12 if zero
 	Replication    int16         // the broker's default if zero or -1
@@ -83,19 +85,25 @@ func (cfg Config) clientOptions(reach *reachability, more ...kgo.Opt) []kgo.Opt 
 		kgo.WithHooks(reach),
 		kgo.DialTimeout(5 * time.Second),
 		kgo.RetryBackoffFn(backoff),
+		kgo.MetadataMaxAge(metadataAge),
 	}
 	return append(append(opts, more...), cfg.Options...)
 }
 
+// metadataAge is how soon a partition that was added is noticed: by the leader of the
+// group, which has it assigned, by who reads it, and by our producer.
+const metadataAge = 10 * time.Second
+
 // Info is what others need to know of the topic.
 type Info struct {
+	Name       string
 	ID         event.TopicID
 	Partitions int32
 }
 
-// Ensure makes the topic and its dead letter topic if they are missing, and
-// tells what the topic is. While no broker answers it tries again, until ctx
-// ends.
+// Ensure makes the topic and its dead letter topic if they are missing, unless
+// cfg.NoCreate, and tells what the topic is. While no broker answers, or they are not
+// there, it tries again, until ctx ends.
 func Ensure(ctx context.Context, cfg Config, log *slog.Logger) (Info, error) {
 	cfg = cfg.withDefaults()
 	if cfg.Partitions > event.MaxPartitions {
@@ -114,26 +122,28 @@ func Ensure(ctx context.Context, cfg Config, log *slog.Logger) (Info, error) {
 		if err == nil || isFinal(err) {
 			return info, err
 		}
-		if ctx.Err() != nil {
-			return Info{}, fmt.Errorf("topic %s: %w (%w)", cfg.Topic, context.Cause(ctx), err)
-		}
 		wait := backoff(try)
 		level := slog.LevelWarn
-		if errors.Is(err, kerr.UnknownTopicOrPartition) && try <= 3 {
-			level = slog.LevelDebug // it is new, and the brokers don't all know it yet
+		if try > 3 && try%60 != 0 || errors.Is(err, kerr.UnknownTopicOrPartition) && try <= 3 && !cfg.NoCreate {
+			level = slog.LevelDebug // it was said, or the topic is new, and the brokers don't all know it yet
 		}
 		log.Log(ctx, level, "can't set up the topic yet; retrying", "topic", cfg.Topic, "brokers", cfg.Brokers, "in", wait, "err", err)
 		pause(ctx, wait)
+		if ctx.Err() != nil {
+			return Info{}, fmt.Errorf("topic %s: %w (%w)", cfg.Topic, context.Cause(ctx), err)
+		}
 	}
 }
 
 func ensure(ctx context.Context, adm *kadm.Client, cfg Config, log *slog.Logger) (Info, error) {
-	if err := create(ctx, adm, cfg, cfg.Topic, cfg.Partitions, cfg.Retention, log); err != nil {
-		return Info{}, err
-	}
-	// A dead letter waits for a person to look at it.
-	if err := create(ctx, adm, cfg, cfg.DLQ(), 1, max(cfg.Retention, 7*24*time.Hour), log); err != nil {
-		return Info{}, err
+	if !cfg.NoCreate {
+		if err := create(ctx, adm, cfg, cfg.Topic, cfg.Partitions, cfg.Retention, log); err != nil {
+			return Info{}, err
+		}
+		// A dead letter waits for a person to look at it.
+		if err := create(ctx, adm, cfg, cfg.DLQ(), 1, max(cfg.Retention, 7*24*time.Hour), log); err != nil {
+			return Info{}, err
+		}
 	}
 	md, err := adm.Metadata(ctx, cfg.Topic, cfg.DLQ())
 	if err == nil {
@@ -147,11 +157,11 @@ func ensure(ctx context.Context, adm *kadm.Client, cfg Config, log *slog.Logger)
 	if n > event.MaxPartitions {
 		return Info{}, fmt.Errorf("topic %s: %w: has %d, at most %d work", cfg.Topic, errPartitions, n, event.MaxPartitions)
 	}
-	if n != int(cfg.Partitions) {
+	if n != int(cfg.Partitions) && !cfg.NoCreate {
 		log.Warn("topic has another number of partitions than configured; going on with what it has",
 			"topic", cfg.Topic, "partitions", n, "configured", cfg.Partitions)
 	}
-	return Info{ID: event.TopicID(t.ID), Partitions: int32(n)}, nil
+	return Info{Name: cfg.Topic, ID: event.TopicID(t.ID), Partitions: int32(n)}, nil
 }
 
 func create(ctx context.Context, adm *kadm.Client, cfg Config, name string, partitions int32, retention time.Duration, log *slog.Logger) error {

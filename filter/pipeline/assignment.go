@@ -77,6 +77,21 @@ func (a *assignment) failed(err error) {
 	}
 }
 
+// failing reports whether a partition's worker has failed for a while.
+func (s *Service) failing() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, a := range s.assignments {
+		a.mu.Lock()
+		failing := !a.failing.IsZero() && time.Since(a.failing) > stall
+		a.mu.Unlock()
+		if failing {
+			return true
+		}
+	}
+	return false
+}
+
 // lastStep is when the worker last did its work.
 func (a *assignment) lastStep() time.Time {
 	a.mu.Lock()

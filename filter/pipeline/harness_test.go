@@ -171,8 +171,12 @@ type kafka struct {
 	log *slog.Logger
 }
 
-func (k kafka) Ensure(ctx context.Context) (topic.Info, error) {
-	return topic.Ensure(ctx, k.cfg, k.log)
+func (k kafka) Name() string { return k.cfg.Topic }
+
+func (k kafka) Ensure(ctx context.Context, make bool) (topic.Info, error) {
+	cfg := k.cfg
+	cfg.NoCreate = cfg.NoCreate || !make
+	return topic.Ensure(ctx, cfg, k.log)
 }
 
 // world is all that a service works with.
@@ -218,9 +222,9 @@ func worldOf(t testing.TB, kcfg topic.Config, s backend) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.topic = lane.Topic{ID: info.ID, Partitions: info.Partitions, Shards: 1}
+	w.topic = lane.Topic{Name: info.Name, ID: info.ID, Partitions: info.Partitions, Shards: 1}
 	w.client, err = kgo.NewClient(kgo.SeedBrokers(kcfg.Brokers...), kgo.DefaultProduceTopic(kcfg.Topic),
-		kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(0))
+		kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(0), kgo.MetadataMinAge(100*time.Millisecond), kgo.MetadataMaxAge(time.Second))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -37,7 +37,7 @@ type Lanes interface {
 	Claim(ctx context.Context, sh lane.Shard, p int32, id event.TopicID, start int64) (int64, error)
 	Append(ctx context.Context, a lane.Append) (int64, error)
 	Positions(ctx context.Context, sh lane.Shard, n int32) ([]lane.Position, error)
-	Retire(ctx context.Context, sh lane.Shard, n int32, keep time.Duration) error
+	Retire(ctx context.Context, sh lane.Shard, id event.TopicID, n int32, keep time.Duration) error
 }
 
 // Store is Lanes and Control: Redis, or memory.
@@ -58,8 +58,11 @@ type Filters interface {
 
 // Kafka is where events come from.
 type Kafka interface {
-	// Ensure makes the topic if it is missing, and waits until Kafka is there.
-	Ensure(ctx context.Context) (topic.Info, error)
+	// Name is the topic's.
+	Name() string
+	// Ensure waits until Kafka and the topic are there. If make is set, a topic that is
+	// missing is made.
+	Ensure(ctx context.Context, make bool) (topic.Info, error)
 	// Members tells how many share the partitions, before Run makes us one of them.
 	Members(ctx context.Context) (int, error)
 	Run(ctx context.Context, work func(context.Context, *topic.Partition) error) error
@@ -117,7 +120,8 @@ type Service struct {
 	watchdog    *watchdog.Watchdog
 	reconciling *watchdog.Part
 
-	topic  atomic.Pointer[lane.Topic] // set by load
+	topic  atomic.Pointer[lane.Topic] // set by find
+	fresh  fresh                      // partitions that were added to it
 	loaded atomic.Bool
 	delay  atomic.Pointer[error] // why it isn't loaded yet
 
@@ -168,6 +172,27 @@ func (s *Service) Run(ctx context.Context) error {
 		}
 		return err
 	}
+	for {
+		err := s.serve(ctx)
+		s.loaded.Store(false)
+		if ctx.Err() != nil || !errors.Is(err, topic.ErrTopicGone) {
+			return err
+		}
+		// Whoever deletes the topic may want to make it anew by hand: we don't.
+		s.log.Error("the topic was deleted; waiting until there is one of its name again", "topic", s.kafka.Name())
+		if err := s.find(ctx); err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
+		s.log.Info("there is a topic again", "partitions", s.topic.Load().Partitions)
+		s.loaded.Store(true)
+	}
+}
+
+// serve does the work until ctx ends, or the topic is gone.
+func (s *Service) serve(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	s.replays.open(ctx)
 	g.Go(func() error { return s.watchdog.Run(ctx) })
@@ -180,15 +205,11 @@ func (s *Service) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// load finds the topic, tells the gateways of it, and reads all filters, however
-// long it takes.
+// load finds the topic, and reads all filters, however long it takes.
 func (s *Service) load(ctx context.Context) error {
-	info, err := s.kafka.Ensure(ctx)
-	if err != nil {
+	if err := s.find(ctx); err != nil {
 		return err
 	}
-	s.topic.Store(s.topicOf(info))
-	s.retry(ctx, "announce the topic", func() error { return s.announce(ctx, 0) })
 	began := time.Now()
 	s.retry(ctx, "load filters", func() error { return s.loadFilters(ctx) })
 	if ctx.Err() == nil {
@@ -338,8 +359,11 @@ func (s *Service) reconcile(ctx context.Context) error {
 		}
 		down = err != nil
 		s.routes.prune(time.Now().Add(-time.Hour))
-		if err := s.announce(ctx, 0); errors.Is(err, errShards) && ctx.Err() == nil {
+		if err := s.announce(ctx, 0); (errors.Is(err, errShards) || errors.Is(err, topic.ErrTopicGone)) && ctx.Err() == nil {
 			return err
+		}
+		if s.failing() && s.gone(ctx) {
+			return topic.ErrTopicGone
 		}
 	}
 	return nil

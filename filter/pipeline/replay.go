@@ -95,11 +95,13 @@ func (s *replays) serve(ctx context.Context, r replay.Request, w *replay.Writer)
 	return w.End()
 }
 
-// open lets requests in until ctx ends.
+// open lets requests in until ctx ends. What was read before was of another topic.
 func (s *replays) open(ctx context.Context) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.life = ctx
+	s.scans = make(map[int32]*scan.Scan[*ride, *matched])
+	s.known.Store(nil)
 }
 
 // lifetime ends with the service. It is nil if that never ran.

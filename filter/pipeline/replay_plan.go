@@ -45,7 +45,7 @@ func (s *replays) plan(ctx context.Context, r replay.Request) (plan, error) {
 	}
 	n := int32(len(w.ends))
 	if len(r.From) > int(n) {
-		return plan{}, fmt.Errorf("%w: from names %d partitions; the topic has %d", replay.ErrRequest, len(r.From), n)
+		return plan{}, replay.Busy(refuseFor, fmt.Errorf("from names %d partitions; the topic is known to have %d", len(r.From), n))
 	}
 	var p plan
 	for partition := range n {

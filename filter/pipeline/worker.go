@@ -97,6 +97,10 @@ func (w *worker) claim(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if w.fresh.is(w.part.ID, w.cfg.Retention) {
+		window = oldest
+	}
+	w.metrics.lag(w.part.ID, w.end-window) // about, until we know where the lane is
 	start := window
 	if w.claimed {
 		start = min(window, w.next)

@@ -505,16 +505,25 @@ func (f fullStore) Append(ctx context.Context, a lane.Append) (int64, error) {
 	return 0, fmt.Errorf("test: %w", lane.ErrFull)
 }
 
-// Partitions that are added while the service runs are told to the gateways.
+// Partitions that are added while the service runs are told to the gateways, and begin
+// at their start: what was written to them before counts, whatever its time.
 func TestPartitionsAreAdded(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)
 	w.kafka.Options = []kgo.Opt{kgo.MetadataMinAge(100 * time.Millisecond), kgo.MetadataMaxAge(200 * time.Millisecond)}
 	w.seat(1, 1, "s")
-	w.start()
+	s := w.start()
 	w.produce(0, values("a", 1)...)
 	w.reaches(0, 1)
 	w.addPartitions(3)
+	recs := make([]*kgo.Record, 10)
+	for i := range recs {
+		recs[i] = &kgo.Record{Partition: 2, Value: []byte(`{"event_type":"a"}`), Timestamp: time.Now().Add(-time.Hour)}
+	}
+	testenv.Eventually(t, patience, func() error { // the producer, too, has to know of it
+		return w.client.ProduceSync(t.Context(), recs[:1]...).FirstErr()
+	})
+	w.write(recs[1:]...)
 	testenv.Eventually(t, patience, func() error {
 		got, err := w.store.backend.(*lane.Memory).Topic(t.Context())
 		if err != nil || got.Partitions != 3 {
@@ -522,9 +531,16 @@ func TestPartitionsAreAdded(t *testing.T) {
 		}
 		return nil
 	})
-	info, err := topic.Ensure(t.Context(), w.kafka, testenv.Log(t))
-	if err != nil || info.Partitions != 3 {
-		t.Fatal(info, err)
+	w.reaches(2, 10)
+	w.holds(2, 0, 10, one)
+	families, err := s.reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if n := len(f.Metric); f.GetName() == "kafka_lag_events" && n != 3 {
+			t.Errorf("%d partitions have a lag, want 3", n)
+		}
 	}
 }
 
