@@ -87,7 +87,7 @@ type Gateway struct {
 	log      *slog.Logger
 	metrics  *metrics
 	shards   []*shard
-	readers  []*reader // by lane shard; set before topic is
+	readers  atomic.Pointer[[]*reader] // by lane shard; set before topic is, and replaced while nobody is connected
 	presence *presence
 	pollers  engine
 	threads  engine // for TLS
@@ -96,7 +96,8 @@ type Gateway struct {
 	timeout  time.Duration // storeTimeout, but in tests
 	stuck    time.Duration // after which a lane that shows no life is one; storeTimeout, but in tests
 	topic    atomic.Pointer[lane.Topic]
-	lookMu   sync.Mutex // held while partitions are taken up
+	lookMu   sync.Mutex  // held while partitions are taken up
+	moving   atomic.Bool // to another topic, or other shards: nobody is let in
 
 	admitMu  sync.Mutex
 	phase    phase
@@ -171,18 +172,14 @@ func (g *Gateway) serve(ctx context.Context, topic lane.Topic) error {
 	for _, s := range g.shards {
 		group.Go(func() error { return s.run(work) })
 	}
-	for _, r := range g.readers {
-		g.watchdog.Lock("the lock of the lanes' reader", &r.mu) // held while a batch is divided
-		group.Go(func() error { return r.run(work) })
-	}
 	group.Go(func() error { return g.watchdog.Run(work) })
-	g.log.Info("gateway is ready", "gateway", g.id.String(), "partitions", topic.Partitions, "shards", len(g.readers))
+	g.log.Info("gateway is ready", "gateway", g.id.String(), "partitions", topic.Partitions, "shards", len(g.laneReaders()))
+	group.Go(func() error { return g.carry(work) })
 	group.Go(func() error { return g.presence.run(work) })
 	group.Go(func() error { return g.acks.run(work) })
 	group.Go(func() error { return g.renewals.run(work) })
 	group.Go(func() error { return g.revoked.run(work) })
 	group.Go(func() error { return g.followOrders(work) })
-	group.Go(func() error { return g.watchTopic(work) })
 	group.Go(func() error {
 		select {
 		case <-ctx.Done():
@@ -232,69 +229,33 @@ func (g *Gateway) within(ctx context.Context, call func(context.Context) error) 
 // ready.
 func (g *Gateway) setUp(topic lane.Topic) {
 	n := max(topic.Shards, 1)
+	readers := make([]*reader, n)
 	for i := range n {
-		g.readers = append(g.readers, newReader(g, int(i), lane.Shard{Index: i, Of: n}, topic.Partitions))
+		readers[i] = newReader(g, int(i), lane.Shard{Index: i, Of: n}, topic.Partitions)
 	}
 	for _, s := range g.shards {
-		s.next = make([][]int64, n)
+		if g.topic.Load() == nil { // no worker runs yet
+			s.next = make([][]int64, n)
+			continue
+		}
+		s.post(post{what: verbTopic, reader: int(n)})
 	}
+	g.readers.Store(&readers)
 	g.topic.Store(&topic)
+}
+
+// laneReaders returns the readers by lane shard; none before the topic is known.
+func (g *Gateway) laneReaders() []*reader {
+	if all := g.readers.Load(); all != nil {
+		return *all
+	}
+	return nil
 }
 
 // reader returns the reader of the lanes that a subscriber's events go through.
 func (g *Gateway) reader(subscriber string) *reader {
-	return g.readers[lane.ShardOf(subscriber, int32(len(g.readers)))]
-}
-
-// errTopicChanged ends the gateway when the topic was made anew or is served in another
-// number of shards: every position it holds has become meaningless.
-var errTopicChanged = errors.New("the topic was made anew or is divided into other shards; the gateway has to start again")
-
-// topicEvery is how often a gateway looks whether the topic has more partitions, unless
-// somebody joins.
-const topicEvery = 2 * time.Second
-
-func (g *Gateway) watchTopic(ctx context.Context) error {
-	for sleep(ctx, min(topicEvery, g.timeout)) == nil {
-		if err := g.look(ctx); errors.Is(err, errTopicChanged) {
-			g.drain(0)
-			return err
-		}
-	}
-	return nil
-}
-
-// look takes up partitions that were added to the topic. A filter service tells of them
-// before it begins with them.
-//
-// Therefore whoever joins has this done after its seat was announced: either it is
-// addressed in all that a partition holds from then on, or the partition is taken up
-// before the connection's floor is found, or the end of following its old seat.
-func (g *Gateway) look(ctx context.Context) error {
-	g.lookMu.Lock()
-	defer g.lookMu.Unlock()
-	var t lane.Topic
-	err := g.within(ctx, func(ctx context.Context) (err error) {
-		t, err = g.lanes.Topic(ctx)
-		return err
-	})
-	ours := g.topic.Load()
-	switch {
-	case errors.Is(err, lane.ErrNoTopic): // the store was emptied: no filter service has begun with it
-		return nil
-	case err != nil:
-		return fmt.Errorf("look for the topic: %w", err)
-	case t.ID != ours.ID || t.Shards != ours.Shards:
-		return errTopicChanged
-	case t.Partitions <= ours.Partitions:
-		return nil
-	}
-	for _, r := range g.readers {
-		r.grow(int(t.Partitions))
-	}
-	g.topic.Store(&t)
-	g.log.Info("the topic has more partitions; taken up", "from", ours.Partitions, "to", t.Partitions)
-	return nil
+	all := g.laneReaders()
+	return all[lane.ShardOf(subscriber, int32(len(all)))]
 }
 
 // Alive tells which part of the gateway is stuck, or nil: then the process has to be
@@ -306,7 +267,10 @@ func (g *Gateway) unready() string {
 	if g.topic.Load() == nil {
 		return "waiting for the filter service"
 	}
-	for _, r := range g.readers {
+	if g.moving.Load() {
+		return errTopicChanged.Error()
+	}
+	for _, r := range g.laneReaders() {
 		if reason := r.unready(); reason != "" {
 			return reason
 		}
@@ -326,7 +290,7 @@ func (g *Gateway) Ready(context.Context) error {
 		return errors.New(reason)
 	}
 	// A client may join nevertheless: what is produced from then on will come.
-	for _, r := range g.readers {
+	for _, r := range g.laneReaders() {
 		if reason := r.stuck(); reason != "" {
 			return errors.New(reason)
 		}

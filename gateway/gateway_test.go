@@ -253,7 +253,7 @@ func TestStalledClient(t *testing.T) {
 		want = append(want, w.publishSized(0, 4<<10, "user_1"))
 	}
 	testenv.Eventually(t, 5*time.Second, func() error {
-		if got := g.readers[0].positions()[0]; got != 800 {
+		if got := g.laneReaders()[0].positions()[0]; got != 800 {
 			return fmt.Errorf("reader is at %d", got)
 		}
 		return nil
@@ -315,7 +315,7 @@ func TestPingBehindBigEvent(t *testing.T) {
 	c := connect(t, g, "user_1", "")
 	id := w.publishSized(0, 1<<20, "user_1")
 	testenv.Eventually(t, 5*time.Second, func() error {
-		if g.readers[0].positions()[0] == 0 {
+		if g.laneReaders()[0].positions()[0] == 0 {
 			return errors.New("not read")
 		}
 		return nil
@@ -380,20 +380,68 @@ func TestDrainOfSilentClients(t *testing.T) {
 	}
 }
 
-func TestNewTopicEndsRun(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, 1)
-	g := launchGateway(t, Config{}, w.store)
-	c := connectSoon(t, g, "user_1")
-	w.store.SetTopic(context.Background(), lane.Topic{ID: event.TopicID{9}, Partitions: 1})
-	if code := c.untilClose(10 * time.Second); code != wire.CloseDrain {
-		t.Errorf("close code: got %d, want %d", code, wire.CloseDrain)
+// The topic is made anew, or served in another number of shards. The gateway lives on:
+// clients are sent away, told of a gap if the topic is another one, and get what is new.
+func TestNewTopic(t *testing.T) {
+	for name, tt := range map[string]struct {
+		topic lane.Topic
+		gap   string
+	}{
+		"made anew, with fewer partitions": {lane.Topic{ID: event.TopicID{9}, Partitions: 1}, wire.GapOtherTopic},
+		"in two shards":                    {lane.Topic{ID: testTopic, Partitions: 2, Shards: 2}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, 2)
+			g := launchGateway(t, Config{}, w.store)
+			c := connectSoon(t, g, "user_1")
+			for range 3 {
+				c.untilEvent(w.publish(0, "user_1"))
+			}
+			ctx := t.Context()
+			if err := w.store.Retire(ctx, lane.Shard{}, testTopic, 2, 0); err != nil {
+				t.Fatal(err)
+			}
+			w.store.SetTopic(ctx, tt.topic)
+			if code := c.untilClose(10 * time.Second); code != wire.CloseDrain {
+				t.Errorf("close code: got %d, want %d", code, wire.CloseDrain)
+			}
+			c.ws.CloseNow()
+			for i := range max(tt.topic.Shards, 1) {
+				for p := range tt.topic.Partitions {
+					if _, err := w.store.Claim(ctx, lane.Shard{Index: i, Of: tt.topic.Shards}, p, tt.topic.ID, 0); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			var r *wsClient
+			testenv.Eventually(t, 10*time.Second, func() error {
+				ws, _, err := dialURL(g.url("user_1", c.cursor))
+				if err == nil {
+					r = newClient(t, ws, "user_1")
+				}
+				return err
+			})
+			if tt.gap != "" {
+				if gap := r.untilType(wire.Gap); gap.Reason != tt.gap {
+					t.Errorf("gap: got %+v, want %s", gap, tt.gap)
+				}
+			}
+			groups, at := w.match([]string{"user_1"})
+			var packer lane.Packer
+			packer.Add(0, 1, []byte("{}"), groups)
+			sh := lane.Shard{Index: lane.ShardOf("user_1", tt.topic.Shards), Of: tt.topic.Shards}
+			if next, err := w.store.Append(ctx, lane.Append{Shard: sh, Topic: tt.topic.ID, Next: 1, Entry: packer.Bytes(), Synced: at}); next != 1 {
+				t.Fatal(next, err)
+			}
+			if tt.gap != "" { // else it has the event of this offset already
+				r.untilEvent("0-0")
+			}
+			if got := nextOf(t, r.cursor); len(got) != int(tt.topic.Partitions) {
+				t.Errorf("cursor of %d partitions, want %d", len(got), tt.topic.Partitions)
+			}
+		})
 	}
-	c.ws.CloseNow()
-	if err := <-g.done; !errors.Is(err, errTopicChanged) {
-		t.Errorf("Run: got %v, want %v", err, errTopicChanged)
-	}
-	g.done <- nil
 }
 
 func connectSoon(t testing.TB, g *instance, subscriber string) *wsClient {

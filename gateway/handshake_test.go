@@ -292,11 +292,11 @@ func TestStorm(t *testing.T) {
 	if got := metric(t, g, "active_websocket_connections"); !strings.HasSuffix(got, " 0") {
 		t.Errorf("gauge: %s", got)
 	}
-	g.readers[0].followMu.Lock()
-	if len(g.readers[0].follow) != 0 {
-		t.Errorf("old seats are followed for nobody: %v", g.readers[0].follow)
+	g.laneReaders()[0].followMu.Lock()
+	if len(g.laneReaders()[0].follow) != 0 {
+		t.Errorf("old seats are followed for nobody: %v", g.laneReaders()[0].follow)
 	}
-	g.readers[0].followMu.Unlock()
+	g.laneReaders()[0].followMu.Unlock()
 	testenv.Eventually(t, 10*time.Second, func() error {
 		g.presence.mu.Lock()
 		defer g.presence.mu.Unlock()

@@ -23,7 +23,7 @@ const maxMail = 16 << 20
 // post is one thing for the worker to do.
 type post struct {
 	deliveries []delivery
-	reader     int            // whose positions follow
+	reader     int            // whose positions follow; verbTopic: how many there are
 	next       []int64        // positions after deliveries; nil if unchanged
 	settled    lane.ControlID // addresses announced up to here are in use everywhere; zero if nothing new
 
@@ -72,6 +72,7 @@ const (
 	verbClosed       // its socket is closed
 	verbDismiss      // some connections are to be closed
 	verbVisit        // visit is called with every connection
+	verbTopic        // another topic is read
 )
 
 // post leaves p in the mailbox. Deliveries wait while it is full.

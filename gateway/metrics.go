@@ -81,7 +81,7 @@ func (g *Gateway) ringBytes() (n int64) {
 	if g.topic.Load() == nil {
 		return 0
 	}
-	for _, r := range g.readers {
+	for _, r := range g.laneReaders() {
 		n += r.ring.size()
 	}
 	return n
@@ -114,7 +114,7 @@ func (p positionAges) Collect(out chan<- prometheus.Metric) {
 		return
 	}
 	ages := make([]time.Duration, topic.Partitions)
-	for _, r := range p.g.readers {
+	for _, r := range p.g.laneReaders() {
 		for i, age := range r.ages() {
 			if i == len(ages) { // they are more since
 				break

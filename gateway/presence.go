@@ -50,7 +50,8 @@ type presence struct {
 	vacating  []event.Seat   // to be taken out of the hash
 	vacated   []ended        // out of the hash since, but still addressed; by time
 	beaten    time.Time      // last heartbeat that the store answered
-	had       [][]int64      // positions of each reader then
+	readers   []*reader      // of the lanes
+	had       [][]int64      // positions of each of them then
 	owed      [][]int64      // where each reader was before seats may have been missed; nil if that is settled
 	owedTo    event.Seat     // the last seat that this concerns
 	told      lane.ControlID // where in the control stream all seats were announced last
@@ -169,7 +170,8 @@ func (p *presence) run(ctx context.Context) error {
 	beat := time.NewTicker(min(heartbeatEvery, p.gw.cfg.ResumeWindow/4))
 	defer beat.Stop()
 	failing := false
-	p.beaten, p.had = time.Now(), p.positions()
+	p.beaten, p.readers = time.Now(), p.gw.laneReaders()
+	p.had = p.positions()
 	for {
 		p.pulse.Beat()
 		var err error
@@ -312,6 +314,10 @@ func (p *presence) beat(ctx context.Context, began time.Time) error {
 	if err != nil {
 		return fmt.Errorf("heartbeat: %w", err)
 	}
+	if now := p.gw.laneReaders(); now[0] != p.readers[0] { // of another topic: who was here has left
+		p.readers, p.owed = now, nil
+		p.had = p.positions()
+	}
 	apart, had := time.Since(p.beaten), p.hadUntil()
 	p.beaten = began // the store counts from then on at the earliest
 	p.had = p.positions()
@@ -349,9 +355,9 @@ const outOfTouch = 2 * time.Second
 func (p *presence) checkMissed(ctx context.Context) error {
 	for i, next := range p.owed {
 		if next == nil { // it has started since
-			next = p.gw.readers[i].origin()
+			next = p.readers[i].origin()
 		}
-		positions, err := p.gw.lanes.Require(ctx, p.gw.readers[i].shard, p.gw.readers[i].partitions(), p.told)
+		positions, err := p.gw.lanes.Require(ctx, p.readers[i].shard, p.readers[i].partitions(), p.told)
 		if err != nil {
 			return fmt.Errorf("look for what was missed: %w", err)
 		}
@@ -371,7 +377,7 @@ func (p *presence) checkMissed(ctx context.Context) error {
 // one that it was at the last heartbeat.
 func (p *presence) hadUntil() [][]int64 {
 	had := slices.Clone(p.had)
-	for i, r := range p.gw.readers {
+	for i, r := range p.readers {
 		if broke := r.brokeAt(); broke != nil {
 			had[i] = broke
 		}
@@ -381,8 +387,8 @@ func (p *presence) hadUntil() [][]int64 {
 
 // positions returns how far each reader is; nil for those that don't read yet.
 func (p *presence) positions() [][]int64 {
-	all := make([][]int64, len(p.gw.readers))
-	for i, r := range p.gw.readers {
+	all := make([][]int64, len(p.readers))
+	for i, r := range p.readers {
 		all[i] = r.positions()
 	}
 	return all

@@ -102,6 +102,8 @@ func (s *shard) apply(p *post) {
 	switch p.what {
 	case verbDismiss:
 		s.dismiss(p.of, p.upTo, p.ending)
+	case verbTopic:
+		s.next = make([][]int64, p.reader)
 	case verbVisit:
 		s.conns.each(func(c *conn) { p.visit(s, c) })
 		close(p.done)

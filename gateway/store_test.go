@@ -180,7 +180,7 @@ func TestWipedWhileResuming(t *testing.T) {
 		t.Fatal(err)
 	}
 	testenv.Eventually(t, 10*time.Second, func() error {
-		if at := g.readers[0].positions()[0]; at < events {
+		if at := g.laneReaders()[0].positions()[0]; at < events {
 			return fmt.Errorf("the lane is read up to %d", at)
 		}
 		return nil

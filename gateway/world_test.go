@@ -364,6 +364,12 @@ func connectURL(t testing.TB, url, subscriber string) *wsClient {
 	if err != nil {
 		t.Fatalf("dial: %v", err)
 	}
+	return newClient(t, ws, subscriber)
+}
+
+// newClient reads the hello.
+func newClient(t testing.TB, ws *websocket.Conn, subscriber string) *wsClient {
+	t.Helper()
 	t.Cleanup(func() { ws.CloseNow() })
 	c := &wsClient{t: t, ws: ws, seen: make(map[string]int)}
 	m, err := c.read(5 * time.Second)
