@@ -197,9 +197,10 @@ type flow struct {
 	specs             []filter.Spec
 	listeners         []*listener
 
-	stop chan struct{}
-	done sync.WaitGroup
-	sent []source
+	stop  chan struct{}
+	again chan struct{} // has the producer made anew
+	done  sync.WaitGroup
+	sent  []source
 
 	mu   sync.Mutex
 	ends map[int32]int64 // offset of the last event sent, by partition
@@ -220,7 +221,7 @@ func (p *pipeline) flow(n int, specs []filter.Spec) *flow {
 // flowThrough is flow with other gateways, and doors that lead to them.
 func (p *pipeline) flowThrough(n int, specs []filter.Spec, open func() (gateways, doors []*process)) *flow {
 	p.t.Helper()
-	f := &flow{p: p, specs: specs, api: p.service("api"), stop: make(chan struct{}), ends: make(map[int32]int64)}
+	f := &flow{p: p, specs: specs, api: p.service("api"), stop: make(chan struct{}), again: make(chan struct{}), ends: make(map[int32]int64)}
 	for _, s := range specs {
 		p.addFilter(s)
 	}
@@ -245,6 +246,8 @@ func (f *flow) produce() {
 		select {
 		case <-f.stop:
 			return
+		case <-f.again:
+			prod = f.p.producer()
 		case <-tick.C:
 		}
 		ev, err := gen.Next()

@@ -276,7 +276,11 @@ func (r *reader) unready() string {
 func (r *reader) stuck() string {
 	for p, age := range r.ages() {
 		if age > r.gw.stuck {
-			return fmt.Sprintf("partition %d has not moved for %s: no filter service works on it", p, age.Round(time.Second))
+			of := ""
+			if r.shard.Of > 1 {
+				of = " of shard " + r.shard.String()
+			}
+			return fmt.Sprintf("partition %d%s has not moved for %s: no filter service works on it", p, of, age.Round(time.Second))
 		}
 	}
 	return ""
