@@ -14,7 +14,7 @@ import (
 // Handle adds the pages that each service has to mux:
 //
 //	/livez    200, or 503 if alive says that the process is stuck: then it has to be ended
-//	/readyz   200 if all checks pass, else 503; each check with its reason
+//	/readyz   200 if all checks pass, or are degraded, else 503; each check with its reason
 //	/health   the same as /readyz
 //	/metrics  Prometheus metrics, of which a few are made at once
 func Handle(mux *http.ServeMux, metrics prometheus.Gatherer, alive func() error, checks ...Check) {
@@ -41,9 +41,14 @@ func writeChecks(w http.ResponseWriter, answers []Answer) {
 	results := make(map[string]string, len(answers))
 	for _, a := range answers {
 		results[a.Name] = "ok"
-		if a.Err != nil {
-			results[a.Name] = a.Err.Error()
+		if a.Err == nil {
+			continue
+		}
+		results[a.Name] = a.Err.Error()
+		if !IsDegraded(a.Err) {
 			status, code = "unavailable", http.StatusServiceUnavailable
+		} else if code == http.StatusOK {
+			status = "degraded"
 		}
 	}
 	writeJSON(w, code, map[string]any{"status": status, "checks": results})

@@ -15,35 +15,37 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
+// partly is what is degraded.
+type partly string
+
+func (p partly) Error() string { return string(p) }
+func (partly) Degraded()       {}
+
 func TestPages(t *testing.T) {
 	fails := errors.New("redis is down")
 	for _, tt := range []struct {
-		down   bool
+		lanes  error
 		stuck  error
 		page   string
 		status int
 		body   string
 	}{
-		{true, nil, "/livez", 200, `"ok"`},
-		{false, errors.New("the worker has not moved"), "/livez", 503, `the worker has not moved`},
-		{true, nil, "/readyz", 503, `"lanes":"redis is down"`},
-		{true, nil, "/health", 503, `"always":"ok"`},
-		{false, nil, "/readyz", 200, `"status":"ok"`},
-		{false, nil, "/metrics", 200, ""},
+		{fails, nil, "/livez", 200, `"ok"`},
+		{nil, errors.New("the worker has not moved"), "/livez", 503, `the worker has not moved`},
+		{fails, nil, "/readyz", 503, `"lanes":"redis is down"`},
+		{fails, nil, "/health", 503, `"always":"ok"`},
+		{nil, nil, "/readyz", 200, `"status":"ok"`},
+		{fmt.Errorf("now: %w", partly("3 of 4 go on")), nil, "/readyz", 200, `"lanes":"now: 3 of 4 go on"},"status":"degraded"`},
+		{nil, nil, "/metrics", 200, ""},
 	} {
 		mux := http.NewServeMux()
 		Handle(mux, prometheus.NewRegistry(), func() error { return tt.stuck },
 			Check{Name: "always", Do: func(context.Context) error { return nil }},
-			Check{Name: "lanes", Do: func(context.Context) error {
-				if tt.down {
-					return fails
-				}
-				return nil
-			}})
+			Check{Name: "lanes", Do: func(context.Context) error { return tt.lanes }})
 		rec := httptest.NewRecorder()
 		mux.ServeHTTP(rec, httptest.NewRequest("GET", tt.page, nil))
 		if rec.Code != tt.status || !strings.Contains(rec.Body.String(), tt.body) {
-			t.Errorf("%s with down=%t: %d %s, want %d with %s", tt.page, tt.down, rec.Code, rec.Body, tt.status, tt.body)
+			t.Errorf("%s with %v: %d %s, want %d with %s", tt.page, tt.lanes, rec.Code, rec.Body, tt.status, tt.body)
 		}
 	}
 }

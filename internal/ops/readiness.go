@@ -2,16 +2,28 @@ package ops
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
 )
 
-// Check tells whether something works: nil, or what is wrong with it.
+// Check tells whether something works: nil, or what is wrong with it. An error that
+// IsDegraded says that a part does not work, while the rest does: that is told, and
+// does not make a service unready.
 type Check struct {
 	Name  string
 	Do    func(ctx context.Context) error
 	Local bool // it asks nobody: each caller gets the state of this moment
+}
+
+// IsDegraded reports whether err, or one that it wraps, has a method Degraded.
+func IsDegraded(err error) bool {
+	_, ok := errors.AsType[interface {
+		error
+		Degraded()
+	}](err)
+	return ok
 }
 
 // Answer is what a Check said last.
