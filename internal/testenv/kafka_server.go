@@ -18,6 +18,21 @@ type PrivateKafka struct {
 
 	t     testing.TB
 	kafka *cluster.Kafka
+	files cluster.KafkaFiles
+}
+
+// Second starts another broker beside k. A partition that is placed there alone has no
+// leader while it does not run.
+func (k *PrivateKafka) Second() *PrivateKafka {
+	k.t.Helper()
+	ctx, cancel := context.WithTimeout(k.t.Context(), startLimit)
+	defer cancel()
+	second, err := k.kafka.Join(ctx, k.files, k.t.TempDir())
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	k.t.Cleanup(second.Kill)
+	return &PrivateKafka{Addr: second.Addr, t: k.t, kafka: second, files: k.files}
 }
 
 // KafkaServer starts a Kafka for this test, from what `make services` installed.
@@ -34,7 +49,7 @@ func KafkaServer(t testing.TB) *PrivateKafka {
 		cancel()
 		if err = started; err == nil {
 			t.Cleanup(k.Kill)
-			return &PrivateKafka{Addr: k.Addr, t: t, kafka: k}
+			return &PrivateKafka{Addr: k.Addr, t: t, kafka: k, files: files}
 		}
 	}
 	t.Fatal(err)
