@@ -31,6 +31,7 @@ if m[1] == ARGV[1] and m[2] then
   redis.call('PERSIST', KEYS[2])
   return m[2]
 end
+if ARGV[2] == '-1' then return '-1' end
 local synced = not m[2] and m[3] or '0-0'
 redis.call('UNLINK', KEYS[1], KEYS[2])
 redis.call('HSET', KEYS[2], 'topic', ARGV[1], 'next', ARGV[2], 'first', ARGV[2], 'synced', synced)
@@ -95,9 +96,9 @@ redis.call('HSET', KEYS[2], 'first', ARGV[2])
 
 // Claim returns the position of a shard's lane of partition p. If there is none,
 // or it is that of another topic or another number of shards, an empty lane is
-// begun at start.
+// begun at start, unless that is -1: then there is none, and -1 is returned.
 func (r *Redis) Claim(ctx context.Context, sh Shard, p int32, id event.TopicID, start int64) (next int64, err error) {
-	next, err = r.exec(ctx, claimScript, r.laneKeys(sh, p), []string{owner(id, sh), offset(start)}).AsInt64()
+	next, err = r.exec(ctx, claimScript, r.laneKeys(sh, p), []string{owner(id, sh), offset(max(start, -1))}).AsInt64()
 	if err != nil {
 		return 0, fmt.Errorf("redis claim partition %d: %w", p, err)
 	}

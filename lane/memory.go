@@ -126,6 +126,9 @@ func (m *Memory) Claim(_ context.Context, sh Shard, p int32, id event.TopicID, s
 	defer m.mu.Unlock()
 	l := m.laneLocked(sh, p)
 	if l == nil || l.topic != id {
+		if start < 0 {
+			return -1, nil
+		}
 		var required ControlID
 		if r := m.lanes[memoryKeyOf(sh, p)]; r != nil && r.next < 0 {
 			required = r.synced

@@ -45,7 +45,7 @@ type Consumer struct {
 // NewConsumer returns a Consumer. It does no I/O: Run does. reg may be nil.
 func NewConsumer(cfg Config, reg prometheus.Registerer, log *slog.Logger) (*Consumer, error) {
 	cfg = cfg.withDefaults()
-	c := &Consumer{cfg: cfg, log: log, reach: &reachability{log: log, brokers: cfg.Brokers}}
+	c := &Consumer{cfg: cfg, log: log, reach: &reachability{log: log}}
 	if err := kgo.ValidateOpts(c.readerOptions()...); err != nil {
 		return nil, fmt.Errorf("kafka options: %w", err)
 	}
@@ -152,34 +152,6 @@ func (c *Consumer) running() (*reader, *group) {
 	return c.reader, c.group
 }
 
-// OffsetAt returns the first offset of a partition whose record is of t or
-// later, or the partition's end if there is none. It works while Run runs.
-func (c *Consumer) OffsetAt(ctx context.Context, partition int32, t time.Time) (int64, error) {
-	r, _ := c.running()
-	if r == nil {
-		return 0, ErrNotRunning
-	}
-	offsets, err := r.adm.ListOffsetsAfterMilli(ctx, t.UnixMilli(), c.cfg.Topic)
-	if err != nil {
-		return 0, fmt.Errorf("offset of partition %d at %s: %w", partition, t.Format(time.RFC3339), err)
-	}
-	return listed(offsets, c.cfg.Topic, partition)
-}
-
-// Oldest returns the first offset that Kafka has of a partition, or the
-// partition's end if it has no record. It works while Run runs.
-func (c *Consumer) Oldest(ctx context.Context, partition int32) (int64, error) {
-	r, _ := c.running()
-	if r == nil {
-		return 0, ErrNotRunning
-	}
-	offsets, err := r.adm.ListStartOffsets(ctx, c.cfg.Topic)
-	if err != nil {
-		return 0, fmt.Errorf("oldest offset of partition %d: %w", partition, err)
-	}
-	return listed(offsets, c.cfg.Topic, partition)
-}
-
 // Ping asks a broker whether it is there. It works while Run runs.
 func (c *Consumer) Ping(ctx context.Context) error {
 	r, _ := c.running()
@@ -218,24 +190,6 @@ func (c *Consumer) Members(ctx context.Context) (int, error) {
 	return len(g.Members), nil
 }
 
-// Ends returns the end of each partition of the topic: the next offset that a
-// record gets. It works while Run runs.
-func (c *Consumer) Ends(ctx context.Context) (map[int32]int64, error) {
-	return c.offsets("ends", func(adm *kadm.Client) (kadm.ListedOffsets, error) { return adm.ListEndOffsets(ctx, c.cfg.Topic) })
-}
-
-// Starts is Oldest for each partition of the topic.
-func (c *Consumer) Starts(ctx context.Context) (map[int32]int64, error) {
-	return c.offsets("starts", func(adm *kadm.Client) (kadm.ListedOffsets, error) { return adm.ListStartOffsets(ctx, c.cfg.Topic) })
-}
-
-// OffsetsAt is OffsetAt for each partition of the topic.
-func (c *Consumer) OffsetsAt(ctx context.Context, t time.Time) (map[int32]int64, error) {
-	return c.offsets("offsets by time", func(adm *kadm.Client) (kadm.ListedOffsets, error) {
-		return adm.ListOffsetsAfterMilli(ctx, t.UnixMilli(), c.cfg.Topic)
-	})
-}
-
 // Keeps returns how long Kafka keeps each record at least, by the topic's
 // configuration: not at all, if it bounds the bytes. It works while Run runs.
 func (c *Consumer) Keeps(ctx context.Context) (time.Duration, error) {
@@ -268,23 +222,6 @@ func (c *Consumer) Keeps(ctx context.Context) (time.Duration, error) {
 		}
 	}
 	return keeps, nil
-}
-
-func (c *Consumer) offsets(what string, list func(*kadm.Client) (kadm.ListedOffsets, error)) (map[int32]int64, error) {
-	r, _ := c.running()
-	if r == nil {
-		return nil, ErrNotRunning
-	}
-	listed, err := list(r.adm)
-	if err == nil {
-		err = listed.Error()
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%s of topic %s: %w", what, c.cfg.Topic, err)
-	}
-	offsets := make(map[int32]int64)
-	listed.Each(func(o kadm.ListedOffset) { offsets[o.Partition] = o.Offset })
-	return offsets, nil
 }
 
 func (c *Consumer) queued() float64 {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"testing"
 	"time"
 
@@ -61,7 +62,7 @@ func TestReadsFromWhereItSeeks(t *testing.T) {
 			t.Errorf("Assigned: got %d, %t, want 3, true", n, member)
 		}
 		ends, err := c.Ends(t.Context())
-		if err != nil || len(ends) != 3 || ends[1] != n {
+		if err != nil || len(ends) != 3 || ends[1].At != n {
 			t.Errorf("Ends: got %v, %v, want %d for each of 3", ends, err, n)
 		}
 	})
@@ -168,7 +169,7 @@ func TestNoFetchForAWorkerThatEnded(t *testing.T) {
 	if at, seek, fetch, _ := p.plan(); at != 7 || !seek || !fetch {
 		t.Errorf("after SeekTo(7): got %d, %t, %t, want 7, true, true", at, seek, fetch)
 	}
-	p.reset()
+	p.Hold()
 	p.refetch(0)
 	if _, seek, fetch, _ := p.plan(); seek || fetch {
 		t.Errorf("after the worker ended: got %t, %t, want false, false", seek, fetch)
@@ -201,7 +202,7 @@ func TestNextWaits(t *testing.T) {
 	}
 }
 
-func TestOffsetAt(t *testing.T) {
+func TestRange(t *testing.T) {
 	onBoth(t, 2, func(t *testing.T, cfg Config) {
 		base := time.Now().Add(-time.Hour).Truncate(time.Millisecond)
 		var recs []*kgo.Record
@@ -214,21 +215,55 @@ func TestOffsetAt(t *testing.T) {
 		for _, tt := range []struct {
 			partition int32
 			at        time.Time
-			want      int64
+			want      Range
 		}{
-			{1, base.Add(-time.Hour), 0},
-			{1, base, 0},
-			{1, base.Add(time.Second), 1},
-			{1, base.Add(9 * time.Minute), 9},
-			{1, base.Add(10 * time.Minute), 10},
-			{0, base, 0},
+			{1, base.Add(-time.Hour), Range{0, 0, 10}},
+			{1, time.Unix(-1, 0), Range{0, 0, 10}},
+			{1, base, Range{0, 0, 10}},
+			{1, base.Add(time.Second), Range{0, 1, 10}},
+			{1, base.Add(9 * time.Minute), Range{0, 9, 10}},
+			{1, base.Add(10 * time.Minute), Range{0, 10, 10}},
+			{0, base, Range{0, 0, 0}},
 		} {
-			got, err := c.OffsetAt(t.Context(), tt.partition, tt.at)
+			got, err := c.Range(t.Context(), tt.partition, tt.at)
 			if err != nil || got != tt.want {
-				t.Errorf("OffsetAt(%d, base%+v): got %d, %v, want %d", tt.partition, tt.at.Sub(base), got, err, tt.want)
+				t.Errorf("Range(%d, base%+v): got %d, %v, want %d", tt.partition, tt.at.Sub(base), got, err, tt.want)
 			}
 		}
+		if _, err := c.Range(t.Context(), 2, base); err == nil || errors.Is(err, ErrNoLeader) {
+			t.Errorf("Range of a partition that does not exist: got %v", err)
+		}
 	})
+}
+
+// To find the offset of a time takes Kafka two questions: is there a record, and
+// if not, where is the end? What is produced between them must not be skipped.
+func TestProducedDuringRange(t *testing.T) {
+	t.Parallel()
+	_, cfg := embedded(t, 1)
+	plain := cfg
+	cfg.Options = []kgo.Opt{kgo.WithHooks(&afterFirst{key: 2, do: func() { fill(t, plain, 0, 0, 3) }})} // ListOffsets
+	c, _ := start(t, cfg, func(ctx context.Context, p *Partition) error { <-ctx.Done(); return nil })
+	testenv.Eventually(t, patience, func() error { return c.Ping(t.Context()) })
+	if got, err := c.Range(t.Context(), 0, time.Now()); err != nil || got != (Range{0, 0, 0}) {
+		t.Errorf("got %v, %v, want 0 for all: that is where it was when we asked", got, err)
+	}
+	if got, err := c.Range(t.Context(), 0, time.Now().Add(time.Hour)); err != nil || got != (Range{0, 3, 3}) {
+		t.Errorf("got %v, %v, want what was produced meanwhile", got, err)
+	}
+}
+
+// afterFirst does something when the first request of its kind is answered.
+type afterFirst struct {
+	key  int16
+	do   func()
+	once sync.Once
+}
+
+func (a *afterFirst) OnBrokerE2E(_ kgo.BrokerMetadata, key int16, _ kgo.BrokerE2E) {
+	if key == a.key {
+		a.once.Do(a.do)
+	}
 }
 
 // A record's time says nothing about whether Kafka has it: it may even have none.
@@ -240,8 +275,8 @@ func TestOldest(t *testing.T) {
 		c, _ := start(t, cfg, func(ctx context.Context, p *Partition) error { <-ctx.Done(); return nil })
 		testenv.Eventually(t, patience, func() error { return c.Ping(t.Context()) })
 		for p := range int32(2) {
-			if got, err := c.Oldest(t.Context(), p); got != 0 || err != nil {
-				t.Errorf("Oldest(%d): got %d, %v, want 0", p, got, err)
+			if got, err := c.Range(t.Context(), p, time.Now()); got.Oldest != 0 || err != nil {
+				t.Errorf("oldest of %d: got %d, %v, want 0", p, got.Oldest, err)
 			}
 		}
 	})
@@ -283,8 +318,8 @@ func TestQuestionsNeedARunningConsumer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.OffsetAt(t.Context(), 0, time.Now()); !errors.Is(err, ErrNotRunning) {
-		t.Errorf("OffsetAt: got %v, want %v", err, ErrNotRunning)
+	if _, err := c.Range(t.Context(), 0, time.Now()); !errors.Is(err, ErrNotRunning) {
+		t.Errorf("Range: got %v, want %v", err, ErrNotRunning)
 	}
 	if err := c.Ping(t.Context()); !errors.Is(err, ErrNotRunning) {
 		t.Errorf("Ping: got %v, want %v", err, ErrNotRunning)

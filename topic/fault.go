@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -22,7 +21,11 @@ const askTimeout = 5 * time.Second
 func (r *reader) outOfRange(ctx context.Context, f *feed, log *slog.Logger) {
 	r.m.outOfRange.Inc()
 	want := f.p.wanted()
-	start, end, err := r.bounds(ctx, f.p.ID)
+	start, err := offsetOf(ctx, r.cl, r.cfg.Topic, f.p.ID, atStart)
+	var end int64
+	if err == nil {
+		end, err = offsetOf(ctx, r.cl, r.cfg.Topic, f.p.ID, atEnd)
+	}
 	switch {
 	case err != nil:
 		log.Warn("position is out of range, and the range is unknown; retrying", "pos", want, "err", err)
@@ -37,37 +40,6 @@ func (r *reader) outOfRange(ctx context.Context, f *feed, log *slog.Logger) {
 				"pos", want, "end", end)
 		}
 	}
-}
-
-// bounds returns the first offset of a partition and the one after its last.
-func (r *reader) bounds(ctx context.Context, id int32) (start, end int64, err error) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
-	starts, err := r.adm.ListStartOffsets(ctx, r.cfg.Topic)
-	if err != nil {
-		return 0, 0, fmt.Errorf("list start offsets: %w", err)
-	}
-	ends, err := r.adm.ListEndOffsets(ctx, r.cfg.Topic)
-	if err != nil {
-		return 0, 0, fmt.Errorf("list end offsets: %w", err)
-	}
-	start, err = listed(starts, r.cfg.Topic, id)
-	if err != nil {
-		return 0, 0, err
-	}
-	end, err = listed(ends, r.cfg.Topic, id)
-	return start, end, err
-}
-
-func listed(offsets kadm.ListedOffsets, topic string, id int32) (int64, error) {
-	o, ok := offsets.Lookup(topic, id)
-	switch {
-	case !ok:
-		return 0, fmt.Errorf("offsets of partition %d: %w", id, kerr.UnknownTopicOrPartition)
-	case o.Err != nil:
-		return 0, fmt.Errorf("offsets of partition %d: %w", id, o.Err)
-	}
-	return o.Offset, nil
 }
 
 // undecodableTries is how often a batch is fetched before it counts as corrupt:

@@ -120,7 +120,7 @@ func (g *group) supervise(ctx context.Context, p *Partition) {
 		if failures <= 3 || failures%10 == 0 {
 			g.log.Error("partition worker ended; starting it again", "partition", p.ID, "failures", failures, "in", wait, "err", err)
 		}
-		p.reset()
+		p.Hold()
 		pause(ctx, wait)
 		if ctx.Err() != nil {
 			return

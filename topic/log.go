@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"strconv"
 	"sync"
 	"time"
 
@@ -38,51 +39,57 @@ func quieter(l slog.Level) slog.Level {
 	return slog.LevelDebug - 4
 }
 
-// reachability is a hook that tells when no broker can be reached any more, and
+// reachability is a hook that tells when a broker can't be reached any more, and
 // when that is over.
 type reachability struct {
-	log     *slog.Logger
-	brokers []string
+	log *slog.Logger
 
 	mu   sync.Mutex
-	down time.Time // since when; zero while up
-	said time.Time
+	down map[string]*outage // by address; none of brokers that are up
 }
+
+// outage is a broker that can't be reached.
+type outage struct{ since, said time.Time }
 
 var _ kgo.HookBrokerConnect = (*reachability)(nil)
 
 // OnBrokerConnect is called after every attempt to connect.
-func (r *reachability) OnBrokerConnect(_ kgo.BrokerMetadata, _ time.Duration, _ net.Conn, err error) {
+func (r *reachability) OnBrokerConnect(meta kgo.BrokerMetadata, _ time.Duration, _ net.Conn, err error) {
 	if errors.Is(err, context.Canceled) {
 		return // we ended it
 	}
-	now := time.Now()
-	since, say := r.note(now, err)
+	now, broker := time.Now(), net.JoinHostPort(meta.Host, strconv.Itoa(int(meta.Port)))
+	since, say := r.note(broker, now, err)
 	switch {
 	case !say:
 	case err != nil:
-		r.log.Warn("can't reach Kafka; retrying", "brokers", r.brokers, "for", now.Sub(since).Round(time.Second), "err", err)
+		r.log.Warn("can't reach Kafka; retrying", "broker", broker, "for", now.Sub(since).Round(time.Second), "err", err)
 	default:
-		r.log.Info("Kafka can be reached again", "brokers", r.brokers, "after", now.Sub(since).Round(time.Millisecond))
+		r.log.Info("Kafka can be reached again", "broker", broker, "after", now.Sub(since).Round(time.Millisecond))
 	}
 }
 
-// note keeps the outcome of an attempt. It tells since when Kafka was down, and
+// note keeps the outcome of an attempt. It tells since when the broker was down, and
 // whether that is to be logged: at its begin and end and once a minute.
-func (r *reachability) note(now time.Time, err error) (since time.Time, say bool) {
+func (r *reachability) note(broker string, now time.Time, err error) (since time.Time, say bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	since = r.down
+	o := r.down[broker]
 	switch {
+	case err == nil && o == nil:
+		return now, false
 	case err == nil:
-		r.down, r.said = time.Time{}, time.Time{}
-		return since, !since.IsZero()
-	case since.IsZero():
-		r.down, r.said = now, now
+		delete(r.down, broker)
+		return o.since, true
+	case o == nil:
+		if r.down == nil {
+			r.down = make(map[string]*outage)
+		}
+		r.down[broker] = &outage{now, now}
 		return now, true
-	case now.Sub(r.said) >= time.Minute:
-		r.said = now
-		return since, true
+	case now.Sub(o.said) >= time.Minute:
+		o.said = now
+		return o.since, true
 	}
-	return since, false
+	return o.since, false
 }

@@ -154,8 +154,8 @@ func (p *Partition) refetch(from int64) {
 	}
 }
 
-// reset forgets everything: the next worker starts with a SeekTo.
-func (p *Partition) reset() {
+// Hold forgets everything: nothing is delivered until the next SeekTo.
+func (p *Partition) Hold() {
 	p.mu.Lock()
 	p.queue, p.bytes, p.want, p.seek = nil, 0, -1, false
 	p.mu.Unlock()

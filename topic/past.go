@@ -203,12 +203,7 @@ func (p *past) fetch(ctx context.Context, cl *kgo.Client, partition int32, from 
 
 // outOfRange finds where the log begins.
 func (p *past) outOfRange(ctx context.Context, cl *kgo.Client, partition int32, from int64) (Past, int64, error) {
-	adm := kadm.NewClient(cl)
-	starts, err := adm.ListStartOffsets(ctx, p.cfg.Topic)
-	if err != nil {
-		return Past{}, 0, fmt.Errorf("list start offsets: %w", err)
-	}
-	first, err := listed(starts, p.cfg.Topic, partition)
+	first, err := offsetOf(ctx, cl, p.cfg.Topic, partition, atStart)
 	if err != nil {
 		return Past{}, 0, err
 	}
@@ -248,7 +243,7 @@ func (p *past) leader(ctx context.Context, cl *kgo.Client, partition int32) (bro
 	p.leaders, p.topic = leaders, event.TopicID(t.ID)
 	p.mu.Unlock()
 	if broker, ok = leaders[partition]; !ok {
-		return 0, id, fmt.Errorf("partition %d has no leader: %w", partition, kerr.LeaderNotAvailable)
+		return 0, id, fmt.Errorf("partition %d: %w", partition, ErrNoLeader)
 	}
 	return broker, event.TopicID(t.ID), nil
 }

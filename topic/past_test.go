@@ -104,7 +104,7 @@ func TestReadAtTrimmed(t *testing.T) {
 			t.Errorf("First: got %d, want 700", first)
 		}
 		starts, err := c.Starts(t.Context())
-		if err != nil || starts[0] != 700 {
+		if err != nil || starts[0].At != 700 {
 			t.Errorf("Starts: got %v, %v, want 700", starts, err)
 		}
 	})
@@ -137,7 +137,7 @@ func TestReadAtTransactions(t *testing.T) {
 			cfg.Options = []kgo.Opt{kgo.FetchIsolationLevel(tt.level)}
 			c := idleConsumer(t, cfg)
 			testenv.Eventually(t, patience, func() error {
-				if ends, err := c.Ends(t.Context()); err != nil || ends[0] != 8 {
+				if ends, err := c.Ends(t.Context()); err != nil || ends[0].At != 8 {
 					return fmt.Errorf("ends %v, %v: want 8", ends, err)
 				}
 				return nil
@@ -249,7 +249,7 @@ func TestOffsetsAt(t *testing.T) {
 			want  int64
 		}{{-time.Minute, 0}, {2 * time.Second, 2}, {2500 * time.Millisecond, 3}, {time.Hour, 10}} {
 			got, err := c.OffsetsAt(t.Context(), begin.Add(tt.after))
-			if err != nil || len(got) != 2 || got[1] != tt.want || got[0] != 0 {
+			if err != nil || len(got) != 2 || got[1].At != tt.want || got[0].At != 0 {
 				t.Errorf("after %v: got %v, %v, want 0 and %d", tt.after, got, err, tt.want)
 			}
 		}

@@ -25,7 +25,7 @@ type Producer struct {
 // is something to produce. reg may be nil.
 func NewProducer(cfg Config, reg prometheus.Registerer, log *slog.Logger) (*Producer, error) {
 	cfg = cfg.withDefaults()
-	cl, err := kgo.NewClient(cfg.clientOptions(&reachability{log: log, brokers: cfg.Brokers},
+	cl, err := kgo.NewClient(cfg.clientOptions(&reachability{log: log},
 		kgo.DefaultProduceTopic(cfg.Topic),
 		kgo.ProducerLinger(cfg.Linger),
 		kgo.RecordDeliveryTimeout(cfg.DeliveryTimeout),

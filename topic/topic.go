@@ -109,7 +109,7 @@ func Ensure(ctx context.Context, cfg Config, log *slog.Logger) (Info, error) {
 	if cfg.Partitions > event.MaxPartitions {
 		return Info{}, fmt.Errorf("topic %s: %d partitions are more than %d", cfg.Topic, cfg.Partitions, event.MaxPartitions)
 	}
-	cl, err := kgo.NewClient(cfg.clientOptions(&reachability{log: log, brokers: cfg.Brokers},
+	cl, err := kgo.NewClient(cfg.clientOptions(&reachability{log: log},
 		kgo.RetryTimeout(3*time.Second),          // we try again ourselves, and say so
 		kgo.MetadataMinAge(100*time.Millisecond), // or "no such topic" would be cached for 5 s after we made it
 	)...)

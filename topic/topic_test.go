@@ -188,7 +188,7 @@ func TestEmbeddedBroker(t *testing.T) {
 // What is logged while a broker is away: that it is, and that it is back.
 func TestReachability(t *testing.T) {
 	log := newLogBuffer()
-	r := &reachability{log: log.Logger, brokers: []string{"k:9092"}}
+	r := &reachability{log: log.Logger}
 	refused := errors.New("refused")
 	now := time.Now()
 	for _, tt := range []struct {
@@ -205,8 +205,11 @@ func TestReachability(t *testing.T) {
 		{64 * time.Second, nil, false},
 		{65 * time.Second, refused, true},
 	} {
-		if _, say := r.note(now.Add(tt.after), tt.err); say != tt.say {
+		if _, say := r.note("k:9092", now.Add(tt.after), tt.err); say != tt.say {
 			t.Errorf("after %v, %v: got %t, want %t", tt.after, tt.err, say, tt.say)
+		}
+		if _, say := r.note("other:9092", now.Add(tt.after), nil); say {
+			t.Errorf("after %v: another broker, which is up all the time, is told of", tt.after)
 		}
 	}
 }

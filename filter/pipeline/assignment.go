@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -118,6 +119,9 @@ const stall = 5 * time.Second
 func (a *assignment) check(next, end int64, now time.Time) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if errors.Is(a.err, topic.ErrNoLeader) && now.Sub(a.lastFail) < stall {
+		return nil // its lane can't be begun; what else there is to say follows from its end
+	}
 	if since := now.Sub(a.failing); !a.failing.IsZero() && since > stall {
 		return fmt.Errorf("partition %d fails for %s: %w", a.part.ID, since.Round(time.Second), a.err)
 	}

@@ -66,13 +66,14 @@ type Kafka interface {
 	// Members tells how many share the partitions, before Run makes us one of them.
 	Members(ctx context.Context) (int, error)
 	Run(ctx context.Context, work func(context.Context, *topic.Partition) error) error
-	Oldest(ctx context.Context, partition int32) (int64, error)
-	OffsetAt(ctx context.Context, partition int32, t time.Time) (int64, error)
-	Ends(ctx context.Context) (map[int32]int64, error)
+	// Range and Ends don't fail for what concerns other partitions, or one: that fails
+	// with topic.ErrNoLeader.
+	Range(ctx context.Context, partition int32, since time.Time) (topic.Range, error)
+	Ends(ctx context.Context) (topic.Offsets, error)
 
 	// For replays.
-	Starts(ctx context.Context) (map[int32]int64, error)
-	OffsetsAt(ctx context.Context, t time.Time) (map[int32]int64, error)
+	Starts(ctx context.Context) (topic.Offsets, error)
+	OffsetsAt(ctx context.Context, t time.Time) (topic.Offsets, error)
 	Keeps(ctx context.Context) (time.Duration, error)
 	ReadAt(ctx context.Context, partition int32, from int64) (topic.Past, error)
 }
@@ -399,9 +400,42 @@ func (s *Service) Ready(ctx context.Context) error {
 		return err
 	}
 	for i, a := range all {
-		if err := a.check(before[i], ends[a.part.ID], time.Now()); err != nil {
+		end := ends[a.part.ID]
+		if end.Err != nil {
+			end.At = before[i]
+		}
+		if err := a.check(before[i], end.At, time.Now()); err != nil {
 			return err
 		}
 	}
-	return nil
+	return unled(ends)
 }
+
+// unled tells which partitions have no leader. The others go on; if there are none,
+// nothing does.
+func unled(ends topic.Offsets) error {
+	var which []int32
+	for p, end := range ends {
+		if errors.Is(end.Err, topic.ErrNoLeader) {
+			which = append(which, p)
+		} else if end.Err != nil {
+			return fmt.Errorf("partition %d: %w", p, end.Err)
+		}
+	}
+	slices.Sort(which)
+	switch {
+	case len(which) == 0:
+		return nil
+	case len(which) == len(ends):
+		return errors.New("no partition of the topic has a leader that answers")
+	}
+	return degraded(fmt.Sprintf("no leader answers for partitions %v: their events wait in Kafka, and the other %d go on", which, len(ends)-len(which)))
+}
+
+// degraded is what does not work, while the rest of the service does: see ops.Check.
+type degraded string
+
+func (d degraded) Error() string { return string(d) }
+
+// Degraded marks it for internal/ops.
+func (degraded) Degraded() {}

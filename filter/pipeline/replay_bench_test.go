@@ -128,8 +128,8 @@ func (w *world) startQuietly(b *testing.B) *running {
 			return err
 		}
 		for p, end := range ends {
-			if _, pos := w.lane(p); pos.Next < end {
-				return fmt.Errorf("partition %d is at %d of %d", p, pos.Next, end)
+			if _, pos := w.lane(p); pos.Next < end.At {
+				return fmt.Errorf("partition %d is at %d of %d", p, pos.Next, end.At)
 			}
 		}
 		return nil

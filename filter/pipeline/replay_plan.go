@@ -8,6 +8,7 @@ import (
 
 	"eventstream/event"
 	"eventstream/replay"
+	"eventstream/topic"
 	"eventstream/wire"
 )
 
@@ -19,13 +20,13 @@ const (
 )
 
 // bounds is where the partitions begin and end in Kafka.
-type bounds struct{ starts, ends map[int32]int64 }
+type bounds struct{ starts, ends topic.Offsets }
 
 // aged is what was known at a time of how old records may be.
 type aged struct {
 	at    time.Time
-	limit map[int32]int64 // the first offsets that are not too old to be served
-	keeps time.Duration   // what is not older than this has not been deleted
+	limit topic.Offsets // the first offsets that are not too old to be served
+	keeps time.Duration // what is not older than this has not been deleted
 }
 
 // plan is what a request comes to.
@@ -60,9 +61,9 @@ func (s *replays) plan(ctx context.Context, r replay.Request) (plan, error) {
 type window struct {
 	bounds
 	aged
-	since  map[int32]int64 // nil if offsets were given
-	until  map[int32]int64 // nil if no time was given
-	missed bool            // Kafka may have deleted records of since or later
+	since  topic.Offsets // nil if offsets were given
+	until  topic.Offsets // nil if no time was given
+	missed bool          // Kafka may have deleted records of since or later
 }
 
 func (s *replays) window(ctx context.Context, r replay.Request) (w window, err error) {
@@ -86,7 +87,16 @@ func (s *replays) window(ctx context.Context, r replay.Request) (w window, err e
 
 // add adds a partition to p.
 func (w *window) add(p *plan, r replay.Request, partition int32) error {
-	start, end := w.starts[partition], w.ends[partition]
+	if err := w.unknown(partition); err != nil {
+		if w.since == nil && len(r.To) > 0 {
+			if from, to := w.asked(r, partition); from >= to { // nothing is wanted of it
+				p.from, p.to = append(p.from, to), append(p.to, to)
+				return nil
+			}
+		}
+		return replay.Busy(refuseFor, fmt.Errorf("partition %d: %w", partition, err))
+	}
+	start, end := w.starts[partition].At, w.ends[partition].At
 	from, to := w.asked(r, partition)
 	if from > end || to > end {
 		return fmt.Errorf("%w: partition %d: offsets from %d to %d are asked for, and it ends at %d", replay.ErrBeyondEnd, partition, from, to, end)
@@ -102,23 +112,33 @@ func (w *window) add(p *plan, r replay.Request, partition int32) error {
 		from = 0 // which of them were of that time nobody knows
 	}
 	lose(start, trimmedReason)
-	lose(w.limit[partition], limitReason)
+	lose(w.limit[partition].At, limitReason)
 	p.from, p.to = append(p.from, from), append(p.to, to)
+	return nil
+}
+
+// unknown tells why Kafka does not say where a partition begins and ends, or nil.
+func (w *window) unknown(partition int32) error {
+	for _, said := range []topic.Offsets{w.starts, w.ends, w.limit, w.since, w.until} {
+		if err := said[partition].Err; err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
 // asked returns what is asked for of a partition.
 func (w *window) asked(r replay.Request, partition int32) (from, to int64) {
-	end := w.ends[partition]
+	end := w.ends[partition].At
 	switch {
 	case w.since != nil:
-		from = min(w.since[partition], end)
+		from = min(w.since[partition].At, end)
 	case int(partition) < len(r.From):
 		from = r.From[partition]
 	} // a partition that was added later is asked for from 0 on
 	switch {
 	case w.until != nil:
-		return from, min(w.until[partition], end)
+		return from, min(w.until[partition].At, end)
 	case int(partition) < len(r.To):
 		return from, r.To[partition]
 	case len(r.To) > 0:
@@ -157,8 +177,12 @@ func (s *replays) askKafka(ctx context.Context) (b bounds, err error) {
 	}
 	b.ends, err = s.kafka.Ends(ctx)
 	for p, end := range b.ends {
-		if start, ok := b.starts[p]; !ok || start > end || int(p) >= len(b.ends) {
-			return b, fmt.Errorf("partition %d is from %d to %d in Kafka, which can't be", p, start, end)
+		start, ok := b.starts[p]
+		if start.Err != nil || end.Err != nil {
+			continue
+		}
+		if !ok || start.At > end.At || int(p) >= len(b.ends) {
+			return b, fmt.Errorf("partition %d is from %d to %d in Kafka, which can't be", p, start.At, end.At)
 		}
 	}
 	return b, err

@@ -27,6 +27,7 @@ type worker struct {
 	next     int64          // every offset below is done
 	claimed  bool           // next is known
 	end      int64          // of the partition, when it was claimed
+	blind    bool           // the partition has no leader: it stays at next until it has one
 	synced   lane.ControlID // how far the control stream was read for this batch
 	view     *view          // what the batch is matched with
 	decoder  event.Decoder
@@ -76,7 +77,12 @@ func (w *worker) run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		w.metrics.lag(w.part.ID, max(w.end, w.part.HighWatermark())-w.next)
+		if w.blind {
+			if err := w.claim(ctx); err != nil {
+				return err
+			}
+		}
+		w.metrics.lag(w.part.ID, max(w.end, w.part.HighWatermark(), w.next)-w.next)
 		if len(records) > 0 {
 			// Records that come while we wait share the next entry. The first
 			// after a pause finds nobody waiting and goes at once.
@@ -88,24 +94,36 @@ func (w *worker) run(ctx context.Context) error {
 // claim asks Redis how far the partition is done and reads on from there. A
 // store that knows nothing of it is filled from the retention window on, or from
 // where we were if that is earlier.
+//
+// Of a partition without a leader nothing can be read, and nothing is written to it.
+// Its lane is claimed nevertheless, where it is, and verified: readers learn that what
+// comes after is matched with those who came meanwhile. Only where its lane would
+// begin, if there is none, nobody knows.
 func (w *worker) claim(ctx context.Context) error {
 	at, err := w.sync(ctx)
 	if err != nil {
 		return err
 	}
-	oldest, window, err := w.bounds(ctx)
+	in, blind, err := w.ask(ctx)
 	if err != nil {
 		return err
 	}
-	if w.fresh.is(w.part.ID, w.cfg.Retention) {
-		window = oldest
+	if !blind {
+		if w.fresh.is(w.part.ID, w.cfg.Retention) {
+			in.Since = in.Oldest
+		}
+		w.metrics.lag(w.part.ID, w.end-in.Since) // about, until we know where the lane is
 	}
-	w.metrics.lag(w.part.ID, w.end-window) // about, until we know where the lane is
-	start := window
+	start, done := in.Since, int64(-1)
 	if w.claimed {
-		start = min(window, w.next)
-	} else if done := w.position(); done > 0 { // by a worker before this one, which failed
-		start = min(window, done)
+		done = w.next
+	} else if p := w.position(); p > 0 { // by a worker before this one, which failed
+		done = p
+	}
+	if blind {
+		start = done
+	} else if done >= 0 {
+		start = min(start, done)
 	}
 	if err := w.announce(ctx, w.part.ID); err != nil {
 		return w.storeFailed("announce the topic", err)
@@ -120,10 +138,22 @@ func (w *worker) claim(ctx context.Context) error {
 			return w.storeFailed("append to lane", err)
 		}
 	}
-	w.next, w.claimed = next, true
-	w.trim.begin(time.Now(), window, next)
-	if next < oldest {
-		if err := w.skip(ctx, oldest, at); err != nil {
+	if next < 0 {
+		return fmt.Errorf("the lane of partition %d can't be begun: %w", w.part.ID, topic.ErrNoLeader)
+	}
+	if blind && !w.blind {
+		w.log.Warn("no leader of the partition answers; its events wait, and the other partitions go on", "pos", next)
+	} else if w.blind && !blind {
+		w.log.Info("the partition has a leader again", "pos", next)
+	}
+	w.next, w.claimed, w.blind = next, true, blind
+	w.trim.begin(time.Now(), in.Since, next)
+	if blind {
+		w.part.Hold()
+		return nil
+	}
+	if next < in.Oldest {
+		if err := w.skip(ctx, in.Oldest, at); err != nil {
 			return err
 		}
 	}
@@ -131,29 +161,24 @@ func (w *worker) claim(ctx context.Context) error {
 	return nil
 }
 
-// bounds returns the oldest offset that Kafka has, and the first one within the
-// retention window. Where there is none, Kafka tells its end, but as it is
-// afterwards: what was produced meanwhile is not beyond those bounds.
-func (w *worker) bounds(ctx context.Context) (oldest, window int64, err error) {
+// askTimeout bounds how long a leader that does not answer holds a worker up: lanes
+// that don't beat are taken for abandoned.
+const askTimeout = 2 * time.Second
+
+// ask asks Kafka about the partition alone. Without a leader, it is blind.
+func (w *worker) ask(ctx context.Context) (in topic.Range, blind bool, err error) {
 	defer w.pulse.Rest()()
-	ends, err := w.kafka.Ends(ctx)
+	timeout, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	in, err = w.kafka.Range(timeout, w.part.ID, time.Now().Add(-w.cfg.Retention))
+	if errors.Is(err, topic.ErrNoLeader) && ctx.Err() == nil {
+		return topic.Range{}, true, nil
+	}
 	if err != nil {
-		return 0, 0, err
+		return in, false, fmt.Errorf("find where the partition begins and ends: %w", err)
 	}
-	end, ok := ends[w.part.ID]
-	if !ok {
-		return 0, 0, fmt.Errorf("partition %d is not among those that Kafka tells the ends of", w.part.ID)
-	}
-	oldest, err = w.kafka.Oldest(ctx, w.part.ID)
-	if err != nil {
-		return 0, 0, fmt.Errorf("find the oldest offset: %w", err)
-	}
-	window, err = w.kafka.OffsetAt(ctx, w.part.ID, time.Now().Add(-w.cfg.Retention))
-	if err != nil {
-		return 0, 0, fmt.Errorf("find the offset of the retention window: %w", err)
-	}
-	w.end = end
-	return min(oldest, end), min(window, end), nil
+	w.end = in.End
+	return in, false, nil
 }
 
 // skip gives up the events that Kafka does not have any more. The lane is

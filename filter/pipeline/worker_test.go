@@ -358,30 +358,6 @@ func TestGoesOnAtTheLanesPosition(t *testing.T) {
 	}
 }
 
-// To find the offset of a time takes Kafka two questions: is there a record, and
-// if not, where is the end? What is produced between them must not be skipped.
-func TestProducedWhileItClaims(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, 1)
-	w.seat(1, 1, "s")
-	w.wrap = func(k Kafka) Kafka { return slowToTell{k, func() { w.produce(0, values("a", 3)...) }} }
-	w.start()
-	w.reaches(0, 3)
-	w.holds(0, 0, 3, one)
-}
-
-// slowToTell is a Kafka in which there are no records yet when one asks.
-type slowToTell struct {
-	Kafka
-	meanwhile func()
-}
-
-func (s slowToTell) OffsetAt(ctx context.Context, p int32, _ time.Time) (int64, error) {
-	s.meanwhile()
-	ends, err := s.Ends(ctx)
-	return ends[p], err
-}
-
 // Records without a time, or with one of before 1970, are events like others.
 func TestRecordsWithoutTime(t *testing.T) {
 	t.Parallel()
