@@ -80,7 +80,7 @@ return ARGV[3]
 // requireScript: KEYS lane, pos; ARGV synced. It answers as readPosition does, with
 // what was there before. Where nothing was, what is required waits for the claim.
 var requireScript = rueidis.NewLuaScript(luaLess + `
-local m = redis.call('HMGET', KEYS[2], 'topic', 'next', 'first', 'synced', 'beat')
+local m = redis.call('HMGET', KEYS[2], 'topic', 'next', 'first', 'synced', 'beat', 'lost')
 if less(m[4] or '0-0', ARGV[1]) then redis.call('HSET', KEYS[2], 'synced', ARGV[1]) end
 return m
 `)
@@ -216,14 +216,14 @@ func (r *Redis) Positions(ctx context.Context, sh Shard, n int32) ([]Position, e
 }
 
 func (r *Redis) readPosition(b rueidis.Builder, sh Shard, p int32) rueidis.Completed {
-	return b.Hmget().Key(r.posKey(sh, p)).Field("topic", "next", "first", "synced", "beat").Build()
+	return b.Hmget().Key(r.posKey(sh, p)).Field("topic", "next", "first", "synced", "beat", "lost").Build()
 }
 
 // parsePosition reads what readPosition asked for. The position of another number
 // of shards says nothing of this one.
 func parsePosition(sh Shard, p int32, res rueidis.RedisResult) (Position, error) {
 	pos := Position{Partition: p, Next: -1, First: -1}
-	f, err := arrayOf(5, res)
+	f, err := arrayOf(6, res)
 	if err != nil {
 		return pos, fmt.Errorf("position of partition %d: %w", p, err)
 	}
@@ -235,14 +235,17 @@ func parsePosition(sh Shard, p int32, res rueidis.RedisResult) (Position, error)
 	if err != nil {
 		return pos, fmt.Errorf("position of partition %d: synced: %w", p, err)
 	}
-	var err1, err2, err3, err4 error
+	var err1, err2, err3, err4, err5 error
 	pos.Next, err1 = f[1].AsInt64()
 	pos.First, err2 = f[2].AsInt64()
 	pos.Synced, err3 = ParseControlID(synced)
 	if !f[4].IsNil() {
 		pos.Beat, err4 = f[4].AsInt64()
 	}
-	if err := errors.Join(err1, err2, err3, err4); err != nil {
+	if lost, err := f[5].ToString(); err == nil {
+		pos.Lost, err5 = parseLoss(lost)
+	}
+	if err := errors.Join(err1, err2, err3, err4, err5); err != nil {
 		return pos, fmt.Errorf("position of partition %d: %w", p, err)
 	}
 	return pos, nil

@@ -49,6 +49,7 @@ type Position struct {
 	First     int64     // the lane is complete from this offset on
 	Synced    ControlID // every offset from Next on is matched with at least this much of the control stream applied
 	Beat      int64     // another one after each Append that was accepted, also one that moved nothing
+	Lost      Loss      // what Kafka lost last; zero if nothing
 }
 
 // Append is one step of a partition: from offset Expect to Next.

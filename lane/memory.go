@@ -53,6 +53,7 @@ type memoryLane struct {
 	next, first int64
 	after       int64 // offset after the last event appended; where the lane began if there was none
 	synced      ControlID
+	lost        Loss
 	entries     []Entry     // by Last
 	retired     *time.Timer // drops the lane; nil unless Retire was called
 	bytes       int
@@ -263,7 +264,7 @@ func (m *Memory) Require(_ context.Context, sh Shard, n int32, synced ControlID)
 
 func (m *Memory) positionLocked(sh Shard, p int32) Position {
 	if l := m.laneLocked(sh, p); l != nil {
-		return Position{p, l.next, l.first, l.synced, l.beat}
+		return Position{p, l.next, l.first, l.synced, l.beat, l.lost}
 	}
 	return Position{Partition: p, Next: -1, First: -1}
 }

@@ -28,6 +28,7 @@ type store interface {
 	Claim(ctx context.Context, sh Shard, p int32, id event.TopicID, start int64) (int64, error)
 	Append(context.Context, Append) (int64, error)
 	Retire(ctx context.Context, sh Shard, id event.TopicID, n int32, keep time.Duration) error
+	Lose(ctx context.Context, sh Shard, p int32, id event.TopicID, l Loss) error
 	Positions(ctx context.Context, sh Shard, n int32) ([]Position, error)
 	Require(ctx context.Context, sh Shard, n int32, synced ControlID) ([]Position, error)
 	Tail(ctx context.Context, sh Shard, from []int64, sink func(Batch) error) error
@@ -72,6 +73,8 @@ var suite = []struct {
 	{"other number of shards", testOtherShards},
 	{"beat", testBeat},
 	{"retire", testRetire},
+	{"claim without a start", testClaimNoStart},
+	{"lose", testLose},
 	{"range", testRange},
 	{"range of many pages", testRangePages},
 	{"range over trimmed", testRangeTrimmed},

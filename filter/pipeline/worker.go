@@ -161,14 +161,14 @@ func (w *worker) claim(ctx context.Context) error {
 	return nil
 }
 
-// askTimeout bounds how long a leader that does not answer holds a worker up: lanes
+// rangeTimeout bounds how long a leader that does not answer holds a worker up: lanes
 // that don't beat are taken for abandoned.
-const askTimeout = 2 * time.Second
+const rangeTimeout = 2 * time.Second
 
 // ask asks Kafka about the partition alone. Without a leader, it is blind.
 func (w *worker) ask(ctx context.Context) (in topic.Range, blind bool, err error) {
 	defer w.pulse.Rest()()
-	timeout, cancel := context.WithTimeout(ctx, askTimeout)
+	timeout, cancel := context.WithTimeout(ctx, rangeTimeout)
 	defer cancel()
 	in, err = w.kafka.Range(timeout, w.part.ID, time.Now().Add(-w.cfg.Retention))
 	if errors.Is(err, topic.ErrNoLeader) && ctx.Err() == nil {
