@@ -61,4 +61,4 @@ var (
 var ErrBroken = errors.New("replay broke off")
 
 // reasons are those of a Lost, as they are written in a stream.
-var reasons = [...]string{1: wire.GapTrimmed, 2: wire.GapLimit}
+var reasons = [...]string{1: wire.GapTrimmed, 2: wire.GapLimit, 3: wire.GapLost}

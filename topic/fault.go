@@ -32,8 +32,10 @@ func (r *reader) outOfRange(ctx context.Context, f *feed, log *slog.Logger) {
 	case want < start:
 		log.Error("retention has passed our position: events are lost; going on with the oldest",
 			"pos", want, "oldest", start, "lost", start-want)
+		f.p.strayed.Store(&Stray{want, start})
 		r.goOn(f, start)
 	case want > end:
+		f.p.strayed.Store(&Stray{want, end})
 		f.p.highWatermark.Store(end)
 		if f.due() {
 			log.Error("the log ends before our position: Kafka lost records, or this is another log; waiting until it has grown to it",

@@ -23,6 +23,7 @@ type Partition struct {
 	ready chan struct{} // holds a token when queue isn't empty
 
 	highWatermark atomic.Int64
+	strayed       atomic.Pointer[Stray]
 	done          atomic.Int64 // next offset to commit, -1 for none
 
 	mu     sync.Mutex
@@ -48,8 +49,10 @@ func newPartition(id int32, low int, wake func()) *Partition {
 // The log may not have offset any more, or not yet. If retention has passed it,
 // reading goes on with the oldest record there is. If the log ends before it,
 // which means that Kafka lost records, nothing is delivered until the log has
-// grown to it; HighWatermark is below offset then. Both are logged as errors.
+// grown to it; HighWatermark is below offset then. Both are logged as errors, and
+// Strayed tells of both.
 func (p *Partition) SeekTo(offset int64) {
+	p.strayed.Store(nil)
 	p.mu.Lock()
 	p.queue, p.bytes = nil, 0
 	p.want, p.seek = max(0, offset), true
@@ -87,6 +90,23 @@ func (p *Partition) Next(ctx context.Context, maxWait time.Duration) ([]*kgo.Rec
 // Done tells that everything below next is dealt with. It is committed to Kafka
 // within about a second, only to be seen by tools.
 func (p *Partition) Done(next int64) { p.done.Store(next) }
+
+// Stray says that Kafka did not have what was to be read: events are lost.
+type Stray struct {
+	Want int64 // what was to be read, after all that was delivered before
+	Log  int64 // if it is further: where the log begins, as retention has passed Want; else, where offsets are given a second time, as Kafka lost records
+}
+
+// Lost reports whether Kafka lost records, and gives their offsets a second time.
+func (s Stray) Lost() bool { return s.Log < s.Want }
+
+// Strayed tells that once, if it is so since the last SeekTo, or still.
+func (p *Partition) Strayed() (s Stray, ok bool) {
+	if at := p.strayed.Swap(nil); at != nil {
+		return *at, true
+	}
+	return s, false
+}
 
 // HighWatermark returns the end of the partition as of the last fetch, or -1 if
 // there was none yet.

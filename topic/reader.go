@@ -145,6 +145,9 @@ func (r *reader) failed(ctx context.Context, f *feed, err error) {
 	if loss, ok := errors.AsType[*kgo.ErrDataLoss](err); ok {
 		// The client goes on where the logs parted. Of the records there, those
 		// with offsets that the worker already has are dropped.
+		if want := f.p.wanted(); loss.ResetTo < want {
+			f.p.strayed.Store(&Stray{want, loss.ResetTo})
+		}
 		log.Error("Kafka lost records of this partition", "pos", loss.ConsumedTo, "end", loss.ResetTo)
 		return
 	}

@@ -45,6 +45,7 @@ const (
 	GapTrimmed        = "trimmed"         // the events are past Kafka's retention
 	GapLimit          = "replay_limit"    // older, or more, than the operator lets be replayed
 	GapUnknownAddress = "unknown_address" // the cursor's connection ended longer ago than the resume window, or was another subscriber's, and there is no replay from Kafka
+	GapLost           = "kafka_lost"      // Kafka lost the events, or gives their offsets a second time: those are not sent, as an id never means two events
 	GapOtherTopic     = "other_topic"     // the cursor is of a topic that was deleted and made again
 )
 

@@ -129,7 +129,7 @@ func (a *assignment) check(next, end int64, now time.Time) error {
 		return fmt.Errorf("partition %d stands still for %s", a.part.ID, idle.Round(time.Second))
 	}
 	if end < next {
-		return fmt.Errorf("partition %d ends at %d in Kafka, before the position %d: Kafka lost records, and new ones with offsets below are taken for done", a.part.ID, end, next)
+		return fmt.Errorf("partition %d ends at %d in Kafka, before the position %d: Kafka lost records, and new ones with offsets below are not passed on, which clients are told as a gap; \"eventstream skip-lost\" makes an end of it", a.part.ID, end, next)
 	}
 	if a.waiting < 0 {
 		a.waiting = end

@@ -18,7 +18,7 @@ type metrics struct {
 	candidates, matches   prometheus.Counter
 	digests, costly       prometheus.Counter
 	deadLetters           prometheus.Counter
-	tombstones            prometheus.Counter
+	tombstones, lost      prometheus.Counter
 	appendSeconds         prometheus.Histogram
 	lagEvents             *prometheus.GaugeVec
 
@@ -50,6 +50,7 @@ func newMetrics(reg prometheus.Registerer, r *routes, replays *atomic.Int64) *me
 		costly:        counter("filter_costly_events_total", "Events that took more work than planned for; the log names the subscriber with the most conditions."),
 		deadLetters:   counter("events_dead_lettered_total", "Records that are no events and went to the dead-letter topic."),
 		tombstones:    counter("events_tombstones_total", "Records without a value, which are skipped."),
+		lost:          counter("kafka_lost_offsets_total", "Offsets that Kafka lost and gives a second time, each time that a filter service found out."),
 		appendSeconds: f.NewHistogram(prometheus.HistogramOpts{
 			Name: "lane_append_seconds", Help: "Time of an append to a lane.",
 			Buckets: prometheus.ExponentialBuckets(0.0001, 2, 16),

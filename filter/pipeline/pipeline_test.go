@@ -291,7 +291,7 @@ func TestReady(t *testing.T) {
 	w.store.up()
 	w.ready(s)
 	b.Close()
-	w.unready(s, "ends of topic events")
+	w.unready(s, "of topic events")
 }
 
 // The check of one partition, with time as it is told.

@@ -88,7 +88,7 @@ func (s *replays) serve(ctx context.Context, r replay.Request, w *replay.Writer)
 	}
 	a := &asker{replays: s, wants: wants, w: w, left: s.cfg.ReplayMaxBytes}
 	for partition := range p.from {
-		if err := a.pass(ctx, int32(partition), p.from[partition], p.to[partition]); err != nil {
+		if err := a.around(ctx, int32(partition), p); err != nil {
 			return err
 		}
 	}
@@ -190,6 +190,28 @@ type asker struct {
 	wants []filter.Portable
 	w     *replay.Writer
 	left  int64 // bytes of events that it may still be given
+}
+
+// around passes on a partition's range without what Kafka lost: the offsets mean other
+// events now.
+func (a *asker) around(ctx context.Context, partition int32, p plan) error {
+	from, to := p.from[partition], p.to[partition]
+	var hole lane.Loss
+	if int(partition) < len(p.holes) {
+		hole = p.holes[partition].Lost
+	}
+	begin, end := max(from, hole.From), min(to, hole.To)
+	if begin >= end {
+		return a.pass(ctx, partition, from, to)
+	}
+	if err := a.pass(ctx, partition, from, begin); err != nil {
+		return err
+	}
+	lost := replay.Lost{Partition: partition, From: begin, To: end, Reason: lostReason}
+	if err := a.w.Batch(replay.Batch{Partition: partition, Next: end, Lost: &lost}); err != nil {
+		return err
+	}
+	return a.pass(ctx, partition, end, to)
 }
 
 // pass passes on what matches in a range of one partition.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"eventstream/event"
+	"eventstream/lane"
 	"eventstream/replay"
 	"eventstream/topic"
 	"eventstream/wire"
@@ -15,12 +16,16 @@ import (
 const (
 	trimmedReason = wire.GapTrimmed
 	limitReason   = wire.GapLimit
+	lostReason    = wire.GapLost
 
 	agedFor = 10 * time.Second // how long what is in aged is good for
 )
 
 // bounds is where the partitions begin and end in Kafka.
-type bounds struct{ starts, ends topic.Offsets }
+type bounds struct {
+	starts, ends topic.Offsets
+	lost         []lane.Position // what Kafka lost
+}
 
 // aged is what was known at a time of how old records may be.
 type aged struct {
@@ -33,6 +38,7 @@ type aged struct {
 type plan struct {
 	from, to []int64 // by partition
 	lost     []replay.Lost
+	holes    []lane.Position // within the ranges
 }
 
 // plan finds out which offsets a request asks for, and which of them can be served.
@@ -48,7 +54,7 @@ func (s *replays) plan(ctx context.Context, r replay.Request) (plan, error) {
 	if len(r.From) > int(n) {
 		return plan{}, replay.Busy(refuseFor, fmt.Errorf("from names %d partitions; the topic is known to have %d", len(r.From), n))
 	}
-	var p plan
+	p := plan{holes: w.bounds.lost}
 	for partition := range n {
 		if err := w.add(&p, r, partition); err != nil {
 			return plan{}, err
@@ -98,8 +104,12 @@ func (w *window) add(p *plan, r replay.Request, partition int32) error {
 	}
 	start, end := w.starts[partition].At, w.ends[partition].At
 	from, to := w.asked(r, partition)
-	if from > end || to > end {
+	if from > end {
 		return fmt.Errorf("%w: partition %d: offsets from %d to %d are asked for, and it ends at %d", replay.ErrBeyondEnd, partition, from, to, end)
+	}
+	if from < to && to > end { // the lane, from which it is asked for, had more than Kafka has now
+		p.lost = append(p.lost, replay.Lost{Partition: partition, From: end, To: to, Reason: lostReason})
+		to = end
 	}
 	from = min(from, to)
 	lose := func(below int64, reason string) {
@@ -173,6 +183,9 @@ func (s *replays) askKafka(ctx context.Context) (b bounds, err error) {
 	ctx, cancel := context.WithTimeout(ctx, syncTimeout)
 	defer cancel()
 	if b.starts, err = s.kafka.Starts(ctx); err != nil {
+		return b, err
+	}
+	if b.lost, err = s.lanes.Positions(ctx, s.cfg.Shard, s.topic.Load().Partitions); err != nil {
 		return b, err
 	}
 	b.ends, err = s.kafka.Ends(ctx)

@@ -336,6 +336,7 @@ func TestReplayRefuses(t *testing.T) {
 	refused(replay.Request{Subscriber: "ann", From: []int64{11}}, replay.ErrBeyondEnd, "ends at 10")
 	refused(replay.Request{Subscriber: "ann", From: []int64{0}, To: []int64{11}}, replay.ErrBeyondEnd, "ends at 10")
 	refused(replay.Request{Subscriber: "ann", From: []int64{0, 0}}, replay.ErrUnavailable, "the topic is known to have 1") // a gateway may be faster
+	refused(replay.Request{Subscriber: "ann", From: []int64{11}, To: []int64{11}}, replay.ErrBeyondEnd, "ends at 10")
 
 	w.want(filter.Spec{SubscriberID: "ann", MatchAll: true})
 	first, err := c.Open(t.Context(), all)

@@ -27,6 +27,7 @@ type worker struct {
 	next     int64          // every offset below is done
 	claimed  bool           // next is known
 	end      int64          // of the partition, when it was claimed
+	lost     lane.Loss      // what Kafka lost last, as far as it was told of
 	blind    bool           // the partition has no leader: it stays at next until it has one
 	synced   lane.ControlID // how far the control stream was read for this batch
 	view     *view          // what the batch is matched with
@@ -70,6 +71,11 @@ func (w *worker) run(ctx context.Context) error {
 		records, err := w.part.Next(ctx, w.cfg.VerifyEvery)
 		if err != nil {
 			return err // ctx ended
+		}
+		if moved, err := w.strayed(ctx, records); err != nil {
+			return err
+		} else if moved {
+			continue
 		}
 		began := time.Now()
 		err = w.step(ctx, records)
@@ -152,6 +158,11 @@ func (w *worker) claim(ctx context.Context) error {
 		w.part.Hold()
 		return nil
 	}
+	if in.End < next {
+		if err := w.lose(ctx, lane.Loss{From: in.End, To: next}); err != nil {
+			return err
+		}
+	}
 	if next < in.Oldest {
 		if err := w.skip(ctx, in.Oldest, at); err != nil {
 			return err
@@ -195,6 +206,39 @@ func (w *worker) skip(ctx context.Context, oldest int64, at lane.ControlID) erro
 		return fmt.Errorf("lane moved to %d while it was claimed at %d", got, w.next)
 	}
 	w.next = oldest
+	return nil
+}
+
+// strayed looks whether Kafka had what was to be read. If that is past its retention, the
+// worker has moved, and the records are to be dropped: they are read again.
+func (w *worker) strayed(ctx context.Context, records []*kgo.Record) (moved bool, err error) {
+	at, ok := w.part.Strayed()
+	switch {
+	case !ok:
+		return false, nil
+	case at.Lost():
+		return false, w.lose(ctx, lane.Loss{From: at.Log, To: at.Want})
+	case w.next < at.Want && len(records) > 0 && records[0].Offset < at.Want:
+		if err := w.step(ctx, records); err != nil { // they came before it
+			return false, err
+		}
+	}
+	return true, w.claim(ctx)
+}
+
+// lose tells readers that Kafka lost records, and gives their offsets again. What has
+// such an offset now is not passed on: to everybody it is another event.
+func (w *worker) lose(ctx context.Context, l lane.Loss) error {
+	if l.To == w.lost.To && l.From >= w.lost.From {
+		return nil
+	}
+	w.log.Error("Kafka lost records, and gives their offsets a second time: new events below our position are not passed on, which clients are told as a gap. "+
+		"\"eventstream skip-lost\" makes an end of it", "pos", l.To, "end", l.From, "lost", l.To-l.From)
+	if err := w.lanes.Lose(ctx, w.cfg.Shard, w.part.ID, w.topic.Load().ID, l); err != nil {
+		return w.storeFailed("note what Kafka lost", err)
+	}
+	w.lost = l
+	w.metrics.lost.Add(float64(l.To - l.From))
 	return nil
 }
 

@@ -17,6 +17,7 @@ type PrivateKafka struct {
 	Addr string // stays the same over Restart
 
 	t     testing.TB
+	dir   string
 	kafka *cluster.Kafka
 	files cluster.KafkaFiles
 }
@@ -27,12 +28,13 @@ func (k *PrivateKafka) Second() *PrivateKafka {
 	k.t.Helper()
 	ctx, cancel := context.WithTimeout(k.t.Context(), startLimit)
 	defer cancel()
-	second, err := k.kafka.Join(ctx, k.files, k.t.TempDir())
+	dir := k.t.TempDir()
+	second, err := k.kafka.Join(ctx, k.files, dir)
 	if err != nil {
 		k.t.Fatal(err)
 	}
 	k.t.Cleanup(second.Kill)
-	return &PrivateKafka{Addr: second.Addr, t: k.t, kafka: second, files: k.files}
+	return &PrivateKafka{Addr: second.Addr, t: k.t, dir: dir, kafka: second, files: k.files}
 }
 
 // KafkaServer starts a Kafka for this test, from what `make services` installed.
@@ -45,11 +47,12 @@ func KafkaServer(t testing.TB) *PrivateKafka {
 	}
 	for range 3 { // somebody may take the ports before Kafka does
 		ctx, cancel := context.WithTimeout(t.Context(), startLimit)
-		k, started := cluster.StartKafka(ctx, files, t.TempDir())
+		dir := t.TempDir()
+		k, started := cluster.StartKafka(ctx, files, dir)
 		cancel()
 		if err = started; err == nil {
 			t.Cleanup(k.Kill)
-			return &PrivateKafka{Addr: k.Addr, t: t, kafka: k, files: files}
+			return &PrivateKafka{Addr: k.Addr, t: t, dir: dir, kafka: k, files: files}
 		}
 	}
 	t.Fatal(err)
@@ -72,5 +75,28 @@ func (k *PrivateKafka) Restart() {
 	defer cancel()
 	if err := k.kafka.Start(ctx); err != nil {
 		k.t.Fatal(err)
+	}
+}
+
+// Save keeps a copy of what the broker holds, and returns what puts it back, as when a
+// disk is restored: what was written since is lost. The broker restarts for each.
+func (k *PrivateKafka) Save() (restore func()) {
+	k.t.Helper()
+	data, saved := filepath.Join(k.dir, "data"), filepath.Join(k.t.TempDir(), "data")
+	must := func(err error) {
+		k.t.Helper()
+		if err != nil {
+			k.t.Fatal(err)
+		}
+	}
+	must(k.kafka.Stop())
+	must(os.CopyFS(saved, os.DirFS(data)))
+	k.Restart()
+	return func() {
+		k.t.Helper()
+		k.Kill()
+		must(os.RemoveAll(data))
+		must(os.CopyFS(data, os.DirFS(saved)))
+		k.Restart()
 	}
 }

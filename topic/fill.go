@@ -1,0 +1,55 @@
+package topic
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// fillBatch is how many records are written between two looks at the partition's end.
+const fillBatch = 10_000
+
+// End returns the next offset that a record gets in a partition.
+func End(ctx context.Context, cfg Config, partition int32, log *slog.Logger) (int64, error) {
+	cfg = cfg.withDefaults()
+	cl, err := kgo.NewClient(cfg.clientOptions(&reachability{log: log})...)
+	if err != nil {
+		return 0, fmt.Errorf("kafka client: %w", err)
+	}
+	defer cl.Close()
+	return offsetOf(ctx, cl, cfg.Topic, partition, atEnd)
+}
+
+// Fill writes records without a value to a partition until its end is at least upTo,
+// so that what comes then has an offset that was never given before. It returns how many
+// it wrote: fewer than that are missing, if others write as well.
+func Fill(ctx context.Context, cfg Config, partition int32, upTo int64, log *slog.Logger) (written int64, err error) {
+	cfg = cfg.withDefaults()
+	cl, err := kgo.NewClient(cfg.clientOptions(&reachability{log: log},
+		kgo.DefaultProduceTopic(cfg.Topic),
+		kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.RecordDeliveryTimeout(cfg.DeliveryTimeout),
+		kgo.MaxBufferedRecords(fillBatch),
+	)...)
+	if err != nil {
+		return 0, fmt.Errorf("kafka client: %w", err)
+	}
+	defer cl.Close()
+	for {
+		end, err := offsetOf(ctx, cl, cfg.Topic, partition, atEnd)
+		if err != nil || end >= upTo {
+			return written, err
+		}
+		records := make([]*kgo.Record, min(upTo-end, fillBatch))
+		for i := range records {
+			// A topic that is compacted takes no record without a key.
+			records[i] = &kgo.Record{Partition: partition, Key: []byte("eventstream-lost")}
+		}
+		if err := cl.ProduceSync(ctx, records...).FirstErr(); err != nil {
+			return written, fmt.Errorf("write to partition %d: %w", partition, err)
+		}
+		written += int64(len(records))
+	}
+}
