@@ -135,6 +135,8 @@ func explain(reason string) string {
 		return reason + ": they are older, or more, than the operator lets be replayed"
 	case wire.GapUnknownAddress:
 		return reason + ": the connection ended too long ago, and there is no replay from Kafka"
+	case wire.GapLost:
+		return reason + ": Kafka lost them, or gives their ids to other events"
 	case wire.GapOtherTopic:
 		return reason + ": the topic was deleted and made again"
 	}

@@ -295,6 +295,11 @@ func (g *Gateway) Ready(context.Context) error {
 			return errors.New(reason)
 		}
 	}
+	for _, r := range g.readers {
+		if err := r.waitsForKafka(); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -38,7 +38,31 @@ func (g *Gateway) rescan(ctx context.Context, e *entrance) error {
 		req.From = extended(cur.Next, len(floor))
 	}
 	e.floor, e.until, req.To = floor, floor, floor
-	return g.ask(ctx, e, req)
+	err = g.ask(ctx, e, req)
+	if errors.Is(err, replay.ErrBeyondEnd) && e.ask.cursor != nil {
+		return g.rescanLost(ctx, e, req)
+	}
+	return err
+}
+
+// rescanLost is rescan for a cursor that is ahead of Kafka, which lost records. What
+// Kafka gives their offsets to is another event to those who have seen the one before:
+// the client goes on from its cursor, and is told what does not come.
+func (g *Gateway) rescanLost(ctx context.Context, e *entrance, req replay.Request) error {
+	if err := g.ask(ctx, e, wanting(req)); err != nil {
+		return err
+	}
+	reached := e.conn.reader.positions()
+	for p, to := range e.floor {
+		if p < len(req.From) && req.From[p] >= to { // nothing was asked for
+			e.from[p] = to
+		}
+		if p < len(reached) && reached[p] < to {
+			e.gap = wire.GapLost
+			e.missing = append(e.missing, wire.Missing{Partition: int32(p), From: reached[p], To: to})
+		}
+	}
+	return nil
 }
 
 // ask opens the stream of e's missed events, and notes where it begins. It ends
@@ -133,9 +157,9 @@ func (g *Gateway) openAgain(ctx context.Context, r *recovery, s **stream, to []i
 	if *s != nil {
 		return nil
 	}
-	*s, err = g.openStream(ctx, replay.Request{
-		Subscriber: r.conn.subscriber, Topic: g.topic.Load().ID, From: slices.Clone(r.at), To: to,
-	})
+	*s, err = g.openStream(ctx, wanting(replay.Request{
+		Subscriber: r.conn.subscriber, Topic: g.topic.Load().ID, From: r.at, To: to,
+	}))
 	if err != nil {
 		return err
 	}

@@ -23,6 +23,7 @@ type reader struct {
 	ring  ring
 	wish  chan struct{} // somebody needs it; capacity 1
 
+	lost  atomic.Pointer[losses]
 	heard atomic.Int64 // when the lanes last answered, Unix nanoseconds
 
 	mu     sync.Mutex         // held during a batch: a join falls between two
@@ -357,7 +358,7 @@ func (r *reader) unfollow(old event.Address, seat event.Seat) {
 func (r *reader) batch(b lane.Batch) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.lost(b.Positions)
+	r.trimmed(b.Positions)
 	next := slices.Clone(r.next)
 	for _, e := range b.Entries {
 		if err := r.entry(e, next); err != nil {
@@ -382,6 +383,7 @@ func (r *reader) batch(b lane.Batch) error {
 		}
 	}
 	r.next = next
+	lost := r.noteLost(b.Positions)
 	p := post{reader: r.index, next: next}
 	if len(b.Positions) > 0 {
 		p.settled = slices.MinFunc(r.synced, lane.ControlID.Compare)
@@ -392,12 +394,15 @@ func (r *reader) batch(b lane.Batch) error {
 		p.deliveries, r.posts[i].deliveries = r.posts[i].deliveries, nil
 		r.gw.shards[i].post(p)
 	}
+	if lost != nil {
+		r.tellLost(lost)
+	}
 	r.heard.Store(time.Now().UnixNano())
 	return nil
 }
 
-// lost looks whether a lane was trimmed past our position.
-func (r *reader) lost(positions []lane.Position) {
+// trimmed looks whether a lane was trimmed past our position.
+func (r *reader) trimmed(positions []lane.Position) {
 	for _, p := range positions {
 		if int(p.Partition) < len(r.next) && p.First > r.next[p.Partition] {
 			r.missed(p.Partition, p.First)

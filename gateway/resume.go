@@ -121,7 +121,16 @@ func (g *Gateway) trimmed(ctx context.Context, e *entrance, until []int64) error
 	}
 	if g.replayer != nil {
 		e.until = until
-		return g.ask(ctx, e, replay.Request{From: slices.Clone(e.from), To: until})
+		from := e.from
+		if err := g.ask(ctx, e, wanting(replay.Request{From: from, To: until})); err != nil {
+			return err
+		}
+		for p := range from {
+			if from[p] >= until[p] { // nothing was asked for
+				e.from[p] = from[p]
+			}
+		}
+		return nil
 	}
 	e.gap = wire.GapTrimmed
 	for p, to := range until {

@@ -155,6 +155,9 @@ func (s *shard) applyTo(c *conn, p *post) {
 // goLive ends the replay, unless c has fallen behind meanwhile.
 func (s *shard) goLive(c *conn) {
 	s.endReplay(c)
+	if c.state == replaying {
+		s.lostMeanwhile(c)
+	}
 	c.state, c.reached = live, true
 	if below(s.positions(c), c.floor) < 0 {
 		c.floor = nil

@@ -13,10 +13,11 @@ import (
 // anything that waits, so that a client which dies with it in hand loses
 // nothing.
 func (s *shard) hello(c *conn, p *post) {
-	cursor := s.cursor(c, c.opening.from)
+	from := c.opening.from
 	if p.from != nil {
-		cursor = s.cursor(c, p.from)
+		from = p.from
 	}
+	cursor := s.cursor(c, from)
 	resumed := p.from != nil && p.gap == ""
 	hello := wire.AppendHello(nil, c.subscriber, cursor, resumed, s.gw.heartbeatSeconds())
 	c.opened.Store(true)
@@ -28,6 +29,7 @@ func (s *shard) hello(c *conn, p *post) {
 	if p.gap != "" {
 		s.gap(c, p, cursor)
 	}
+	s.lost(c, c.reader.losses(), from, cursor)
 }
 
 func (s *shard) gap(c *conn, p *post, to string) {

@@ -1,0 +1,123 @@
+package gateway
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"eventstream/lane"
+	"eventstream/replay"
+	"eventstream/wire"
+)
+
+// Kafka can lose its newest records: an unclean election, a disk that was restored. It
+// then gives their offsets a second time, to other events. An offset never means two
+// events to a client, so that these are not passed on, until the log has grown to where
+// it was. A filter service notes that range in the lane's position, and clients are told
+// of it as a gap: those who are connected at once, and the others with their hello, if
+// they go on from below the range's end or from it.
+
+// notedLoss is what Kafka lost of a partition, and since when we know it.
+type notedLoss struct {
+	lane.Loss
+	noted time.Time
+}
+
+// losses are those of a reader's lanes, by partition. They are replaced, never changed.
+type losses map[int32]notedLoss
+
+// noteLost takes up what positions say of losses. It returns those that are news.
+func (r *reader) noteLost(positions []lane.Position) (news losses) {
+	for _, p := range positions {
+		if p.Lost.To > 0 && r.losses()[p.Partition].Loss != p.Lost {
+			if news == nil {
+				news = make(losses)
+			}
+			news[p.Partition] = notedLoss{p.Lost, time.Now()}
+		}
+	}
+	if news != nil {
+		all := maps.Clone(r.losses())
+		if all == nil {
+			all = make(losses)
+		}
+		maps.Copy(all, news)
+		r.lost.Store(&all)
+	}
+	return news
+}
+
+func (r *reader) losses() losses {
+	if all := r.lost.Load(); all != nil {
+		return *all
+	}
+	return nil
+}
+
+// tellLost has the shards tell all who are live. Those who join are told with their
+// hello, and those who catch up when that is done.
+func (r *reader) tellLost(news losses) {
+	for _, s := range r.gw.shards {
+		s.post(post{what: verbVisit, done: make(chan struct{}), visit: func(s *shard, c *conn) {
+			if c.reader == r && c.state == live {
+				at := before(s.positions(c), c.pending)
+				s.lost(c, news, at, s.cursor(c, at))
+			}
+		}})
+	}
+}
+
+// lost tells c of the losses that concern one who goes on from the given positions.
+func (s *shard) lost(c *conn, all losses, from []int64, cursor string) {
+	var gap []wire.Missing
+	for _, p := range slices.Sorted(maps.Keys(all)) {
+		if l := all[p]; int(p) < len(from) && from[p] <= l.To {
+			gap = append(gap, wire.Missing{Partition: p, From: l.From, To: l.To})
+		}
+	}
+	if gap != nil {
+		s.gap(c, &post{gap: wire.GapLost, missing: gap}, cursor)
+	}
+}
+
+// lostMeanwhile tells c, which has caught up, of what was lost since it was opened.
+func (s *shard) lostMeanwhile(c *conn) {
+	news := maps.Clone(c.reader.losses())
+	maps.DeleteFunc(news, func(_ int32, l notedLoss) bool { return l.noted.Unix() < int64(c.since) })
+	if len(news) > 0 {
+		at := before(s.positions(c), c.pending)
+		s.lost(c, news, at, s.cursor(c, at))
+	}
+}
+
+// waitsForKafka tells which partition's new events are not passed on, or nil.
+func (r *reader) waitsForKafka() error {
+	at := r.positions()
+	for p, l := range r.losses() {
+		if int(p) < len(at) && at[p] <= l.To {
+			return degraded(fmt.Sprintf("partition %d: Kafka lost the records from %d on; new ones with offsets below %d are not passed on, which clients are told as a gap", p, l.From, l.To))
+		}
+	}
+	return nil
+}
+
+// degraded is what does not work, while the rest of the gateway does: see ops.Check.
+type degraded string
+
+func (d degraded) Error() string { return string(d) }
+
+// Degraded marks it for internal/ops.
+func (degraded) Degraded() {}
+
+// wanting returns r without the partitions of which nothing is wanted: a filter service
+// refuses positions that Kafka does not have, and these need not be looked at.
+func wanting(r replay.Request) replay.Request {
+	r.From, r.To = slices.Clone(r.From), slices.Clone(r.To)
+	for p := range min(len(r.From), len(r.To)) {
+		if r.From[p] >= r.To[p] {
+			r.From[p], r.To[p] = 0, 0
+		}
+	}
+	return r
+}

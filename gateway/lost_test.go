@@ -1,0 +1,140 @@
+package gateway
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"eventstream/event"
+	"eventstream/internal/testenv"
+	"eventstream/lane"
+	"eventstream/wire"
+)
+
+// isDegraded is how internal/ops tells.
+func isDegraded(err error) bool {
+	_, ok := errors.AsType[interface {
+		error
+		Degraded()
+	}](err)
+	return ok
+}
+
+// What Kafka lost is told as a gap: to those who are connected at once, to those who come
+// while it lasts with their hello, to those who come back with a cursor from before, and
+// to nobody else.
+func TestKafkaLost(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 2)
+	g := w.gateway(Config{})
+	lost := func(from, to int64) wire.Missing { return wire.Missing{Partition: 1, From: from, To: to} }
+	told := func(what string, c *wsClient, want ...wire.Missing) {
+		t.Helper()
+		var got []wire.Missing
+		for _, m := range c.gaps {
+			if m.Reason != wire.GapLost || m.To == "" {
+				t.Errorf("%s: gap %+v, want one with a cursor, as %s", what, m, wire.GapLost)
+			}
+			got = append(got, m.Missing...)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s was told of %v, want %v", what, got, want)
+		}
+	}
+	live := connect(t, g, "live", "")
+	away := connect(t, g, "away", "")
+	for range 10 {
+		id := w.publish(1, "live", "away")
+		live.untilEvent(id)
+		away.untilEvent(id)
+	}
+	away.ws.CloseNow()
+	lose := func(from, to int64) {
+		t.Helper()
+		if err := w.store.Lose(t.Context(), lane.Shard{}, 1, testTopic, lane.Loss{From: from, To: to}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lose(4, 10)
+	live.untilType(wire.Gap)
+	told("who is connected", live, lost(4, 10))
+	if err := g.Ready(t.Context()); !isDegraded(err) || !strings.Contains(err.Error(), "partition 1") {
+		t.Errorf("Ready: got %v, want degraded, partition 1", err)
+	}
+	fresh := connect(t, g, "fresh", "")
+	fresh.untilType(wire.Gap)
+	told("who comes while it lasts", fresh, lost(4, 10))
+
+	next := w.publish(0, "live", "fresh") // the other partition goes on
+	live.untilEvent(next)
+	fresh.untilEvent(next)
+	w.publish(1) // the log has grown to it, and past it
+	next = w.publish(1, "live", "fresh", "late", "away")
+	live.untilEvent(next)
+	fresh.untilEvent(next)
+	testenv.Eventually(t, 5*time.Second, func() error { return g.Ready(t.Context()) })
+
+	late := connect(t, g, "late", "")
+	next = w.publish(1, "live", "fresh", "late", "away")
+	late.untilEvent(next)
+	told("who comes when it is over", late)
+	back := connect(t, g, "away", away.cursor)
+	back.untilEvent(next)
+	told("who comes back", back, lost(4, 10))
+	if !back.hello.Resumed {
+		t.Errorf("hello %+v, want it resumed: what the lane holds comes", back.hello)
+	}
+	again := connect(t, g, "away", back.gaps[0].To)
+	again.untilEvent(next)
+	told("who comes back with the cursor of a gap", again, lost(4, 10)) // nothing has come since
+	live.untilEvent(next)
+	told("who was connected all the time", live, lost(4, 10))
+	fresh.untilEvent(next)
+	told("who came while it lasted", fresh, lost(4, 10))
+
+	lose(11, 13)
+	live.untilType(wire.Gap)
+	told("who is connected, of another loss", live, lost(4, 10), lost(11, 13))
+	for _, c := range []*wsClient{live, fresh, late, back, again} {
+		c.check()
+	}
+}
+
+// A cursor that is ahead of Kafka, which lost records, and of the lanes, which are filled
+// anew: its client is told, and gets nothing with an offset that it may have seen.
+func TestCursorAheadOfKafka(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 2).replayed()
+	w.beats()
+	g := w.gateway(Config{})
+	for range 4 {
+		w.publish(0, "s")
+	}
+	w.publish(1, "s")
+	testenv.Eventually(t, 5*time.Second, func() error {
+		if at := g.readers[0].positions(); at[0] != 4 || at[1] != 1 {
+			return fmt.Errorf("at %v", at)
+		}
+		return nil
+	})
+	cursor := event.Cursor{Topic: testTopic, Addr: event.Address{Gateway: 77, Seat: 1}, Next: []int64{10, 0}, Issued: time.Now()}
+	r := connect(t, g, "s", cursor.String())
+	r.untilType(wire.Gap)
+	want := []wire.Missing{{Partition: 0, From: 4, To: 10}}
+	if g := r.gaps[0]; g.Reason != wire.GapLost || !slices.Equal(g.Missing, want) {
+		t.Errorf("gap %+v, want %s, %v", g, wire.GapLost, want)
+	}
+	r.untilEvent("1-0")
+	for range 6 {
+		w.publish(0, "s")
+	}
+	next := w.publish(0, "s")
+	r.untilEvent(next)
+	if len(r.seen) != 2 {
+		t.Errorf("got %v, want 1-0 and %s alone", r.seen, next)
+	}
+	r.check()
+}
