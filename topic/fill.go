@@ -5,21 +5,34 @@ import (
 	"fmt"
 	"log/slog"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"eventstream/event"
 )
 
 // fillBatch is how many records are written between two looks at the partition's end.
 const fillBatch = 10_000
 
-// End returns the next offset that a record gets in a partition.
-func End(ctx context.Context, cfg Config, partition int32, log *slog.Logger) (int64, error) {
+// Ends tells what the topic is, and where its partitions end, without a Consumer. It
+// makes nothing.
+func Ends(ctx context.Context, cfg Config, log *slog.Logger) (Info, Offsets, error) {
 	cfg = cfg.withDefaults()
 	cl, err := kgo.NewClient(cfg.clientOptions(&reachability{log: log})...)
 	if err != nil {
-		return 0, fmt.Errorf("kafka client: %w", err)
+		return Info{}, nil, fmt.Errorf("kafka client: %w", err)
 	}
 	defer cl.Close()
-	return offsetOf(ctx, cl, cfg.Topic, partition, atEnd)
+	md, err := kadm.NewClient(cl).Metadata(ctx, cfg.Topic)
+	if err == nil {
+		err = md.Topics[cfg.Topic].Err
+	}
+	if err != nil {
+		return Info{}, nil, fmt.Errorf("metadata of topic %s: %w", cfg.Topic, err)
+	}
+	t := md.Topics[cfg.Topic]
+	ends, err := listOffsets(ctx, cl, cfg.Topic, atEnd, t.Partitions.Numbers())
+	return Info{ID: event.TopicID(t.ID), Partitions: int32(len(t.Partitions))}, ends, err
 }
 
 // Fill writes records without a value to a partition until its end is at least upTo,

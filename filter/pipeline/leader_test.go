@@ -9,42 +9,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kerr"
-	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/pkg/kmsg"
-
 	"eventstream/event"
 	"eventstream/internal/testenv"
 	"eventstream/lane"
 	"eventstream/replay"
 	"eventstream/topic"
 )
-
-// onBrokers makes a topic, each partition of which is on one broker alone.
-func onBrokers(t *testing.T, addr, name string, brokers ...int32) {
-	t.Helper()
-	cl, err := kgo.NewClient(kgo.SeedBrokers(addr))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer cl.Close()
-	of := kmsg.NewCreateTopicsRequestTopic()
-	of.Topic, of.NumPartitions, of.ReplicationFactor = name, -1, -1
-	for p, b := range brokers {
-		a := kmsg.NewCreateTopicsRequestTopicReplicaAssignment()
-		a.Partition, a.Replicas = int32(p), []int32{b}
-		of.ReplicaAssignment = append(of.ReplicaAssignment, a)
-	}
-	req := kmsg.NewPtrCreateTopicsRequest()
-	req.Topics = append(req.Topics, of)
-	resp, err := req.RequestWith(t.Context(), cl)
-	if err == nil {
-		err = kerr.ErrorForCode(resp.Topics[0].ErrorCode)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-}
 
 // isDegraded is how internal/ops tells.
 func isDegraded(err error) bool {
@@ -62,8 +32,8 @@ func TestPartitionWithoutLeader(t *testing.T) {
 	t.Parallel()
 	k := testenv.KafkaServer(t)
 	second := k.Second()
-	onBrokers(t, k.Addr, "events", 1, 2, 1)
-	onBrokers(t, k.Addr, "events.dlq", 1)
+	k.Place("events", 1, 2, 1)
+	k.Place("events.dlq", 1)
 	w := worldOf(t, topic.Config{Brokers: []string{k.Addr}, Topic: "events", Group: "g", Partitions: 3}, lane.NewMemory())
 	w.seat(1, 1, "s")
 	s := w.start()

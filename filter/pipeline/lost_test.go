@@ -100,3 +100,32 @@ func TestKafkaLosesRecords(t *testing.T) {
 		t.Errorf("replay: got %v, want %v", got.offsets[0], want)
 	}
 }
+
+// Retention that passes a worker which is running, but slow: its lane is complete only
+// from where Kafka begins, which is what readers are told of the gap by.
+func TestRetentionPassesARunningWorker(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	w.kafka.QueueBytes = 10_000
+	w.seat(1, 1, "s")
+	w.start()
+	w.produce(0, values("a", 1)...)
+	w.reaches(0, 1)
+	hold := make(chan struct{})
+	w.store.set(func(op string) error {
+		if op == "append" {
+			<-hold
+		}
+		return nil
+	}, nil)
+	for range 199 { // each a batch, so that the queue is full before the end
+		w.produce(0, `{"event_type":"a","pad":"`+strings.Repeat("x", 1000)+`"}`)
+	}
+	w.deleteBefore(0, 150)
+	close(hold)
+	w.reaches(0, 200)
+	if _, pos := w.lane(0); pos.First != 150 {
+		t.Errorf("the lane is complete from %d on, want 150: what Kafka did not have any more is missing", pos.First)
+	}
+	w.holds(0, 150, 200, one)
+}

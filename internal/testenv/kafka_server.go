@@ -8,6 +8,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
 	"eventstream/internal/check/cluster"
 )
 
@@ -60,6 +64,33 @@ func KafkaServer(t testing.TB) *PrivateKafka {
 }
 
 const startLimit = 2 * time.Minute
+
+// Place makes a topic, each partition of which is on one broker alone: 1, or the Second.
+func (k *PrivateKafka) Place(name string, brokers ...int32) {
+	t := k.t
+	t.Helper()
+	cl, err := kgo.NewClient(kgo.SeedBrokers(k.Addr))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	of := kmsg.NewCreateTopicsRequestTopic()
+	of.Topic, of.NumPartitions, of.ReplicationFactor = name, -1, -1
+	for p, b := range brokers {
+		a := kmsg.NewCreateTopicsRequestTopicReplicaAssignment()
+		a.Partition, a.Replicas = int32(p), []int32{b}
+		of.ReplicaAssignment = append(of.ReplicaAssignment, a)
+	}
+	req := kmsg.NewPtrCreateTopicsRequest()
+	req.Topics = append(req.Topics, of)
+	resp, err := req.RequestWith(t.Context(), cl)
+	if err == nil {
+		err = kerr.ErrorForCode(resp.Topics[0].ErrorCode)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
 
 // Kill ends the broker as a crash would.
 func (k *PrivateKafka) Kill() { k.kafka.Kill() }
