@@ -295,7 +295,7 @@ func (g *Gateway) Ready(context.Context) error {
 			return errors.New(reason)
 		}
 	}
-	for _, r := range g.readers {
+	for _, r := range g.laneReaders() {
 		if err := r.waitsForKafka(); err != nil {
 			return err
 		}
