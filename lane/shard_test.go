@@ -160,7 +160,7 @@ func testRetire(t *testing.T, s subject) {
 		must[int64](t)(s.Append(ctx, Append{Shard: two, Partition: p, Topic: topicA, Next: 10, Last: 5, Entry: []byte("x")}))
 	}
 	must[int64](t)(s.Claim(ctx, four, 2, topicA, 7))
-	if err := s.Retire(ctx, two, topicA, 4, 50*time.Millisecond); err != nil {
+	if err := s.Retire(ctx, two, topicA, 4, 2*time.Second); err != nil {
 		t.Fatal(err)
 	}
 	check(t, "Claim", must[int64](t)(s.Claim(ctx, two, 0, topicA, 99)), 10)

@@ -165,10 +165,11 @@ func answered(shard kgo.ResponseShard) Offsets {
 	return out
 }
 
-// leaderErr tells a leader that is missing, or does not answer, from one that refuses.
+// leaderErr tells a leader that is missing, or does not answer, from one that refuses, and
+// from a partition that does not exist.
 func leaderErr(err error) error {
 	answer, ok := errors.AsType[*kerr.Error](err)
-	if err == nil || ok && !answer.Retriable {
+	if err == nil || ok && !answer.Retriable || errors.Is(err, kerr.UnknownTopicOrPartition) {
 		return err
 	}
 	return fmt.Errorf("%w: %w", ErrNoLeader, err)

@@ -16,14 +16,15 @@ type assignment struct {
 	part *topic.Partition
 	trim trimmer // only the worker uses it
 
-	mu       sync.Mutex
-	next     int64     // every offset below is done
-	moved    time.Time // when next last moved
-	waiting  int64     // end of the partition when that was first looked at since then; -1 if not yet
-	stepped  time.Time // when the worker last did its work
-	failing  time.Time // when it began to fail; zero if it doesn't
-	lastFail time.Time // when it last failed
-	err      error     // why
+	mu         sync.Mutex
+	next       int64     // every offset below is done
+	moved      time.Time // when next last moved
+	waiting    int64     // end of the partition when that was first looked at since then; -1 if not yet
+	stepped    time.Time // when the worker last did its work
+	failing    time.Time // when it began to fail; zero if it doesn't
+	lastFail   time.Time // when it last failed
+	leaderless time.Time // since when the partition has no leader; zero if it has one
+	err        error     // why
 }
 
 // assigned returns the assignment of a partition, a new one if it has just come
@@ -84,13 +85,26 @@ func (s *Service) failing() bool {
 	defer s.mu.Unlock()
 	for _, a := range s.assignments {
 		a.mu.Lock()
-		failing := !a.failing.IsZero() && time.Since(a.failing) > stall
+		long := func(since time.Time) bool { return !since.IsZero() && time.Since(since) > stall }
+		failing := long(a.failing) || long(a.leaderless)
 		a.mu.Unlock()
 		if failing {
 			return true
 		}
 	}
 	return false
+}
+
+// sees notes whether the partition has a leader.
+func (a *assignment) sees(leader bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch {
+	case leader:
+		a.leaderless = time.Time{}
+	case a.leaderless.IsZero():
+		a.leaderless = time.Now()
+	}
 }
 
 // lastStep is when the worker last did its work.

@@ -334,7 +334,6 @@ func TestReplayRefuses(t *testing.T) {
 	serves(t, c)
 	refused(replay.Request{Subscriber: "ann", Topic: event.TopicID{1}, From: []int64{0}}, replay.ErrOtherTopic, "topic")
 	refused(replay.Request{Subscriber: "ann", From: []int64{11}}, replay.ErrBeyondEnd, "ends at 10")
-	refused(replay.Request{Subscriber: "ann", From: []int64{0}, To: []int64{11}}, replay.ErrBeyondEnd, "ends at 10")
 	refused(replay.Request{Subscriber: "ann", From: []int64{0, 0}}, replay.ErrUnavailable, "the topic is known to have 1") // a gateway may be faster
 	refused(replay.Request{Subscriber: "ann", From: []int64{11}, To: []int64{11}}, replay.ErrBeyondEnd, "ends at 10")
 

@@ -153,6 +153,7 @@ func (w *worker) claim(ctx context.Context) error {
 		w.log.Info("the partition has a leader again", "pos", next)
 	}
 	w.next, w.claimed, w.blind = next, true, blind
+	w.sees(!blind)
 	w.trim.begin(time.Now(), in.Since, next)
 	if blind {
 		w.part.Hold()

@@ -19,7 +19,6 @@ type kind struct {
 	loses bool          // Redis loses what it held
 	one   bool          // possible when everything is in one process
 	kafka bool          // possible with a Kafka of our own only
-	apart bool          // comes only if it is asked for by name
 	do    func(context.Context, *fault) error
 }
 
@@ -65,11 +64,7 @@ var kinds = []kind{
 // Kinds returns the names of all kinds of faults, and what they are.
 func Kinds() (names, about []string) {
 	for _, k := range kinds {
-		text := k.about
-		if k.apart {
-			text += "; not one of all: ask for it by name"
-		}
-		names, about = append(names, k.name), append(about, text)
+		names, about = append(names, k.name), append(about, k.about)
 	}
 	return names, about
 }
@@ -101,7 +96,7 @@ func chosen(names []string, c *cluster.Config) ([]kind, error) {
 		if asked && missing != "" {
 			return nil, &FaultError{fmt.Sprintf("fault %s is not possible here: it needs %s", k.name, missing)}
 		}
-		if missing == "" && (everything && !k.apart || asked) {
+		if missing == "" && (everything || asked) {
 			out = append(out, k)
 		}
 	}

@@ -76,7 +76,7 @@ func TestKinds(t *testing.T) {
 			seen[f.kind.name] = true
 		}
 		for _, k := range kinds {
-			want := !k.apart && (native && k.name != "all-pause" || !native && k.one)
+			want := native && k.name != "all-pause" || !native && k.one
 			if seen[k.name] != want {
 				t.Errorf("native %t: %s came: %t, want %t", native, k.name, seen[k.name], want)
 			}
@@ -95,11 +95,10 @@ func TestChosen(t *testing.T) {
 		want  int
 		err   string
 	}{
-		{[]string{"all"}, own, len(kinds) - 2, ""},
+		{[]string{"all"}, own, len(kinds) - 1, ""},
 		{[]string{"none"}, own, 0, ""},
 		{[]string{"redis-kill", "api-kill"}, own, 2, ""},
-		{[]string{"all"}, shared, len(kinds) - 6, ""},
-		{[]string{"all", "partitions-add"}, own, len(kinds) - 1, ""},
+		{[]string{"all"}, shared, len(kinds) - 5, ""},
 		{[]string{"all"}, one, 5, ""},
 		{[]string{"none", "all"}, own, 0, "faults none,all: none does not go with others"},
 		{[]string{"redis-kill"}, one, 0, "fault redis-kill is not possible here: it needs Kafka and PostgreSQL of make services, and redis-server"},

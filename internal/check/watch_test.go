@@ -81,14 +81,14 @@ func TestStill(t *testing.T) {
 		{"nothing is due", nil, func(*testing.T, *run) {}, ""},
 		{"no fault comes", []kind{{name: "late"}}, func(*testing.T, *run) {}, "no fault began for 2m30s; the injector hangs"},
 		{"Kafka acknowledges nothing", nil, func(t *testing.T, r *run) { r.sent(t) },
-			"Kafka acknowledged nothing for 1m0s: of 1 events it has 0; the producer hangs"},
+			"Kafka acknowledged nothing for 2m30s: of 1 events it has 0; the producer hangs"},
 		{"nothing is delivered", nil, func(t *testing.T, r *run) {
 			c := &judge.Chain{Filters: &judge.Filters{}}
 			c.Filters.Slot().Ask(r.clock.Now(), all).Answer(r.clock.Now())
 			c.Dial(r.clock.Now(), "g", nil).Hello(r.clock.Now(), false, &event.Cursor{Next: []int64{0}})
 			r.judged(c)
 			r.events.Ack(r.sent(t), r.clock.Now(), event.ID{})
-		}, "no client got an event for 1m0s, and 1 are due; delivery hangs"},
+		}, "no client got an event for 2m30s, and 1 are due; delivery hangs"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
