@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"eventstream/internal/ops"
 	"eventstream/lane"
 	"eventstream/replay"
 	"eventstream/wire"
@@ -96,19 +97,11 @@ func (r *reader) waitsForKafka() error {
 	at := r.positions()
 	for p, l := range r.losses() {
 		if int(p) < len(at) && at[p] <= l.To {
-			return degraded(fmt.Sprintf("partition %d: Kafka lost the records from %d on; new ones with offsets below %d are not passed on, which clients are told as a gap", p, l.From, l.To))
+			return ops.Degraded(fmt.Errorf("partition %d: Kafka lost the records from %d on; new ones with offsets below %d are not passed on, which clients are told as a gap", p, l.From, l.To))
 		}
 	}
 	return nil
 }
-
-// degraded is what does not work, while the rest of the gateway does: see ops.Check.
-type degraded string
-
-func (d degraded) Error() string { return string(d) }
-
-// Degraded marks it for internal/ops.
-func (degraded) Degraded() {}
 
 // wanting returns r without the partitions of which nothing is wanted: a filter service
 // refuses positions that Kafka does not have, and these need not be looked at.

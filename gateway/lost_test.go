@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -9,19 +8,11 @@ import (
 	"time"
 
 	"eventstream/event"
+	"eventstream/internal/ops"
 	"eventstream/internal/testenv"
 	"eventstream/lane"
 	"eventstream/wire"
 )
-
-// isDegraded is how internal/ops tells.
-func isDegraded(err error) bool {
-	_, ok := errors.AsType[interface {
-		error
-		Degraded()
-	}](err)
-	return ok
-}
 
 // What Kafka lost is told as a gap: to those who are connected at once, to those who come
 // while it lasts with their hello, to those who come back with a cursor from before, and
@@ -61,7 +52,7 @@ func TestKafkaLost(t *testing.T) {
 	lose(4, 10)
 	live.untilType(wire.Gap)
 	told("who is connected", live, lost(4, 10))
-	if err := g.Ready(t.Context()); !isDegraded(err) || !strings.Contains(err.Error(), "partition 1") {
+	if err := g.Ready(t.Context()); !ops.IsDegraded(err) || !strings.Contains(err.Error(), "partition 1") {
 		t.Errorf("Ready: got %v, want degraded, partition 1", err)
 	}
 	fresh := connect(t, g, "fresh", "")

@@ -10,20 +10,12 @@ import (
 	"time"
 
 	"eventstream/event"
+	"eventstream/internal/ops"
 	"eventstream/internal/testenv"
 	"eventstream/lane"
 	"eventstream/replay"
 	"eventstream/topic"
 )
-
-// isDegraded is how internal/ops tells.
-func isDegraded(err error) bool {
-	_, ok := errors.AsType[interface {
-		error
-		Degraded()
-	}](err)
-	return ok
-}
 
 // A partition whose only broker is away holds up nothing but itself: also a service that
 // starts then goes on with the others, those who join are known in its lane, and what
@@ -48,7 +40,7 @@ func TestPartitionWithoutLeader(t *testing.T) {
 		t.Helper()
 		testenv.Eventually(t, 2*patience, func() error {
 			err := s.Ready(t.Context())
-			if !isDegraded(err) || !strings.Contains(err.Error(), "[1]") {
+			if !ops.IsDegraded(err) || !strings.Contains(err.Error(), "[1]") {
 				return fmt.Errorf("Ready: got %v, want degraded, partition 1", err)
 			}
 			return nil
@@ -124,7 +116,7 @@ func TestNoLaneAndNoLeader(t *testing.T) {
 	s := w.start()
 	w.reaches(0, 5)
 	testenv.Eventually(t, patience, func() error {
-		if err := s.Ready(t.Context()); !isDegraded(err) {
+		if err := s.Ready(t.Context()); !ops.IsDegraded(err) {
 			return fmt.Errorf("Ready: got %v, want degraded", err)
 		}
 		return nil

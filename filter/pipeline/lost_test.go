@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"eventstream/filter"
+	"eventstream/internal/ops"
 	"eventstream/internal/testenv"
 	"eventstream/lane"
 	"eventstream/replay"
@@ -40,7 +41,7 @@ func TestKafkaLosesRecords(t *testing.T) {
 				return fmt.Errorf("lane 0 is %+v, want it at 30, and %v lost", pos, loss)
 			}
 			err := s.Ready(t.Context())
-			if err == nil || isDegraded(err) || !strings.Contains(err.Error(), "skip-lost") {
+			if err == nil || ops.IsDegraded(err) || !strings.Contains(err.Error(), "skip-lost") {
 				return fmt.Errorf("Ready: got %v, want red, with the remedy", err)
 			}
 			return nil

@@ -25,6 +25,7 @@ import (
 
 	"eventstream/event"
 	"eventstream/filter"
+	"eventstream/internal/ops"
 	"eventstream/internal/watchdog"
 	"eventstream/lane"
 	"eventstream/topic"
@@ -430,13 +431,5 @@ func unled(ends topic.Offsets) error {
 	case len(which) == len(ends):
 		return errors.New("no partition of the topic has a leader that answers")
 	}
-	return degraded(fmt.Sprintf("no leader answers for partitions %v: their events wait in Kafka, and the other %d go on", which, len(ends)-len(which)))
+	return ops.Degraded(fmt.Errorf("no leader answers for partitions %v: their events wait in Kafka, and the other %d go on", which, len(ends)-len(which)))
 }
-
-// degraded is what does not work, while the rest of the service does: see ops.Check.
-type degraded string
-
-func (d degraded) Error() string { return string(d) }
-
-// Degraded marks it for internal/ops.
-func (degraded) Degraded() {}

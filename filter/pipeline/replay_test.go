@@ -352,6 +352,11 @@ func TestReplayRefuses(t *testing.T) {
 		_, err := ask(t.Context(), c, all)
 		return err
 	})
+	// Up to beyond the end: what Kafka has comes, and the rest is told as lost.
+	got := mustAsk(t, c, replay.Request{Subscriber: "ann", From: []int64{0}, To: []int64{11}})
+	if want := []replay.Lost{{From: 10, To: 11, Reason: wire.GapLost}}; !slices.Equal(got.lost, want) || len(got.data) != 10 {
+		t.Errorf("got %v, lost %v, want 10 events, lost %v", got.offsets, got.lost, want)
+	}
 	w.filters.set(filter.ErrUnknown)
 	testenv.Eventually(t, patience, func() error {
 		if s.routes.understood() == nil {

@@ -15,12 +15,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// partly is what is degraded.
-type partly string
-
-func (p partly) Error() string { return string(p) }
-func (partly) Degraded()       {}
-
 func TestPages(t *testing.T) {
 	fails := errors.New("redis is down")
 	for _, tt := range []struct {
@@ -35,7 +29,7 @@ func TestPages(t *testing.T) {
 		{fails, nil, "/readyz", 503, `"lanes":"redis is down"`},
 		{fails, nil, "/health", 503, `"always":"ok"`},
 		{nil, nil, "/readyz", 200, `"status":"ok"`},
-		{fmt.Errorf("now: %w", partly("3 of 4 go on")), nil, "/readyz", 200, `"lanes":"now: 3 of 4 go on"},"status":"degraded"`},
+		{fmt.Errorf("now: %w", Degraded(errors.New("3 of 4 go on"))), nil, "/readyz", 200, `"lanes":"now: 3 of 4 go on"},"status":"degraded"`},
 		{nil, nil, "/metrics", 200, ""},
 	} {
 		mux := http.NewServeMux()

@@ -17,12 +17,23 @@ type Check struct {
 	Local bool // it asks nobody: each caller gets the state of this moment
 }
 
-// IsDegraded reports whether err, or one that it wraps, has a method Degraded.
+// degraded is what does not work, while the rest of a service does.
+type degraded struct{ error }
+
+func (d degraded) Unwrap() error { return d.error }
+
+// Degraded marks what a Check found as something that leaves the rest of the service
+// working. Of nil it is nil.
+func Degraded(err error) error {
+	if err == nil {
+		return nil
+	}
+	return degraded{err}
+}
+
+// IsDegraded reports whether err, or one that it wraps, was marked by Degraded.
 func IsDegraded(err error) bool {
-	_, ok := errors.AsType[interface {
-		error
-		Degraded()
-	}](err)
+	_, ok := errors.AsType[degraded](err)
 	return ok
 }
 
