@@ -197,7 +197,7 @@ func TestTold(t *testing.T) {
 	for range 3 {
 		c.Open(t.Context(), Request{Subscriber: "a", From: []int64{1}})
 	}
-	if text := log.String(); strings.Count(text, "\n") != 1 || !strings.Contains(text, c.urls[0]) || !strings.Contains(text, "too many") {
+	if text := log.String(); strings.Count(text, "\n") != 1 || !strings.Contains(text, c.names[0]) || !strings.Contains(text, "too many") {
 		t.Errorf("the log says\n%s\nwant one line with the service and its reason", text)
 	}
 }
