@@ -27,7 +27,7 @@ type conn struct {
 	stalled atomic.Bool  // the worker waits for unsent to become 0
 	deaf    bool         // only the engine's: the connection is failed, or the client said goodbye; here it takes no memory
 	framing framing      // never changes; here it takes no memory
-	heard   atomic.Int64 // when something last came from the client, Unix seconds
+	heard   atomic.Int64 // when something last came from the client, uptime in seconds
 	expires atomic.Int64 // when its token ends, Unix seconds; 0 if it has none
 
 	// worker
@@ -35,7 +35,7 @@ type conn struct {
 	state        state
 	dirty        bool        // is in the shard's dirty list
 	reached      bool        // all below floor was sent
-	since        uint32      // when it was opened, Unix seconds
+	since        uint32      // when it was opened, uptime in seconds
 	pending      []*message  // events to be sent, in order
 	one          [1]*message // memory for pending: most often there is one
 	pendingBytes int
@@ -46,9 +46,9 @@ type conn struct {
 	behind       *behind       // nil if all that it has yet to get is pending, or being replayed
 	stopReplay   func()        // ends the replay under way
 	replayDone   chan struct{} // closed when the batch being replayed has left
-	lastPing     int64         // when a ping was last sent, Unix seconds
-	lastCursor   int64         // when a cursor was last written, Unix seconds
-	closeBy      int64         // when it is to be cut off, Unix seconds; 0 if it is not closing
+	lastPing     int64         // when a ping was last sent, uptime in seconds
+	lastCursor   int64         // when a cursor was last written, uptime in seconds
+	closeBy      int64         // when it is to be cut off, uptime in seconds; 0 if it is not closing
 
 	// engine
 	in   *inbound
@@ -112,7 +112,7 @@ func (c *conn) write(frame []byte) {
 // written is called when the kernel took n bytes.
 func (c *conn) written(n int) {
 	if c.stalled.Load() {
-		c.heard.Store(time.Now().Unix()) // slow, but alive
+		c.heard.Store(uptimeSeconds()) // slow, but alive
 	}
 	if c.unsent.Add(int64(-n)) > 0 {
 		return
@@ -174,7 +174,7 @@ func (c *conn) received(b []byte, limit int) {
 		c.sock.Close() // RFC 6455 section 4.1: nothing before the handshake is answered; nothing at all into a stream
 		return
 	}
-	c.heard.Store(time.Now().Unix())
+	c.heard.Store(uptimeSeconds())
 	if c.deaf {
 		return
 	}

@@ -330,7 +330,7 @@ func (g *Gateway) join(ctx context.Context, a ask) (*entrance, error) {
 	if c.resume != nil || e.rescan || e.gap == wire.GapUnknownAddress {
 		e.ctx, c.stopReplay = context.WithCancel(g.replayCtx)
 	}
-	c.heard.Store(time.Now().Unix())
+	c.heard.Store(uptimeSeconds())
 	c.expires.Store(a.expires)
 	c.shard = g.shards[int(c.seat)%len(g.shards)]
 	live := c.reader.join(c) // from here on the shard counts it out

@@ -85,7 +85,7 @@ func (s *shard) lost(c *conn, all losses, from []int64, cursor string) {
 // lostMeanwhile tells c, which has caught up, of what was lost since it was opened.
 func (s *shard) lostMeanwhile(c *conn) {
 	news := maps.Clone(c.reader.losses())
-	maps.DeleteFunc(news, func(_ int32, l notedLoss) bool { return l.noted.Unix() < int64(c.since) })
+	maps.DeleteFunc(news, func(_ int32, l notedLoss) bool { return secondsAt(l.noted.Sub(birth)) < int64(c.since) })
 	if len(news) > 0 {
 		at := before(s.positions(c), c.pending)
 		s.lost(c, news, at, s.cursor(c, at))

@@ -245,7 +245,7 @@ func (c *modelConn) read(n int) {
 			return
 		}
 		if !c.sock.isClosed() {
-			c.sock.c.heard.Store(time.Now().Unix()) // pings are answered
+			c.sock.c.heard.Store(uptimeSeconds()) // pings are answered
 		}
 	}
 	if n > 0 && c.sock.isClosed() && len(c.sock.arrived(0)) == 0 && c.drained() {

@@ -37,6 +37,7 @@ func (g *Gateway) obey(ctx context.Context, o lane.Order) (a lane.Answer) {
 	if o.Task != lane.TaskList && o.Task != lane.TaskClose {
 		return a
 	}
+	now := time.Now()
 	var mu sync.Mutex // several shards look
 	g.visit(ctx, func(s *shard, c *conn) {
 		if c.state >= closing || o.Subscriber != c.subscriber && (o.Address == nil || o.Address.Seat != c.seat) {
@@ -53,7 +54,7 @@ func (g *Gateway) obey(ctx context.Context, o lane.Order) (a lane.Answer) {
 		if a.Total++; a.Total <= lane.MaxAnswer {
 			a.Connections = append(a.Connections, lane.Connection{
 				Seat: c.seat, Subscriber: c.subscriber,
-				Opened: int64(c.since), Heard: c.heard.Load(), Expires: c.expires.Load(),
+				Opened: unixOf(int64(c.since), now), Heard: unixOf(c.heard.Load(), now), Expires: c.expires.Load(),
 			})
 		}
 	})

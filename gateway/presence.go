@@ -39,7 +39,7 @@ type presence struct {
 
 	kick    chan struct{}         // somebody is joining; capacity 1
 	doubt   chan struct{}         // somebody wants to know whether the store has lost us; capacity 1
-	sureAt  atomic.Int64          // when the last look that found it has not, or dealt with it, began; Unix nanoseconds
+	sureAt  atomic.Int64          // when the last look that found it has not, or dealt with it, began, uptime
 	trouble atomic.Pointer[error] // of the last talk with the store; nil if there was none
 
 	// Only run touches these.
@@ -286,7 +286,7 @@ func (p *presence) heartbeat(ctx context.Context) error {
 	if err := p.beat(ctx, began); err != nil {
 		return err
 	}
-	p.sureAt.Store(began.UnixNano())
+	p.sureAt.Store(int64(began.Sub(birth)))
 	return nil
 }
 
@@ -294,7 +294,7 @@ func (p *presence) heartbeat(ctx context.Context) error {
 // that may have been matched by somebody who did not know of us, and no cursor may
 // go past it.
 func (p *presence) sure(ctx context.Context, t time.Time) {
-	for p.sureAt.Load() < t.UnixNano() {
+	for p.sureAt.Load() < int64(t.Sub(birth)) {
 		select {
 		case p.doubt <- struct{}{}:
 		default:

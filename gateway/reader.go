@@ -24,7 +24,7 @@ type reader struct {
 	wish  chan struct{} // somebody needs it; capacity 1
 
 	lost  atomic.Pointer[losses]
-	heard atomic.Int64 // when the lanes last answered, Unix nanoseconds
+	heard atomic.Int64 // when the lanes last answered, uptime; 0 if never
 
 	mu     sync.Mutex         // held during a batch: a join falls between two
 	past   []*pastScan        // by partition
@@ -206,7 +206,7 @@ func (r *reader) ends(ctx context.Context) ([]int64, error) {
 // start begins at the given positions.
 func (r *reader) start(next []int64) {
 	r.posts = make([]post, len(r.gw.shards))
-	r.heard.Store(time.Now().UnixNano())
+	r.heard.Store(int64(uptime()))
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.began = extended(next, len(r.synced)) // there may be more since
@@ -266,7 +266,7 @@ func (r *reader) unready() string {
 			return "waiting for the filter service to take up every partition"
 		}
 		return ""
-	} else if age := time.Since(time.Unix(0, heard)); age > r.gw.timeout {
+	} else if age := uptime() - time.Duration(heard); age > r.gw.timeout {
 		return fmt.Sprintf("the lanes have not answered for %s", age.Round(time.Second))
 	}
 	return ""
@@ -397,7 +397,7 @@ func (r *reader) batch(b lane.Batch) error {
 	if lost != nil {
 		r.tellLost(lost)
 	}
-	r.heard.Store(time.Now().UnixNano())
+	r.heard.Store(int64(uptime()))
 	return nil
 }
 

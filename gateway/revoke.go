@@ -23,7 +23,7 @@ type revocations struct {
 	auth.Revoked
 	gw    *Gateway
 	store Revocations  // nil if there is none
-	read  atomic.Int64 // when the database was last read, Unix seconds; 0 if never
+	read  atomic.Int64 // when the database was last read, uptime in seconds; 0 if never
 }
 
 const (
@@ -89,14 +89,14 @@ func (r *revocations) follow(ctx context.Context, mark filter.Mark) (next filter
 	if err != nil {
 		return mark, err
 	}
-	r.read.Store(time.Now().Unix())
+	r.read.Store(uptimeSeconds())
 	return next, nil
 }
 
 // age returns the seconds since the database was last read.
 func (r *revocations) age() int64 {
 	if at := r.read.Load(); at > 0 {
-		return time.Now().Unix() - at
+		return uptimeSeconds() - at
 	}
 	return 0
 }

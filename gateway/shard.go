@@ -68,7 +68,7 @@ func (s *shard) run(ctx context.Context) error {
 				s.wake() // go on, but let the others of this select have their turn
 			}
 		case now := <-sweep.C:
-			s.sweep(now.Unix())
+			s.sweep(secondsAt(now.Sub(birth)), now.Unix())
 		}
 	}
 }
@@ -211,7 +211,7 @@ func (s *shard) open(c *conn, p *post) {
 	}
 	s.hello(c, p)
 	s.gw.metrics.count(c.framing, 1)
-	c.lastPing = time.Now().Unix()
+	c.lastPing = uptimeSeconds()
 	c.since = uint32(c.lastPing)
 	end := c.opening.end
 	c.opening = nil
@@ -322,14 +322,15 @@ func (s *shard) close(c *conn, code int, reason string) {
 	}
 	c.state = closing
 	s.endReplay(c)
-	c.closeBy = time.Now().Unix() + 5
+	c.closeBy = uptimeSeconds() + 5
 	c.write(c.framing.close(code, reason))
 	s.hangUp(c)
 }
 
 // sweep looks after connections once a second: a cursor for those that are
-// quiet, an end for those that are dead.
-func (s *shard) sweep(now int64) {
+// quiet, an end for those that are dead. now is uptime, wall Unix time, in seconds:
+// only the ends of tokens go by wall.
+func (s *shard) sweep(now, wall int64) {
 	beat := int64(s.gw.heartbeatSeconds())
 	s.conns.each(func(c *conn) {
 		if c.framing == eventStream && c.unsent.Load() == 0 {
@@ -341,11 +342,12 @@ func (s *shard) sweep(now int64) {
 			if now > c.closeBy {
 				c.sock.Close()
 			}
-		case c.expired(now):
+		case c.expired(wall):
 			s.gw.metrics.expired.Inc()
 			s.close(c, wire.CloseExpired, "the token has expired; connect with a new one")
 		case now-c.heard.Load() > s.gw.deadSeconds():
 			s.gw.metrics.dead.Inc()
+			s.gw.log.Debug("closing a connection from which nothing is heard", "conn", c.seat, "subscriber", c.subscriber, "for", time.Duration(now-c.heard.Load())*time.Second)
 			c.sock.Close()
 		case c.unsent.Load() > 0:
 			c.stall() // so that what it takes shows that it is alive

@@ -47,7 +47,7 @@ func (b *bench) joinAs(f framing, old *resume) (*conn, *fakeSocket) {
 	c.seat, _ = b.presence.reserve(c.subscriber)
 	sock := &fakeSocket{c: c, keep: true}
 	c.sock = sock
-	c.heard.Store(time.Now().Unix())
+	c.heard.Store(uptimeSeconds())
 	b.Gateway.open.Add(1)
 	b.reader.join(c)
 	b.settleMail()
@@ -162,7 +162,7 @@ func TestClosedDuringReplayStaysClosed(t *testing.T) {
 	if want := []byte{opText, opClose}; !slices.Equal(ops, want) {
 		t.Errorf("frames: got ops %v, want hello and close %v", ops, want)
 	}
-	if b.sweep(time.Now().Unix() + 10); !f.closed {
+	if b.sweep(uptimeSeconds()+10, time.Now().Unix()+10); !f.closed {
 		t.Errorf("not cut off; state %d", c.state)
 	}
 }
@@ -263,11 +263,11 @@ func TestQuietCursor(t *testing.T) {
 	b := newBench(t, Config{Heartbeat: 10 * time.Second})
 	c, f := b.join(nil)
 	b.openConn(c)
-	start := time.Now().Unix()
+	start := uptimeSeconds()
 	c.lastPing, c.lastCursor = start, start+1 // a cursor went with events
 	for s := start; s <= start+12; s++ {
 		c.heard.Store(s)
-		b.sweep(s)
+		b.sweep(s, time.Now().Unix())
 	}
 	msgs, ops := f.messages(t)
 	if msgs[len(msgs)-1].Type != wire.Cursor {

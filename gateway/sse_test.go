@@ -407,19 +407,19 @@ func TestSSEDead(t *testing.T) {
 	b := newBench(t, Config{Heartbeat: time.Second})
 	_, f := b.joinAs(eventStream, nil)
 	b.openConn(f.c)
-	now := time.Now().Unix()
-	b.sweep(now + 1000)
+	now, wall := uptimeSeconds(), time.Now().Unix()
+	b.sweep(now+1000, wall)
 	if f.closed {
 		t.Fatal("a client that took everything was cut off")
 	}
 	f.stuck = true
 	b.event(0, 10, f.c.seat)
 	b.settleMail()
-	b.sweep(now + 1002)
+	b.sweep(now+1002, wall)
 	if f.closed {
 		t.Error("cut off after two seconds")
 	}
-	b.sweep(now + 1003)
+	b.sweep(now+1003, wall)
 	if !f.closed {
 		t.Error("not cut off")
 	}

@@ -39,7 +39,7 @@ func (s *shard) gap(c *conn, p *post, to string) {
 
 // cursorDue reports whether a busy connection may have a cursor: once a second.
 func (s *shard) cursorDue(c *conn) bool {
-	now := s.now.Unix()
+	now := secondsAt(s.now.Sub(birth))
 	if now <= c.lastCursor {
 		return false
 	}

@@ -11,14 +11,21 @@ import (
 
 // takeScript: KEYS until when time is taken up, in µs of the server's clock; ARGV
 // µs to take, the most that may be taken up. Whole numbers of µs are exact in
-// Lua until the year 2255.
+// Lua until the year 2255. If more than the most is taken up, the clock was stepped
+// back meanwhile: then it is the most.
 var takeScript = rueidis.NewLuaScript(`
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
+local most = tonumber(ARGV[2])
+local function keep(taken) redis.call('SET', KEYS[1], string.format('%.0f', now + taken), 'PX', math.ceil(taken / 1000)) end
 local taken = math.max((tonumber(redis.call('GET', KEYS[1]) or '0')) - now, 0)
+if taken > most then
+  taken = most
+  keep(taken)
+end
 local after = taken + ARGV[1]
-if after > tonumber(ARGV[2]) then return {0, taken} end
-redis.call('SET', KEYS[1], string.format('%.0f', now + after), 'PX', math.ceil(after / 1000))
+if after > most then return {0, taken} end
+keep(after)
 return {1, after}
 `)
 

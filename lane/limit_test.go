@@ -1,6 +1,8 @@
 package lane
 
 import (
+	"fmt"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -62,4 +64,24 @@ func TestTakeTimePasses(t *testing.T) {
 	if waited := time.Since(began); waited < per/2 {
 		t.Errorf("the second one passed after %v, want about %v", waited, per)
 	}
+}
+
+// A server's clock that is stepped back makes nobody wait for longer than the period.
+func TestTakeTimeClockStepsBack(t *testing.T) {
+	redis := testenv.Redis(t)
+	r := newRedis(t, RedisConfig{Addr: redis.Addr})
+	const per = 50 * time.Millisecond
+	ahead := time.Now().Add(time.Hour).UnixMicro() // written before the step
+	redis.Do("SET", r.key("limit:k:a"), strconv.FormatInt(ahead, 10))
+	ok, taken, err := r.TakeTime(t.Context(), "k:a", per, per)
+	if ok || taken != per || err != nil {
+		t.Fatalf("TakeTime = %t, %v, %v, want a refusal with %v taken up", ok, taken, err, per)
+	}
+	testenv.Eventually(t, 10*time.Second, func() error {
+		ok, taken, err := r.TakeTime(t.Context(), "k:a", per, per)
+		if err == nil && !ok {
+			err = fmt.Errorf("refused, with %v taken up", taken)
+		}
+		return err
+	})
 }

@@ -22,7 +22,7 @@ const (
 type Shared struct {
 	redis Redis // nil: always in this process
 	local Local
-	down  atomic.Int64 // until when Redis is not asked, Unix nanoseconds; 0 if it answers
+	down  atomic.Pointer[time.Time] // until when Redis is not asked; nil if it answers
 }
 
 // NewShared returns a Shared. redis may be nil.
@@ -40,23 +40,24 @@ func (s *Shared) TakeN(ctx context.Context, name string, r Rate, n int) Decision
 		return s.local.TakeN(name, r, n, now)
 	}
 	down := s.down.Load()
-	if now.UnixNano() < down {
+	if down != nil && now.Before(*down) {
 		return s.local.TakeN(name, r, n, now)
 	}
-	if down != 0 && !s.down.CompareAndSwap(down, now.Add(redisPause).UnixNano()) {
+	again := now.Add(redisPause)
+	if down != nil && !s.down.CompareAndSwap(down, &again) {
 		return s.local.TakeN(name, r, n, now) // somebody else tries whether it is back
 	}
 	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
 	ok, taken, err := s.redis.TakeTime(ctx, name, r.of(n), r.Per)
 	if err != nil {
-		s.down.Store(now.Add(redisPause).UnixNano())
+		s.down.Store(&again)
 		return s.local.TakeN(name, r, n, now)
 	}
-	s.down.Store(0)
+	s.down.Store(nil)
 	return r.decide(ok, taken, n)
 }
 
 // Alone reports whether this process counts by itself, because Redis does not
 // answer.
-func (s *Shared) Alone() bool { return s.down.Load() != 0 }
+func (s *Shared) Alone() bool { return s.down.Load() != nil }

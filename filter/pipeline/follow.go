@@ -46,9 +46,9 @@ type follower struct {
 	pulse    *watchdog.Part // of run
 
 	asks    chan chan<- synced
-	doubts  atomic.Uint64 // how often there was reason to think that the store lost writes
-	waiting atomic.Bool   // for gateways to announce themselves
-	waited  atomic.Int64  // when the last wait that led to a reading began, Unix nanoseconds
+	doubts  atomic.Uint64             // how often there was reason to think that the store lost writes
+	waiting atomic.Bool               // for gateways to announce themselves
+	waited  atomic.Pointer[time.Time] // when the last wait that led to a reading began; nil if there was none
 
 	// Only run touches these.
 	at       lane.ControlID
@@ -82,7 +82,7 @@ func (f *follower) doubt() { f.doubts.Add(1) }
 // find that out, one after the other: those that had no news of the store since
 // before the last wait for gateways don't make it wait again.
 func (f *follower) behind(held time.Time) {
-	if f.waited.Load() <= held.UnixNano() {
+	if waited := f.waited.Load(); waited == nil || !waited.After(held) {
 		f.doubt()
 	}
 }
@@ -256,7 +256,7 @@ func (f *follower) restart(ctx context.Context) error {
 		f.log.Warn("filter store can't be read; going on with the filters known", "err", err)
 	}
 	if doubts != f.settled {
-		f.waited.Store(began.UnixNano())
+		f.waited.Store(&began)
 	}
 	f.at, f.lost, f.settled = at, false, doubts
 	return nil
