@@ -1,7 +1,12 @@
 package cmd_test
 
 import (
+	"fmt"
+	"sync"
 	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"eventstream/filter"
 	"eventstream/internal/testenv"
@@ -60,4 +65,39 @@ func TestRedisFailover(t *testing.T) {
 		f.paused("failover")
 	}
 	f.finish()
+}
+
+// TestColdStart starts with an empty Redis and a topic with a history within the
+// lanes' retention, which a slow filter service fills them with. A client that comes
+// meanwhile without a cursor gets nothing of it, but what is produced after its hello.
+func TestColdStart(t *testing.T) {
+	p := newPipeline(t)
+	p.service("api")
+	p.addFilter(everything("s"))
+	first := p.service("filter") // makes the topic
+	first.kill()
+	p.flushRedis()
+	prod := p.producer()
+	made := func(i int) source {
+		return parseSource(t, fmt.Appendf(nil, `{"event_id":"e%d","event_type":"x","user_id":"u"}`, i))
+	}
+	const history = 3 * 4096 // of one partition, which is taken up in so many batches
+	var acked sync.WaitGroup
+	acked.Add(history)
+	for i := range history {
+		s := made(i)
+		prod.Produce(t.Context(), []byte(s.user), s.data, nil, func(_ *kgo.Record, err error) {
+			if err != nil {
+				t.Error(err)
+			}
+			acked.Done()
+		})
+	}
+	acked.Wait()
+	p.service("filter", "--append-interval", "2s")
+	l := p.listen(p.service("gateway"), "s")
+	news := made(history)
+	p.send(prod, news)
+	l.wait(1, time.Minute)
+	l.expect("s", []source{news})
 }

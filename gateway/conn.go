@@ -34,13 +34,13 @@ type conn struct {
 	pass         auth.Pass // of its token
 	state        state
 	dirty        bool        // is in the shard's dirty list
-	reached      bool        // all below floor was sent
+	reached      bool        // all below floor was sent, or is not wanted
 	since        uint32      // when it was opened, uptime in seconds
 	pending      []*message  // events to be sent, in order
 	one          [1]*message // memory for pending: most often there is one
 	pendingBytes int
 	last         event.ID      // of the event that was queued last
-	floor        []int64       // live events below come from the replay; nil if there are none
+	floor        []int64       // live events below come from the replay, or are not wanted; nil if there are none
 	resume       *resume       // nil if it did not resume, or that is settled
 	opening      *opening      // until hello
 	behind       *behind       // nil if all that it has yet to get is pending, or being replayed

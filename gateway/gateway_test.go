@@ -409,7 +409,7 @@ func TestNewTopic(t *testing.T) {
 			c.ws.CloseNow()
 			for i := range max(tt.topic.Shards, 1) {
 				for p := range tt.topic.Partitions {
-					if _, err := w.store.Claim(ctx, lane.Shard{Index: i, Of: tt.topic.Shards}, p, tt.topic.ID, 0); err != nil {
+					if _, err := w.store.Claim(ctx, lane.Shard{Index: i, Of: tt.topic.Shards}, p, tt.topic.ID, 0, 0); err != nil {
 						t.Fatal(err)
 					}
 				}

@@ -333,10 +333,10 @@ func (g *Gateway) join(ctx context.Context, a ask) (*entrance, error) {
 	c.heard.Store(uptimeSeconds())
 	c.expires.Store(a.expires)
 	c.shard = g.shards[int(c.seat)%len(g.shards)]
-	live := c.reader.join(c) // from here on the shard counts it out
+	live, now := c.reader.join(c) // from here on the shard counts it out
 	e.at, err = g.presence.announce(ctx, lane.Seated{Seat: c.seat, Subscriber: a.subscriber})
 	if err == nil {
-		err = g.prepare(ctx, e, live)
+		err = g.prepare(ctx, e, live, now)
 	}
 	if err != nil {
 		c.shard.post(post{conn: c, what: verbClosed})
@@ -375,8 +375,10 @@ func (g *Gateway) origin(ctx context.Context, e *entrance) (err error) {
 }
 
 // prepare plans what is to be sent before what is live.
-func (g *Gateway) prepare(ctx context.Context, e *entrance, live []int64) (err error) {
+func (g *Gateway) prepare(ctx context.Context, e *entrance, live, now []int64) (err error) {
 	switch {
+	case e.ask.cursor == nil && !e.rescan && now != nil:
+		e.floor, live = now, now // filter services are behind: what they have yet to match is not news
 	case e.conn.resume != nil:
 		err = g.plan(ctx, e, live)
 	case e.rescan:

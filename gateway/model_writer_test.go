@@ -37,6 +37,7 @@ type modelWriter struct {
 	next    int64
 	claimed bool
 	until   int64 // of the batch
+	end     int64 // of the partition when it was taken
 	synced  lane.ControlID
 	packer  lane.Packer
 }
@@ -136,7 +137,7 @@ func (w *modelWriter) claim() {
 	if w.claimed {
 		start = min(start, w.next)
 	}
-	next, _ := m.store.Claim(ctx, lane.Shard{}, w.p, testTopic, start)
+	next, _ := m.store.Claim(ctx, lane.Shard{}, w.p, testTopic, start, int64(len(m.kafka[w.p])))
 	if m.mistake != ownMemory || !w.claimed {
 		w.next = next
 	}
@@ -146,7 +147,7 @@ func (w *modelWriter) claim() {
 
 func (w *modelWriter) take() {
 	w.stage = toSync
-	w.until = w.batchEnd()
+	w.until, w.end = w.batchEnd(), int64(len(w.m.kafka[w.p]))
 	if w.until == w.next && w.m.mistake == noVerification {
 		w.stage = toTake
 	}
@@ -189,7 +190,7 @@ func (w *modelWriter) append() {
 	m := w.m
 	a := lane.Append{
 		Partition: w.p, Topic: testTopic, Expect: w.next, Next: w.until,
-		TrimBefore: min(m.trimmed[w.p], w.next), Synced: w.synced,
+		TrimBefore: min(m.trimmed[w.p], w.next), Synced: w.synced, End: w.end,
 	}
 	if m.mistake == ownMemory {
 		if at, _ := m.store.Positions(context.Background(), lane.Shard{}, int32(len(m.kafka))); at[w.p].Next < w.next {

@@ -33,6 +33,7 @@ type reader struct {
 	began  []int64            // where it started
 	broke  []int64            // where it was when reading first failed since brokeAt; nil if it did not
 	synced []lane.ControlID
+	ends   []int64 // of the partitions in Kafka at some time before: what is below was produced by then
 	beats  []beat
 	news   chan struct{} // closed when positions came, or it started
 
@@ -55,7 +56,7 @@ func newReader(gw *Gateway, index int, sh lane.Shard, partitions int32) *reader 
 	r := &reader{
 		gw: gw, index: index, shard: sh,
 		ring: ring{max: gw.cfg.RingBytes}, wish: make(chan struct{}, 1), news: make(chan struct{}),
-		synced: make([]lane.ControlID, partitions),
+		synced: make([]lane.ControlID, partitions), ends: make([]int64, partitions),
 		follow: make(map[event.Gateway]map[event.Seat][]event.Seat),
 	}
 	if sh.Of == 1 {
@@ -119,6 +120,7 @@ func (r *reader) grow(n int) {
 		return
 	}
 	r.synced = append(r.synced, make([]lane.ControlID, n-len(r.synced))...)
+	r.ends = extended(r.ends, n)
 	if r.next == nil {
 		return // it begins with all of them
 	}
@@ -174,9 +176,9 @@ func (r *reader) brokeAt() []int64 {
 func (r *reader) begin(ctx context.Context) {
 	said := ""
 	for ; ctx.Err() == nil; sleep(ctx, retryEvery) {
-		next, err := r.ends(ctx)
+		positions, err := r.claimed(ctx)
 		if err == nil {
-			r.start(next)
+			r.start(positions)
 			return
 		}
 		if err.Error() != said && ctx.Err() == nil {
@@ -186,29 +188,33 @@ func (r *reader) begin(ctx context.Context) {
 	}
 }
 
-func (r *reader) ends(ctx context.Context) ([]int64, error) {
+// claimed returns the positions, once there is one for each partition.
+func (r *reader) claimed(ctx context.Context) ([]lane.Position, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.gw.timeout)
 	defer cancel()
 	positions, err := r.gw.lanes.Positions(ctx, r.shard, r.partitions())
 	if err != nil {
 		return nil, err
 	}
-	next := make([]int64, len(positions))
-	for _, p := range positions {
-		if p.Next < 0 {
-			return nil, errors.New("a filter service has yet to take up every partition")
-		}
-		next[p.Partition] = p.Next
+	if slices.ContainsFunc(positions, func(p lane.Position) bool { return p.Next < 0 }) {
+		return nil, errors.New("a filter service has yet to take up every partition")
 	}
-	return next, nil
+	return positions, nil
 }
 
 // start begins at the given positions.
-func (r *reader) start(next []int64) {
+func (r *reader) start(positions []lane.Position) {
+	next := make([]int64, len(positions))
+	for _, p := range positions {
+		next[p.Partition] = p.Next
+	}
 	r.posts = make([]post, len(r.gw.shards))
 	r.heard.Store(int64(uptime()))
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	for _, p := range positions {
+		r.ends[p.Partition] = p.End
+	}
 	r.began = extended(next, len(r.synced)) // there may be more since
 	r.takeLocked(r.began)
 }
@@ -317,16 +323,20 @@ func (r *reader) origin() []int64 {
 }
 
 // join makes c known to its shard, following the seat it resumed from, at one
-// point between two batches: from the returned positions on, c gets every event
-// that is addressed to it.
-func (r *reader) join(c *conn) []int64 {
+// point between two batches: from the returned live on, c gets every event
+// that is addressed to it. What is below now was produced before; nil if that is so
+// of nothing that live holds.
+func (r *reader) join(c *conn) (live, now []int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if c.resume != nil && c.resume.old != (event.Address{Gateway: r.gw.id, Seat: c.seat}) {
 		r.followOld(c.resume.old, c.seat)
 	}
 	c.shard.post(post{conn: c, what: verbJoin})
-	return r.next
+	if below(r.next, r.ends) >= 0 {
+		now = highest(r.next, r.ends)
+	}
+	return r.next, now
 }
 
 func (r *reader) followOld(old event.Address, seat event.Seat) {
@@ -376,7 +386,7 @@ func (r *reader) batch(b lane.Batch) error {
 				r.ring.cut(p.Partition, next[p.Partition])
 			}
 			next[p.Partition] = max(next[p.Partition], p.Next)
-			r.synced[p.Partition] = p.Synced
+			r.synced[p.Partition], r.ends[p.Partition] = p.Synced, p.End
 			if b := &r.beats[p.Partition]; b.value != p.Beat {
 				*b = beat{p.Beat, time.Now()}
 			}

@@ -69,7 +69,7 @@ func TestShards(t *testing.T) {
 		t.Fatalf("joined a shard that no filter service serves: %v", err)
 	}
 	for i := range int32(shards) {
-		if _, err := store.Claim(ctx, lane.Shard{Index: i, Of: shards}, 0, testTopic, int64(10*i)); err != nil {
+		if _, err := store.Claim(ctx, lane.Shard{Index: i, Of: shards}, 0, testTopic, int64(10*i), int64(10*i)); err != nil {
 			t.Fatal(err)
 		}
 	}

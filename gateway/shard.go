@@ -207,8 +207,9 @@ func (s *shard) open(c *conn, p *post) {
 	}
 	if p.from != nil {
 		c.state = replaying
-		s.raise(c, p.floor)
 	}
+	c.reached = p.from == nil // what is below the floor is not sent then
+	s.raise(c, p.floor)
 	s.hello(c, p)
 	s.gw.metrics.count(c.framing, 1)
 	c.lastPing = uptimeSeconds()
@@ -228,7 +229,7 @@ func (s *shard) open(c *conn, p *post) {
 }
 
 // raise has what is live begin at the floor: what waits from below comes from the
-// replay.
+// replay, or is not wanted.
 func (s *shard) raise(c *conn, floor []int64) {
 	if floor == nil {
 		return

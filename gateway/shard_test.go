@@ -34,7 +34,7 @@ func newBench(t testing.TB, cfg Config) *bench {
 	g.shards[0].conns.shards = 1
 	g.setUp(lane.Topic{ID: testTopic, Partitions: 2})
 	b := &bench{Gateway: g, shard: g.shards[0], reader: g.laneReaders()[0], t: t}
-	b.reader.start(make([]int64, 2))
+	b.reader.start([]lane.Position{{Partition: 0}, {Partition: 1}})
 	b.settleMail()
 	return b
 }

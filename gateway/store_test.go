@@ -26,7 +26,7 @@ func TestNotReadyWithoutFilterService(t *testing.T) {
 	g := launchGateway(t, Config{}, store)
 	wantUnready(t, g, "waiting for the filter service")
 	store.SetTopic(context.Background(), lane.Topic{ID: testTopic, Partitions: 2})
-	store.Claim(context.Background(), lane.Shard{}, 0, testTopic, 5)
+	store.Claim(context.Background(), lane.Shard{}, 0, testTopic, 5, 5)
 	testenv.Eventually(t, 5*time.Second, func() error {
 		if !strings.Contains(g.logs.String(), "yet to take up every partition") {
 			return errors.New("not logged")
@@ -34,7 +34,7 @@ func TestNotReadyWithoutFilterService(t *testing.T) {
 		return nil
 	})
 	wantUnready(t, g, "waiting for the filter service")
-	store.Claim(context.Background(), lane.Shard{}, 1, testTopic, 7)
+	store.Claim(context.Background(), lane.Shard{}, 1, testTopic, 7, 7)
 	testenv.Eventually(t, 5*time.Second, func() error { return g.Ready(context.Background()) })
 	c := connect(t, g, "user_1", "")
 	cur, err := event.ParseCursor(c.cursor)

@@ -61,6 +61,7 @@ type part struct {
 	mu      sync.Mutex
 	next    int64
 	trimmed int64
+	end     int64 // of Kafka, if that is further than next
 	packer  lane.Packer
 }
 
@@ -79,7 +80,7 @@ func (w *world) claim() {
 	w.store.Epoch(ctx)
 	w.store.SetTopic(ctx, lane.Topic{ID: testTopic, Partitions: int32(len(w.parts))})
 	for p := range w.parts {
-		if _, err := w.store.Claim(ctx, lane.Shard{}, int32(p), testTopic, w.parts[p].next); err != nil {
+		if _, err := w.store.Claim(ctx, lane.Shard{}, int32(p), testTopic, w.parts[p].next, w.parts[p].end); err != nil {
 			w.t.Error(err)
 		}
 	}
@@ -163,7 +164,7 @@ func (w *world) publishSized(p, size int, subscribers ...string) string {
 	part.packer.Reset()
 	a := lane.Append{
 		Partition: int32(p), Topic: testTopic, Expect: part.next, Next: part.next + 1,
-		TrimBefore: part.trimmed, Synced: at,
+		TrimBefore: part.trimmed, Synced: at, End: max(part.end, part.next+1),
 	}
 	if len(groups) > 0 {
 		part.packer.Add(part.next, time.Now().UnixMilli(), []byte(data), groups)
@@ -197,7 +198,7 @@ func (w *world) beatAt(p int) {
 	defer part.mu.Unlock()
 	_, at := w.match(nil)
 	w.store.Append(context.Background(), lane.Append{
-		Partition: int32(p), Topic: testTopic, Expect: part.next, Next: part.next, TrimBefore: part.trimmed, Synced: at,
+		Partition: int32(p), Topic: testTopic, Expect: part.next, Next: part.next, TrimBefore: part.trimmed, Synced: at, End: max(part.end, part.next),
 	})
 }
 

@@ -189,6 +189,8 @@ func (s *shard) cursor(c *conn, next []int64) string {
 		} else {
 			cur.Addr = event.Address{}
 		}
+	} else if c.floor != nil && c.reached && below(s.positions(c), c.floor) < 0 {
+		c.floor = nil
 	}
 	if r := c.resume; r != nil {
 		cur.Next = highest(cur.Next, r.from)

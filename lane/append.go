@@ -23,18 +23,19 @@ var ErrFull = errors.New("lane store is full")
 // service has not filled it again yet.
 var ErrBehind = errors.New("lane has lost writes and is not filled again yet")
 
-// claimScript: KEYS lane, pos; ARGV owner, start.
+// claimScript: KEYS lane, pos; ARGV owner, start, end.
 var claimScript = rueidis.NewLuaScript(`
 local m = redis.call('HMGET', KEYS[2], 'topic', 'next', 'synced')
 if m[1] == ARGV[1] and m[2] then
   redis.call('PERSIST', KEYS[1])
   redis.call('PERSIST', KEYS[2])
+  redis.call('HSET', KEYS[2], 'end', ARGV[3])
   return m[2]
 end
 if ARGV[2] == '-1' then return '-1' end
 local synced = not m[2] and m[3] or '0-0'
 redis.call('UNLINK', KEYS[1], KEYS[2])
-redis.call('HSET', KEYS[2], 'topic', ARGV[1], 'next', ARGV[2], 'first', ARGV[2], 'synced', synced)
+redis.call('HSET', KEYS[2], 'topic', ARGV[1], 'next', ARGV[2], 'first', ARGV[2], 'synced', synced, 'end', ARGV[3])
 return ARGV[2]
 `)
 
@@ -49,7 +50,7 @@ end
 `
 
 // appendScript: KEYS lane, pos; ARGV owner, expect, next, synced, trim before,
-// last, entry, last + 1. Offsets are compared as the strings that this package wrote and
+// last, entry, last + 1, end. Offsets are compared as the strings that this package wrote and
 // are never turned into a number on their way. XADD comes first: it is what
 // Redis refuses when its memory is full, and it refuses a script only before
 // its first write.
@@ -69,7 +70,7 @@ if ARGV[7] ~= '' then
   redis.call('XADD', KEYS[1], ARGV[6]..'-1', 'b', ARGV[7], 'a', after)
   after = ARGV[8]
 end
-redis.call('HSET', KEYS[2], 'next', ARGV[3], 'synced', ARGV[4], 'beat', (tonumber(m[5]) or 0) + 1, 'after', after)
+redis.call('HSET', KEYS[2], 'next', ARGV[3], 'synced', ARGV[4], 'beat', (tonumber(m[5]) or 0) + 1, 'after', after, 'end', ARGV[9])
 if tonumber(ARGV[5]) > tonumber(m[3]) then
   redis.call('HSET', KEYS[2], 'first', ARGV[5])
   redis.call('XTRIM', KEYS[1], 'MINID', '~', ARGV[5]..'-0')
@@ -80,7 +81,7 @@ return ARGV[3]
 // requireScript: KEYS lane, pos; ARGV synced. It answers as readPosition does, with
 // what was there before. Where nothing was, what is required waits for the claim.
 var requireScript = rueidis.NewLuaScript(luaLess + `
-local m = redis.call('HMGET', KEYS[2], 'topic', 'next', 'first', 'synced', 'beat', 'lost')
+local m = redis.call('HMGET', KEYS[2], 'topic', 'next', 'first', 'synced', 'beat', 'lost', 'end')
 if less(m[4] or '0-0', ARGV[1]) then redis.call('HSET', KEYS[2], 'synced', ARGV[1]) end
 return m
 `)
@@ -96,9 +97,10 @@ redis.call('HSET', KEYS[2], 'first', ARGV[2])
 
 // Claim returns the position of a shard's lane of partition p. If there is none,
 // or it is that of another topic or another number of shards, an empty lane is
-// begun at start, unless that is -1: then there is none, and -1 is returned.
-func (r *Redis) Claim(ctx context.Context, sh Shard, p int32, id event.TopicID, start int64) (next int64, err error) {
-	next, err = r.exec(ctx, claimScript, r.laneKeys(sh, p), []string{owner(id, sh), offset(max(start, -1))}).AsInt64()
+// begun at start, unless that is -1: then there is none, and -1 is returned. The
+// partition ended at end in Kafka.
+func (r *Redis) Claim(ctx context.Context, sh Shard, p int32, id event.TopicID, start, end int64) (next int64, err error) {
+	next, err = r.exec(ctx, claimScript, r.laneKeys(sh, p), []string{owner(id, sh), offset(max(start, -1)), offset(end)}).AsInt64()
 	if err != nil {
 		return 0, fmt.Errorf("redis claim partition %d: %w", p, err)
 	}
@@ -132,7 +134,7 @@ func (r *Redis) Append(ctx context.Context, a Append) (next int64, err error) {
 	owner, keys, trim := owner(a.Topic, a.Shard), r.laneKeys(a.Shard, a.Partition), offset(min(a.TrimBefore, a.Next))
 	next, err = r.exec(ctx, appendScript, keys, []string{
 		owner, offset(a.Expect), offset(a.Next), a.Synced.String(), trim,
-		offset(a.Last), rueidis.BinaryString(a.Entry), offset(a.Last + 1),
+		offset(a.Last), rueidis.BinaryString(a.Entry), offset(a.Last + 1), offset(a.End),
 	}).AsInt64()
 	if isFull(err) {
 		// Without this a full Redis would stay full: nothing else trims lanes.
@@ -216,14 +218,14 @@ func (r *Redis) Positions(ctx context.Context, sh Shard, n int32) ([]Position, e
 }
 
 func (r *Redis) readPosition(b rueidis.Builder, sh Shard, p int32) rueidis.Completed {
-	return b.Hmget().Key(r.posKey(sh, p)).Field("topic", "next", "first", "synced", "beat", "lost").Build()
+	return b.Hmget().Key(r.posKey(sh, p)).Field("topic", "next", "first", "synced", "beat", "lost", "end").Build()
 }
 
 // parsePosition reads what readPosition asked for. The position of another number
 // of shards says nothing of this one.
 func parsePosition(sh Shard, p int32, res rueidis.RedisResult) (Position, error) {
 	pos := Position{Partition: p, Next: -1, First: -1}
-	f, err := arrayOf(6, res)
+	f, err := arrayOf(7, res)
 	if err != nil {
 		return pos, fmt.Errorf("position of partition %d: %w", p, err)
 	}
@@ -235,7 +237,7 @@ func parsePosition(sh Shard, p int32, res rueidis.RedisResult) (Position, error)
 	if err != nil {
 		return pos, fmt.Errorf("position of partition %d: synced: %w", p, err)
 	}
-	var err1, err2, err3, err4, err5 error
+	var err1, err2, err3, err4, err5, err6 error
 	pos.Next, err1 = f[1].AsInt64()
 	pos.First, err2 = f[2].AsInt64()
 	pos.Synced, err3 = ParseControlID(synced)
@@ -245,7 +247,10 @@ func parsePosition(sh Shard, p int32, res rueidis.RedisResult) (Position, error)
 	if lost, err := f[5].ToString(); err == nil {
 		pos.Lost, err5 = parseLoss(lost)
 	}
-	if err := errors.Join(err1, err2, err3, err4, err5); err != nil {
+	if !f[6].IsNil() { // older filter services don't say
+		pos.End, err6 = f[6].AsInt64()
+	}
+	if err := errors.Join(err1, err2, err3, err4, err5, err6); err != nil {
 		return pos, fmt.Errorf("position of partition %d: %w", p, err)
 	}
 	return pos, nil

@@ -23,13 +23,13 @@ func testClaim(t *testing.T, s subject) {
 		{topicB, 3, 3},  // another topic: a new lane
 		{topicA, 1 << 60, 1 << 60},
 	} {
-		check(t, "Claim", must[int64](t)(s.Claim(ctx, Shard{}, 0, tt.topic, tt.start)), tt.want)
+		check(t, "Claim", must[int64](t)(s.Claim(ctx, Shard{}, 0, tt.topic, tt.start, tt.start+1)), tt.want)
 		got := must[[]Position](t)(s.Positions(ctx, Shard{}, 1))
-		check(t, "position", got[0], Position{Next: tt.want, First: tt.want})
+		check(t, "position", got[0], Position{Next: tt.want, First: tt.want, End: tt.start + 1})
 	}
-	must[int64](t)(s.Claim(ctx, Shard{}, 1, topicA, 0))
+	must[int64](t)(s.Claim(ctx, Shard{}, 1, topicA, 0, 0))
 	put(t, s, 1, 0, 5, 10)
-	must[int64](t)(s.Claim(ctx, Shard{}, 1, topicB, 5))
+	must[int64](t)(s.Claim(ctx, Shard{}, 1, topicB, 5, 5))
 	if got, first, err := lasts(t, s, 1, 5, 5); got != nil || first != 5 || err != nil {
 		t.Errorf("Range after another topic's Claim = %d, %d, %v; want an empty lane from 5", got, first, err)
 	}
@@ -38,7 +38,7 @@ func testClaim(t *testing.T, s subject) {
 // testAppendAfter: an entry tells a reader whether it has missed something.
 func testAppendAfter(t *testing.T, s subject) {
 	ctx := t.Context()
-	must[int64](t)(s.Claim(ctx, Shard{}, 0, topicA, 1<<60))
+	must[int64](t)(s.Claim(ctx, Shard{}, 0, topicA, 1<<60, 1<<60))
 	step := func(expect, next, last, trim int64) {
 		t.Helper()
 		a := Append{Topic: topicA, Expect: 1<<60 + expect, Next: 1<<60 + next, TrimBefore: 1<<60 + trim}
@@ -66,7 +66,7 @@ func testAppendAfter(t *testing.T, s subject) {
 
 func testAppend(t *testing.T, s subject) {
 	ctx := t.Context()
-	must[int64](t)(s.Claim(ctx, Shard{}, 0, topicA, 100))
+	must[int64](t)(s.Claim(ctx, Shard{}, 0, topicA, 100, 100))
 	id := func(ms, seq uint64) ControlID { return ControlID{ms, seq} }
 	entry := []byte("x")
 	for _, tt := range []struct {
@@ -75,27 +75,29 @@ func testAppend(t *testing.T, s subject) {
 		want int64
 		pos  Position
 	}{
-		{"one", Append{Topic: topicA, Expect: 100, Next: 110, Entry: entry, Last: 105, Synced: id(5, 1)}, 110, Position{0, 110, 100, id(5, 1), 0, Loss{}}},
-		{"again: lost answer", Append{Topic: topicA, Expect: 100, Next: 110, Entry: entry, Last: 105, Synced: id(5, 1)}, 110, Position{0, 110, 100, id(5, 1), 0, Loss{}}},
-		{"too low", Append{Topic: topicA, Expect: 100, Next: 111, Entry: entry, Last: 110, Synced: id(9, 0)}, 110, Position{0, 110, 100, id(5, 1), 0, Loss{}}},
-		{"too high: the store lost writes", Append{Topic: topicA, Expect: 120, Next: 130, Entry: entry, Last: 125}, 110, Position{0, 110, 100, id(5, 1), 0, Loss{}}},
-		{"other topic", Append{Topic: topicB, Expect: 110, Next: 120, Entry: entry, Last: 115}, -1, Position{0, 110, 100, id(5, 1), 0, Loss{}}},
-		{"unknown partition", Append{Partition: 9, Topic: topicA, Expect: 0, Next: 1, Entry: entry}, -1, Position{0, 110, 100, id(5, 1), 0, Loss{}}},
-		{"nothing matched", Append{Topic: topicA, Expect: 110, Next: 120, Synced: id(5, 10)}, 120, Position{0, 120, 100, id(5, 10), 0, Loss{}}},
-		{"verify", Append{Topic: topicA, Expect: 120, Next: 120, Synced: id(6, 0)}, 120, Position{0, 120, 100, id(6, 0), 0, Loss{}}},
-		{"verify with less applied", Append{Topic: topicA, Expect: 120, Next: 120, Synced: id(5, 99)}, 120, Position{0, 120, 100, id(6, 0), 0, Loss{}}},
-		{"less applied", Append{Topic: topicA, Expect: 120, Next: 130, Entry: entry, Last: 129, Synced: id(5, 99)}, 120, Position{0, 120, 100, id(6, 0), 0, Loss{}}},
-		{"trim", Append{Topic: topicA, Expect: 120, Next: 130, TrimBefore: 106, Synced: id(6, 0)}, 130, Position{0, 130, 106, id(6, 0), 0, Loss{}}},
-		{"trim less", Append{Topic: topicA, Expect: 130, Next: 140, TrimBefore: 50, Synced: id(6, 0)}, 140, Position{0, 140, 106, id(6, 0), 0, Loss{}}},
-		{"trim all", Append{Topic: topicA, Expect: 140, Next: 150, TrimBefore: 999, Synced: id(6, 0)}, 150, Position{0, 150, 150, id(6, 0), 0, Loss{}}},
-		{"past 2^53", Append{Topic: topicA, Expect: 150, Next: 1<<60 + 1, Entry: entry, Last: 1 << 60, Synced: id(6, 0)}, 1<<60 + 1, Position{0, 1<<60 + 1, 150, id(6, 0), 0, Loss{}}},
+		{"one", Append{Topic: topicA, Expect: 100, Next: 110, Entry: entry, Last: 105, Synced: id(5, 1)}, 110, Position{0, 110, 100, id(5, 1), 0, Loss{}, 0}},
+		{"again: lost answer", Append{Topic: topicA, Expect: 100, Next: 110, Entry: entry, Last: 105, Synced: id(5, 1)}, 110, Position{0, 110, 100, id(5, 1), 0, Loss{}, 0}},
+		{"too low", Append{Topic: topicA, Expect: 100, Next: 111, Entry: entry, Last: 110, Synced: id(9, 0)}, 110, Position{0, 110, 100, id(5, 1), 0, Loss{}, 0}},
+		{"too high: the store lost writes", Append{Topic: topicA, Expect: 120, Next: 130, Entry: entry, Last: 125}, 110, Position{0, 110, 100, id(5, 1), 0, Loss{}, 0}},
+		{"other topic", Append{Topic: topicB, Expect: 110, Next: 120, Entry: entry, Last: 115}, -1, Position{0, 110, 100, id(5, 1), 0, Loss{}, 0}},
+		{"unknown partition", Append{Partition: 9, Topic: topicA, Expect: 0, Next: 1, Entry: entry}, -1, Position{0, 110, 100, id(5, 1), 0, Loss{}, 0}},
+		{"nothing matched", Append{Topic: topicA, Expect: 110, Next: 120, Synced: id(5, 10)}, 120, Position{0, 120, 100, id(5, 10), 0, Loss{}, 0}},
+		{"verify", Append{Topic: topicA, Expect: 120, Next: 120, Synced: id(6, 0)}, 120, Position{0, 120, 100, id(6, 0), 0, Loss{}, 0}},
+		{"verify with less applied", Append{Topic: topicA, Expect: 120, Next: 120, Synced: id(5, 99)}, 120, Position{0, 120, 100, id(6, 0), 0, Loss{}, 0}},
+		{"less applied", Append{Topic: topicA, Expect: 120, Next: 130, Entry: entry, Last: 129, Synced: id(5, 99)}, 120, Position{0, 120, 100, id(6, 0), 0, Loss{}, 0}},
+		{"trim", Append{Topic: topicA, Expect: 120, Next: 130, TrimBefore: 106, Synced: id(6, 0)}, 130, Position{0, 130, 106, id(6, 0), 0, Loss{}, 0}},
+		{"trim less", Append{Topic: topicA, Expect: 130, Next: 140, TrimBefore: 50, Synced: id(6, 0)}, 140, Position{0, 140, 106, id(6, 0), 0, Loss{}, 0}},
+		{"trim all", Append{Topic: topicA, Expect: 140, Next: 150, TrimBefore: 999, Synced: id(6, 0)}, 150, Position{0, 150, 150, id(6, 0), 0, Loss{}, 0}},
+		{"past 2^53", Append{Topic: topicA, Expect: 150, Next: 1<<60 + 1, Entry: entry, Last: 1 << 60, Synced: id(6, 0)}, 1<<60 + 1, Position{0, 1<<60 + 1, 150, id(6, 0), 0, Loss{}, 0}},
 	} {
+		tt.a.End = tt.a.Next + 5
+		tt.pos.End = tt.pos.Next + 5
 		check(t, tt.what+": Append", must[int64](t)(s.Append(ctx, tt.a)), tt.want)
 		pos := must[[]Position](t)(s.Positions(ctx, Shard{}, 1))[0]
 		pos.Beat = 0 // see testBeat
 		check(t, tt.what+": position", pos, tt.pos)
 	}
-	check(t, "Claim", must[int64](t)(s.Claim(ctx, Shard{}, 0, topicA, 0)), 1<<60+1)
+	check(t, "Claim", must[int64](t)(s.Claim(ctx, Shard{}, 0, topicA, 0, 0)), 1<<60+1)
 	check(t, "position after Claim", must[[]Position](t)(s.Positions(ctx, Shard{}, 1))[0].Synced, id(6, 0))
 }
 
@@ -105,12 +107,12 @@ func testRequire(t *testing.T, s subject) {
 	require := func(synced ControlID) Position { return must[[]Position](t)(s.Require(ctx, Shard{}, 2, synced))[0] }
 	check(t, "nothing there", require(id(4)), Position{Next: -1, First: -1})
 	check(t, "nothing there", must[[]Position](t)(s.Positions(ctx, Shard{}, 1))[0], Position{Next: -1, First: -1})
-	must[int64](t)(s.Claim(ctx, Shard{}, 0, topicA, 100))
-	check(t, "claimed", must[[]Position](t)(s.Positions(ctx, Shard{}, 1))[0], Position{0, 100, 100, id(4), 0, Loss{}})
-	a := Append{Topic: topicA, Expect: 100, Next: 110, Synced: id(5)}
+	must[int64](t)(s.Claim(ctx, Shard{}, 0, topicA, 100, 100))
+	check(t, "claimed", must[[]Position](t)(s.Positions(ctx, Shard{}, 1))[0], Position{0, 100, 100, id(4), 0, Loss{}, 100})
+	a := Append{Topic: topicA, Expect: 100, Next: 110, Synced: id(5), End: 112}
 	check(t, "Append", must[int64](t)(s.Append(ctx, a)), 110)
-	check(t, "before", require(id(10)), Position{0, 110, 100, id(5), 1, Loss{}})
-	check(t, "less changes nothing", require(id(9)), Position{0, 110, 100, id(10), 1, Loss{}})
+	check(t, "before", require(id(10)), Position{0, 110, 100, id(5), 1, Loss{}, 112})
+	check(t, "less changes nothing", require(id(9)), Position{0, 110, 100, id(10), 1, Loss{}, 112})
 	a = Append{Topic: topicA, Expect: 110, Next: 120, Synced: id(9)}
 	check(t, "Append with less", must[int64](t)(s.Append(ctx, a)), 110)
 	a.Synced = id(10)
@@ -118,7 +120,7 @@ func testRequire(t *testing.T, s subject) {
 }
 
 func testAppendMistakes(t *testing.T, s subject) {
-	must[int64](t)(s.Claim(t.Context(), Shard{}, 0, topicA, 10))
+	must[int64](t)(s.Claim(t.Context(), Shard{}, 0, topicA, 10, 10))
 	for _, a := range []Append{
 		{Expect: 10, Next: 9},
 		{Expect: -1, Next: 9},
@@ -135,7 +137,7 @@ func testAppendMistakes(t *testing.T, s subject) {
 
 // The writer packs the next entry into the same memory.
 func testAppendCopies(t *testing.T, s subject) {
-	must[int64](t)(s.Claim(t.Context(), Shard{}, 0, topicA, 0))
+	must[int64](t)(s.Claim(t.Context(), Shard{}, 0, topicA, 0, 0))
 	b := []byte("0")
 	must[int64](t)(s.Append(t.Context(), Append{Topic: topicA, Next: 1, Entry: b}))
 	b[0] = 'x'
@@ -146,7 +148,7 @@ func testAppendCopies(t *testing.T, s subject) {
 
 func testWipedLane(t *testing.T, s subject) {
 	ctx := t.Context()
-	must[int64](t)(s.Claim(ctx, Shard{}, 0, topicA, 0))
+	must[int64](t)(s.Claim(ctx, Shard{}, 0, topicA, 0, 0))
 	put(t, s, 0, 0, 5, 10)
 	s.wipe()
 	check(t, "Append", must[int64](t)(s.Append(ctx, Append{Topic: topicA, Expect: 10, Next: 20})), -1)
@@ -154,7 +156,7 @@ func testWipedLane(t *testing.T, s subject) {
 	if got, first, err := lasts(t, s, 0, 0, 10); got != nil || first != -1 || err != nil {
 		t.Errorf("Range = %d, %d, %v; want -1", got, first, err)
 	}
-	check(t, "Claim", must[int64](t)(s.Claim(ctx, Shard{}, 0, topicA, 3)), 3)
+	check(t, "Claim", must[int64](t)(s.Claim(ctx, Shard{}, 0, topicA, 3, 3)), 3)
 	put(t, s, 0, 3, 5, 10)
 	must[int64](t)(s.Range(ctx, Shard{}, 0, 0, 10, func(e Entry) error {
 		check(t, "where a reader of the first entry has to have been", e.After, 3)
@@ -166,7 +168,7 @@ func testWipedLane(t *testing.T, s subject) {
 // with no hole and nothing twice.
 func testZombieWriter(t *testing.T, s subject) {
 	const end = 600
-	must[int64](t)(s.Claim(t.Context(), Shard{}, 0, topicA, 0))
+	must[int64](t)(s.Claim(t.Context(), Shard{}, 0, topicA, 0, 0))
 	var won atomic.Int64
 	var wg sync.WaitGroup
 	for w := range int64(3) {
@@ -209,7 +211,7 @@ func TestRedisAfterScriptFlush(t *testing.T) {
 	r := newRedis(t, RedisConfig{Addr: testenv.Redis(t).Addr})
 	for i := range int64(3) {
 		do(t, r, "SCRIPT", "FLUSH")
-		check(t, "Claim", must[int64](t)(r.Claim(t.Context(), Shard{}, 0, topicA, 0)), i)
+		check(t, "Claim", must[int64](t)(r.Claim(t.Context(), Shard{}, 0, topicA, 0, 0)), i)
 		do(t, r, "SCRIPT", "FLUSH")
 		put(t, r, 0, i, i, i+1)
 	}
@@ -220,7 +222,7 @@ func TestRedisAfterScriptFlush(t *testing.T) {
 func TestRedisFull(t *testing.T) {
 	r := newRedis(t, RedisConfig{Addr: testenv.Redis(t).Addr})
 	ctx := t.Context()
-	must[int64](t)(r.Claim(ctx, Shard{}, 0, topicA, 0))
+	must[int64](t)(r.Claim(ctx, Shard{}, 0, topicA, 0, 0))
 	big := make([]byte, 8<<10) // alone in its node, so that trimming is exact
 	for i := range int64(10) {
 		must[int64](t)(r.Append(ctx, Append{Topic: topicA, Expect: i, Next: i + 1, Last: i, Entry: big}))
@@ -252,7 +254,7 @@ func TestRedisFull(t *testing.T) {
 func TestMemoryTrimsBySize(t *testing.T) {
 	m := NewMemory()
 	m.laneBytes = 1000
-	must[int64](t)(m.Claim(t.Context(), Shard{}, 0, topicA, 0))
+	must[int64](t)(m.Claim(t.Context(), Shard{}, 0, topicA, 0, 0))
 	for i := range int64(100) {
 		must[int64](t)(m.Append(t.Context(), Append{Topic: topicA, Expect: i, Next: i + 1, Last: i, Entry: make([]byte, 100)}))
 	}
@@ -271,7 +273,7 @@ func BenchmarkAppend(b *testing.B) {
 				b.ReportAllocs()
 				b.SetBytes(int64(size))
 				ctx, entry := context.Background(), make([]byte, size)
-				next := must[int64](b)(s.Claim(ctx, Shard{}, 0, topicA, 0))
+				next := must[int64](b)(s.Claim(ctx, Shard{}, 0, topicA, 0, 0))
 				for b.Loop() {
 					a := Append{Topic: topicA, Expect: next, Next: next + 10, Last: next, Entry: entry, TrimBefore: next - 10_000}
 					next = must[int64](b)(s.Append(ctx, a))

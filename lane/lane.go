@@ -50,6 +50,7 @@ type Position struct {
 	Synced    ControlID // every offset from Next on is matched with at least this much of the control stream applied
 	Beat      int64     // another one after each Append that was accepted, also one that moved nothing
 	Lost      Loss      // what Kafka lost last; zero if nothing
+	End       int64     // the partition's end in Kafka at some time before: what is below was produced by then; 0 if that is not known
 }
 
 // Append is one step of a partition: from offset Expect to Next.
@@ -63,6 +64,7 @@ type Append struct {
 	Last       int64     // offset of the last event in Entry
 	TrimBefore int64     // offsets below may be trimmed away; 0 for none
 	Synced     ControlID // how much of the control stream was applied when the events were matched
+	End        int64     // for Position.End
 }
 
 // Entry is one entry of a lane. Its events have offsets above those of the

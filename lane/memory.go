@@ -54,6 +54,7 @@ type memoryLane struct {
 	after       int64 // offset after the last event appended; where the lane began if there was none
 	synced      ControlID
 	lost        Loss
+	end         int64
 	entries     []Entry     // by Last
 	retired     *time.Timer // drops the lane; nil unless Retire was called
 	bytes       int
@@ -122,7 +123,7 @@ func (m *Memory) Topic(context.Context) (Topic, error) {
 }
 
 // Claim is Redis.Claim.
-func (m *Memory) Claim(_ context.Context, sh Shard, p int32, id event.TopicID, start int64) (next int64, err error) {
+func (m *Memory) Claim(_ context.Context, sh Shard, p int32, id event.TopicID, start, end int64) (next int64, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	l := m.laneLocked(sh, p)
@@ -137,6 +138,7 @@ func (m *Memory) Claim(_ context.Context, sh Shard, p int32, id event.TopicID, s
 		l = &memoryLane{topic: id, of: sh.whole().Of, next: start, first: start, after: start, synced: required}
 		m.lanes[memoryKeyOf(sh, p)] = l
 	}
+	l.end = end
 	l.keep()
 	return l.next, nil
 }
@@ -163,7 +165,7 @@ func (m *Memory) Append(_ context.Context, a Append) (next int64, err error) {
 	if l.next != a.Expect || a.Synced.Compare(l.synced) < 0 {
 		return l.next, nil
 	}
-	l.next, l.synced = a.Next, a.Synced
+	l.next, l.synced, l.end = a.Next, a.Synced, a.End
 	l.beat++
 	if len(a.Entry) > 0 {
 		l.entries = append(l.entries, Entry{a.Partition, a.Last, max(l.after, l.first), slices.Clone(a.Entry)})
@@ -264,7 +266,7 @@ func (m *Memory) Require(_ context.Context, sh Shard, n int32, synced ControlID)
 
 func (m *Memory) positionLocked(sh Shard, p int32) Position {
 	if l := m.laneLocked(sh, p); l != nil {
-		return Position{p, l.next, l.first, l.synced, l.beat, l.lost}
+		return Position{p, l.next, l.first, l.synced, l.beat, l.lost, l.end}
 	}
 	return Position{Partition: p, Next: -1, First: -1}
 }

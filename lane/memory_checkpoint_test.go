@@ -30,7 +30,7 @@ func TestRollback(t *testing.T) {
 			}
 			return next
 		}
-		m.Claim(ctx, Shard{}, 0, id, 0)
+		m.Claim(ctx, Shard{}, 0, id, 0, 0)
 		first := seat(1, 1)
 		add(0)
 		saved := m.Checkpoint()

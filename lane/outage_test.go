@@ -140,7 +140,7 @@ func appendOn(ctx context.Context, r *Redis, p int32) {
 			got, err = r.Append(ctx, step(p, next/10))
 		}
 		if err != nil || got < 0 {
-			got, err = r.Claim(ctx, Shard{}, p, topicA, 0)
+			got, err = r.Claim(ctx, Shard{}, p, topicA, 0, 0)
 		}
 		if next = got; err != nil {
 			next = -1
@@ -248,14 +248,14 @@ func TestRedisStartsLater(t *testing.T) {
 		if err := r.Tail(t.Context(), Shard{}, []int64{0}, func(Batch) error { return nil }); err == nil {
 			t.Errorf("%s: Tail = nil, want an error", tt.addr)
 		}
-		if _, err := r.Claim(t.Context(), Shard{}, 0, topicA, 0); err == nil {
+		if _, err := r.Claim(t.Context(), Shard{}, 0, topicA, 0, 0); err == nil {
 			t.Errorf("%s: Claim = nil, want an error", tt.addr)
 		}
 		for _, s := range tt.servers {
 			s.Restart()
 		}
 		testenv.Eventually(t, 30*time.Second, func() error {
-			_, err := r.Claim(t.Context(), Shard{}, 0, topicA, 0)
+			_, err := r.Claim(t.Context(), Shard{}, 0, topicA, 0, 0)
 			return err
 		})
 	}

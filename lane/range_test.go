@@ -7,7 +7,7 @@ import (
 )
 
 func testRange(t *testing.T, s subject) {
-	must[int64](t)(s.Claim(t.Context(), Shard{}, 0, topicA, 0))
+	must[int64](t)(s.Claim(t.Context(), Shard{}, 0, topicA, 0, 0))
 	put(t, s, 0, 0, 0, 1)
 	put(t, s, 0, 1, 5, 10)
 	put(t, s, 0, 10, 15, 20)
@@ -40,7 +40,7 @@ func testRange(t *testing.T, s subject) {
 }
 
 func testRangePages(t *testing.T, s subject) {
-	must[int64](t)(s.Claim(t.Context(), Shard{}, 0, topicA, 0))
+	must[int64](t)(s.Claim(t.Context(), Shard{}, 0, topicA, 0, 0))
 	var all []int64
 	for i := range int64(2*lastPage + 50) {
 		put(t, s, 0, i*2, i*2+1, i*2+2)
@@ -55,7 +55,7 @@ func testRangePages(t *testing.T, s subject) {
 }
 
 func testRangeTrimmed(t *testing.T, s subject) {
-	must[int64](t)(s.Claim(t.Context(), Shard{}, 0, topicA, 0))
+	must[int64](t)(s.Claim(t.Context(), Shard{}, 0, topicA, 0, 0))
 	for i := range int64(20) {
 		put(t, s, 0, i, i, i+1)
 	}
@@ -67,7 +67,7 @@ func testRangeTrimmed(t *testing.T, s subject) {
 }
 
 func testRangeSink(t *testing.T, s subject) {
-	must[int64](t)(s.Claim(t.Context(), Shard{}, 0, topicA, 7))
+	must[int64](t)(s.Claim(t.Context(), Shard{}, 0, topicA, 7, 7))
 	put(t, s, 0, 7, 7, 8)
 	want := errors.New("full")
 	if first, err := s.Range(t.Context(), Shard{}, 0, 7, 8, func(Entry) error { return want }); first != 7 || !errors.Is(err, want) {
@@ -80,7 +80,7 @@ func testRangeSink(t *testing.T, s subject) {
 // that it can't be complete as long as it isn't.
 func testRolledBack(t *testing.T, s subject) {
 	ctx := t.Context()
-	must[int64](t)(s.Claim(ctx, Shard{}, 0, topicA, 0))
+	must[int64](t)(s.Claim(ctx, Shard{}, 0, topicA, 0, 0))
 	put(t, s, 0, 0, 5, 10)
 	roll := s.save()
 	put(t, s, 0, 10, 15, 20)

@@ -33,7 +33,7 @@ type RedisConfig struct {
 // Keys, all below the prefix:
 //
 //	{<p>}:lane             stream, entry <last offset>-1, fields b (packed events) and a (Entry.After)
-//	{<p>}:pos              hash: topic, next, first, synced, beat
+//	{<p>}:pos              hash: topic, next, first, synced, beat, after, end
 //	{<p>:<s>}:lane, :pos   the same, of shard s if there are several
 //	{control}:epoch        identity of the store's content
 //	topic                  hash: id, partitions, shards

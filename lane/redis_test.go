@@ -50,7 +50,7 @@ func TestRedisPassword(t *testing.T) {
 func TestRedisPrefix(t *testing.T) {
 	addr := testenv.Redis(t).Addr
 	a, b := newRedis(t, RedisConfig{Addr: addr, Prefix: "a:"}), newRedis(t, RedisConfig{Addr: addr, Prefix: "b:"})
-	must[int64](t)(a.Claim(t.Context(), Shard{}, 0, topicA, 5))
+	must[int64](t)(a.Claim(t.Context(), Shard{}, 0, topicA, 5, 5))
 	must[ControlID](t)(a.Announce(t.Context(), Announcement{Gateway: 1, Seq: 1, TTL: time.Minute, Joined: []Seated{{1, "x"}}}))
 	check(t, "position", must[[]Position](t)(b.Positions(t.Context(), Shard{}, 1))[0].Next, -1)
 	check(t, "control end", must[ControlID](t)(b.ControlEnd(t.Context())), ControlID{})

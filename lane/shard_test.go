@@ -79,11 +79,11 @@ func testShards(t *testing.T, s subject) {
 	ctx := t.Context()
 	for i, sh := range shards {
 		n := int64(i+1) * 10
-		check(t, "Claim", must[int64](t)(s.Claim(ctx, sh, 1, topicA, 0)), 0)
+		check(t, "Claim", must[int64](t)(s.Claim(ctx, sh, 1, topicA, 0, 0)), 0)
 		a := Append{Shard: sh, Partition: 1, Topic: topicA, Next: n, Last: n - 1, Entry: fmt.Append(nil, n-1)}
 		check(t, "Append", must[int64](t)(s.Append(ctx, a)), n)
 	}
-	check(t, "Claim of the zero value's other form", must[int64](t)(s.Claim(ctx, Shard{0, 1}, 1, topicA, 0)), 10)
+	check(t, "Claim of the zero value's other form", must[int64](t)(s.Claim(ctx, Shard{0, 1}, 1, topicA, 0, 0)), 10)
 	for i, sh := range shards {
 		n := int64(i+1) * 10
 		check(t, "position", must[[]Position](t)(s.Positions(ctx, sh, 2))[1], Position{Partition: 1, Next: n, Beat: 1})
@@ -105,7 +105,7 @@ func testShards(t *testing.T, s subject) {
 func testOtherShards(t *testing.T, s subject) {
 	ctx := t.Context()
 	two, four := Shard{1, 2}, Shard{1, 4}
-	must[int64](t)(s.Claim(ctx, two, 0, topicA, 0))
+	must[int64](t)(s.Claim(ctx, two, 0, topicA, 0, 0))
 	a := Append{Shard: two, Topic: topicA, Next: 10, Last: 5, Entry: []byte("x")}
 	must[int64](t)(s.Append(ctx, a))
 	unknown := Position{Next: -1, First: -1}
@@ -116,8 +116,8 @@ func testOtherShards(t *testing.T, s subject) {
 		t.Errorf("Range of four = %d, want -1", first)
 	}
 
-	check(t, "Claim of four", must[int64](t)(s.Claim(ctx, four, 0, topicA, 3)), 3)
-	check(t, "position of four", must[[]Position](t)(s.Positions(ctx, four, 1))[0], Position{Next: 3, First: 3})
+	check(t, "Claim of four", must[int64](t)(s.Claim(ctx, four, 0, topicA, 3, 3)), 3)
+	check(t, "position of four", must[[]Position](t)(s.Positions(ctx, four, 1))[0], Position{Next: 3, First: 3, End: 3})
 	check(t, "position of two", must[[]Position](t)(s.Positions(ctx, two, 1))[0], unknown)
 	a.Shard = two
 	check(t, "Append of two", must[int64](t)(s.Append(ctx, a)), -1)
@@ -127,7 +127,7 @@ func testOtherShards(t *testing.T, s subject) {
 func testBeat(t *testing.T, s subject) {
 	ctx := t.Context()
 	beat := func() int64 { return must[[]Position](t)(s.Positions(ctx, Shard{}, 1))[0].Beat }
-	must[int64](t)(s.Claim(ctx, Shard{}, 0, topicA, 0))
+	must[int64](t)(s.Claim(ctx, Shard{}, 0, topicA, 0, 0))
 	last := beat()
 	for _, tt := range []struct {
 		what  string
@@ -146,7 +146,7 @@ func testBeat(t *testing.T, s subject) {
 		check(t, tt.what+": beats", now != last, tt.beats)
 		last = now
 	}
-	must[int64](t)(s.Claim(ctx, Shard{}, 0, topicA, 0))
+	must[int64](t)(s.Claim(ctx, Shard{}, 0, topicA, 0, 0))
 	check(t, "beat after Claim", beat(), last)
 }
 
@@ -156,14 +156,14 @@ func testRetire(t *testing.T, s subject) {
 	ctx := t.Context()
 	two, four := Shard{1, 2}, Shard{1, 4}
 	for p := range int32(3) {
-		must[int64](t)(s.Claim(ctx, two, p, topicA, 0))
+		must[int64](t)(s.Claim(ctx, two, p, topicA, 0, 0))
 		must[int64](t)(s.Append(ctx, Append{Shard: two, Partition: p, Topic: topicA, Next: 10, Last: 5, Entry: []byte("x")}))
 	}
-	must[int64](t)(s.Claim(ctx, four, 2, topicA, 7))
+	must[int64](t)(s.Claim(ctx, four, 2, topicA, 7, 7))
 	if err := s.Retire(ctx, two, topicA, 4, 2*time.Second); err != nil {
 		t.Fatal(err)
 	}
-	check(t, "Claim", must[int64](t)(s.Claim(ctx, two, 0, topicA, 99)), 10)
+	check(t, "Claim", must[int64](t)(s.Claim(ctx, two, 0, topicA, 99, 99)), 10)
 	testenv.Eventually(t, 10*time.Second, func() error {
 		if pos := must[[]Position](t)(s.Positions(ctx, two, 2)); pos[1].Next != -1 {
 			return errors.New("still there")
@@ -173,7 +173,7 @@ func testRetire(t *testing.T, s subject) {
 	check(t, "position that was claimed again", must[[]Position](t)(s.Positions(ctx, two, 1))[0].Next, 10)
 	check(t, "position of four", must[[]Position](t)(s.Positions(ctx, four, 3))[2].Next, 7)
 
-	must[int64](t)(s.Claim(ctx, two, 1, topicB, 3))
+	must[int64](t)(s.Claim(ctx, two, 1, topicB, 3, 3))
 	if err := s.Retire(ctx, two, topicA, 4, 0); err != nil { // at once
 		t.Fatal(err)
 	}

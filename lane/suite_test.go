@@ -25,7 +25,7 @@ type store interface {
 	Epoch(context.Context) (string, bool, error)
 	SetTopic(context.Context, Topic) error
 	Topic(context.Context) (Topic, error)
-	Claim(ctx context.Context, sh Shard, p int32, id event.TopicID, start int64) (int64, error)
+	Claim(ctx context.Context, sh Shard, p int32, id event.TopicID, start, end int64) (int64, error)
 	Append(context.Context, Append) (int64, error)
 	Retire(ctx context.Context, sh Shard, id event.TopicID, n int32, keep time.Duration) error
 	Lose(ctx context.Context, sh Shard, p int32, id event.TopicID, l Loss) error

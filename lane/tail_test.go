@@ -11,7 +11,7 @@ import (
 
 func testTail(t *testing.T, s subject) {
 	for p := range int32(2) {
-		must[int64](t)(s.Claim(t.Context(), Shard{}, p, topicA, 0))
+		must[int64](t)(s.Claim(t.Context(), Shard{}, p, topicA, 0, 0))
 		for i := range int64(10) {
 			put(t, s, p, i*10, i*10+5, i*10+10)
 		}
@@ -21,7 +21,7 @@ func testTail(t *testing.T, s subject) {
 	f.until("positions", func() bool { return f.pos[0].Next == 100 && f.pos[1].Next == 100 && f.pos[2].Next == -1 })
 	put(t, s, 1, 100, 100, 101)
 	put(t, s, 1, 101, 101, 102)
-	must[int64](t)(s.Claim(t.Context(), Shard{}, 2, topicA, 0))
+	must[int64](t)(s.Claim(t.Context(), Shard{}, 2, topicA, 0, 0))
 	put(t, s, 2, 0, 0, 1)
 	f.until("what was appended", func() bool { return len(f.entries) == 5+2+1 })
 	f.until("new positions", func() bool { return f.pos[1].Next == 102 && f.pos[2].Next == 1 })
@@ -70,13 +70,13 @@ func testTailEnds(t *testing.T, s subject) {
 }
 
 func testTailWiped(t *testing.T, s subject) {
-	must[int64](t)(s.Claim(t.Context(), Shard{}, 0, topicA, 0))
+	must[int64](t)(s.Claim(t.Context(), Shard{}, 0, topicA, 0, 0))
 	put(t, s, 0, 0, 5, 10)
 	f := follow(t, s, []int64{0})
 	f.until("its position", func() bool { return f.pos[0].Next == 10 })
 	s.wipe()
 	f.until("the loss", func() bool { return f.pos[0].Next == -1 })
-	must[int64](t)(s.Claim(t.Context(), Shard{}, 0, topicA, 3))
+	must[int64](t)(s.Claim(t.Context(), Shard{}, 0, topicA, 3, 3))
 	put(t, s, 0, 3, 5, 8)
 	put(t, s, 0, 8, 12, 20)
 	f.until("what is new", func() bool { return len(f.entries) > 1 })
@@ -99,7 +99,7 @@ func testTailPositions(t *testing.T, s subject) {
 	const partitions, steps = 4, 300
 	from := make([]int64, partitions)
 	for p := range int32(partitions) {
-		must[int64](t)(s.Claim(t.Context(), Shard{}, p, topicA, 0))
+		must[int64](t)(s.Claim(t.Context(), Shard{}, p, topicA, 0, 0))
 		for i := range int64(steps / 3) { // some before, to catch up with
 			must[int64](t)(s.Append(t.Context(), step(p, i)))
 		}

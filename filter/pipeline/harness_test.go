@@ -97,8 +97,8 @@ func (f *faulty) SetTopic(ctx context.Context, t lane.Topic) error {
 	return err
 }
 
-func (f *faulty) Claim(ctx context.Context, sh lane.Shard, p int32, id event.TopicID, start int64) (int64, error) {
-	return call(f, "claim", func() (int64, error) { return f.backend.Claim(ctx, sh, p, id, start) })
+func (f *faulty) Claim(ctx context.Context, sh lane.Shard, p int32, id event.TopicID, start, end int64) (int64, error) {
+	return call(f, "claim", func() (int64, error) { return f.backend.Claim(ctx, sh, p, id, start, end) })
 }
 
 func (f *faulty) Append(ctx context.Context, a lane.Append) (int64, error) {

@@ -35,7 +35,7 @@ import (
 type Lanes interface {
 	Topic(ctx context.Context) (lane.Topic, error)
 	SetTopic(ctx context.Context, t lane.Topic) error
-	Claim(ctx context.Context, sh lane.Shard, p int32, id event.TopicID, start int64) (int64, error)
+	Claim(ctx context.Context, sh lane.Shard, p int32, id event.TopicID, start, end int64) (int64, error)
 	Append(ctx context.Context, a lane.Append) (int64, error)
 	Lose(ctx context.Context, sh lane.Shard, p int32, id event.TopicID, l lane.Loss) error
 	Positions(ctx context.Context, sh lane.Shard, n int32) ([]lane.Position, error)

@@ -115,7 +115,7 @@ func TestShardsTakenOver(t *testing.T) {
 	s := w.start()
 	w.ready(s)
 	other := lane.Shard{Index: 0, Of: 2}
-	if _, err := w.store.Claim(t.Context(), other, 0, w.topic.ID, 0); err != nil {
+	if _, err := w.store.Claim(t.Context(), other, 0, w.topic.ID, 0, 0); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())

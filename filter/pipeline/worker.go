@@ -27,6 +27,7 @@ type worker struct {
 	next     int64          // every offset below is done
 	claimed  bool           // next is known
 	end      int64          // of the partition, when it was claimed
+	fetched  bool           // records came since then
 	lost     lane.Loss      // what Kafka lost last, as far as it was told of
 	blind    bool           // the partition has no leader: it stays at next until it has one
 	synced   lane.ControlID // how far the control stream was read for this batch
@@ -77,6 +78,7 @@ func (w *worker) run(ctx context.Context) error {
 		} else if moved {
 			continue
 		}
+		w.fetched = w.fetched || len(records) > 0
 		began := time.Now()
 		err = w.step(ctx, records)
 		w.metrics.tell(&w.resolver.matcher)
@@ -134,12 +136,12 @@ func (w *worker) claim(ctx context.Context) error {
 	if err := w.announce(ctx, w.part.ID); err != nil {
 		return w.storeFailed("announce the topic", err)
 	}
-	next, err := w.lanes.Claim(ctx, w.cfg.Shard, w.part.ID, w.topic.Load().ID, start)
+	next, err := w.lanes.Claim(ctx, w.cfg.Shard, w.part.ID, w.topic.Load().ID, start, w.end)
 	if err != nil {
 		return w.storeFailed("claim lane", err)
 	}
 	if defect.On(defect.StartAtCommit) && next < w.position() {
-		next, err = w.lanes.Append(ctx, lane.Append{Shard: w.cfg.Shard, Partition: w.part.ID, Topic: w.topic.Load().ID, Expect: next, Next: w.position(), Synced: at})
+		next, err = w.lanes.Append(ctx, lane.Append{Shard: w.cfg.Shard, Partition: w.part.ID, Topic: w.topic.Load().ID, Expect: next, Next: w.position(), Synced: at, End: w.kafkaEnd()})
 		if err != nil {
 			return w.storeFailed("append to lane", err)
 		}
@@ -152,7 +154,7 @@ func (w *worker) claim(ctx context.Context) error {
 	} else if w.blind && !blind {
 		w.log.Info("the partition has a leader again", "pos", next)
 	}
-	w.next, w.claimed, w.blind = next, true, blind
+	w.next, w.claimed, w.blind, w.fetched = next, true, blind, false
 	w.sees(!blind)
 	w.trim.begin(time.Now(), in.Since, next)
 	if blind {
@@ -198,7 +200,7 @@ func (w *worker) ask(ctx context.Context) (in topic.Range, blind bool, err error
 func (w *worker) skip(ctx context.Context, oldest int64, at lane.ControlID) error {
 	w.log.Error("Kafka's retention has passed the position: events are lost", "pos", w.next, "oldest", oldest, "lost", oldest-w.next)
 	got, err := w.lanes.Append(ctx, lane.Append{
-		Shard: w.cfg.Shard, Partition: w.part.ID, Topic: w.topic.Load().ID, Expect: w.next, Next: oldest, TrimBefore: oldest, Synced: at,
+		Shard: w.cfg.Shard, Partition: w.part.ID, Topic: w.topic.Load().ID, Expect: w.next, Next: oldest, TrimBefore: oldest, Synced: at, End: w.kafkaEnd(),
 	})
 	if err != nil {
 		return w.storeFailed("append to lane", err)
@@ -344,13 +346,23 @@ func (w *worker) add(ctx context.Context, v *view, r *kgo.Record) error {
 	return nil
 }
 
+// kafkaEnd returns an end of the partition that Kafka had since it was claimed: what
+// is below was produced before now. An end from before may be that of records that
+// Kafka has lost since.
+func (w *worker) kafkaEnd() int64 {
+	if w.fetched {
+		return max(w.part.HighWatermark(), 0)
+	}
+	return w.end
+}
+
 // append moves the partition to next, with the packed events. It returns false
 // when the store was elsewhere: then nothing was appended and we go on from
 // where the store is.
 func (w *worker) append(ctx context.Context, next int64, at lane.ControlID) (ok bool, err error) {
 	a := lane.Append{
 		Shard: w.cfg.Shard, Partition: w.part.ID, Topic: w.topic.Load().ID,
-		Expect: w.next, Next: next, TrimBefore: w.trim.before(time.Now(), w.next), Synced: at,
+		Expect: w.next, Next: next, TrimBefore: w.trim.before(time.Now(), w.next), Synced: at, End: w.kafkaEnd(),
 	}
 	if w.packer.Count() > 0 {
 		a.Entry, a.Last = w.packer.Bytes(), w.packer.Last()

@@ -132,7 +132,7 @@ func TestRolledBack(t *testing.T) {
 	old, pos := w.lane(0)
 	// The store comes back with half of it.
 	memory.Wipe()
-	if _, err := memory.Claim(t.Context(), lane.Shard{}, 0, w.topic.ID, 0); err != nil {
+	if _, err := memory.Claim(t.Context(), lane.Shard{}, 0, w.topic.ID, 0, 0); err != nil {
 		t.Fatal(err)
 	}
 	var p lane.Packer
@@ -339,7 +339,7 @@ func TestGoesOnAtTheLanesPosition(t *testing.T) {
 	w := newWorld(t, 1)
 	w.seat(1, 1, "s")
 	w.produce(0, values("a", 20)...)
-	if _, err := w.store.Claim(t.Context(), lane.Shard{}, 0, w.topic.ID, 7); err != nil {
+	if _, err := w.store.Claim(t.Context(), lane.Shard{}, 0, w.topic.ID, 7, 7); err != nil {
 		t.Fatal(err)
 	}
 	s := w.start()
@@ -363,7 +363,7 @@ func TestRecordsWithoutTime(t *testing.T) {
 	t.Parallel()
 	w := newWorldOf(t, topic.EmbeddedConfig{Topic: "events", Partitions: 1, Retention: 100 * 365 * 24 * time.Hour})
 	w.seat(1, 1, "s")
-	if _, err := w.store.Claim(t.Context(), lane.Shard{}, 0, w.topic.ID, 0); err != nil {
+	if _, err := w.store.Claim(t.Context(), lane.Shard{}, 0, w.topic.ID, 0, 0); err != nil {
 		t.Fatal(err)
 	}
 	for _, v := range values("a", 3) {
@@ -379,7 +379,7 @@ func TestRecordsWithoutTime(t *testing.T) {
 func TestPositionBeyondTheEnd(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)
-	if _, err := w.store.Claim(t.Context(), lane.Shard{}, 0, w.topic.ID, 1000); err != nil {
+	if _, err := w.store.Claim(t.Context(), lane.Shard{}, 0, w.topic.ID, 1000, 1000); err != nil {
 		t.Fatal(err)
 	}
 	s := w.start()
@@ -394,7 +394,7 @@ func TestRetentionPassedThePosition(t *testing.T) {
 	w.seat(1, 1, "s")
 	w.produce(0, values("a", 30)...)
 	w.deleteBefore(0, 20)
-	if _, err := w.store.Claim(t.Context(), lane.Shard{}, 0, w.topic.ID, 5); err != nil {
+	if _, err := w.store.Claim(t.Context(), lane.Shard{}, 0, w.topic.ID, 5, 5); err != nil {
 		t.Fatal(err)
 	}
 	w.start()
