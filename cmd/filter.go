@@ -23,6 +23,7 @@ type filterFlags struct {
 	Shard     string        `env:"SHARD" envDefault:"0/1"`
 	Retention time.Duration `env:"LANE_RETENTION" envDefault:"10m"`
 	Interval  time.Duration `env:"APPEND_INTERVAL" envDefault:"5ms"`
+	Leave     time.Duration `env:"LEAVE_AFTER" envDefault:"10s"`
 	Skip      bool          `env:"KAFKA_SKIP_CORRUPT"`
 
 	GCPercent int `env:"GC_PERCENT" envDefault:"400"`
@@ -39,6 +40,7 @@ func (f *filterFlags) add(fs *pflag.FlagSet) {
 	fs.StringVar(&f.Shard, "shard", f.Shard, "part of the subscribers to serve, as 2/8: a group of processes for each of 0/8 to 7/8, and 0/1 for all in one")
 	fs.DurationVar(&f.Retention, "lane-retention", f.Retention, "how long matched events stay in Redis for clients that come back")
 	fs.DurationVar(&f.Interval, "append-interval", f.Interval, "least time between two appends of a busy partition: more costs latency and spares Redis")
+	fs.DurationVar(&f.Leave, "leave-after", f.Leave, "after so long without an answer of Redis the partitions are left to others in the consumer group")
 	fs.BoolVar(&f.Skip, "kafka-skip-corrupt", f.Skip, "skip batches that can't be decoded, instead of trying for ever")
 	fs.IntVar(&f.GCPercent, "gc-percent", f.GCPercent, "how far the heap may grow between two garbage collections, in percent of what is in use; GOGC counts instead if it is set")
 	fs.DurationVar(&f.ReplayMaxAge, "replay-max-age", f.ReplayMaxAge, "how old events may be that are replayed from Kafka")
@@ -47,8 +49,8 @@ func (f *filterFlags) add(fs *pflag.FlagSet) {
 }
 
 func (f *filterFlags) check() error {
-	if f.Retention < time.Second || f.Interval <= 0 {
-		return errors.New("--lane-retention must be at least 1s, --append-interval more than 0")
+	if f.Retention < time.Second || f.Interval <= 0 || f.Leave < time.Second {
+		return errors.New("--lane-retention and --leave-after must be at least 1s, --append-interval more than 0")
 	}
 	if _, err := lane.ParseShard(f.Shard); err != nil {
 		return fmt.Errorf("--shard: %w", err)
@@ -142,7 +144,7 @@ func (a *app) filterCommand() (*cobra.Command, error) {
 			}
 			kcfg.Group, kcfg.SkipCorrupt = own.group(shard), own.Skip
 			cfg := pipeline.Config{
-				Shard: shard, Retention: own.Retention, Interval: own.Interval,
+				Shard: shard, Retention: own.Retention, Interval: own.Interval, LeaveAfter: own.Leave,
 				ReplayMaxAge: own.ReplayMaxAge, ReplayMaxBytes: own.ReplayMaxBytes, MaxReplays: own.MaxReplays,
 			}
 			reg := newRegistry(a.version)

@@ -3,6 +3,7 @@ package cmd
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -76,7 +77,7 @@ func (m member) begin(ctx context.Context, a *app, l *listenFlags) (_ context.Co
 // kernel gives no client to one that is not.
 func (m member) listen(l *listenFlags, log *slog.Logger) opener {
 	return func(ctx context.Context, ready func(context.Context) error) (net.Listener, error) {
-		for ready(ctx) != nil {
+		for err := ready(ctx); err != nil && !ops.IsDegraded(err); err = ready(ctx) {
 			if !pause(ctx, 20*time.Millisecond) {
 				return nil, nil
 			}
@@ -218,19 +219,23 @@ func (p *parent) ready(ctx context.Context) error {
 	if !p.began.Load() {
 		needed = len(p.members)
 	}
-	var last error
+	var last, degraded error
 	for range p.members {
-		if err := <-why; err != nil {
-			last = err
-		} else {
+		switch err := <-why; {
+		case err == nil:
 			ready++
+		case ops.IsDegraded(err):
+			ready++
+			degraded = err
+		default:
+			last = err
 		}
 	}
 	if ready == len(p.members) {
 		p.began.Store(true)
 	}
 	if ready >= needed {
-		return nil
+		return degraded
 	}
 	return fmt.Errorf("%d of %d are ready, %d needed; one says: %w", ready, len(p.members), needed, last)
 }
@@ -247,11 +252,16 @@ func (p *parent) ask(ctx context.Context, i int, path string) error {
 		return err
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode == http.StatusOK {
-		return nil
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, 4<<10))
+	said := errors.New(strings.TrimSpace(string(body)))
+	var page struct{ Status string }
+	switch json.Unmarshal(body, &page); {
+	case resp.StatusCode != http.StatusOK:
+		return said
+	case page.Status == "degraded":
+		return ops.Degraded(said)
 	}
-	body, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
-	return errors.New(strings.TrimSpace(string(body)))
+	return nil
 }
 
 // gatherers gather the members' metrics, each with the number of its process as

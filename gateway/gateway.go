@@ -289,11 +289,8 @@ func (g *Gateway) Ready(context.Context) error {
 	if reason := g.unready(); reason != "" {
 		return errors.New(reason)
 	}
-	// A client may join nevertheless: what is produced from then on will come.
-	for _, r := range g.laneReaders() {
-		if reason := r.stuck(); reason != "" {
-			return errors.New(reason)
-		}
+	if err := g.stuckLanes(); err != nil {
+		return err
 	}
 	for _, r := range g.laneReaders() {
 		if err := r.waitsForKafka(); err != nil {
@@ -301,6 +298,25 @@ func (g *Gateway) Ready(context.Context) error {
 		}
 	}
 	return nil
+}
+
+// stuckLanes tells which partitions nobody looks after. A client may join nevertheless:
+// what is produced from then on will come. While some partitions flow, that is nothing
+// that another gateway would do better.
+func (g *Gateway) stuckLanes() error {
+	var first error
+	flows := false
+	for _, r := range g.laneReaders() {
+		reason, all := r.stuck()
+		flows = flows || !all
+		if first == nil && reason != "" {
+			first = errors.New(reason)
+		}
+	}
+	if flows {
+		return ops.Degraded(first)
+	}
+	return first
 }
 
 // Handler serves /ws, and StreamHandler /sse.

@@ -278,19 +278,25 @@ func (r *reader) unready() string {
 	return ""
 }
 
-// stuck tells which partition nobody has looked after for a while, or "". A
-// filter service shows every second that it does.
-func (r *reader) stuck() string {
-	for p, age := range r.ages() {
+// stuck tells which partitions nobody has looked after for a while, or "", and whether
+// that is so of all. A filter service shows every second that it does.
+func (r *reader) stuck() (reason string, all bool) {
+	var quiet []int
+	ages := r.ages()
+	for p, age := range ages {
 		if age > r.gw.stuck {
-			of := ""
-			if r.shard.Of > 1 {
-				of = " of shard " + r.shard.String()
-			}
-			return fmt.Sprintf("partition %d%s has not moved for %s: no filter service works on it", p, of, age.Round(time.Second))
+			quiet = append(quiet, p)
 		}
 	}
-	return ""
+	if len(quiet) == 0 {
+		return "", false
+	}
+	shard := ""
+	if r.shard.Of > 1 {
+		shard = " of shard " + r.shard.String()
+	}
+	return fmt.Sprintf("partition %d%s has not moved for %s: no filter service works on it, or the one that does can't reach Redis (%d of %d partitions)",
+		quiet[0], shard, ages[quiet[0]].Round(time.Second), len(quiet), len(ages)), len(quiet) == len(ages)
 }
 
 // ages returns how long ago each partition was last seen to be looked after; nil

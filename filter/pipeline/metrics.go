@@ -14,7 +14,7 @@ import (
 // metrics of the filter service. The first five bear the predecessor's names.
 type metrics struct {
 	read, matched, routed prometheus.Counter
-	redisFailures         prometheus.Counter
+	redisFailures, left   prometheus.Counter
 	candidates, matches   prometheus.Counter
 	digests, costly       prometheus.Counter
 	deadLetters           prometheus.Counter
@@ -44,6 +44,7 @@ func newMetrics(reg prometheus.Registerer, r *routes, replays *atomic.Int64) *me
 		matched:       counter("events_matched_total", "Events that matched an active subscriber's filter."),
 		routed:        counter("events_routed_total", "Recipients that matched events were addressed to."),
 		redisFailures: counter("redis_failures_total", "Calls to Redis that failed."),
+		left:          counter("group_left_total", "Times that the partitions were left to others because Redis could not be reached."),
 		candidates:    counter("filter_candidates_total", "Conditions that the index looked at to match events."),
 		matches:       counter("filter_matches_total", "Subscribers that events were matched to."),
 		digests:       counter("filter_digests_total", "Large attributes of events that were put in order, because much was tried on them."),

@@ -65,7 +65,7 @@ type Kafka interface {
 	// Ensure waits until Kafka and the topic are there. If make is set, a topic that is
 	// missing is made.
 	Ensure(ctx context.Context, make bool) (topic.Info, error)
-	// Members tells how many share the partitions, before Run makes us one of them.
+	// Members tells how many share the partitions, us included while Run runs.
 	Members(ctx context.Context) (int, error)
 	Run(ctx context.Context, work func(context.Context, *topic.Partition) error) error
 	// Range and Ends don't fail for what concerns other partitions, or one: that fails
@@ -95,6 +95,7 @@ type Config struct {
 	VerifyEvery   time.Duration // an idle partition looks whether the store lost writes; 1 s if zero
 	Reconcile     time.Duration // between two looks for changes in the filter store; 2 s if zero
 	AnnounceGrace time.Duration // for gateways to see that the store lost their seats; 2.5 s if zero
+	LeaveAfter    time.Duration // without an answer of the store; then partitions are left to others in the group; 10 s if zero
 	Silence       time.Duration // after which lanes that don't beat are taken for abandoned; 5 s if zero
 
 	ReplayMaxAge   time.Duration // older events are not replayed; 24 h if zero
@@ -126,6 +127,7 @@ type Service struct {
 	topic  atomic.Pointer[lane.Topic] // set by find
 	fresh  fresh                      // partitions that were added to it
 	loaded atomic.Bool
+	away   atomic.Bool           // from the group; see leave.go
 	delay  atomic.Pointer[error] // why it isn't loaded yet
 
 	toldCostly atomic.Int64 // when the log was told of a costly event last, Unix nanoseconds
@@ -146,6 +148,7 @@ func New(cfg Config, s Store, f Filters, k Kafka, d DeadLetters, reg prometheus.
 	cfg.VerifyEvery = cmp.Or(cfg.VerifyEvery, time.Second)
 	cfg.Reconcile = cmp.Or(cfg.Reconcile, 2*time.Second)
 	cfg.AnnounceGrace = cmp.Or(cfg.AnnounceGrace, 2500*time.Millisecond)
+	cfg.LeaveAfter = cmp.Or(cfg.LeaveAfter, 10*time.Second)
 	cfg.Silence = cmp.Or(cfg.Silence, 5*time.Second)
 	cfg.ReplayMaxAge = cmp.Or(cfg.ReplayMaxAge, 24*time.Hour)
 	cfg.ReplayMaxBytes = cmp.Or(cfg.ReplayMaxBytes, 1<<30)
@@ -202,7 +205,7 @@ func (s *Service) serve(ctx context.Context) error {
 	g.Go(func() error { return s.follower.run(ctx) })
 	g.Go(func() error {
 		s.retry(ctx, "read presence", func() error { return s.prepare(ctx) })
-		return s.kafka.Run(ctx, s.work)
+		return s.consume(ctx)
 	})
 	g.Go(func() error { return s.reconcile(ctx) })
 	return g.Wait()
@@ -383,6 +386,9 @@ func (s *Service) Ready(ctx context.Context) error {
 			return *err
 		}
 		return errors.New("waiting for Kafka, Redis and the filter store; filters are not loaded yet")
+	}
+	if s.away.Load() {
+		return errAway
 	}
 	if _, err := s.follower.sync(ctx); err != nil {
 		return err

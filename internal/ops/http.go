@@ -18,13 +18,7 @@ import (
 //	/health   the same as /readyz
 //	/metrics  Prometheus metrics, of which a few are made at once
 func Handle(mux *http.ServeMux, metrics prometheus.Gatherer, alive func() error, checks ...Check) {
-	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
-		if err := alive(); err != nil {
-			writeJSON(w, http.StatusServiceUnavailable, map[string]string{"status": "stuck", "reason": err.Error()})
-			return
-		}
-		writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
-	})
+	mux.HandleFunc("GET /livez", tellLive(alive))
 	kept := Keep(checks...)
 	ready := func(w http.ResponseWriter, _ *http.Request) { writeChecks(w, kept.Ask()) }
 	mux.HandleFunc("GET /readyz", ready)
@@ -37,18 +31,12 @@ func Handle(mux *http.ServeMux, metrics prometheus.Gatherer, alive func() error,
 const maxScrapes = 4
 
 func writeChecks(w http.ResponseWriter, answers []Answer) {
-	status, code := "ok", http.StatusOK
+	status, code := verdict(answers)
 	results := make(map[string]string, len(answers))
 	for _, a := range answers {
 		results[a.Name] = "ok"
-		if a.Err == nil {
-			continue
-		}
-		results[a.Name] = a.Err.Error()
-		if !IsDegraded(a.Err) {
-			status, code = "unavailable", http.StatusServiceUnavailable
-		} else if code == http.StatusOK {
-			status = "degraded"
+		if a.Err != nil {
+			results[a.Name] = a.Err.Error()
 		}
 	}
 	writeJSON(w, code, map[string]any{"status": status, "checks": results})
@@ -57,31 +45,25 @@ func writeChecks(w http.ResponseWriter, answers []Answer) {
 // HandleStrangers adds what those may see that nobody has let in: /livez, and
 // /readyz and /health without reasons, which name our servers.
 func HandleStrangers(mux *http.ServeMux, alive func() error, checks ...Check) {
-	inside := http.NewServeMux()
-	Handle(inside, prometheus.NewRegistry(), alive, checks...)
-	mux.Handle("GET /livez", inside)
-	ready := func(w http.ResponseWriter, r *http.Request) {
-		answer := &statusOnly{header: make(http.Header)}
-		inside.ServeHTTP(answer, r)
-		status := "ok"
-		if answer.code != http.StatusOK {
-			status = "unavailable"
-		}
-		writeJSON(w, answer.code, map[string]string{"status": status})
+	mux.HandleFunc("GET /livez", tellLive(alive))
+	kept := Keep(checks...)
+	ready := func(w http.ResponseWriter, _ *http.Request) {
+		status, code := verdict(kept.Ask())
+		writeJSON(w, code, map[string]string{"status": status})
 	}
 	mux.HandleFunc("GET /readyz", ready)
 	mux.HandleFunc("GET /health", ready)
 }
 
-// statusOnly takes an answer for its status.
-type statusOnly struct {
-	header http.Header
-	code   int
+func tellLive(alive func() error) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		if err := alive(); err != nil {
+			writeJSON(w, http.StatusServiceUnavailable, map[string]string{"status": "stuck", "reason": err.Error()})
+			return
+		}
+		writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
+	}
 }
-
-func (s *statusOnly) Header() http.Header         { return s.header }
-func (s *statusOnly) WriteHeader(code int)        { s.code = code }
-func (s *statusOnly) Write(b []byte) (int, error) { return len(b), nil }
 
 func writeJSON(w http.ResponseWriter, code int, body any) {
 	w.Header().Set("Content-Type", "application/json")

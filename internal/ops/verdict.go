@@ -1,0 +1,18 @@
+package ops
+
+import "net/http"
+
+// verdict is what all checks come to: ok, degraded or unavailable.
+func verdict(answers []Answer) (status string, code int) {
+	status, code = "ok", http.StatusOK
+	for _, a := range answers {
+		switch {
+		case a.Err == nil:
+		case !IsDegraded(a.Err):
+			return "unavailable", http.StatusServiceUnavailable
+		default:
+			status = "degraded"
+		}
+	}
+	return status, code
+}
