@@ -14,7 +14,7 @@ import (
 	"eventstream/internal/run"
 )
 
-var errGatewayFlags = errors.New("--max-conns and --ring-bytes must be at least 1, --resume-window at least 1s, --drain more than 0, --drain-delay not negative")
+var errGatewayFlags = errors.New("--max-conns and --ring-bytes must be at least 1, --resume-window and --cut-off-after at least 1s, --drain more than 0, --drain-delay not negative")
 
 var errGatewayLimits = errors.New("--max-conns-subscriber, --max-conns-address, --handshake-rate, --handshake-rate-subscriber and --message-rate must be at least 0, which is no limit; --handshake-rate-address, too, or -1")
 
@@ -39,6 +39,7 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 		Resume   time.Duration `env:"RESUME_WINDOW" envDefault:"5m"`
 		Drain    time.Duration `env:"DRAIN" envDefault:"10s"`
 		Delay    time.Duration `env:"DRAIN_DELAY"`
+		CutOff   time.Duration `env:"CUT_OFF_AFTER" envDefault:"10s"`
 
 		Processes     int    `env:"PROCESSES" envDefault:"1"`
 		Pages         string `env:"PAGES"`
@@ -68,7 +69,7 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx := c.Context()
-			if own.MaxConns < 1 || own.Resume < time.Second || own.Ring < 1 || own.Drain <= 0 || own.Delay < 0 {
+			if own.MaxConns < 1 || own.Resume < time.Second || own.Ring < 1 || own.Drain <= 0 || own.Delay < 0 || own.CutOff < time.Second {
 				return usageError{errGatewayFlags}
 			}
 			if min(own.PerSubscriber, own.PerAddress, own.Handshakes, own.OfSubscriber, own.Messages) < 0 || own.OfAddress < -1 {
@@ -127,7 +128,7 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 			}
 			g := run.Group{Log: a.log, Patience: patience}
 			conns, unadmitted := fitDescriptors(own.MaxConns, own.Unadmitted, a.log)
-			cfg := gateway.Config{MaxConns: conns, RingBytes: own.Ring, Origins: own.Origins, Hosts: hosts, ResumeWindow: own.Resume, DrainDelay: own.Delay, Drain: own.Drain}
+			cfg := gateway.Config{MaxConns: conns, RingBytes: own.Ring, Origins: own.Origins, Hosts: hosts, ResumeWindow: own.Resume, DrainDelay: own.Delay, Drain: own.Drain, CutOff: own.CutOff}
 			cfg.MaxPerSubscriber, cfg.MaxPerAddress, cfg.Proxies = own.PerSubscriber, own.PerAddress, proxies
 			cfg.Compress = own.Compress
 			cfg.HandshakeRate, cfg.MessageRate = own.Handshakes, own.Messages
@@ -165,6 +166,7 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 	fs.BoolVar(&own.Compress, "compress", own.Compress, "compress what is sent to clients that ask for permessage-deflate; it takes CPU")
 	fs.DurationVar(&own.Resume, "resume-window", own.Resume, "how long after its end a connection can be resumed from Redis; after that, from Kafka")
 	fs.DurationVar(&own.Drain, "drain", own.Drain, "at SIGTERM: over what time connections are closed, evenly, and at least 100 a second")
+	fs.DurationVar(&own.CutOff, "cut-off-after", own.CutOff, "after so long without an answer of Redis clients are sent away slowly, to go on at other gateways")
 	fs.DurationVar(&own.Delay, "drain-delay", own.Delay, "at SIGTERM, before that: how long /readyz is red while connections are still taken, for balancers that look now and then")
 	fs.IntVar(&own.PerSubscriber, "max-conns-subscriber", own.PerSubscriber, "open connections of one subscriber; more are answered 429; 0 for no limit")
 	fs.IntVar(&own.PerAddress, "max-conns-address", own.PerAddress, "open connections from one address; more are answered 429; 0 for no limit (behind a proxy it needs --trusted-proxies)")

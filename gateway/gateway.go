@@ -51,6 +51,7 @@ type Config struct {
 	MaxPending   int           // bytes of events that may wait for one client; past that it falls behind; 1 MiB if zero
 	ResumeWindow time.Duration // how long after its end a connection can be resumed; 5 min if zero
 	Heartbeat    time.Duration // a quiet connection gets a message this often; 25 s if zero
+	CutOff       time.Duration // without an answer of the lanes; then clients are sent to other gateways; 10 s if zero
 	DrainDelay   time.Duration // at the end: how long connections are still taken while Ready fails already
 	Drain        time.Duration // then: over what time connections are closed; 10 s if zero
 	Compress     bool          // what is sent to clients that ask for permessage-deflate
@@ -76,28 +77,29 @@ const storeTimeout = 5 * time.Second
 
 // Gateway is one gateway process.
 type Gateway struct {
-	cfg      Config
-	id       event.Gateway
-	lanes    Lanes
-	replayer Replayer // nil: nothing is replayed from Kafka
-	acks     *acks
-	renewals *renewals
-	revoked  *revocations
-	rates    rates
-	log      *slog.Logger
-	metrics  *metrics
-	shards   []*shard
-	readers  atomic.Pointer[[]*reader] // by lane shard; set before topic is, and replaced while nobody is connected
-	presence *presence
-	pollers  engine
-	threads  engine // for TLS
-	watchdog *watchdog.Watchdog
-	open     atomic.Int64  // connections, joining ones included
-	timeout  time.Duration // storeTimeout, but in tests
-	stuck    time.Duration // after which a lane that shows no life is one; storeTimeout, but in tests
-	topic    atomic.Pointer[lane.Topic]
-	lookMu   sync.Mutex  // held while partitions are taken up
-	moving   atomic.Bool // to another topic, or other shards: nobody is let in
+	cfg         Config
+	id          event.Gateway
+	lanes       Lanes
+	replayer    Replayer // nil: nothing is replayed from Kafka
+	acks        *acks
+	renewals    *renewals
+	revoked     *revocations
+	rates       rates
+	log         *slog.Logger
+	metrics     *metrics
+	shards      []*shard
+	readers     atomic.Pointer[[]*reader] // by lane shard; set before topic is, and replaced while nobody is connected
+	presence    *presence
+	pollers     engine
+	threads     engine // for TLS
+	watchdog    *watchdog.Watchdog
+	open        atomic.Int64  // connections, joining ones included
+	timeout     time.Duration // storeTimeout, but in tests
+	cutOffDrain time.Duration // const cutOffDrain, but in tests
+	stuck       time.Duration // after which a lane that shows no life is one; storeTimeout, but in tests
+	topic       atomic.Pointer[lane.Topic]
+	lookMu      sync.Mutex  // held while partitions are taken up
+	moving      atomic.Bool // to another topic, or other shards: nobody is let in
 
 	admitMu  sync.Mutex
 	phase    phase
@@ -121,10 +123,11 @@ func New(cfg Config, l Lanes, r Replayer, a Acks, reg prometheus.Registerer, log
 	cfg.MaxPending = cmp.Or(cfg.MaxPending, 1<<20)
 	cfg.ResumeWindow = cmp.Or(cfg.ResumeWindow, 5*time.Minute)
 	cfg.Heartbeat = cmp.Or(cfg.Heartbeat, 25*time.Second)
+	cfg.CutOff = cmp.Or(cfg.CutOff, 10*time.Second)
 	cfg.Drain = cmp.Or(cfg.Drain, 10*time.Second)
 	g := &Gateway{
 		cfg: cfg, id: event.Gateway(rand.Uint64()), lanes: l, replayer: r, log: log,
-		timeout: storeTimeout, stuck: storeTimeout, patience: 30 * time.Second,
+		timeout: storeTimeout, stuck: storeTimeout, cutOffDrain: cutOffDrain, patience: 30 * time.Second,
 	}
 	g.replayCtx, g.endReplay = context.WithCancel(context.Background())
 	g.metrics = newMetrics(reg, g)
@@ -180,6 +183,7 @@ func (g *Gateway) serve(ctx context.Context, topic lane.Topic) error {
 	group.Go(func() error { return g.renewals.run(work) })
 	group.Go(func() error { return g.revoked.run(work) })
 	group.Go(func() error { return g.followOrders(work) })
+	group.Go(func() error { return g.watchLanes(work) })
 	group.Go(func() error {
 		select {
 		case <-ctx.Done():
