@@ -69,23 +69,6 @@ func (r *redisFlags) open(log *slog.Logger) (*lane.Redis, error) {
 	return l, nil
 }
 
-// checkRedis warns of settings with which Redis may lose what it holds, as soon
-// as Redis tells them.
-func checkRedis(ctx context.Context, l *lane.Redis, log *slog.Logger) error {
-	for {
-		err := l.CheckConfig(ctx)
-		if errors.Is(err, lane.ErrEviction) {
-			log.Error("redis may throw away what it holds; set maxmemory-policy noeviction", "err", err)
-		}
-		if err == nil || errors.Is(err, lane.ErrEviction) {
-			return nil
-		}
-		if !pause(ctx, 5*time.Second) { // that it is down is said elsewhere
-			return nil
-		}
-	}
-}
-
 // postgresFlags say where PostgreSQL is.
 type postgresFlags struct {
 	Postgres string `env:"POSTGRES" envDefault:"postgres://eventstream:eventstream@127.0.0.1:5432/eventstream"`

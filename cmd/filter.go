@@ -1,7 +1,6 @@
 package cmd
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -152,7 +151,6 @@ func (a *app) filterCommand() (*cobra.Command, error) {
 			if err := addFilter(&g, servers, ln, hosts, reg, cfg, kcfg, secrets, lanes, migrated{s}, a.log); err != nil {
 				return err
 			}
-			g.Add("redis check", func(ctx context.Context) error { return checkRedis(ctx, lanes, a.log) })
 			if err := listen.addAdmin(ctx, &g, servers, a.log); err != nil {
 				return err
 			}

@@ -30,6 +30,7 @@ type laneStore interface {
 	gateway.Lanes
 	api.Publisher
 	api.Lanes
+	inspected
 	Ping(ctx context.Context) error
 }
 
@@ -90,7 +91,9 @@ func addFilter(g *run.Group, servers *ops.Servers, ln net.Listener, hosts origin
 		ops.Admit(ctx) // the service bounds how many there are
 		return svc.Replay(ctx, r, w)
 	}, secrets, log))
-	ops.Handle(mux, reg, svc.Alive, ops.Check{Name: "filter", Do: svc.Ready}, ops.Check{Name: "kafka", Do: consumer.Ping}, ops.Check{Name: "lanes", Do: l.Ping})
+	look := newInspector(l, reg, log)
+	g.Add("redis check", look.run)
+	ops.Handle(mux, reg, svc.Alive, ops.Check{Name: "filter", Do: svc.Ready}, ops.Check{Name: "kafka", Do: consumer.Ping}, ops.Check{Name: "lanes", Do: l.Ping}, ops.Check{Name: "redis", Do: look.check, Local: true})
 	door.Handle("/", openTo(hosts, mux))
 	if len(secrets) > 0 {
 		door.Handle(replayPath, origin.Sealed(mux)) // who knows the secret is no web page
@@ -121,7 +124,9 @@ func opened(ln net.Listener) opener {
 func addGateway(g *run.Group, servers *ops.Servers, listen opener, pages net.Listener, shown bool, limits ops.Limits, reg *prometheus.Registry, cfg gateway.Config, l laneStore, r gateway.Replayer, acks gateway.Acks, log *slog.Logger) {
 	gw := gateway.New(cfg, l, r, acks, reg, log)
 	g.Add("gateway", gw.Run)
-	checks := []ops.Check{{Name: "gateway", Do: gw.Ready, Local: true}, {Name: "lanes", Do: l.Ping}}
+	look := newInspector(l, reg, log)
+	g.Add("redis check", look.run)
+	checks := []ops.Check{{Name: "gateway", Do: gw.Ready, Local: true}, {Name: "lanes", Do: l.Ping}, {Name: "redis", Do: look.check, Local: true}}
 	others := "/health, /livez, /readyz, /metrics"
 	door, mux := http.NewServeMux(), http.NewServeMux()
 	if shown {

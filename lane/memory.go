@@ -86,8 +86,8 @@ func (m *Memory) Close() {}
 // Ping returns nil: the store is always there.
 func (m *Memory) Ping(context.Context) error { return nil }
 
-// CheckConfig returns nil: there is nothing to configure.
-func (m *Memory) CheckConfig(context.Context) error { return nil }
+// CheckConfig returns nothing: there is nothing to configure.
+func (m *Memory) CheckConfig(context.Context) (Inspection, error) { return Inspection{}, nil }
 
 // Epoch returns the identity of the store's content. created says that there
 // was none, so that the store was empty, and that this call made it.

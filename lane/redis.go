@@ -3,7 +3,6 @@ package lane
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"strconv"
@@ -12,10 +11,6 @@ import (
 
 	"github.com/redis/rueidis"
 )
-
-// ErrEviction reports a Redis that may throw away lanes and positions when its
-// memory is full, which would lose events without a word.
-var ErrEviction = errors.New("redis maxmemory-policy is not noeviction")
 
 // RedisConfig holds what an operator may set. The zero value works.
 type RedisConfig struct {
@@ -82,39 +77,6 @@ func (r *Redis) Ping(ctx context.Context) error {
 	}
 	if err != nil {
 		return fmt.Errorf("redis ping: %w", err)
-	}
-	return nil
-}
-
-// CheckConfig returns ErrEviction if a node of Redis is configured to evict keys.
-// A server that doesn't tell its configuration, as managed ones do, passes.
-func (r *Redis) CheckConfig(ctx context.Context) error {
-	c, err := r.open(ctx)
-	if err != nil {
-		return fmt.Errorf("redis config: %w", err)
-	}
-	var down error
-	for addr, node := range c.Nodes() {
-		err := checkEviction(ctx, node)
-		if errors.Is(err, ErrEviction) {
-			return fmt.Errorf("%s: %w", addr, err)
-		}
-		down = cmp.Or(down, err)
-	}
-	return down
-}
-
-func checkEviction(ctx context.Context, node rueidis.Client) error {
-	const key = "maxmemory-policy"
-	got, err := node.Do(ctx, node.B().ConfigGet().Parameter(key).Build()).AsStrMap()
-	if _, refused := rueidis.IsRedisErr(err); refused {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("redis config get %s: %w", key, err)
-	}
-	if policy := got[key]; policy != "" && policy != "noeviction" {
-		return fmt.Errorf("%w but %s", ErrEviction, policy)
 	}
 	return nil
 }

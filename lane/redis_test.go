@@ -65,11 +65,12 @@ func TestRedisCheckConfig(t *testing.T) {
 		{[]string{"CONFIG", "SET", "maxmemory-policy", "noeviction"}, nil},
 		{[]string{"CONFIG", "SET", "maxmemory-policy", "allkeys-lru"}, ErrEviction},
 		{[]string{"CONFIG", "SET", "maxmemory-policy", "volatile-ttl"}, ErrEviction},
-		{[]string{"ACL", "SETUSER", "default", "-config"}, nil}, // as managed servers do
+		{[]string{"ACL", "SETUSER", "default", "-config"}, ErrEviction}, // as managed servers do
 	} {
 		do(t, r, tt.command...)
-		if err := r.CheckConfig(t.Context()); !errors.Is(err, tt.want) {
-			t.Errorf("after %s: CheckConfig = %v, want %v", tt.command, err, tt.want)
+		in, err := r.CheckConfig(t.Context())
+		if err != nil || !errors.Is(errors.Join(in.Troubles...), tt.want) || in.Ahead.Abs() > time.Millisecond {
+			t.Errorf("after %s: CheckConfig = %+v, %v, want %v", tt.command, in, err, tt.want)
 		}
 	}
 }
@@ -78,18 +79,18 @@ func TestRedisCheckConfig(t *testing.T) {
 func TestRedisClusterCheckConfig(t *testing.T) {
 	c := testenv.RedisCluster(t)
 	r := newRedis(t, RedisConfig{Addr: c.Addr})
-	if err := r.CheckConfig(t.Context()); err != nil {
-		t.Errorf("CheckConfig = %v", err)
+	if in, err := r.CheckConfig(t.Context()); err != nil || len(in.Troubles) > 0 {
+		t.Errorf("CheckConfig = %v, %v", in.Troubles, err)
 	}
 	for _, node := range c.Nodes {
 		node.Do("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
-		if err := r.CheckConfig(t.Context()); !errors.Is(err, ErrEviction) {
-			t.Errorf("%s evicts: CheckConfig = %v, want %v", node.Addr, err, ErrEviction)
+		if in, err := r.CheckConfig(t.Context()); err != nil || !errors.Is(errors.Join(in.Troubles...), ErrEviction) {
+			t.Errorf("%s evicts: CheckConfig = %v, %v, want %v", node.Addr, in.Troubles, err, ErrEviction)
 		}
 		node.Do("CONFIG", "SET", "maxmemory-policy", "noeviction")
 	}
 	c.Nodes[2].Kill()
-	if err := r.CheckConfig(t.Context()); err == nil {
+	if _, err := r.CheckConfig(t.Context()); err == nil {
 		t.Error("CheckConfig = nil though a node is down, want an error")
 	}
 }

@@ -21,7 +21,7 @@ import (
 type store interface {
 	Close()
 	Ping(context.Context) error
-	CheckConfig(context.Context) error
+	CheckConfig(context.Context) (Inspection, error)
 	Epoch(context.Context) (string, bool, error)
 	SetTopic(context.Context, Topic) error
 	Topic(context.Context) (Topic, error)
@@ -304,7 +304,8 @@ func testEpoch(t *testing.T, s subject) {
 	if err != nil || !created || two == one {
 		t.Fatalf("Epoch after wipe = %q, %t, %v; want a new one", two, created, err)
 	}
-	if err := cmp.Or(s.Ping(ctx), s.CheckConfig(ctx)); err != nil {
+	in, err := s.CheckConfig(ctx)
+	if err := cmp.Or(s.Ping(ctx), err, errors.Join(in.Troubles...)); err != nil {
 		t.Error(err)
 	}
 }
