@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -23,10 +24,25 @@ type Config struct {
 }
 
 // Verifier checks tokens.
-type Verifier struct{ cfg Config }
+type Verifier struct {
+	cfg  Config
+	keys atomic.Pointer[[]Key] // cfg.Keys, or those that came in their place
+}
 
 // NewVerifier returns a Verifier.
-func NewVerifier(cfg Config) (*Verifier, error) { return &Verifier{cfg}, CheckKeys(cfg.Keys) }
+func NewVerifier(cfg Config) (*Verifier, error) {
+	v := &Verifier{cfg: cfg}
+	return v, v.SetKeys(cfg.Keys)
+}
+
+// SetKeys puts other static keys in the place of those there are.
+func (v *Verifier) SetKeys(keys []Key) error {
+	if err := CheckKeys(keys); err != nil {
+		return err
+	}
+	v.keys.Store(&keys)
+	return nil
+}
 
 // clockSkew is how far the clock of whoever made a token may be before ours. It
 // doesn't make tokens live longer.
@@ -82,7 +98,7 @@ func strictBase64(token string) bool {
 
 // open checks the signature.
 func (v *Verifier) open(ctx context.Context, signed *jose.JSONWebSignature, header jose.Header) ([]byte, error) {
-	keys := v.cfg.Keys
+	keys := *v.keys.Load()
 	if v.cfg.JWKS != nil {
 		remote, err := v.cfg.JWKS.keys(ctx, func(k Key) bool { return k.fits(header.Algorithm, header.KeyID) })
 		if err != nil && len(keys) == 0 {

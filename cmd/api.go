@@ -47,6 +47,7 @@ func (a *app) apiCommand() (*cobra.Command, error) {
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx := c.Context()
+			listen.reloads = &a.reloads
 			if own.PerKey < 0 || own.PerAddress < -1 {
 				return usageError{errors.New("--rate-limit must be at least 0, --rate-limit-address at least -1")}
 			}
@@ -91,6 +92,7 @@ func (a *app) apiCommand() (*cobra.Command, error) {
 				return err
 			}
 			g := run.Group{Log: a.log}
+			g.Add("files", func(ctx context.Context) error { return a.reloads.run(ctx, a.log) })
 			reg := newRegistry(a.version)
 			servers := ops.NewServers(reg, a.log)
 			cfg := api.Config{Keys: s, RequireKey: listen.guarded, Hosts: hosts, Signer: signer}

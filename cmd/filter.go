@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -102,6 +103,7 @@ func (a *app) filterCommand() (*cobra.Command, error) {
 		Args:    noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx := c.Context()
+			listen.reloads = &a.reloads
 			if err := own.check(); err != nil {
 				return usageError{err}
 			}
@@ -136,6 +138,7 @@ func (a *app) filterCommand() (*cobra.Command, error) {
 				return err
 			}
 			g := run.Group{Log: a.log}
+			g.Add("files", func(ctx context.Context) error { return a.reloads.run(ctx, a.log) })
 			kcfg := kafka.config()
 			shard, err := lane.ParseShard(own.Shard)
 			if err != nil {

@@ -69,6 +69,7 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx := c.Context()
+			listen.reloads = &a.reloads
 			if own.MaxConns < 1 || own.Resume < time.Second || own.Ring < 1 || own.Drain <= 0 || own.Delay < 0 || own.CutOff < time.Second {
 				return usageError{errGatewayFlags}
 			}
@@ -108,6 +109,7 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 				return err
 			}
 			listen.guarded = verifier != nil
+			a.reloads.add(func() error { return tokens.reload(verifier) })
 			patience := own.Delay + own.Drain + 30*time.Second
 			if err := checkProcesses(own.Processes, &listen); err != nil {
 				return err
@@ -127,6 +129,7 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 				return err
 			}
 			g := run.Group{Log: a.log, Patience: patience}
+			g.Add("files", func(ctx context.Context) error { return a.reloads.run(ctx, a.log) })
 			conns, unadmitted := fitDescriptors(own.MaxConns, own.Unadmitted, a.log)
 			cfg := gateway.Config{MaxConns: conns, RingBytes: own.Ring, Origins: own.Origins, Hosts: hosts, ResumeWindow: own.Resume, DrainDelay: own.Delay, Drain: own.Drain, CutOff: own.CutOff}
 			cfg.MaxPerSubscriber, cfg.MaxPerAddress, cfg.Proxies = own.PerSubscriber, own.PerAddress, proxies

@@ -18,6 +18,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -166,6 +167,8 @@ func (a *app) runProcesses(ctx context.Context, n int, l *listenFlags, pagesAddr
 	}
 	g := run.Group{Log: a.log, Patience: patience}
 	g.Add("processes", copies.Run)
+	a.reloads.add(func() error { return copies.Signal(syscall.SIGHUP) })
+	g.Add("files", func(ctx context.Context) error { return a.reloads.run(ctx, a.log) })
 	if pages != nil {
 		mux := http.NewServeMux()
 		running := func() error { return nil } // members that are stuck are ended and started again

@@ -41,6 +41,7 @@ type app struct {
 	logLevel  string
 	logFormat string
 	log       *slog.Logger
+	reloads   reloads
 }
 
 // Execute runs the command line and returns the exit code.
@@ -127,6 +128,9 @@ func (a *app) root() (*cobra.Command, error) {
 		a.log = log
 		takeLibraryLogs(log)
 		a.limitMemory()
+		if isService(c.Name()) {
+			a.reloads.catch()
+		}
 		return nil
 	}
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
@@ -147,6 +151,11 @@ func (a *app) root() (*cobra.Command, error) {
 		root.AddCommand(c)
 	}
 	return root, nil
+}
+
+// isService reports whether a command runs until it is told to stop.
+func isService(command string) bool {
+	return command == "api" || command == "filter" || command == "gateway"
 }
 
 // takeLibraryLogs has libraries that log by themselves do so in our log: those that use

@@ -170,6 +170,8 @@ type listenFlags struct {
 	TLSCert string `env:"TLS_CERT"`
 	TLSKey  string `env:"TLS_KEY"`
 
+	reloads *reloads // nil if nothing is read again
+
 	guarded bool // whoever comes is asked who they are
 }
 
@@ -206,6 +208,9 @@ func (l *listenFlags) encrypt(ln net.Listener, log *slog.Logger) (net.Listener, 
 	if err != nil {
 		ln.Close()
 		return nil, usageError{fmt.Errorf("--tls-cert, --tls-key: %w", err)}
+	}
+	if l.reloads != nil {
+		l.reloads.add(cert.Reload)
 	}
 	return tls.NewListener(ln, cert.Config()), nil
 }

@@ -86,6 +86,19 @@ func (t *tokenFlags) open(log *slog.Logger) (*auth.Verifier, *auth.JWKS, error) 
 	return v, cfg.JWKS, nil
 }
 
+// reload reads the files with static keys again. A gateway does not begin to ask for tokens,
+// nor stop to, while it runs.
+func (t *tokenFlags) reload(v *auth.Verifier) error {
+	if v == nil || len(t.Keys) == 0 {
+		return nil
+	}
+	keys, err := t.read()
+	if err != nil {
+		return err
+	}
+	return v.SetKeys(keys)
+}
+
 // signer returns what makes tokens, or nil if no keys are configured.
 func (t *tokenFlags) signer() (*auth.Signer, error) {
 	keys, err := t.read()

@@ -49,6 +49,15 @@ func (c *Certificate) Config() *tls.Config {
 	}
 }
 
+// Reload looks at the files now.
+func (c *Certificate) Reload() error {
+	c.mu.Lock()
+	c.checked = time.Time{}
+	c.mu.Unlock()
+	c.current(time.Now())
+	return nil // it is logged
+}
+
 func (c *Certificate) load() (*tls.Certificate, error) {
 	cert, err := tls.LoadX509KeyPair(c.certFile, c.keyFile)
 	if err != nil {

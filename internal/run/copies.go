@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -26,6 +27,34 @@ type Copies struct {
 	Log     *slog.Logger          // slog.Default() if nil
 
 	checkEvery time.Duration // checkEvery, but in tests
+
+	mu      sync.Mutex
+	running map[*os.Process]bool
+}
+
+// Signal sends a signal to each copy that runs.
+func (c *Copies) Signal(s os.Signal) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var err error
+	for p := range c.running {
+		if e := p.Signal(s); !errors.Is(e, os.ErrProcessDone) {
+			err = errors.Join(err, e)
+		}
+	}
+	return err
+}
+
+// note takes in that a copy has started, or ended.
+func (c *Copies) note(p *os.Process, runs bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.running == nil {
+		c.running = make(map[*os.Process]bool)
+	}
+	if c.running[p] = runs; !runs {
+		delete(c.running, p)
+	}
 }
 
 // Between two starts of a copy. The pause doubles, until one ran for long enough.
@@ -90,6 +119,8 @@ func (c *Copies) once(ctx context.Context, i int) error {
 		return err
 	}
 	c.Log.Info("process started", "process", i, "pid", cmd.Process.Pid)
+	c.note(cmd.Process, true)
+	defer c.note(cmd.Process, false)
 	defer context.AfterFunc(ctx, func() { in.Close() })()
 	if c.Check != nil {
 		ended, end := context.WithCancel(ctx)
