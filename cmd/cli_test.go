@@ -101,8 +101,9 @@ func TestUsage(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 			defer cancel()
 			c := exec.CommandContext(ctx, testenv.Binary(t), tt.args...)
+			c.Env = append(os.Environ(), "EVENTSTREAM_LOG_FORMAT=text")
 			if tt.env != "" {
-				c.Env = append(os.Environ(), tt.env)
+				c.Env = append(c.Env, tt.env)
 			}
 			out, _ := c.CombinedOutput()
 			if code := c.ProcessState.ExitCode(); code != tt.code || !strings.Contains(string(out), tt.says) {

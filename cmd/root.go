@@ -41,6 +41,7 @@ type app struct {
 	logLevel  string
 	logFormat string
 	log       *slog.Logger
+	logsJSON  bool // of a service
 	reloads   reloads
 }
 
@@ -56,7 +57,20 @@ func Execute(version string, args []string) int {
 		root.SetArgs(args)
 		err = root.ExecuteContext(ctx)
 	}
-	return exitCode(err)
+	return a.end(err)
+}
+
+// end tells of the error that a command ends with, and returns the exit code. Where a
+// service logs JSON, its last line is JSON, too.
+func (a *app) end(err error) int {
+	if err == nil || errors.Is(err, errUnacked) || !a.logsJSON {
+		return exitCode(err)
+	}
+	a.log.Error("ended by an error", "err", err)
+	if _, usage := errors.AsType[usageError](err); usage {
+		return exitUsage
+	}
+	return exitFailed
 }
 
 // limitMemory has the garbage collector keep to what the container may use, unless
@@ -125,12 +139,15 @@ func (a *app) root() (*cobra.Command, error) {
 		if err != nil {
 			return usageError{err}
 		}
+		if isService(c.Name()) {
+			a.reloads.catch()
+			if _, a.logsJSON = log.Handler().(*slog.JSONHandler); a.logsJSON {
+				log = log.With("service", c.Name(), "version", a.version)
+			}
+		}
 		a.log = log
 		takeLibraryLogs(log)
 		a.limitMemory()
-		if isService(c.Name()) {
-			a.reloads.catch()
-		}
 		return nil
 	}
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
