@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -66,6 +67,41 @@ func TestPartitionsAdded(t *testing.T) {
 		}
 		r.ws.CloseNow()
 	}
+}
+
+// A gateway can't reach the store while that is emptied, and a partition is added. What
+// is written to it was matched by somebody who did not know of the gateway: its clients
+// come back, and get it from Kafka.
+func TestPartitionAddedWhileCutOff(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1).replayed()
+	l := &flaky{Memory: w.store}
+	g := started(launch(t, Config{}, l, w.kafka.client, nil))
+	c := connect(t, g, "user_1", "")
+	set := func(kind int32) {
+		for _, what := range []*atomic.Int32{&l.heartbeat, &l.tail, &l.topic} {
+			what.Store(kind)
+		}
+		l.cut()
+	}
+	set(fails)
+	testenv.Eventually(t, 10*time.Second, func() error {
+		if age := uptime() - time.Duration(g.laneReaders()[0].heard.Load()); age <= outOfTouch+heartbeatEvery {
+			return fmt.Errorf("out of touch for %v only", age)
+		}
+		return nil
+	})
+	w.store.Wipe()
+	p := w.grow()
+	w.anew()
+	missed := w.publish(p, "user_1")
+	set(works)
+	if code := c.untilClose(10 * time.Second); code != wire.CloseDrain {
+		t.Errorf("close code: got %d, want %d", code, wire.CloseDrain)
+	}
+	w.beats()
+	testenv.Eventually(t, 10*time.Second, func() error { return g.Ready(t.Context()) })
+	connect(t, g, "user_1", c.cursor).untilEvent(missed)
 }
 
 func nextOf(t testing.TB, cursor string) []int64 { return cursorOf(t, cursor).Next }

@@ -352,7 +352,16 @@ const outOfTouch = 2 * time.Second
 // rollback, while it could not be reached. If a lane has gone on beyond where it
 // was before, events may have been matched by somebody who did not know of us. If
 // not, what such a one has under way is refused from now on.
+//
+// A lane of a partition that was added meanwhile is one of them, and is looked for
+// first. One that a filter service begins with after that is matched with those who are
+// announced now.
 func (p *presence) checkMissed(ctx context.Context) error {
+	if p.owed != nil {
+		if err := p.gw.look(ctx); err != nil {
+			return err
+		}
+	}
 	for i, next := range p.owed {
 		if next == nil { // it has started since
 			next = p.readers[i].origin()

@@ -503,8 +503,8 @@ func wantIDs(t testing.TB, c *wsClient, want ...string) {
 // flaky is a store whose calls fail or hang on demand.
 type flaky struct {
 	*lane.Memory
-	announce, tail, heartbeat atomic.Int32 // a trouble
-	tailing                   atomic.Pointer[context.CancelFunc]
+	announce, tail, heartbeat, topic atomic.Int32 // a trouble
+	tailing                          atomic.Pointer[context.CancelFunc]
 }
 
 const (
@@ -538,6 +538,13 @@ func (f *flaky) Heartbeat(ctx context.Context, g event.Gateway, ttl time.Duratio
 		return lane.Beat{}, err
 	}
 	return f.Memory.Heartbeat(ctx, g, ttl)
+}
+
+func (f *flaky) Topic(ctx context.Context) (lane.Topic, error) {
+	if err := trouble(ctx, &f.topic); err != nil {
+		return lane.Topic{}, err
+	}
+	return f.Memory.Topic(ctx)
 }
 
 func (f *flaky) Tail(ctx context.Context, sh lane.Shard, from []int64, sink func(lane.Batch) error) error {
