@@ -203,7 +203,7 @@ func (m *model) grow(rng *rand.Rand) {
 	if len(m.kafka) == mostPartitions {
 		return
 	}
-	m.kafka, m.trimmed = append(m.kafka, nil), append(m.trimmed, 0)
+	m.kafka, m.trimmed, m.gone = append(m.kafka, nil), append(m.trimmed, 0), append(m.gone, 0)
 	p := int32(len(m.kafka) - 1)
 	m.trace("  partition %d", p)
 	m.writers = append(m.writers, m.writer(p))
@@ -278,7 +278,7 @@ func (m *model) rollback(rng *rand.Rand) {
 		return
 	}
 	m.store.rollback(outage(rng))
-	m.trace("  to %s ago, down until %s", time.Since(m.store.savedAt), m.store.up.Sub(m.start))
+	m.trace("  to %s ago, down until %s", time.Since(m.store.savedAt), m.store.upAt().Sub(m.start))
 	m.dropLines()
 }
 
@@ -287,7 +287,7 @@ func (m *model) wipe(rng *rand.Rand) {
 		return
 	}
 	m.store.wipe(outage(rng))
-	m.trace("  down until %s", m.store.up.Sub(m.start))
+	m.trace("  down until %s", m.store.upAt().Sub(m.start))
 	m.dropLines()
 }
 

@@ -13,7 +13,8 @@ import (
 // modelStore is a store that can go down, and come back with less than it had.
 type modelStore struct {
 	*lane.Memory
-	up      time.Time // down before
+	mu      sync.Mutex
+	up      time.Time // down before; gateways look at it, too
 	outages int       // so far: nobody who talks to it overlooks one
 	losses  []loss
 	saved   *lane.Checkpoint
@@ -25,7 +26,13 @@ type modelStore struct {
 // was back.
 type loss struct{ since, at, up time.Time }
 
-func (s *modelStore) down() bool { return time.Now().Before(s.up) }
+func (s *modelStore) down() bool { return time.Now().Before(s.upAt()) }
+
+func (s *modelStore) upAt() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.up
+}
 
 func (s *modelStore) checkpoint() { s.saved, s.savedAt = s.Checkpoint(), time.Now() }
 
@@ -45,8 +52,10 @@ func (s *modelStore) wipe(outage time.Duration) {
 func (s *modelStore) lose(since time.Time, outage time.Duration) {
 	s.outages++
 	s.slack += outage
+	s.mu.Lock()
 	s.up = time.Now().Add(outage)
-	s.losses = append(s.losses, loss{since, time.Now(), s.up})
+	s.mu.Unlock()
+	s.losses = append(s.losses, loss{since, time.Now(), time.Now().Add(outage)})
 }
 
 // line is a gateway's connection to the store.

@@ -108,6 +108,7 @@ type model struct {
 
 	kafka    [][]modelRecord // by partition
 	trimmed  []int64         // below, lanes need not hold anything
+	gone     []int64         // below, they hold nothing
 	store    *modelStore
 	writers  []*modelWriter // by partition
 	zombies  []*modelWriter
@@ -147,7 +148,7 @@ func runModel(t *testing.T, seed uint64, plan []action, wrong mistake, tells boo
 func newModel(t *testing.T, seed uint64, wrong mistake, tells bool) *model {
 	m := &model{
 		t: t, mistake: wrong, tells: tells, start: time.Now(),
-		kafka: make([][]modelRecord, modelPartitions), trimmed: make([]int64, modelPartitions),
+		kafka: make([][]modelRecord, modelPartitions), trimmed: make([]int64, modelPartitions), gone: make([]int64, modelPartitions),
 		store:   &modelStore{Memory: lane.NewMemory()},
 		cursors: make(map[string][]*known), seats: make(map[event.Address]*seatRecord),
 	}

@@ -208,6 +208,7 @@ func (w *modelWriter) append() {
 		w.fail("append: " + err.Error())
 	case got == w.until:
 		w.next, w.stage = w.until, toTake
+		m.gone[w.p] = max(m.gone[w.p], a.TrimBefore)
 	case got == w.next:
 		w.fail("refused")
 		w.doubts-- // that says nothing of the store
