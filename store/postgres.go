@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -23,7 +24,7 @@ const connectTimeout = 3 * time.Second
 // IDs are passed to pgx as plain strings: of a type of ours it first makes an error,
 // with a text, before it looks what is below it.
 type Postgres struct {
-	pool  *pgxpool.Pool
+	pool  *gate
 	quota filter.Quota
 }
 
@@ -40,11 +41,12 @@ func NewPostgres(dsn string) (*Postgres, error) {
 	// Filters are written rarely, so a round trip costs less than a failed
 	// write for each pooled connection after a restart of PostgreSQL.
 	cfg.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return true }
+	cfg.PingTimeout = cmp.Or(cfg.PingTimeout, pingTimeout)
 	pool, err := pgxpool.NewWithConfig(context.Background(), cfg)
 	if err != nil {
 		return nil, fmt.Errorf("PostgreSQL pool: %w", err)
 	}
-	return &Postgres{pool: pool}, nil
+	return &Postgres{pool: newGate(pool)}, nil
 }
 
 // Close waits for the calls under way and closes the connections.

@@ -352,6 +352,7 @@ func TestConnectionLost(t *testing.T) {
 	wantErr(t, "ChangesSince with the link cut", err, store.ErrUnavailable)
 
 	link.restore()
+	testenv.Eventually(t, 30*time.Second, func() error { return s.Ping(t.Context()) }) // it is tried every half second
 	got, err := s.Get(t.Context(), made.ID)
 	wantFilter(t, "Get with the link restored", got, err, made)
 	_, err = s.Load(t.Context(), func(filter.Filter) error { link.cut(); return nil })
