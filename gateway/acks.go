@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"sync"
 	"time"
 
@@ -29,33 +27,57 @@ var (
 	errBadAck = errors.New("the acknowledgement is of events that do not exist yet")
 )
 
-// acks collects what clients acknowledge, and saves the newest of each a few times
-// a second, for many at a time. So it holds one acknowledgement for each
-// connection at most. While the database is down they wait.
+// acks collects what clients acknowledge, and saves the newest of each subscriber a few
+// times a second, some hundred at a time. While the database is down they wait, whether
+// their clients stay or not, up to maxAckBytes: then clients are told that there is no room.
 type acks struct {
 	gw    *Gateway
 	store Acks // nil if there is none
 
-	mu      sync.Mutex
-	waiting map[*conn]acked
-	kick    chan struct{} // something waits; capacity 1
+	mu    sync.Mutex
+	fresh map[*conn]acked     // not looked at yet, or of events that we have not read yet
+	due   map[string]*unsaved // by subscriber; entries come and go in run only
+	bytes int                 // of both
+	full  bool                // somebody was refused since there was room
+	kick  chan struct{}       // something waits; capacity 1
+
+	failing, saidFull bool // what the log was told; of run
 }
 
 // acked is one client's acknowledgement.
 type acked struct {
 	cursor *event.Cursor
 	text   string
-	tries  int // for which it was ahead of what we have read
+	tries  int  // for which it was ahead of what we have read
+	gone   bool // the client, which needs no answer
+}
+
+// unsaved is the acknowledgement of a subscriber, and who is to hear that it is saved.
+type unsaved struct {
+	ack   event.Ack
+	of    int // clients' acknowledgements in it
+	asked map[*conn]string
 }
 
 const (
 	saveEvery = 200 * time.Millisecond
 	saveAgain = time.Second // after a failure
 	maxAhead  = 25          // tries: another gateway, that gave the cursor, may be ahead for a moment
+
+	maxAckBytes = 64 << 20
+	ackBytes    = 1 << 10 // of one that waits, beside its positions
+	saveAcks    = 1000    // in one statement
+	saveBytes   = 1 << 20 // and this at most, if there are several
 )
 
+// errAcksFull reports that too many acknowledgements wait.
+var errAcksFull = errors.New("the database can't keep acknowledgements now, and too many wait for it; acknowledge again later")
+
+// size is about what an acknowledgement takes up.
+func size(subscriber string, c *event.Cursor) int { return ackBytes + len(subscriber) + 8*len(c.Next) }
+
 func newAcks(gw *Gateway, store Acks) *acks {
-	return &acks{gw: gw, store: store, waiting: make(map[*conn]acked), kick: make(chan struct{}, 1)}
+	return &acks{gw: gw, store: store, fresh: make(map[*conn]acked), due: make(map[string]*unsaved), kick: make(chan struct{}, 1)}
 }
 
 // take notes a client's acknowledgement. It does not block.
@@ -74,14 +96,55 @@ func (a *acks) take(c *conn, text string) error {
 	if cursor.Topic != topic.ID {
 		return errors.New("the cursor is of another topic")
 	}
+	if !a.add(c, acked{cursor: cursor, text: text}) {
+		a.gw.metrics.acksRefused.Inc()
+		return errAcksFull
+	}
+	a.wake()
+	return nil
+}
+
+// add notes an acknowledgement in place of an earlier one of the client, if there is room.
+func (a *acks) add(c *conn, t acked) bool {
 	a.mu.Lock()
-	a.waiting[c] = acked{cursor: cursor, text: text}
-	a.mu.Unlock()
+	defer a.mu.Unlock()
+	bytes := a.bytes + size(c.subscriber, t.cursor)
+	if old, again := a.fresh[c]; again {
+		bytes -= size(c.subscriber, old.cursor)
+	}
+	if bytes > maxAckBytes {
+		a.full = true
+		return false
+	}
+	a.fresh[c], a.bytes = t, bytes
+	return true
+}
+
+func (a *acks) wake() {
 	select {
 	case a.kick <- struct{}{}:
 	default:
 	}
-	return nil
+}
+
+// gone says that a client has ended. What it acknowledged is saved all the same.
+func (a *acks) gone(c *conn) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if t, ok := a.fresh[c]; ok {
+		t.gone = true
+		a.fresh[c] = t
+	}
+	if u := a.due[c.subscriber]; u != nil {
+		delete(u.asked, c)
+	}
+}
+
+// waiting is how many acknowledgements are to be saved.
+func (a *acks) waiting() int64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return int64(len(a.fresh) + len(a.due))
 }
 
 // run saves until ctx ends, and then once more.
@@ -96,80 +159,129 @@ func (a *acks) run(ctx context.Context) error {
 		wait := saveEvery
 		if err := a.save(ctx); err != nil && ctx.Err() == nil {
 			a.gw.metrics.ackFailures.Inc()
-			a.gw.log.Warn("saving acknowledgements failed; retrying", "in", saveAgain, "err", err)
-			wait = saveAgain
+			if !a.failing {
+				a.gw.log.Warn("acknowledgements can't be saved; retrying", "every", saveAgain, "err", err)
+			}
+			a.failing, wait = true, saveAgain
+			a.wake()
+		} else if a.failing && ctx.Err() == nil {
+			a.failing = false
+			a.gw.log.Info("acknowledgements can be saved again")
 		}
+		a.tellRoom()
 		sleep(ctx, wait)
 	}
 }
 
-// save writes what waits, and tells the clients.
-func (a *acks) save(ctx context.Context) error {
+// tellRoom logs whether there was no room.
+func (a *acks) tellRoom() {
 	a.mu.Lock()
-	taken := a.waiting
-	a.waiting = make(map[*conn]acked)
+	full, bytes := a.full, a.bytes
+	if bytes < maxAckBytes/2 {
+		a.full = false
+	}
 	a.mu.Unlock()
-	a.putOff(taken)
-	list := newest(taken)
-	if len(list) == 0 {
-		return nil
+	switch {
+	case full && !a.saidFull:
+		a.gw.log.Error("too many acknowledgements wait for the database; clients are told to acknowledge again later", "bytes", bytes)
+	case !full && a.saidFull:
+		a.gw.log.Info("there is room for acknowledgements again")
 	}
-	if err := a.gw.within(ctx, func(ctx context.Context) error { return a.store.SaveAcks(ctx, list) }); err != nil {
-		a.putBack(taken)
-		return err
-	}
-	a.gw.metrics.acks.Add(float64(len(taken)))
-	for c, t := range taken {
-		c.shard.post(post{conn: c, what: verbAcked, ask: ask{text: t.text}})
-	}
-	return nil
+	a.saidFull = full
 }
 
-// putOff leaves those for later that are ahead of what we have read.
-func (a *acks) putOff(taken map[*conn]acked) {
-	ahead := make(map[*conn]acked)
-	for c, t := range taken {
-		if at := c.reader.positions(); len(t.cursor.Next) <= len(at) && below(at, t.cursor.Next) < 0 {
-			continue
+// save writes what waits, some at a time, and tells the clients. What was not written
+// when it fails stays.
+func (a *acks) save(ctx context.Context) error {
+	a.look()
+	for {
+		list := a.some()
+		if len(list) == 0 {
+			return nil
 		}
-		delete(taken, c)
-		if t.tries++; t.tries > maxAhead {
-			c.shard.post(post{conn: c, what: verbAcked, gap: "the cursor is of events that were not sent yet"})
-			continue
+		if err := a.gw.within(ctx, func(ctx context.Context) error { return a.store.SaveAcks(ctx, list) }); err != nil {
+			return err
 		}
-		ahead[c] = t
-	}
-	if len(ahead) > 0 {
-		a.putBack(ahead)
+		a.saved(list)
 	}
 }
 
-// newest returns one acknowledgement for each subscriber.
-func newest(taken map[*conn]acked) []event.Ack {
-	bySubscriber := make(map[string]event.Ack)
-	now := time.Now()
-	for c, t := range taken {
-		ack := event.Ack{Subscriber: c.subscriber, Cursor: *t.cursor, At: now}
-		if other, ok := bySubscriber[c.subscriber]; ok {
-			ack = other.Merge(ack)
-		}
-		bySubscriber[c.subscriber] = ack
+// look makes what is fresh due, unless it is ahead of what we have read: that is left
+// for later.
+func (a *acks) look() {
+	for _, c := range a.sort(time.Now()) {
+		c.shard.post(post{conn: c, what: verbAcked, gap: "the cursor is of events that were not sent yet"})
 	}
-	return slices.Collect(maps.Values(bySubscriber))
 }
 
-// putBack has acknowledgements saved later, unless newer ones came.
-func (a *acks) putBack(taken map[*conn]acked) {
+// sort does so, and returns whose acknowledgements were ahead for too long.
+func (a *acks) sort(now time.Time) (refused []*conn) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for c, t := range taken {
-		if _, newer := a.waiting[c]; !newer {
-			a.waiting[c] = t
+	for c, t := range a.fresh {
+		at := c.reader.positions()
+		switch ahead := len(t.cursor.Next) > len(at) || below(at, t.cursor.Next) >= 0; {
+		case !ahead:
+			a.merge(c, t, now)
+		case t.tries < maxAhead:
+			t.tries++
+			a.fresh[c] = t
+			continue
+		default:
+			refused = append(refused, c)
 		}
+		delete(a.fresh, c)
+		a.bytes -= size(c.subscriber, t.cursor)
 	}
-	select {
-	case a.kick <- struct{}{}:
-	default:
+	if len(a.fresh) > 0 {
+		a.wake()
+	}
+	return refused
+}
+
+// merge adds a client's acknowledgement to what is due of its subscriber. mu is held.
+func (a *acks) merge(c *conn, t acked, now time.Time) {
+	ack := event.Ack{Subscriber: c.subscriber, Cursor: *t.cursor, At: now}
+	u := a.due[c.subscriber]
+	if u == nil {
+		u = &unsaved{ack: ack, asked: make(map[*conn]string)}
+		a.due[c.subscriber] = u
+	} else {
+		a.bytes -= size(c.subscriber, &u.ack.Cursor)
+		u.ack = u.ack.Merge(ack)
+	}
+	a.bytes += size(c.subscriber, &u.ack.Cursor)
+	if u.of++; !t.gone {
+		u.asked[c] = t.text
+	}
+}
+
+// some returns acknowledgements that are due, for one statement.
+func (a *acks) some() (list []event.Ack) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	bytes := 0
+	for _, u := range a.due {
+		if bytes += size(u.ack.Subscriber, &u.ack.Cursor); len(list) > 0 && (bytes > saveBytes || len(list) == saveAcks) {
+			break
+		}
+		list = append(list, u.ack)
+	}
+	return list
+}
+
+// saved takes away what is saved, and tells those who asked for it.
+func (a *acks) saved(list []event.Ack) {
+	for _, ack := range list {
+		a.mu.Lock()
+		u := a.due[ack.Subscriber]
+		delete(a.due, ack.Subscriber)
+		a.bytes -= size(ack.Subscriber, &u.ack.Cursor)
+		a.mu.Unlock()
+		a.gw.metrics.acks.Add(float64(u.of))
+		for c, text := range u.asked { // gone can't find it any more
+			c.shard.post(post{conn: c, what: verbAcked, ask: ask{text: text}})
+		}
 	}
 }
 

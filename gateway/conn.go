@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"errors"
 	"sync/atomic"
 	"time"
 
@@ -219,7 +220,11 @@ func (c *conn) request(payload []byte) {
 		}
 	case r.Type == wire.Ack: // answered when it is saved
 		if err := c.shard.gw.acks.take(c, r.Cursor); err != nil {
-			c.answer(newFrame(opText, wire.AppendError(nil, "bad_ack", err.Error())))
+			code := "bad_ack"
+			if errors.Is(err, errAcksFull) {
+				code = "ack_later"
+			}
+			c.answer(newFrame(opText, wire.AppendError(nil, code, err.Error())))
 		}
 	}
 }

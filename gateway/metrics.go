@@ -25,6 +25,7 @@ type metrics struct {
 	cutOff        prometheus.Counter
 	acks          prometheus.Counter
 	ackFailures   prometheus.Counter
+	acksRefused   prometheus.Counter
 	expired       prometheus.Counter
 	expelled      prometheus.Counter
 	disconnected  prometheus.Counter
@@ -38,6 +39,7 @@ func newMetrics(reg prometheus.Registerer, g *Gateway) *metrics {
 	gauge("clients_catching_up", "Connections that are being sent what they missed, or were too slow for.", g.replays.Load)
 	gauge("ring_bytes", "Bytes of the lanes' latest entries in memory.", g.ringBytes)
 	gauge("mailbox_bytes", "Bytes of events that wait for the workers.", g.mailBytes)
+	gauge("acks_waiting", "Acknowledgements that are to be saved in the database.", func() int64 { return g.acks.waiting() })
 	gauge("revocations", "Revocations of tokens that are minded.", func() int64 { return int64(g.revoked.Len()) })
 	gauge("revocations_age_seconds", "Time since it was last read from the database which tokens are revoked; 0 if it never was.", func() int64 { return g.revoked.age() })
 	reg.MustRegister(positionAges{g}, shardCounts{g})
@@ -65,6 +67,7 @@ func newMetrics(reg prometheus.Registerer, g *Gateway) *metrics {
 		expired:       counter("expired_clients_closed_total", "Connections closed because their token had expired."),
 		expelled:      counter("revoked_clients_closed_total", "Connections closed because their token was revoked."),
 		disconnected:  counter("disconnected_clients_total", "Connections closed because the API was asked to."),
+		acksRefused:   counter("acks_refused_total", "Acknowledgements refused because too many waited for the database."),
 		ackFailures:   counter("ack_failures_total", "Times that acknowledgements could not be saved, and were kept for later."),
 	}
 }

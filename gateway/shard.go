@@ -371,6 +371,7 @@ func (s *shard) remove(c *conn) {
 		c.reader.unfollow(c.resume.old, c.seat)
 	}
 	s.gw.presence.left(c.seat)
+	s.gw.acks.gone(c)
 	s.gw.countOut(c) // now, so that who comes in its place finds its seat free
 }
 
