@@ -86,6 +86,9 @@ func (m *Memory) Close() {}
 // Ping returns nil: the store is always there.
 func (m *Memory) Ping(context.Context) error { return nil }
 
+// TryWrite is Redis.TryWrite.
+func (m *Memory) TryWrite(context.Context) error { return nil }
+
 // CheckConfig returns nothing: there is nothing to configure.
 func (m *Memory) CheckConfig(context.Context) (Inspection, error) { return Inspection{}, nil }
 

@@ -39,6 +39,7 @@ type RedisConfig struct {
 //	{control}:orders       stream, field o: an Order as JSON
 //	{control}:following:…  there while the gateway follows them
 //	{control}:answers:…    list of Answers to one Order, as JSON
+//	{control}:tried        there after a TryWrite
 type Redis struct {
 	*link
 	cfg RedisConfig
@@ -80,6 +81,22 @@ func (r *Redis) Ping(ctx context.Context) error {
 	}
 	return nil
 }
+
+// TryWrite reports whether Redis takes what is published, by writing a key beside the
+// control stream: one that is full, read-only, without its disk or its replicas answers
+// a Ping, and refuses that.
+func (r *Redis) TryWrite(ctx context.Context) error {
+	c, err := r.open(ctx)
+	if err == nil {
+		err = c.Do(ctx, c.B().Set().Key(r.key("{control}:tried")).Value("1").Ex(triedKept).Build()).Error()
+	}
+	if err != nil {
+		return fmt.Errorf("redis try to write: %w", err)
+	}
+	return nil
+}
+
+const triedKept = time.Minute
 
 func (r *Redis) key(name string) string           { return r.cfg.Prefix + name }
 func (r *Redis) laneKey(sh Shard, p int32) string { return r.partitionKey(sh, p) + ":lane" }

@@ -121,4 +121,25 @@ create table if not exists revocations (
 create index if not exists revocations_changed on revocations (changed_in);
 create index if not exists revocations_expire on revocations (expires_at);
 
+-- To find out whether writing works it is tried: one row is changed, and to another
+-- table, which stays empty, a page is added that is taken back. What takes it up is not
+-- compressed.
+create table if not exists write_trials (
+    one_row  boolean primary key default true check (one_row),
+    tried_at timestamptz not null default now()
+);
+
+create table if not exists write_trial_pages (pad bytea);
+
+alter table write_trial_pages alter column pad set storage plain;
+
+-- One row: when the last purge was taken on by somebody, and when one last ended well.
+create table if not exists purges (
+    one_row  boolean primary key default true check (one_row),
+    begun_at timestamptz,
+    done_at  timestamptz
+);
+
+insert into purges default values on conflict do nothing;
+
 commit;

@@ -31,7 +31,7 @@ func Handle(mux *http.ServeMux, metrics prometheus.Gatherer, alive func() error,
 const maxScrapes = 4
 
 func writeChecks(w http.ResponseWriter, answers []Answer) {
-	status, code := verdict(answers)
+	status, code := Verdict(answers)
 	results := make(map[string]string, len(answers))
 	for _, a := range answers {
 		results[a.Name] = "ok"
@@ -48,7 +48,7 @@ func HandleStrangers(mux *http.ServeMux, alive func() error, checks ...Check) {
 	mux.HandleFunc("GET /livez", tellLive(alive))
 	kept := Keep(checks...)
 	ready := func(w http.ResponseWriter, _ *http.Request) {
-		status, code := verdict(kept.Ask())
+		status, code := Verdict(kept.Ask())
 		writeJSON(w, code, map[string]string{"status": status})
 	}
 	mux.HandleFunc("GET /readyz", ready)

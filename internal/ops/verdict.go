@@ -2,8 +2,8 @@ package ops
 
 import "net/http"
 
-// verdict is what all checks come to: ok, degraded or unavailable.
-func verdict(answers []Answer) (status string, code int) {
+// Verdict is what all checks come to: ok, degraded or unavailable.
+func Verdict(answers []Answer) (status string, code int) {
 	status, code = "ok", http.StatusOK
 	for _, a := range answers {
 		switch {
