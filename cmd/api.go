@@ -31,6 +31,8 @@ func (a *app) apiCommand() (*cobra.Command, error) {
 		Imports     int `env:"MAX_IMPORTS" envDefault:"2"`
 		ImportsEach int `env:"MAX_IMPORTS_EACH" envDefault:"1"`
 		LeastRate   int `env:"LEAST_RATE" envDefault:"1024"`
+
+		ForgetAcks time.Duration `env:"FORGET_ACKS_AFTER"`
 	}{}
 	if err := fromEnvAll(&listen, &redis, &postgres, &filter, &tokens, &quotas, &own); err != nil {
 		return nil, err
@@ -53,6 +55,9 @@ func (a *app) apiCommand() (*cobra.Command, error) {
 			}
 			if min(own.Streams, own.StreamsEach, own.Imports, own.ImportsEach, own.LeastRate) < 1 {
 				return usageError{errors.New("--max-streams, --max-streams-each, --max-imports, --max-imports-each and --least-rate must be at least 1")}
+			}
+			if own.ForgetAcks != 0 && own.ForgetAcks < time.Hour {
+				return usageError{errors.New("--forget-acks-after must be at least 1h, or 0 to forget nobody")}
 			}
 			if err := quotas.check(); err != nil {
 				return err
@@ -101,13 +106,16 @@ func (a *app) apiCommand() (*cobra.Command, error) {
 			cfg.LeastRate, cfg.Room = own.LeastRate, servers.Room("api", 4096)
 			quotas.apply(&cfg)
 			addAPI(&g, ln, reg, cfg, s, lanes, replays, a.log)
+			tables := make(chan struct{}) // closed when they are there
 			g.Add("schema", func(ctx context.Context) error {
 				if err := migrate(ctx, s, a.log); err != nil {
 					return err
 				}
+				close(tables)
 				return countOld(ctx, s, a.log)
 			})
-			g.Add("purge", func(ctx context.Context) error { return purge(ctx, s) })
+			purge := newPurger(s, store.Purge{Deleted: 24 * time.Hour, Acks: own.ForgetAcks}, reg, a.log)
+			g.Add("purge", func(ctx context.Context) error { return purge.run(ctx, tables) })
 			if err := listen.addAdmin(ctx, &g, servers, a.log); err != nil {
 				return err
 			}
@@ -132,6 +140,7 @@ func (a *app) apiCommand() (*cobra.Command, error) {
 	c.Flags().IntVar(&own.Imports, "max-imports", own.Imports, "imports at once; more are answered 503")
 	c.Flags().IntVar(&own.ImportsEach, "max-imports-each", own.ImportsEach, "of them for one API key, or one address where there are no keys; more are answered 429")
 	c.Flags().IntVar(&own.LeastRate, "least-rate", own.LeastRate, "bytes a second that an import must come with over 30 s, and a stream must be read with over 2 min; slower ones are cut off")
+	c.Flags().DurationVar(&own.ForgetAcks, "forget-acks-after", own.ForgetAcks, "forget durable subscribers who have acknowledged nothing for so long, such as 2160h; 0 to forget nobody")
 	return c, nil
 }
 
@@ -165,22 +174,6 @@ func guardAPI(ctx context.Context, listen *listenFlags, s *store.Postgres, log *
 	}
 	listen.guarded = true
 	return nil
-}
-
-// purge drops what was deleted longer ago than any filter service takes to
-// notice.
-func purge(ctx context.Context, s *store.Postgres) error {
-	every := time.NewTicker(time.Hour)
-	defer every.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-every.C:
-			s.Purge(ctx, 24*time.Hour) // if it fails, the next one does it
-			s.CountOld(ctx)            // what an API that is not upgraded yet has stored
-		}
-	}
 }
 
 // fromEnvAll is fromEnv for several.

@@ -60,6 +60,31 @@ func (m *Memory) ForgetAck(ctx context.Context, subscriber string) error {
 	return nil
 }
 
+// ForgetAcks is Postgres.ForgetAcks.
+func (m *Memory) ForgetAcks(ctx context.Context, before time.Time, limit int) (n int64, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for id, a := range m.acks {
+		if n < int64(limit) && a.At.Before(before) && ctx.Err() == nil {
+			delete(m.acks, id)
+			n++
+		}
+	}
+	return n, ctx.Err()
+}
+
+// CountAcks is Postgres.CountAcks.
+func (m *Memory) CountAcks(ctx context.Context, before time.Time) (n int64, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, a := range m.acks {
+		if a.At.Before(before) {
+			n++
+		}
+	}
+	return n, ctx.Err()
+}
+
 // Acks returns at most limit acknowledgements of subscribers after the given
 // one, in the order of their ids.
 func (m *Memory) Acks(ctx context.Context, after string, limit int) ([]event.Ack, error) {

@@ -52,7 +52,7 @@ func NewPostgres(dsn string) (*Postgres, error) {
 // Close waits for the calls under way and closes the connections.
 func (p *Postgres) Close() { p.pool.Close() }
 
-// Ping reports whether filters and acknowledgements can be read.
+// Ping reports whether filters and acknowledgements can be read. TryWrite is for writing.
 func (p *Postgres) Ping(ctx context.Context) error {
 	_, err := p.pool.Exec(ctx, `select from filters, acks limit 0`)
 	return fail("ping PostgreSQL", err)
@@ -250,34 +250,6 @@ func (p *Postgres) ChangesSince(ctx context.Context, m Mark, each func(Change) e
 		return m, fail("read changed filters", err)
 	}
 	return next, nil
-}
-
-// Purge forgets the filters that were deleted longer ago than olderThan, and
-// returns how many. Readers that have not yet seen their deletion get ErrMarkLost.
-// It also forgets idempotency keys and revocations that have expired.
-func (p *Postgres) Purge(ctx context.Context, olderThan time.Duration) (int64, error) {
-	if _, err := p.pool.Exec(ctx, `delete from revocations where expires_at <= now()`); err != nil {
-		return 0, fail("purge revocations", err)
-	}
-	for _, table := range []string{"idempotency_keys", "import_keys"} {
-		if _, err := p.pool.Exec(ctx, `delete from `+table+` where created_at <= now() - $1::interval`, KeyLife); err != nil {
-			return 0, fail("purge "+table, err)
-		}
-	}
-	var n int64
-	err := p.pool.QueryRow(ctx, `
-		with gone as (
-			delete from filters where deleted_at <= now() - $1::interval returning changed_in
-		), told as (
-			update filter_changes set purged = newest.changed_in
-			from (select changed_in from gone order by changed_in desc limit 1) newest
-			where purged < newest.changed_in
-		)
-		select count(*) from gone`, olderThan).Scan(&n)
-	if err == nil {
-		_, err = p.pool.Exec(ctx, `delete from filter_counts where filters = 0`)
-	}
-	return n, fail("purge deleted filters", err)
 }
 
 // place is where a snapshot stands among the transactions.

@@ -111,6 +111,22 @@ func (p *Postgres) Acks(ctx context.Context, after string, limit int) ([]event.A
 	return list, fail("list acknowledgements", err)
 }
 
+// ForgetAcks forgets at most limit acknowledgements of subscribers who acknowledged last
+// before a time, and returns how many. It leaves out those who are doing so now, and
+// waits for nobody.
+func (p *Postgres) ForgetAcks(ctx context.Context, before time.Time, limit int) (int64, error) {
+	tag, err := p.pool.Exec(ctx, `
+		with old as (select subscriber_id from acks where acked_at < $1 limit $2 for update skip locked)
+		delete from acks a using old where a.subscriber_id = old.subscriber_id`, before, limit)
+	return tag.RowsAffected(), fail("forget acknowledgements", err)
+}
+
+// CountAcks returns how many subscribers acknowledged last before a time. It reads all.
+func (p *Postgres) CountAcks(ctx context.Context, before time.Time) (n int64, err error) {
+	err = p.pool.QueryRow(ctx, `select count(*) from acks where acked_at < $1`, before).Scan(&n)
+	return n, fail("count acknowledgements", err)
+}
+
 // AckTotals sums up all acknowledgements. How far they are behind is counted of
 // those in the given topic, to the given next offset of each partition. It
 // reads them all.
