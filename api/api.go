@@ -58,14 +58,16 @@ type Store interface {
 	Acks(ctx context.Context, after string, limit int) ([]event.Ack, error)
 	AckTotals(ctx context.Context, topic event.TopicID, next []int64) (event.AckTotals, error)
 	Revoke(context.Context, auth.Revocation) error
-	Ping(context.Context) error
+	Ping(context.Context) error     // whether it can be read
+	TryWrite(context.Context) error // whether it can be written, by doing so
 }
 
 // Publisher tells the filter service of a change, or that there are many.
 type Publisher interface {
 	PublishFilter(context.Context, filter.Change) (lane.ControlID, error)
 	PublishBulk(context.Context) (lane.ControlID, error)
-	Ping(context.Context) error
+	Ping(context.Context) error     // whether it answers
+	TryWrite(context.Context) error // whether it can be told something, by doing so
 }
 
 // Registry takes our metrics, and gives everybody's at /metrics.
@@ -187,6 +189,7 @@ func New(cfg Config, s Store, p Publisher, l Lanes, r Replays, reg Registry, log
 func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 	defer background(ctx, s.countDurables)()
 	defer background(ctx, s.guard.run)()
+	defer background(ctx, s.health.run)()
 	defer background(ctx, func(ctx context.Context) { s.watchdog.Run(ctx) })()
 	served := make(chan error, 1)
 	go func() { served <- s.http.Serve(ln) }()

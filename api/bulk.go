@@ -78,7 +78,7 @@ func (s *Server) deleteFilters(ctx *fasthttp.RequestCtx) error {
 	c, cancel := s.storeContext()
 	defer cancel()
 	n, err := s.store.DeleteAll(c, q.subscriber)
-	s.health.postgres.saw(err)
+	s.health.writes.wrote(err)
 	if err != nil {
 		return err
 	}
@@ -134,7 +134,7 @@ func (s *Server) importFilters(ctx *fasthttp.RequestCtx) error {
 		n, again, err = s.store.ImportOnce(c, in.specs, key)
 	}
 	if err == nil || in.err == nil {
-		s.health.postgres.saw(err)
+		s.health.writes.wrote(err)
 	}
 	switch {
 	case c.Err() != nil && err != nil:

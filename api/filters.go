@@ -31,7 +31,7 @@ func (s *Server) createFilter(ctx *fasthttp.RequestCtx) error {
 		return s.createOnce(c, ctx, spec, key)
 	}
 	f, err := s.store.Create(c, spec)
-	s.health.postgres.saw(err)
+	s.health.writes.wrote(err)
 	if err != nil {
 		return err
 	}
@@ -46,7 +46,7 @@ func (s *Server) tellCreated(ctx *fasthttp.RequestCtx, f filter.Filter) error {
 // createOnce gives a repeated request the answer that the first one got.
 func (s *Server) createOnce(c context.Context, ctx *fasthttp.RequestCtx, spec filter.Spec, key string) error {
 	f, again, err := s.store.CreateOnce(c, spec, key)
-	s.health.postgres.saw(err)
+	s.health.writes.wrote(err)
 	if err != nil {
 		return err
 	}
@@ -141,7 +141,7 @@ func (s *Server) replaceFilter(ctx *fasthttp.RequestCtx) error {
 		return err
 	}
 	f, err := s.store.Update(c, id, spec, revision)
-	s.health.postgres.saw(err)
+	s.health.writes.wrote(err)
 	if err != nil {
 		return err
 	}
@@ -191,7 +191,7 @@ func (s *Server) patch(c context.Context, id filter.ID, patch []byte, revision i
 		return filter.Filter{}, filter.ErrConflict
 	}
 	f, err := s.store.Update(c, id, spec, old.Revision)
-	s.health.postgres.saw(err)
+	s.health.writes.wrote(err)
 	return f, err
 }
 
@@ -207,7 +207,7 @@ func (s *Server) deleteFilter(ctx *fasthttp.RequestCtx) error {
 		return err
 	}
 	f, err := s.store.Delete(c, id, revision)
-	s.health.postgres.saw(err)
+	s.health.writes.wrote(err)
 	if err != nil {
 		return err
 	}
@@ -260,7 +260,7 @@ func (s *Server) tell(publish func(context.Context) error) error {
 	c, cancel := context.WithTimeout(context.Background(), s.cfg.PublishTimeout)
 	defer cancel()
 	err := publish(c)
-	s.health.publish.saw(err)
+	s.health.publish.wrote(err)
 	if err != nil {
 		s.metrics.publishFailures.Inc()
 	}

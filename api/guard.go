@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"strings"
 	"sync"
@@ -63,6 +64,9 @@ func (g *guard) run(ctx context.Context) {
 		}
 		if err != nil && !failing && known {
 			g.log.Warn("API keys can't be read; those read last count for a while", "for", keysMaxAge, "err", err)
+		}
+		if err == nil && failing && known {
+			g.log.Info("API keys can be read again")
 		}
 		failing, known = err != nil, known || err == nil
 		wait := keysEvery
@@ -146,12 +150,12 @@ func (g *guard) asked() (bool, error) {
 	return g.any || g.required, nil
 }
 
-// reason says why keys can't be checked, or "ok".
-func (g *guard) reason() string {
+// reason says why keys can't be checked.
+func (g *guard) reason() error {
 	if _, err := g.asked(); err != nil {
-		return "API keys can't be read; the log tells why"
+		return errors.New("API keys can't be read; the log tells why")
 	}
-	return healthy
+	return nil
 }
 
 // scopeOf returns what a key has to allow. What has no route needs a key, too.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -14,71 +15,79 @@ import (
 	"eventstream/internal/ops"
 )
 
-// A failed publish counts for so long. Then somebody has to try again, and if we stayed
-// not ready, nobody would.
-const publishFailureAge = 10 * time.Second
-
-// health knows whether what we depend on works.
+// health knows whether what we depend on works, reading and writing each.
 type health struct {
-	store     Store
-	publisher Publisher
-	postgres  *dependency
-	publish   *dependency // as the writes see it
-	redis     *dependency // as Ping sees it
-	kept      *ops.Readiness
+	postgres *dependency // reading
+	writes   *writing
+	redis    *dependency // reading
+	publish  *writing
+	kept     *ops.Readiness
 }
 
 func newHealth(s Store, p Publisher, log *slog.Logger) *health {
+	isDown := func(err error) bool { return problemOf(err).kind == unavailable }
 	h := &health{
-		store: s, publisher: p,
 		postgres: &dependency{
-			log: log, down: "filter store unavailable; requests are answered with 503", up: "filter store is back",
-			isDown: func(err error) bool { return problemOf(err).kind == unavailable },
+			log: log, down: "filter store unavailable; requests are answered with 503", up: "filter store is back", isDown: isDown,
 		},
-		publish: &dependency{
+		writes: newWriting(&dependency{
+			log: log, down: "filter store takes no writes; they are answered with 503", up: "filter store takes writes again", isDown: isDown,
+		}, s.TryWrite),
+		redis: &dependency{log: log, down: "Redis doesn't answer", up: "Redis answers again", isDown: always},
+		publish: newWriting(&dependency{
 			log: log, down: "filter service can't be told of changes; writes are answered with 202",
 			up: "filter service can be told of changes again", isDown: always,
-		},
-		redis: &dependency{log: log, down: "Redis doesn't answer", up: "Redis answers again", isDown: always},
+		}, p.TryWrite),
+	}
+	check := func(name string, do func(context.Context)) ops.Check {
+		return ops.Check{Name: name, Do: func(ctx context.Context) error { do(ctx); return nil }}
 	}
 	h.kept = ops.Keep(
-		ops.Check{Name: "postgres", Do: func(ctx context.Context) error {
-			h.postgres.saw(asUnavailable(h.store.Ping(ctx)))
-			return nil
-		}},
-		ops.Check{Name: "redis", Do: func(ctx context.Context) error {
-			h.redis.saw(h.publisher.Ping(ctx))
-			return nil
-		}})
+		check("postgres", func(ctx context.Context) { h.postgres.saw(asUnavailable(s.Ping(ctx))) }),
+		check("postgres_writes", h.writes.ask),
+		check("redis", func(ctx context.Context) { h.redis.saw(p.Ping(ctx)) }),
+		check("redis_writes", h.publish.ask),
+	)
 	return h
 }
 
-// check returns what is wrong, by name. What requests saw since the last look at both
-// goes before it.
-func (h *health) check() map[string]string {
-	checks := make(map[string]string)
-	for _, a := range h.kept.Ask() {
-		if a.Err != nil { // it hangs
-			checks[a.Name] = a.Err.Error()
+// run finds out when what failed works again, until ctx ends.
+func (h *health) run(ctx context.Context) {
+	var wait sync.WaitGroup
+	wait.Go(func() { h.writes.run(ctx) })
+	h.publish.run(ctx)
+	wait.Wait()
+}
+
+// check returns what is wrong, by name. What requests saw since the last look counts, too.
+// While only writing fails we are degraded: all who read are served, and a server that is
+// full or read-only is so for every copy of us.
+func (h *health) check() []ops.Answer {
+	answers := h.kept.Ask()
+	for i := range answers {
+		a := &answers[i]
+		switch a.Name {
+		case "postgres":
+			a.Err = cmp.Or(a.Err, h.postgres.reason("filters can't be read"))
+		case "postgres_writes":
+			a.Err = ops.Degraded(cmp.Or(a.Err, h.writes.reason("filters can't be written")))
+		case "redis":
+			a.Err = cmp.Or(a.Err, h.redis.reason("Redis doesn't answer"))
+		case "redis_writes":
+			a.Err = ops.Degraded(cmp.Or(a.Err, h.publish.reason("the filter service can't be told of changes")))
 		}
 	}
-	redis := h.publish.state()
-	if time.Since(redis.last) >= publishFailureAge {
-		redis = h.redis.state()
-	}
-	checks["postgres"] = cmp.Or(checks["postgres"], h.postgres.state().reason("filters can't be read or written"))
-	checks["redis"] = cmp.Or(checks["redis"], redis.reason("the filter service can't be told of changes"))
-	return checks
+	return answers
 }
 
 func always(error) bool { return true }
 
 // asUnavailable: a store that can't even be pinged can't be used, whatever the reason.
 func asUnavailable(err error) error {
-	if err == nil {
-		return nil
+	if err == nil || errors.Is(err, filter.ErrUnavailable) {
+		return err
 	}
-	return errors.Join(filter.ErrUnavailable, err)
+	return fmt.Errorf("%w: %w", filter.ErrUnavailable, err)
 }
 
 // dependency remembers how its last use went, and logs when that changes.
@@ -87,40 +96,45 @@ type dependency struct {
 	down, up string           // what to log
 	isDown   func(error) bool // whether an error tells that it is down
 
-	mu sync.Mutex
-	s  state
+	mu    sync.Mutex
+	since time.Time // it fails; zero if it doesn't
 }
-
-// state is since when a dependency fails, zero if it doesn't, and when it did last.
-type state struct{ since, last time.Time }
 
 // saw takes in how a use of the dependency went.
-func (d *dependency) saw(err error) state {
+func (d *dependency) saw(err error) {
+	down := err != nil && d.isDown(err)
 	d.mu.Lock()
-	before := d.s
-	if err == nil || !d.isDown(err) {
-		d.s = state{}
-	} else {
-		d.s.last = time.Now()
-		if d.s.since.IsZero() {
-			d.s.since = d.s.last
-		}
+	changed := down == d.since.IsZero()
+	switch {
+	case !down:
+		d.since = time.Time{}
+	case changed:
+		d.since = time.Now()
 	}
-	after := d.s
 	d.mu.Unlock()
 	switch {
-	case before.since.IsZero() && !after.since.IsZero():
+	case changed && down:
 		d.log.Warn(d.down, "err", err)
-	case !before.since.IsZero() && after.since.IsZero():
+	case changed:
 		d.log.Info(d.up)
 	}
-	return after
 }
 
-func (d *dependency) state() state {
+func (d *dependency) fails() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.s
+	return !d.since.IsZero()
+}
+
+// reason says what can't be done, if that is so. It leaves it to the log to tell the
+// error, which names hosts and users.
+func (d *dependency) reason(what string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.since.IsZero() {
+		return nil
+	}
+	return errors.New(what + " since " + d.since.UTC().Format(time.RFC3339) + "; the log tells why")
 }
 
 // healthJSON is the answer of the probes, in the form that all our services use.
@@ -131,20 +145,23 @@ type healthJSON struct {
 
 // tellHealth says whether requests can be served in full, and if not, why.
 func (s *Server) tellHealth(ctx *fasthttp.RequestCtx) error {
-	answer := healthJSON{Status: healthy, Checks: s.health.check()}
+	answers := s.health.check()
 	if s.cfg.Keys != nil {
-		answer.Checks["keys"] = s.guard.reason()
+		answers = append(answers, ops.Answer{Name: "keys", Err: s.guard.reason()})
 	}
 	if s.stopping.Load() {
-		answer.Checks["api"] = "stopping"
+		answers = append(answers, ops.Answer{Name: "api", Err: errors.New("stopping")})
 	}
-	status := fasthttp.StatusOK
-	for _, reason := range answer.Checks {
-		if reason != healthy {
-			answer.Status, status = "unavailable", fasthttp.StatusServiceUnavailable
+	out := healthJSON{Checks: make(map[string]string)}
+	var status int
+	out.Status, status = ops.Verdict(answers)
+	for _, a := range answers {
+		out.Checks[a.Name] = healthy
+		if a.Err != nil {
+			out.Checks[a.Name] = a.Err.Error()
 		}
 	}
-	return writeHealth(ctx, status, answer)
+	return writeHealth(ctx, status, out)
 }
 
 // tellLive says that the process answers and is not stuck, whatever the state of others.
@@ -156,14 +173,6 @@ func (s *Server) tellLive(ctx *fasthttp.RequestCtx) error {
 }
 
 const healthy = "ok"
-
-// reason leaves it to the log to tell the error, which names hosts and users.
-func (s state) reason(what string) string {
-	if s.since.IsZero() {
-		return healthy
-	}
-	return what + " since " + s.since.UTC().Format(time.RFC3339) + "; the log tells why"
-}
 
 func writeHealth(ctx *fasthttp.RequestCtx, status int, h healthJSON) error {
 	ctx.Response.Header.Set("Cache-Control", "no-store")

@@ -188,6 +188,7 @@ func (*away) Acks(context.Context, string, int) ([]event.Ack, error) {
 }
 func (*away) Revoke(context.Context, auth.Revocation) error { return filter.ErrUnavailable }
 func (*away) Ping(context.Context) error                    { return filter.ErrUnavailable }
+func (*away) TryWrite(context.Context) error                { return filter.ErrUnavailable }
 
 // TestContract holds the server to openapi.json, and the other way round: each
 // route is in it, each status that it documents is answered by something, and

@@ -62,7 +62,7 @@ func (s *Server) revoke(ctx *fasthttp.RequestCtx, r auth.Revocation) error {
 	c, cancel := s.storeContext()
 	defer cancel()
 	err := s.store.Revoke(c, r)
-	s.health.postgres.saw(err)
+	s.health.writes.wrote(err)
 	if err != nil {
 		return err
 	}

@@ -58,7 +58,7 @@ func (s *Server) forgetAck(ctx *fasthttp.RequestCtx) error {
 	c, cancel := s.storeContext()
 	defer cancel()
 	err = s.store.ForgetAck(c, id)
-	s.health.postgres.saw(err)
+	s.health.writes.wrote(err)
 	if err != nil {
 		return ackProblem(err)
 	}
