@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/url"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/valyala/fasthttp"
@@ -165,17 +167,24 @@ func (s *Server) patchFilter(ctx *fasthttp.RequestCtx) error {
 	if err != nil {
 		return err
 	}
-	for {
-		f, err := s.patch(c, id, patch, revision)
-		if errors.Is(err, filter.ErrConflict) && revision == 0 {
-			continue // c bounds how often
+	f, err := s.patch(c, id, patch, revision)
+	for try := 1; errors.Is(err, filter.ErrConflict) && revision == 0; try++ {
+		if try == patchTries {
+			return &problem{kind: contended, detail: fmt.Sprintf("it was changed by others %d times before this patch could be stored; nothing of it was", try)}
 		}
-		if err != nil {
-			return err
-		}
-		return s.tellChange(ctx, fasthttp.StatusOK, filter.Change{Filter: f})
+		time.Sleep(rand.N(time.Duration(try) * patchPause)) // or all who want the same would meet again
+		f, err = s.patch(c, id, patch, revision)
 	}
+	if err != nil {
+		return err
+	}
+	return s.tellChange(ctx, fasthttp.StatusOK, filter.Change{Filter: f})
 }
+
+const (
+	patchTries = 10
+	patchPause = 10 * time.Millisecond // at most, before the second try; then more
+)
 
 func (s *Server) patch(c context.Context, id filter.ID, patch []byte, revision int64) (filter.Filter, error) {
 	old, err := s.store.Get(c, id)

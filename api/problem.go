@@ -51,6 +51,7 @@ var (
 	internal      = kind{500, "internal", "We made a mistake"}
 	unavailable   = kind{503, "store-unavailable", "The filter store is unavailable"}
 	busy          = kind{503, "busy", "Too many of these are under way"}
+	contended     = kind{503, "filter-contended", "The filter is changed by others all the time"}
 	noSigner      = kind{501, "no-signing-key", "Tokens can't be made here"}
 	keysUnknown   = kind{503, "keys-unavailable", "API keys can't be checked now"}
 	noGateways    = kind{503, "gateways-unreachable", "Gateways can't be asked now"}

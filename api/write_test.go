@@ -1,12 +1,10 @@
 package api_test
 
 import (
-	"context"
 	"errors"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"eventstream/api"
 	"eventstream/filter"
@@ -163,21 +161,4 @@ func TestDeleteAllOfASubscriber(t *testing.T) {
 	if !strings.HasPrefix(a.body, `{"deleted":1,"applied":false,"detail":"stored, but`) {
 		t.Errorf("DELETE without Redis: %s", a.body)
 	}
-}
-
-// conflicting is a Store in which somebody else is always faster.
-type conflicting struct{ store.Memory }
-
-func (*conflicting) Update(ctx context.Context, _ filter.ID, _ filter.Spec, _ int64) (filter.Filter, error) {
-	if err := ctx.Err(); err != nil {
-		return filter.Filter{}, err
-	}
-	return filter.Filter{}, filter.ErrConflict
-}
-
-// TestPatchGivesUp: the deadline ends attempts that never succeed.
-func TestPatchGivesUp(t *testing.T) {
-	s := start(t, api.Config{StoreTimeout: 50 * time.Millisecond}, &conflicting{})
-	path, _ := s.create(adas)
-	wantUnavailable(t, "PATCH", s.do("PATCH", path, `{}`))
 }
