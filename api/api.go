@@ -57,6 +57,8 @@ type Store interface {
 	ForgetAck(ctx context.Context, subscriber string) error
 	Acks(ctx context.Context, after string, limit int) ([]event.Ack, error)
 	AckTotals(ctx context.Context, topic event.TopicID, next []int64) (event.AckTotals, error)
+	ForgetAcks(ctx context.Context, before time.Time, limit int) (int64, error)
+	CountAcks(ctx context.Context, before time.Time) (int64, error)
 	Revoke(context.Context, auth.Revocation) error
 	Ping(context.Context) error     // whether it can be read
 	TryWrite(context.Context) error // whether it can be written, by doing so

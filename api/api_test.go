@@ -353,7 +353,7 @@ func TestProblems(t *testing.T) {
 	want(t, "published changes", len(s.publisher.changes), 1)
 }
 
-const routes = "DELETE /connections, DELETE /connections/{id}, DELETE /filters, DELETE /filters/{id}, DELETE /subscribers/{id}/ack, DELETE /subscribers/{id}/tokens, DELETE /tokens/{id}, GET /connections, GET /docs, GET /filters, GET /filters/{id}, GET /filters:export, " +
+const routes = "DELETE /connections, DELETE /connections/{id}, DELETE /filters, DELETE /filters/{id}, DELETE /subscribers, DELETE /subscribers/{id}/ack, DELETE /subscribers/{id}/tokens, DELETE /tokens/{id}, GET /connections, GET /docs, GET /filters, GET /filters/{id}, GET /filters:export, " +
 	"GET /health, GET /livez, GET /metrics, GET /openapi.json, GET /readyz, GET /subscribers, GET /subscribers/{id}/ack, " +
 	"GET /subscribers/{id}/events, GET /subscribers/{id}/explain, PATCH /filters/{id}, POST /filters, POST /filters:import, POST /filters:test, POST /subscribers/{id}/tokens, PUT /filters/{id}"
 

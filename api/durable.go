@@ -11,21 +11,25 @@ import (
 )
 
 const (
-	countTimeout = 10 * time.Second // all rows are read
-	countAgain   = 2 * time.Second  // after a failure, such as that the tables are still to be made
+	countTimeout = time.Minute     // all rows are read
+	countAgain   = 2 * time.Second // after a failure, such as that the tables are still to be made
+	countShare   = 50              // of the time, one part in so many at most is spent on counting
+	countMost    = 10 * time.Minute
 )
 
-// durables counts the durable subscribers every now and then, and gives the
-// result to whoever collects metrics. What could not be counted is left out:
-// an old number would look like a good one.
+// durables counts the durable subscribers when somebody collects metrics, but no more
+// often than it may cost, and gives out what was counted last. What could not be counted
+// is left out: an old number would look like a good one.
 type durables struct {
-	last                atomic.Pointer[counted]
-	number, behind, age *prometheus.Desc
+	last                     atomic.Pointer[counted]
+	asked                    chan struct{} // somebody collects; capacity 1
+	number, behind, age, old *prometheus.Desc
 }
 
 type counted struct {
 	event.AckTotals
 	behindKnown bool
+	at          time.Time
 }
 
 func newDurables(reg prometheus.Registerer) *durables {
@@ -33,9 +37,11 @@ func newDurables(reg prometheus.Registerer) *durables {
 		return prometheus.NewDesc(prometheus.BuildFQName("eventstream", "api", name), help, nil, nil)
 	}
 	d := &durables{
+		asked:  make(chan struct{}, 1),
 		number: desc("durable_subscribers", "Subscribers of which an acknowledgement is kept. All APIs count the same ones."),
 		behind: desc("durable_lag_max_offsets", "Offsets in Kafka between what the slowest durable subscriber acknowledged and how far matching has come."),
 		age:    desc("durable_ack_age_max_seconds", "Time since the durable subscriber who is silent longest acknowledged last."),
+		old:    desc("durable_counted_age_seconds", "Time since durable subscribers were counted, for the metrics of them. The more there are, the less often they are."),
 	}
 	reg.MustRegister(d)
 	return d
@@ -46,10 +52,15 @@ func (d *durables) Describe(ch chan<- *prometheus.Desc) {
 	ch <- d.number
 	ch <- d.behind
 	ch <- d.age
+	ch <- d.old
 }
 
 // Collect implements prometheus.Collector.
 func (d *durables) Collect(ch chan<- prometheus.Metric) {
+	select {
+	case d.asked <- struct{}{}:
+	default:
+	}
 	c := d.last.Load()
 	if c == nil {
 		return
@@ -63,35 +74,44 @@ func (d *durables) Collect(ch chan<- prometheus.Metric) {
 		age = max(time.Since(c.Oldest).Seconds(), 0)
 	}
 	ch <- prometheus.MustNewConstMetric(d.age, prometheus.GaugeValue, age)
+	ch <- prometheus.MustNewConstMetric(d.old, prometheus.GaugeValue, time.Since(c.at).Seconds())
 }
 
-// countDurables counts until ctx ends.
+// countDurables counts until ctx ends: at first, and then when somebody asks. Between
+// two counts lie CountEvery at least, and 50 times what the last one took the store.
 func (s *Server) countDurables(ctx context.Context) {
 	for ctx.Err() == nil {
+		c, took, err := s.countOnce(ctx)
 		wait := s.cfg.CountEvery
-		c, err := s.countOnce(ctx)
 		if err != nil {
 			wait = min(wait, countAgain)
-			s.log.Debug("durable subscribers can't be counted", "in", wait, "err", err)
+			s.log.Debug("durable subscribers can't be counted", "err", err)
 		}
 		s.durables.last.Store(c)
 		select {
 		case <-ctx.Done():
-		case <-time.After(wait):
+			return
+		case <-time.After(max(wait, min(countShare*took, countMost))):
+		}
+		select {
+		case <-ctx.Done():
+		case <-s.durables.asked:
 		}
 	}
 }
 
-func (s *Server) countOnce(ctx context.Context) (*counted, error) {
+// countOnce counts, and says how long that took the store.
+func (s *Server) countOnce(ctx context.Context) (c *counted, took time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, countTimeout)
 	defer cancel()
 	brief, stop := context.WithTimeout(ctx, lagTimeout)
 	defer stop()
 	m := s.matched(brief)
 	next, unknown := m.furthest()
+	began := time.Now()
 	totals, err := s.store.AckTotals(ctx, m.topic.ID, next)
-	if err != nil {
-		return nil, err
+	if took = time.Since(began); err != nil {
+		return nil, took, err
 	}
-	return &counted{totals, unknown == nil}, nil
+	return &counted{totals, unknown == nil, time.Now()}, took, nil
 }

@@ -124,6 +124,7 @@ func TestScopesOfRoutes(t *testing.T) {
 		{"DELETE", missing, "", 401, 403, 404, 404},
 		{"GET", "/subscribers?durable=true", "", 401, 200, 200, 200},
 		{"DELETE", "/subscribers/ada/ack", "", 401, 403, 404, 404},
+		{"DELETE", "/subscribers?acked_before=1h", "", 401, 403, 200, 200},
 		{"POST", "/subscribers/ada/tokens", "", 401, 403, 403, 201},
 		{"DELETE", "/subscribers/ada/tokens", "", 401, 403, 403, 204},
 		{"DELETE", "/tokens/t1", "", 401, 403, 403, 204},

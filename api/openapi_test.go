@@ -183,6 +183,9 @@ func (*away) Acked(context.Context, string) (event.Ack, error) {
 	return event.Ack{}, filter.ErrUnavailable
 }
 func (*away) ForgetAck(context.Context, string) error { return filter.ErrUnavailable }
+func (*away) ForgetAcks(context.Context, time.Time, int) (int64, error) {
+	return 0, filter.ErrUnavailable
+}
 func (*away) Acks(context.Context, string, int) ([]event.Ack, error) {
 	return nil, filter.ErrUnavailable
 }
@@ -317,6 +320,8 @@ func (c *contract) quotas() {
 func (c *contract) others(s *service) {
 	c.see(s, "GET /subscribers", "/subscribers?durable=true&limit=1", 200, "")
 	c.see(s, "GET /subscribers", "/subscribers", 400, "")
+	c.see(s, "DELETE /subscribers", "/subscribers?acked_before=87600h", 200, "")
+	c.see(s, "DELETE /subscribers", "/subscribers", 400, "")
 	c.see(s, "GET /subscribers/{id}/ack", "/subscribers/ada/ack", 200, "")
 	c.see(s, "GET /subscribers/{id}/ack", "/subscribers/ada/ack?x=1", 400, "")
 	c.see(s, "GET /subscribers/{id}/ack", "/subscribers/bob/ack", 404, "")
@@ -360,7 +365,7 @@ func (c *contract) down(s *service) {
 		{"POST /filters", "/filters", adas}, {"GET /filters", "/filters", ""}, {"DELETE /filters", "/filters?subscriber_id=ada", ""},
 		{"GET /filters/{id}", nobodys, ""}, {"PUT /filters/{id}", nobodys, adas}, {"PATCH /filters/{id}", nobodys, "{}"}, {"DELETE /filters/{id}", nobodys, ""},
 		{"POST /filters:import", "/filters:import", adas}, {"GET /filters:export", "/filters:export", ""},
-		{"GET /subscribers", "/subscribers?durable=true", ""}, {"GET /subscribers/{id}/explain", "/subscribers/ada/explain?event=" + anEvent, ""},
+		{"GET /subscribers", "/subscribers?durable=true", ""}, {"DELETE /subscribers", "/subscribers?acked_before=24h", ""}, {"GET /subscribers/{id}/explain", "/subscribers/ada/explain?event=" + anEvent, ""},
 		{"GET /subscribers/{id}/ack", "/subscribers/ada/ack", ""}, {"DELETE /subscribers/{id}/ack", "/subscribers/ada/ack", ""},
 		{"GET /subscribers/{id}/events", "/subscribers/ada/events?since=1h", ""}, {"DELETE /tokens/{id}", "/tokens/t1", ""}, {"GET /health", "/health", ""}, {"GET /readyz", "/readyz", ""},
 	} {

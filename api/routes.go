@@ -32,6 +32,7 @@ func (s *Server) endpoints(metrics handler) []endpoint {
 		{"GET", "/filters:export", s.exportFilters},
 		{"POST", "/filters:test", s.testFilters},
 		{"GET HEAD", "/subscribers", s.listSubscribers},
+		{"DELETE", "/subscribers", s.forgetSubscribers},
 		{"GET HEAD", "/subscribers/{id}/explain", s.explainEvent},
 		{"GET HEAD", "/subscribers/{id}/ack", s.readAck},
 		{"DELETE", "/subscribers/{id}/ack", s.forgetAck},
