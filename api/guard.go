@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"strings"
 	"sync"
 	"time"
@@ -117,7 +118,7 @@ func (g *guard) admit(ctx *fasthttp.RequestCtx) error {
 	if err != nil {
 		return err
 	}
-	if !asked && path != tokensPath {
+	if !asked && (!mints(string(ctx.Method()), path) || local(ctx)) {
 		if err := g.limits.take(ctx, ""); err != nil {
 			return err
 		}
@@ -135,6 +136,17 @@ func (g *guard) admit(ctx *fasthttp.RequestCtx) error {
 		return &problem{kind: forbidden, detail: "the key's scope is " + string(k.Scope) + "; this needs " + string(need)}
 	}
 	return nil
+}
+
+// mints reports whether a route makes tokens. Gateways elsewhere may believe them, so
+// where nobody is asked for a key, strangers need one for that.
+func mints(method, path string) bool { return path == tokensPath && method == fasthttp.MethodPost }
+
+// local reports whether a request came by a loopback address, from one.
+func local(ctx *fasthttp.RequestCtx) bool {
+	here, ok := ctx.LocalAddr().(*net.TCPAddr)
+	there, also := ctx.RemoteAddr().(*net.TCPAddr)
+	return ok && also && here.IP.IsLoopback() && there.IP.IsLoopback()
 }
 
 // asked reports whether a key is needed.

@@ -1,10 +1,13 @@
 package api_test
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -87,6 +90,30 @@ func startGuarded(t *testing.T, cfg api.Config, keys *keyring) *service {
 	testenv.Eventually(t, 5*time.Second, func() error { return status(s.do("GET", "/readyz", ""), 200) })
 	return s
 }
+
+// from returns the first line of the answer to a request from an address.
+func (s *service) from(address, request string) string {
+	s.t.Helper()
+	ours, theirs := net.Pipe()
+	defer ours.Close()
+	go s.server.ServeConn(&elsewhere{theirs, net.TCPAddr{IP: net.ParseIP(address), Port: 1}})
+	io.WriteString(ours, request+" HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	line, err := bufio.NewReader(ours).ReadString('\n')
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return strings.TrimSpace(line)
+}
+
+// elsewhere is a connection from a place.
+type elsewhere struct {
+	net.Conn
+	place net.TCPAddr
+}
+
+func (e *elsewhere) RemoteAddr() net.Addr { return &e.place }
+
+func (e *elsewhere) LocalAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1} }
 
 func status(a answer, want int) error {
 	if a.status != want {
@@ -288,9 +315,15 @@ func TestMintToken(t *testing.T) {
 		want(t, "Cache-Control", a.header.Get("Cache-Control"), "no-store")
 	}
 
-	// Where nobody is asked for keys, tokens are not to be had either.
+	// Where nobody is asked for keys, those on this machine get tokens, too, and may take
+	// them back. Strangers need a key for that.
 	open := startGuarded(t, api.Config{Signer: signer}, &keyring{})
-	want(t, "without a key", open.do("POST", "/subscribers/ada/tokens", "").status, 401)
+	for path, status := range map[string]int{"POST /subscribers/ada/tokens": 201, "DELETE /subscribers/ada/tokens": 204, "DELETE /tokens/t1": 204} {
+		method, path, _ := strings.Cut(path, " ")
+		want(t, method+" "+path+" without a key", open.do(method, path, "").status, status)
+	}
+	want(t, "a stranger's token", open.from("203.0.113.7", "POST /subscribers/ada/tokens"), "HTTP/1.1 401 Unauthorized")
+	want(t, "a stranger's revocation", open.from("203.0.113.7", "DELETE /subscribers/ada/tokens"), "HTTP/1.1 204 No Content")
 	none := startGuarded(t, api.Config{}, keys)
 	want(t, "without a signing key", none.do("POST", "/subscribers/ada/tokens", "", admin...).status, 501)
 }

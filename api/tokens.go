@@ -12,8 +12,7 @@ import (
 	"eventstream/filter"
 )
 
-// tokensPath makes tokens, and takes them back. It needs a key even where nothing
-// else does: gateways elsewhere may believe its tokens.
+// tokensPath makes tokens, and takes them back.
 const tokensPath = "/subscribers/{id}/tokens"
 
 const (
