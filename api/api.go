@@ -163,11 +163,12 @@ func New(cfg Config, s Store, p Publisher, l Lanes, r Replays, reg Registry, log
 	srv.streaming, srv.cut = context.WithCancel(context.Background())
 	srv.router = srv.routes(fasthttpadaptor.NewFastHTTPHandler(promhttp.HandlerFor(reg, promhttp.HandlerOpts{})))
 	srv.http = &fasthttp.Server{
-		Handler:       srv.serve,
-		ErrorHandler:  srv.refuse,
-		ExpectHandler: srv.expect,
-		Logger:        connectionLog{log},
-		ConnState:     srv.follow,
+		Handler:        srv.serve,
+		ErrorHandler:   srv.refuse,
+		ExpectHandler:  srv.expect,
+		HeaderReceived: ignoreBody,
+		Logger:         connectionLog{log},
+		ConnState:      srv.follow,
 
 		ReadTimeout:     5 * time.Second,
 		WriteTimeout:    15 * time.Second,

@@ -11,6 +11,19 @@ func spoken(h *fasthttp.RequestHeader) bool {
 	return version == "HTTP/1.1" || version == "HTTP/1.0"
 }
 
+// ignoreBody has no body be read where none is wanted: a client that announces one and
+// does not send it would be waited for. What it sends after all is not taken for
+// another request, since the connection is closed after the answer.
+func ignoreBody(h *fasthttp.RequestHeader) (none fasthttp.RequestConfig) {
+	if h.IsPost() || h.IsPut() || h.IsPatch() || h.ContentLength() == 0 || h.ContentLength() == -2 {
+		return none
+	}
+	h.SetContentLength(0)
+	h.Del("Expect")
+	h.SetConnectionClose()
+	return none
+}
+
 // expect answers a client that asks whether it may send a body, before any of it is
 // read. 417 has it repeat the request without asking (RFC 9110, 10.1.1), and that
 // is told what was wrong.
