@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"log/slog"
 	"maps"
 	"mime"
 	"net/url"
@@ -13,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"eventstream/api"
@@ -218,6 +220,12 @@ func TestContract(t *testing.T) {
 
 	c.connections()
 	c.quotas()
+	stuck := serve(t, func(log *slog.Logger) *api.Server {
+		srv := api.New(api.Config{}, &store.Memory{}, &publisher{}, lane.NewMemory(), nil, prometheus.NewRegistry(), log)
+		srv.Stick()
+		return srv
+	})
+	c.see(stuck, "GET /livez", "/livez", 503, "")
 	c.down(startAll(t, api.Config{}, &away{}, &publisher{}, lane.NewMemory(), replays(t, func(context.Context, replay.Request, *replay.Writer) error {
 		return &replay.Unavailable{}
 	})))
