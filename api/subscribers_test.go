@@ -316,12 +316,38 @@ func TestDurableMetricsWithoutStore(t *testing.T) {
 	want(t, "readiness", s.do("GET", "/readyz", "").status, 200)
 }
 
+// All rows are read only when somebody collects metrics.
+func TestDurablesAreCountedWhenAskedFor(t *testing.T) {
+	db := &uncountable{}
+	s := startBeside(t, api.Config{CountEvery: time.Millisecond}, db, &publisher{}, oneShard())
+	counted := func(times int32) {
+		t.Helper()
+		testenv.Eventually(t, 30*time.Second, func() error {
+			if n := db.counts.Load(); n < times {
+				return fmt.Errorf("counted %d times, want %d", n, times)
+			}
+			return nil
+		})
+	}
+	counted(1)
+	for range 200 {
+		s.do("GET", "/livez", "")
+	}
+	want(t, "counts while nobody collects", db.counts.Load(), int32(1))
+	for n := range int32(3) {
+		s.do("GET", "/metrics", "")
+		counted(n + 2)
+	}
+}
+
 type uncountable struct {
 	store.Memory
 	broken atomic.Bool
+	counts atomic.Int32
 }
 
 func (u *uncountable) AckTotals(ctx context.Context, topic event.TopicID, next []int64) (event.AckTotals, error) {
+	u.counts.Add(1)
 	if u.broken.Load() {
 		return event.AckTotals{}, errors.New("can't count")
 	}
