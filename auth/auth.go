@@ -15,6 +15,7 @@ import (
 // that a forger could use, and nothing of a token whose signature is not ours.
 var (
 	ErrMalformed  = errors.New("it is not a signed JWT in compact form, by RS256, ES256, EdDSA or HS256")
+	ErrTooLong    = errors.New("it is too long")
 	ErrSignature  = errors.New("it is not signed by a key that is known here")
 	ErrClaims     = errors.New("its claims can't be read: want sub and jti, strings, exp and iat, numbers, no duplicates, and no text that is not Unicode")
 	ErrNoSubject  = errors.New("it has no sub claim")
@@ -27,8 +28,8 @@ var (
 	errBadKeyText = errors.New("want PEM (a public or private key, a certificate), a JWK, or a JWK set")
 )
 
-// MaxToken bounds a token, in bytes: it fits into a client's message to a gateway.
-const MaxToken = 4000
+// MaxToken bounds a token, in bytes. One that names its subject's groups may have many.
+const MaxToken = 16 << 10
 
 // Claims is what a token says, and its signature vouches for.
 type Claims struct {

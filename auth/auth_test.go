@@ -12,6 +12,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -194,7 +195,7 @@ func TestVerifyTampered(t *testing.T) {
 		b64([]byte(`{}`)) + "." + part[1] + "." + part[2],
 		`{"payload":"` + part[1] + `","protected":"` + part[0] + `","signature":"` + part[2] + `"}`,
 		part[0] + "." + part[1] + "." + b64(make([]byte, 64)),
-		part[0] + "." + strings.Repeat("A", MaxToken) + "." + part[2],
+		part[0] + "." + strings.Repeat("A", MaxToken-len(part[0])-len(part[2])-2) + "." + part[2],
 	} {
 		if c, err := w.v.Verify(t.Context(), bad); !errors.Is(err, ErrMalformed) && !errors.Is(err, ErrSignature) {
 			t.Errorf("%.80q: %+v, %v, want it refused", bad, c, err)
@@ -203,6 +204,23 @@ func TestVerifyTampered(t *testing.T) {
 	signedTwice := signed(t, jwt.SigningMethodES256, w.ec, nil, jwt.MapClaims{"sub": "user_1", "exp": in(time.Hour)})
 	if _, err := w.v.Verify(t.Context(), signedTwice); err != nil {
 		t.Errorf("the original: %v", err)
+	}
+}
+
+// A token with the groups of a user has many bytes. One that has too many is told so.
+func TestVerifyLong(t *testing.T) {
+	keys, _ := ParseSecrets(secretText)
+	v, _ := NewVerifier(Config{Keys: keys})
+	token := func(groups int) string {
+		claims := jwt.MapClaims{"sub": "user_1", "exp": in(time.Hour), "groups": slices.Repeat([]string{strings.Repeat("g", 31)}, groups)}
+		return signed(t, jwt.SigningMethodHS256, []byte(secretText), nil, claims)
+	}
+	if _, err := v.Verify(t.Context(), token(300)); err != nil {
+		t.Errorf("%d bytes: %v", len(token(300)), err)
+	}
+	long := token(400)
+	if _, err := v.Verify(t.Context(), long); !errors.Is(err, ErrTooLong) || !strings.Contains(err.Error(), fmt.Sprint(len(long))) || !strings.Contains(err.Error(), fmt.Sprint(MaxToken)) {
+		t.Errorf("%d bytes: %v, want both sizes", len(long), err)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"fmt"
 	"math"
 	"slices"
 	"strings"
@@ -53,7 +54,7 @@ const clockSkew = 30 * time.Second
 // the JWKS.
 func (v *Verifier) Verify(ctx context.Context, token string) (Claims, error) {
 	if len(token) > MaxToken {
-		return Claims{}, ErrMalformed
+		return Claims{}, fmt.Errorf("%w: %d bytes; at most %d are allowed", ErrTooLong, len(token), MaxToken)
 	}
 	if !strictBase64(token) {
 		return Claims{}, ErrMalformed

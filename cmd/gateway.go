@@ -12,6 +12,7 @@ import (
 	"eventstream/gateway"
 	"eventstream/internal/ops"
 	"eventstream/internal/run"
+	"eventstream/origin"
 )
 
 var errGatewayFlags = errors.New("--max-conns and --ring-bytes must be at least 1, --resume-window and --cut-off-after at least 1s, --drain more than 0, --drain-delay not negative")
@@ -90,6 +91,10 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 			if err != nil {
 				return err
 			}
+			origins, err := origin.ParseOrigins(own.Origins)
+			if err != nil {
+				return usageError{fmt.Errorf("--origins: %w", err)}
+			}
 			lanes, err := redis.open(a.log)
 			if err != nil {
 				return err
@@ -131,7 +136,7 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 			g := run.Group{Log: a.log, Patience: patience}
 			g.Add("files", func(ctx context.Context) error { return a.reloads.run(ctx, a.log) })
 			conns, unadmitted := fitDescriptors(own.MaxConns, own.Unadmitted, a.log)
-			cfg := gateway.Config{MaxConns: conns, RingBytes: own.Ring, Origins: own.Origins, Hosts: hosts, ResumeWindow: own.Resume, DrainDelay: own.Delay, Drain: own.Drain, CutOff: own.CutOff}
+			cfg := gateway.Config{MaxConns: conns, RingBytes: own.Ring, Origins: origins, Hosts: hosts, ResumeWindow: own.Resume, DrainDelay: own.Delay, Drain: own.Drain, CutOff: own.CutOff}
 			cfg.MaxPerSubscriber, cfg.MaxPerAddress, cfg.Proxies = own.PerSubscriber, own.PerAddress, proxies
 			cfg.Compress = own.Compress
 			cfg.HandshakeRate, cfg.MessageRate = own.Handshakes, own.Messages
@@ -165,7 +170,7 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 	fs.IntVar(&own.MaxConns, "max-conns", own.MaxConns, "open connections; more are answered 503")
 	fs.IntVar(&own.Unadmitted, "max-unadmitted", own.Unadmitted, "open connections that are no WebSocket and no stream, or not yet; past that, and where descriptors don't suffice, those that wait longest for their client are closed")
 	fs.IntVar(&own.Ring, "ring-bytes", own.Ring, "memory for the latest events, from which clients that come back soon are served")
-	fs.StringSliceVar(&own.Origins, "origins", own.Origins, "web origins whose pages may connect, such as https://app.example.org; * for all")
+	fs.StringSliceVar(&own.Origins, "origins", own.Origins, "web origins whose pages may connect, such as https://app.example.org, or https://*.example.org for all below it; * for all")
 	fs.BoolVar(&own.Compress, "compress", own.Compress, "compress what is sent to clients that ask for permessage-deflate; it takes CPU")
 	fs.DurationVar(&own.Resume, "resume-window", own.Resume, "how long after its end a connection can be resumed from Redis; after that, from Kafka")
 	fs.DurationVar(&own.Drain, "drain", own.Drain, "at SIGTERM: over what time connections are closed, evenly, and at least 100 a second")

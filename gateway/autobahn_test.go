@@ -30,9 +30,9 @@ func (e *echo) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refused.write(w)
 		return
 	}
-	c, extensions := &conn{}, ""
-	if offersDeflate(r.Header) {
-		c.framing, extensions = deflated, deflateAnswer
+	c, extensions := &conn{}, answerDeflate(r.Header)
+	if extensions != "" {
+		c.framing = deflated
 	}
 	nc, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {

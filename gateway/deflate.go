@@ -26,24 +26,27 @@ const (
 	deflateAnswer = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
 )
 
-// offersDeflate reports whether a client offers permessage-deflate in a form that
-// we can meet. It may make several offers.
-func offersDeflate(h http.Header) bool {
+// answerDeflate returns the answer to the first offer of permessage-deflate that we can
+// meet, or "". A client may make several offers.
+func answerDeflate(h http.Header) string {
 	for _, line := range h.Values("Sec-WebSocket-Extensions") {
-		if slices.ContainsFunc(strings.Split(line, ","), canMeet) {
-			return true
+		for offer := range strings.SplitSeq(line, ",") {
+			if answer := meet(offer); answer != "" {
+				return answer
+			}
 		}
 	}
-	return false
+	return ""
 }
 
-// canMeet reports whether we can do as an offer says (RFC 7692 section 7.1). Our
-// compressor's window can't be made smaller; the client's may be as it likes.
-func canMeet(offer string) bool {
+// meet returns the answer to an offer, or "" if we can't do as it says (RFC 7692 section
+// 7.1). Our compressor's window is the largest; the client's may be as it likes.
+func meet(offer string) (answer string) {
 	name, rest, more := strings.Cut(offer, ";")
 	if strings.TrimSpace(name) != "permessage-deflate" {
-		return false
+		return ""
 	}
+	answer = deflateAnswer
 	seen := make(map[string]bool)
 	for more {
 		var param string
@@ -51,21 +54,23 @@ func canMeet(offer string) bool {
 		key, value, given := strings.Cut(param, "=")
 		key, value = strings.TrimSpace(key), strings.Trim(strings.TrimSpace(value), `"`)
 		if seen[key] {
-			return false
+			return ""
 		}
 		seen[key] = true
 		switch bits, err := strconv.Atoi(value); {
 		case key == "server_no_context_takeover" || key == "client_no_context_takeover":
 			if given {
-				return false
+				return ""
 			}
 		case key == "client_max_window_bits" && !given:
 		case key == "client_max_window_bits" && err == nil && bits >= 8 && bits <= 15 && value[0] != '0' && value[0] != '+':
+		case key == "server_max_window_bits" && value == "15":
+			answer += "; server_max_window_bits=15"
 		default:
-			return false
+			return ""
 		}
 	}
-	return true
+	return answer
 }
 
 // worthDeflating reports whether messages are to be compressed.

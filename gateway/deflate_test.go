@@ -22,31 +22,36 @@ import (
 func TestDeflateOffers(t *testing.T) {
 	for _, tt := range []struct {
 		offer string
-		want  bool
+		want  string
 	}{
-		{"permessage-deflate", true},
-		{"permessage-deflate; client_max_window_bits", true}, // Chromium, Firefox
-		{"permessage-deflate; client_max_window_bits=9", true},
-		{`permessage-deflate; client_max_window_bits="15"`, true},
-		{"permessage-deflate;server_no_context_takeover;client_no_context_takeover", true},
-		{"x-webkit-deflate-frame, permessage-deflate", true},
-		{"permessage-deflate; server_max_window_bits=10, permessage-deflate", true}, // the second one
-		{"", false},
-		{"x-webkit-deflate-frame", false},
-		{"permessage-deflate; server_max_window_bits=10", false}, // can't be met
-		{"permessage-deflate; server_max_window_bits", false},
-		{"permessage-deflate; client_max_window_bits=16", false},
-		{"permessage-deflate; client_max_window_bits=7", false},
-		{"permessage-deflate; client_max_window_bits=08", false},
-		{"permessage-deflate; client_max_window_bits=", false},
-		{"permessage-deflate; client_max_window_bits=x", false},
-		{"permessage-deflate; client_no_context_takeover=1", false},
-		{"permessage-deflate; server_no_context_takeover; server_no_context_takeover", false},
-		{"permessage-deflate; unknown", false},
-		{"permessage-deflate;", false},
+		{"permessage-deflate", deflateAnswer},
+		{"permessage-deflate; client_max_window_bits", deflateAnswer}, // Chromium, Firefox
+		{"permessage-deflate; client_max_window_bits=9", deflateAnswer},
+		{`permessage-deflate; client_max_window_bits="15"`, deflateAnswer},
+		{"permessage-deflate;server_no_context_takeover;client_no_context_takeover", deflateAnswer},
+		{"x-webkit-deflate-frame, permessage-deflate", deflateAnswer},
+		{"permessage-deflate; server_max_window_bits=10, permessage-deflate", deflateAnswer}, // the second one
+		{"", ""},
+		{"x-webkit-deflate-frame", ""},
+		{"permessage-deflate; server_max_window_bits=10", ""}, // can't be met
+		{"permessage-deflate; server_max_window_bits", ""},
+		{"permessage-deflate; server_max_window_bits=14", ""},
+		{"permessage-deflate; server_max_window_bits=015", ""},
+		{"permessage-deflate; server_max_window_bits=15; server_max_window_bits=15", ""},
+		{`permessage-deflate; server_max_window_bits=15; client_max_window_bits`, deflateAnswer + "; server_max_window_bits=15"}, // Boost.Beast
+		{`permessage-deflate; server_max_window_bits="15"`, deflateAnswer + "; server_max_window_bits=15"},
+		{"permessage-deflate; client_max_window_bits=16", ""},
+		{"permessage-deflate; client_max_window_bits=7", ""},
+		{"permessage-deflate; client_max_window_bits=08", ""},
+		{"permessage-deflate; client_max_window_bits=", ""},
+		{"permessage-deflate; client_max_window_bits=x", ""},
+		{"permessage-deflate; client_no_context_takeover=1", ""},
+		{"permessage-deflate; server_no_context_takeover; server_no_context_takeover", ""},
+		{"permessage-deflate; unknown", ""},
+		{"permessage-deflate;", ""},
 	} {
-		if got := offersDeflate(http.Header{"Sec-Websocket-Extensions": {tt.offer}}); got != tt.want {
-			t.Errorf("%q: got %t, want %t", tt.offer, got, tt.want)
+		if got := answerDeflate(http.Header{"Sec-Websocket-Extensions": {tt.offer}}); got != tt.want {
+			t.Errorf("%q: got %q, want %q", tt.offer, got, tt.want)
 		}
 	}
 }

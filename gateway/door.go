@@ -38,15 +38,18 @@ func (g *Gateway) shown(r *http.Request) (door, *refusal) {
 	if refused != nil || g.cfg.Tokens == nil {
 		return d, refused
 	}
+	var other string // a browser sends what a proxy asked it for, such as Basic, by itself
 	for _, line := range r.Header.Values("Authorization") {
-		token, ok := bearer(line)
-		if !ok {
-			return d, unauthorized("", "header Authorization: want Bearer and a token")
+		if token, ok := bearer(line); ok {
+			tokens = append(tokens, token)
+		} else {
+			other = line
 		}
-		tokens = append(tokens, token)
 	}
 	tokens = append(tokens, r.URL.Query()["token"]...)
 	switch {
+	case len(tokens) == 0 && other != "":
+		return d, unauthorized("", "header Authorization: want Bearer and a token")
 	case len(tokens) == 0:
 		return d, unauthorized("", "a token is needed: in the header Authorization: Bearer <token>, as the query parameter token, or in a browser as the subprotocols "+protocolName+" and "+protocolBearer+"<token>")
 	case len(tokens) > 1:

@@ -33,7 +33,7 @@ func (f framing) seal(buf []byte, op byte) []byte {
 // appendJSON appends an event's JSON to a payload.
 func (f framing) appendJSON(buf, json []byte) []byte {
 	if f == eventStream {
-		return appendLines(buf, json)
+		return appendLine(buf, json)
 	}
 	return append(buf, json...)
 }

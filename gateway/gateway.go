@@ -24,6 +24,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
+	"eventstream/auth"
 	"eventstream/event"
 	"eventstream/internal/ops"
 	"eventstream/internal/watchdog"
@@ -46,17 +47,17 @@ type Lanes interface {
 
 // Config holds what an operator may set. The zero value works.
 type Config struct {
-	MaxConns     int           // open connections; 19,000 if zero
-	RingBytes    int           // of the lanes' latest entries, kept in memory for clients that come back; 64 MiB if zero
-	MaxPending   int           // bytes of events that may wait for one client; past that it falls behind; 1 MiB if zero
-	ResumeWindow time.Duration // how long after its end a connection can be resumed; 5 min if zero
-	Heartbeat    time.Duration // a quiet connection gets a message this often; 25 s if zero
-	CutOff       time.Duration // without an answer of the lanes; then clients are sent to other gateways; 10 s if zero
-	DrainDelay   time.Duration // at the end: how long connections are still taken while Ready fails already
-	Drain        time.Duration // then: over what time connections are closed; 10 s if zero
-	Compress     bool          // what is sent to clients that ask for permessage-deflate
-	Origins      []string      // web origins allowed beside the gateway's own; "*" for all
-	Hosts        origin.Hosts  // our names beside localhost and addresses; they count while Tokens is nil
+	MaxConns     int            // open connections; 19,000 if zero
+	RingBytes    int            // of the lanes' latest entries, kept in memory for clients that come back; 64 MiB if zero
+	MaxPending   int            // bytes of events that may wait for one client; past that it falls behind; 1 MiB if zero
+	ResumeWindow time.Duration  // how long after its end a connection can be resumed; 5 min if zero
+	Heartbeat    time.Duration  // a quiet connection gets a message this often; 25 s if zero
+	CutOff       time.Duration  // without an answer of the lanes; then clients are sent to other gateways; 10 s if zero
+	DrainDelay   time.Duration  // at the end: how long connections are still taken while Ready fails already
+	Drain        time.Duration  // then: over what time connections are closed; 10 s if zero
+	Compress     bool           // what is sent to clients that ask for permessage-deflate
+	Origins      origin.Origins // web origins allowed beside the gateway's own
+	Hosts        origin.Hosts   // our names beside localhost and addresses; they count while Tokens is nil
 
 	// Limits; there is none where they are zero.
 	MaxPerSubscriber        int         // open connections of one subscriber
@@ -291,6 +292,9 @@ func (g *Gateway) Ready(context.Context) error {
 		return errors.New("stopping")
 	}
 	if reason := g.unready(); reason != "" {
+		if err := g.presence.trouble.Load(); err != nil && reason == storeSilent {
+			return *err
+		}
 		return errors.New(reason)
 	}
 	if err := g.stuckLanes(); err != nil {
@@ -338,8 +342,9 @@ func (g *Gateway) data(c *conn, b []byte) { c.received(b, maxRequest) }
 func (g *Gateway) written(c *conn, n int) { c.written(n) }
 func (g *Gateway) closed(c *conn)         { c.shard.post(post{conn: c, what: verbClosed}) }
 
-// maxRequest bounds a client's message, in bytes.
-const maxRequest = 4 << 10
+// maxRequest bounds a client's message, in bytes: a token fits, and a cursor of some two
+// thousand partitions.
+const maxRequest = auth.MaxToken + 4<<10
 
 // Listen opens the gateway's listener. Its small socket buffers, which accepted
 // sockets inherit, let a client that does not read be noticed after some KB, and

@@ -79,10 +79,16 @@ func (g *Gateway) upgrade(w http.ResponseWriter, r *http.Request) *refusal {
 		return refused
 	}
 	how, extensions := webSocket, ""
-	if g.cfg.Compress && offersDeflate(r.Header) {
-		how, extensions = deflated, deflateAnswer
+	if g.cfg.Compress {
+		if extensions = answerDeflate(r.Header); extensions != "" {
+			how = deflated
+		}
 	}
-	return g.enter(w, r, r.URL.Query(), how, func(d door) []byte { return switching(key, d.protocol, extensions) })
+	q, refused := parseQuery(r, params)
+	if refused != nil {
+		return refused
+	}
+	return g.enter(w, r, q, how, func(d door) []byte { return switching(key, d.protocol, extensions) })
 }
 
 // enter lets the client in whose request is right in itself, and which asks for

@@ -42,7 +42,7 @@ func askRaw(t *testing.T, g *instance, text string) (*http.Response, map[string]
 
 func TestRefusals(t *testing.T) {
 	w := newWorld(t, 1)
-	g := w.gateway(Config{Origins: []string{"https://app.example.org"}, Hosts: origin.Hosts{"gateway.test"}})
+	g := w.gateway(Config{Origins: origins(t, "https://app.example.org"), Hosts: origin.Hosts{"gateway.test"}})
 	good := request("user_1", "")
 	with := func(old, new string) string {
 		if !strings.Contains(good, old) {

@@ -7,11 +7,14 @@ import (
 	"eventstream/origin"
 )
 
+func (g *Gateway) origins() origin.Rules {
+	return origin.Rules{Open: g.cfg.Tokens == nil, Hosts: g.cfg.Hosts, Origins: g.cfg.Origins}
+}
+
 // checkOrigin keeps web pages of other sites from using a visitor's access, or a
 // gateway that asks for no tokens.
 func (g *Gateway) checkOrigin(r *http.Request) *refusal {
-	rules := origin.Rules{Open: g.cfg.Tokens == nil, Hosts: g.cfg.Hosts, Origins: g.cfg.Origins}
-	err := rules.Check(origin.Of(r))
+	err := g.origins().Check(origin.Of(r))
 	if err == nil {
 		return nil
 	}

@@ -210,13 +210,16 @@ func (p *presence) run(ctx context.Context) error {
 	}
 }
 
-// unready tells why no seat can be announced, or "".
+// unready tells clients why no seat can be announced, or "". The error names our servers:
+// it is for operators.
 func (p *presence) unready() string {
-	if err := p.trouble.Load(); err != nil {
-		return (*err).Error()
+	if p.trouble.Load() != nil {
+		return storeSilent
 	}
 	return ""
 }
+
+const storeSilent = "the store does not answer"
 
 // welcome announces those who are waiting to join, unless there is an error already.
 // A seat that restart gave up meanwhile is not announced again: it may be one that

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"eventstream/origin"
 	"eventstream/wire"
 )
 
@@ -44,9 +45,12 @@ func (g *Gateway) stream(w http.ResponseWriter, r *http.Request) *refusal {
 	if refused := g.checkOrigin(r); refused != nil {
 		return refused
 	}
-	if origin := r.Header.Get("Origin"); origin != "" {
-		w.Header().Set("Access-Control-Allow-Origin", origin)
+	if from := r.Header.Get("Origin"); from != "" {
+		w.Header().Set("Access-Control-Allow-Origin", from)
 		w.Header().Set("Vary", "Origin")
+		if g.origins().Named(origin.Of(r)) { // its EventSource may be one withCredentials, which a proxy may ask for
+			w.Header().Set("Access-Control-Allow-Credentials", "true")
+		}
 	}
 	if refused := checkStreamRequest(r); refused != nil {
 		return refused
@@ -55,13 +59,12 @@ func (g *Gateway) stream(w http.ResponseWriter, r *http.Request) *refusal {
 		preflight(w)
 		return nil
 	}
-	q := r.URL.Query()
-	if last := r.Header.Get("Last-Event-ID"); last != "" {
-		if _, err := parseCursor(last); err != nil {
-			return badRequest("bad_cursor", "header Last-Event-ID: %v; pass an id that the gateway sent, unchanged, or none", err)
-		}
-		q.Set("cursor", last)
-		q.Del("since") // where it began; an EventSource comes back with the URL that it was made with
+	q, refused := parseQuery(r, streamParams)
+	if refused == nil {
+		refused = resumeFrom(q, r)
+	}
+	if refused != nil {
+		return refused
 	}
 	return g.enter(w, r, q, eventStream, func(door) []byte { return streamHead(w.Header()) })
 }
@@ -107,40 +110,39 @@ func setStream(h http.Header) {
 }
 
 // appendRetry tells an EventSource how long to wait before it comes back, until it
-// is told otherwise.
+// is told otherwise. It is a field of the message that has to follow: some clients
+// take it alone for a message without data.
 func appendRetry(b []byte, wait time.Duration) []byte {
-	return fmt.Appendf(b, "retry: %d\n\n", wait.Milliseconds())
+	return fmt.Appendf(b, "retry: %d\n", wait.Milliseconds())
 }
 
 // postpone refuses for now: an EventSource has to come back.
 func (r *refusal) postpone(w http.ResponseWriter) {
 	setStream(w.Header())
-	w.Write(appendRetry(nil, time.Duration(r.retryAfter)*time.Second+rand.N(time.Second)))
-	w.Write(eventStream.message(wire.AppendError(nil, r.code, r.detail), ""))
+	retry := appendRetry(nil, time.Duration(r.retryAfter)*time.Second+rand.N(time.Second))
+	w.Write(append(retry, eventStream.message(wire.AppendError(nil, r.code, r.detail), "")...))
 }
 
 // A message's bytes: see framing.
 
 const dataField = "data: "
 
-// appendLines appends JSON, which may have line ends between its tokens: each line
-// is a field of its own. Whatever the line ends were, a client gets LF.
-func appendLines(buf, json []byte) []byte {
-	if bytes.IndexByte(json, '\n') < 0 && bytes.IndexByte(json, '\r') < 0 {
-		return append(buf, json...)
-	}
-	for {
-		i := bytes.IndexAny(json, "\r\n")
-		if i < 0 {
-			return append(buf, json...)
+// appendLine appends JSON. It may have line ends between its tokens, which would end the
+// field: a space says the same there.
+func appendLine(buf, json []byte) []byte {
+	buf = append(buf, json...)
+	line := buf[len(buf)-len(json):]
+	for _, end := range []byte{'\n', '\r'} {
+		for at := 0; ; {
+			i := bytes.IndexByte(line[at:], end)
+			if i < 0 {
+				break
+			}
+			at += i
+			line[at] = ' '
 		}
-		buf = append(buf, json[:i]...)
-		buf = append(buf, "\n"+dataField...)
-		if bytes.HasPrefix(json[i:], []byte("\r\n")) {
-			i++
-		}
-		json = json[i+1:]
 	}
+	return buf
 }
 
 // typeAt is where a message's type stands in its payload.
@@ -170,7 +172,8 @@ func sealEvent(buf []byte, op byte) []byte {
 	return buf[headRoom-copy(buf[headRoom-len(dataField):], dataField):]
 }
 
-// hint asks a stream's client to wait so long before it comes back.
+// hint asks a stream's client to wait so long before it comes back. The message which
+// follows has to be the last.
 func (s *shard) hint(c *conn, wait time.Duration) {
 	if c.framing == eventStream && (c.state == replaying || c.state == live) {
 		c.write(appendRetry(nil, wait))

@@ -26,6 +26,7 @@ import (
 	"eventstream/event"
 	"eventstream/internal/testenv"
 	"eventstream/lane"
+	"eventstream/origin"
 	"eventstream/wire"
 )
 
@@ -498,6 +499,15 @@ func wantIDs(t testing.TB, c *wsClient, want ...string) {
 	if !slices.Equal(got, want) {
 		t.Errorf("events: got %v, want %v", got, want)
 	}
+}
+
+func origins(t testing.TB, list ...string) origin.Origins {
+	t.Helper()
+	o, err := origin.ParseOrigins(list)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o
 }
 
 // flaky is a store whose calls fail or hang on demand.

@@ -12,9 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
-	"slices"
-	"strings"
 )
 
 var (
@@ -27,9 +24,9 @@ var (
 // Rules say which pages may use a service. The zero value allows those of its own
 // origin, by whatever name.
 type Rules struct {
-	Open    bool     // nobody is asked who they are, so that the name counts
-	Hosts   Hosts    // our names, if Open
-	Origins []string // of other pages; "*" for all
+	Open    bool    // nobody is asked who they are, so that the name counts
+	Hosts   Hosts   // our names, if Open
+	Origins Origins // of other pages
 }
 
 // Request is what counts of a request, however it was read. A header may come in
@@ -64,7 +61,7 @@ func (r Rules) Check(q Request) error {
 	switch {
 	case len(q.Origins) > 1:
 		return fmt.Errorf("%w: there are %d headers Origin; want one at most", ErrOrigin, len(q.Origins))
-	case len(q.Origins) == 1 && r.allows(q.Origins[0]):
+	case len(q.Origins) == 1 && (r.Origins.all || r.Origins.names(q.Origins[0])):
 		return nil
 	case len(q.Origins) == 1 && !ownOrigin(q):
 		return fmt.Errorf("%w: %.100q is another site; the operator can allow it", ErrOrigin, q.Origins[0])
@@ -77,14 +74,17 @@ func (r Rules) Check(q Request) error {
 	return nil
 }
 
-func (r Rules) allows(origin string) bool {
-	return slices.ContainsFunc(r.Origins, func(allowed string) bool {
-		return allowed == "*" || strings.EqualFold(allowed, origin)
-	})
+// Named reports whether the page that made the request is of our own origin, or of one
+// that the operator named: no page of just any site.
+func (r Rules) Named(q Request) bool {
+	if len(q.Origins) != 1 {
+		return false
+	}
+	return r.Origins.names(q.Origins[0]) || ownOrigin(q)
 }
 
 // ownOrigin reports whether the page is of the host that it asks.
 func ownOrigin(q Request) bool {
-	u, err := url.Parse(q.Origins[0])
-	return err == nil && u.Host != "" && strings.EqualFold(u.Host, q.Host)
+	s, ok := parseSite(q.Origins[0])
+	return ok && s == siteOf(s.scheme, q.Host)
 }

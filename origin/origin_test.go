@@ -14,7 +14,7 @@ func TestCheck(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	open := Rules{Open: true, Hosts: hosts, Origins: []string{"https://app.example.org"}}
+	open := Rules{Open: true, Hosts: hosts, Origins: origins(t, "https://app.example.org", "http://a.example:80", "https://*.m.example", "https://p.example:8443")}
 	asked := Rules{Origins: open.Origins} // who comes shows a token
 	for _, tt := range []struct {
 		host        string
@@ -58,6 +58,30 @@ func TestCheck(t *testing.T) {
 		{"localhost:8001", "https://app.example.org,https://app.example.org", "", ErrOrigin, ErrOrigin},
 		{"localhost:8001", "http://localhost:8001.evil.example", "", ErrOrigin, ErrOrigin},
 
+		{"localhost:8001", "https://app.example.org:443", "", nil, nil}, // a browser would leave it out
+		{"localhost:8001", "http://a.example", "", nil, nil},
+		{"localhost:8001", "https://a.example", "", ErrOrigin, ErrOrigin},
+		{"localhost:8001", "https://x.m.example", "", nil, nil},
+		{"localhost:8001", "https://y.x.M.example", "", nil, nil},
+		{"localhost:8001", "https://m.example", "", ErrOrigin, ErrOrigin},
+		{"localhost:8001", "https://.m.example", "", ErrOrigin, ErrOrigin},
+		{"localhost:8001", "https://*.m.example", "", ErrOrigin, ErrOrigin},
+		{"localhost:8001", "https://x.m.example.evil.example", "", ErrOrigin, ErrOrigin},
+		{"localhost:8001", "https://xm.example", "", ErrOrigin, ErrOrigin},
+		{"localhost:8001", "https://x.m.example:8443", "", ErrOrigin, ErrOrigin},
+		{"localhost:8001", "http://x.m.example", "", ErrOrigin, ErrOrigin},
+		{"localhost:8001", "https://p.example:8443", "", nil, nil},
+		{"localhost:8001", "https://p.example", "", ErrOrigin, ErrOrigin},
+		{"localhost:80", "http://localhost", "", nil, nil},
+		{"localhost", "http://localhost:80", "", nil, nil},
+		{"localhost", "https://localhost", "", nil, nil}, // behind a proxy that ends TLS
+		{"localhost:443", "https://localhost", "", nil, nil},
+		{"localhost:443", "http://localhost", "", ErrOrigin, ErrOrigin},
+		{"[::1]:80", "http://[::1]", "", nil, nil},
+		{"localhost", "http://localhost/", "", ErrOrigin, ErrOrigin},
+		{"localhost", "http://user@localhost", "", ErrOrigin, ErrOrigin},
+		{"localhost", "localhost", "", ErrOrigin, ErrOrigin},
+
 		{"localhost:8001", "", "none", nil, nil},
 		{"localhost:8001", "", "same-origin", nil, nil},
 		{"localhost:8001", "", "same-site", ErrOrigin, ErrOrigin},
@@ -72,6 +96,41 @@ func TestCheck(t *testing.T) {
 		}
 		if err := asked.Check(q); !errors.Is(err, tt.asked) || err != nil && tt.asked == nil {
 			t.Errorf("%+v, tokens asked for: %v, want %v", q, err, tt.asked)
+		}
+	}
+}
+
+func origins(t *testing.T, list ...string) Origins {
+	t.Helper()
+	o, err := ParseOrigins(list)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+func TestParseOrigins(t *testing.T) {
+	for _, good := range []string{"*", "https://a", " https://A.example:443 ", "http://[::1]:3000", "http://10.0.0.1", "capacitor://localhost", "chrome-extension://abcdef", "https://*.a.example:8443"} {
+		if _, err := ParseOrigins([]string{good}); err != nil {
+			t.Errorf("%q: %v", good, err)
+		}
+	}
+	for _, bad := range []string{
+		"", "null", "app.example.org", "https://", "https://a/", "https://a/b", "https://a?b", "https://a#b", "https://u@a", "https://a b",
+		"https://ä.example", "https://*", "https://*.", "https://*.*.a", "https://a.*.b", "https://x*.a", "https://a:", "https://a:x", "//a", "://a", "https:a", "https://a,https://b",
+	} {
+		if _, err := ParseOrigins([]string{"https://good", bad}); err == nil || !strings.Contains(err.Error(), "want scheme://host") {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+}
+
+// A page that only "*" lets in may send no credentials.
+func TestNamed(t *testing.T) {
+	r := Rules{Origins: origins(t, "*", "https://app.example.org")}
+	for from, want := range map[string]bool{"https://app.example.org": true, "http://events": true, "https://evil.example": false, "null": false, "": false} {
+		if q := (Request{Host: "events", Origins: lines(from)}); r.Check(q) != nil || r.Named(q) != want {
+			t.Errorf("%q: %v, named %t, want %t", from, r.Check(q), r.Named(q), want)
 		}
 	}
 }
@@ -98,7 +157,7 @@ func TestAsStrictAsStandard(t *testing.T) {
 	if err := std.AddTrustedOrigin("https://app.example.org"); err != nil {
 		t.Fatal(err)
 	}
-	for _, r := range []Rules{{Origins: []string{"https://app.example.org"}}, {Open: true, Origins: []string{"https://app.example.org"}}} {
+	for _, r := range []Rules{{Origins: origins(t, "https://app.example.org")}, {Open: true, Origins: origins(t, "https://app.example.org")}} {
 		refused := 0
 		for range 20_000 {
 			req := httptest.NewRequest(pick("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "QUERY"), "/", nil)
