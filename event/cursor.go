@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/bits"
 	"time"
 )
 
@@ -40,8 +41,25 @@ const (
 // is from later than that is no time that we would have given.
 const MaxClockAhead = 10 * time.Minute
 
-// maxCursor bounds the text of a cursor: the header and MaxPartitions varints.
-const maxCursor = (64 + MaxPartitions*binary.MaxVarintLen64) * 4 / 3
+// maxCursor bounds the text of a cursor.
+var maxCursor = MaxCursorLen(MaxPartitions)
+
+// cursorHead bounds what a cursor has before its offsets.
+const cursorHead = 64
+
+// MaxCursorLen bounds the text of a cursor of so many partitions, in bytes.
+func MaxCursorLen(partitions int) int {
+	return base64.RawURLEncoding.EncodedLen(cursorHead + partitions*binary.MaxVarintLen64)
+}
+
+// CursorLen bounds the text of a cursor whose offsets are no larger than these.
+func CursorLen(next []int64) int {
+	n := cursorHead
+	for _, offset := range next {
+		n += max(1, (bits.Len64(uint64(offset))+6)/7)
+	}
+	return base64.RawURLEncoding.EncodedLen(n)
+}
 
 // Layout before base64url:
 //

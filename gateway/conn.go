@@ -36,10 +36,12 @@ type conn struct {
 	state        state
 	dirty        bool        // is in the shard's dirty list
 	reached      bool        // all below floor was sent, or is not wanted
+	owes         owing       // a cursor; here it takes no memory
 	since        uint32      // when it was opened, uptime in seconds
 	pending      []*message  // events to be sent, in order
 	one          [1]*message // memory for pending: most often there is one
-	pendingBytes int
+	pendingBytes uint32
+	maxMessage   uint32        // how large a message to it may be, as it said; 0 if it did not
 	last         event.ID      // of the event that was queued last
 	floor        []int64       // live events below come from the replay, or are not wanted; nil if there are none
 	resume       *resume       // nil if it did not resume, or that is settled

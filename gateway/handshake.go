@@ -164,6 +164,7 @@ type ask struct {
 	expires    int64         // when its token ends, Unix seconds; 0 if it has none
 	pass       auth.Pass     // of its token
 	framing    framing
+	maxMessage uint32 // bytes, as it says; 0 if it does not
 }
 
 // parseAsk reads what a client wants, whoever it is.
@@ -171,6 +172,9 @@ func (g *Gateway) parseAsk(q url.Values) (ask, *refusal) {
 	a := ask{text: q.Get("cursor")}
 	var refused *refusal
 	if a.since, refused = g.parseSince(q); refused != nil {
+		return a, refused
+	}
+	if a.maxMessage, refused = parseMaxMessage(q); refused != nil {
 		return a, refused
 	}
 	switch durable := q.Get("durable"); {
@@ -320,7 +324,7 @@ type entrance struct {
 // out.
 func (g *Gateway) join(ctx context.Context, a ask) (*entrance, error) {
 	a.subscriber = strings.Clone(a.subscriber) // without the request that it is a part of
-	c := &conn{framing: a.framing, subscriber: a.subscriber, address: a.address, pass: a.pass, reader: g.reader(a.subscriber), last: event.ID{Partition: -1}}
+	c := &conn{framing: a.framing, maxMessage: a.maxMessage, subscriber: a.subscriber, address: a.address, pass: a.pass, reader: g.reader(a.subscriber), last: event.ID{Partition: -1}}
 	e := &entrance{conn: c, ask: a}
 	err := c.reader.started(ctx)
 	if err == nil {

@@ -10,7 +10,7 @@ import (
 // The query parameters of a handshake. One that is not known may be a misspelt wish, such
 // as to get what was missed: to leave it out would lose events without a word.
 var (
-	params       = []string{"subscriber_id", "token", "cursor", "since", "durable"}
+	params       = []string{"subscriber_id", "token", "cursor", "since", "durable", "max_message"}
 	streamParams = append(slices.Clone(params), lastEventIDs...)
 )
 

@@ -136,7 +136,7 @@ func (g *Gateway) lost(r *recovery, reason string, m wire.Missing) {
 // What is missed is handed to a connection in parts of about replayBytes, or less
 // when many catch up, so that all of them together hold about allReplayBytes.
 const (
-	replayBytes    = 4 * maxGather
+	replayBytes    = 256 << 10
 	minReplayBytes = 16 << 10
 	allReplayBytes = 256 << 20
 )

@@ -34,6 +34,7 @@ type shard struct {
 	conns   table
 	next    [][]int64 // positions, by reader: every event below has been queued for its recipients
 	dirty   []*conn   // have something waiting
+	owing   []*conn   // have got events without a cursor
 	spare   []*conn   // memory for the next dirty
 	work    mailbox   // being applied
 	scratch []byte
@@ -53,8 +54,9 @@ func newShard(gw *Gateway, of int) *shard {
 
 // run is the worker. It ends when ctx does.
 func (s *shard) run(ctx context.Context) error {
-	sweep := time.NewTicker(time.Second)
+	sweep, cursors := time.NewTicker(time.Second), time.NewTicker(cursorsEvery)
 	defer sweep.Stop()
+	defer cursors.Stop()
 	for {
 		s.pulse.Beat()
 		select {
@@ -67,6 +69,8 @@ func (s *shard) run(ctx context.Context) error {
 			if len(s.dirty) > 0 {
 				s.wake() // go on, but let the others of this select have their turn
 			}
+		case <-cursors.C:
+			s.settleCursors()
 		case now := <-sweep.C:
 			s.sweep(secondsAt(now.Sub(birth)), now.Unix())
 		}
@@ -183,8 +187,8 @@ func (s *shard) queue(c *conn, m *message) {
 		c.pending = c.one[:0]
 	}
 	c.pending = append(c.pending, m)
-	c.pendingBytes += len(m.json)
-	if c.pendingBytes > s.gw.cfg.MaxPending {
+	c.pendingBytes += uint32(len(m.json))
+	if int(c.pendingBytes) > s.gw.cfg.MaxPending && len(c.pending) > 1 { // one large event is no sign of a slow client
 		s.fallBehind(c)
 		return
 	}
@@ -238,7 +242,7 @@ func (s *shard) raise(c *conn, floor []int64) {
 	c.pending = slices.DeleteFunc(c.pending, func(m *message) bool {
 		below := m.id.Offset < offsetIn(floor, m.id.Partition)
 		if below {
-			c.pendingBytes -= len(m.json)
+			c.pendingBytes -= uint32(len(m.json))
 		}
 		return below
 	})
@@ -253,13 +257,7 @@ func (s *shard) raise(c *conn, floor []int64) {
 // replay writes earlier events and tells the resumer when they have left.
 func (s *shard) replay(c *conn, p *post) {
 	for rest := p.batch; len(rest) > 0 && c.state == replaying; {
-		n := fit(rest)
-		cursor := ""
-		if n == len(rest) && s.cursorDue(c) {
-			cursor = s.cursor(c, p.from)
-		}
-		s.sendEvents(c, rest[:n], cursor)
-		rest = rest[n:]
+		rest = rest[s.sendSome(c, rest, p.from):]
 	}
 	if c.state != replaying || !c.stall() {
 		close(p.done)

@@ -63,16 +63,11 @@ func (s *shard) flush(c *conn) int {
 	if c.state != live || len(c.pending) == 0 {
 		return 0
 	}
-	n := fit(c.pending)
+	n := s.sendSome(c, c.pending, s.positions(c))
 	sent, rest := c.pending[:n], c.pending[n:]
-	cursor := ""
-	if s.cursorDue(c) {
-		cursor = s.cursor(c, before(s.positions(c), rest))
-	}
-	s.sendEvents(c, sent, cursor)
 	oldest := sent[0].ts
 	for _, m := range sent {
-		c.pendingBytes -= len(m.json)
+		c.pendingBytes -= uint32(len(m.json))
 		oldest = min(oldest, m.ts)
 	}
 	if oldest > 0 { // some producers give no time
@@ -97,21 +92,6 @@ func before(next []int64, messages []*message) []int64 {
 		next[m.id.Partition] = min(next[m.id.Partition], m.id.Offset)
 	}
 	return next
-}
-
-// maxGather bounds the events of one frame, in bytes; one event may exceed it.
-const maxGather = 64 << 10
-
-// fit returns how many of the messages go into one frame.
-func fit(messages []*message) int {
-	size := 0
-	for i, m := range messages {
-		size += len(m.json) + 1
-		if i > 0 && size > maxGather {
-			return i
-		}
-	}
-	return len(messages)
 }
 
 // sendEvents writes one frame of events, with a cursor unless it is "".
@@ -204,12 +184,16 @@ func (s *shard) cursor(c *conn, next []int64) string {
 // beat sends what a quiet connection is due.
 func (s *shard) beat(c *conn, now, beat int64) {
 	if c.state == live && len(c.pending) == 0 && now-c.lastCursor >= beat {
-		cursor := s.cursor(c, s.positions(c))
-		s.sendCursor(c, wire.AppendCursor(nil, cursor), cursor)
-		c.lastCursor = now
+		s.cursorTo(c, now)
 	}
 	if now-c.lastPing >= beat {
 		s.send(c, opPing, nil)
 		c.lastPing = now
 	}
+}
+
+func (s *shard) cursorTo(c *conn, now int64) {
+	cursor := s.cursor(c, s.positions(c))
+	s.sendCursor(c, wire.AppendCursor(nil, cursor), cursor)
+	c.lastCursor = now
 }

@@ -46,6 +46,7 @@ const (
 	GapLimit          = "replay_limit"    // older, or more, than the operator lets be replayed
 	GapUnknownAddress = "unknown_address" // the cursor's connection ended longer ago than the resume window, or was another subscriber's, and there is no replay from Kafka
 	GapLost           = "kafka_lost"      // Kafka lost the events, or gives their offsets a second time: those are not sent, as an id never means two events
+	GapTooLarge       = "too_large"       // the event is larger than the client said that it takes
 	GapOtherTopic     = "other_topic"     // the cursor is of a topic that was deleted and made again
 )
 

@@ -1,0 +1,147 @@
+package gateway
+
+import (
+	"net/url"
+	"slices"
+	"strconv"
+	"time"
+
+	"eventstream/event"
+	"eventstream/wire"
+)
+
+// A client takes messages up to some size, and fails with one that is larger; then it
+// resumes, and gets the same message again, for ever. 32 KiB is what coder/websocket takes
+// when nobody has said anything else; others begin at 64 KiB.
+const (
+	defaultMaxMessage = 32 << 10
+	leastMaxMessage   = 1 << 10
+	mostMaxMessage    = 64 << 20
+)
+
+// parseMaxMessage reads how large a client's messages may be, 0 if it does not say.
+func parseMaxMessage(q url.Values) (uint32, *refusal) {
+	text := q.Get("max_message")
+	if text == "" {
+		return 0, nil
+	}
+	n, err := strconv.ParseUint(text, 10, 32)
+	if err != nil || n < leastMaxMessage || n > mostMaxMessage {
+		return 0, badRequest("bad_max_message", "query parameter max_message: %.20q; want a number of bytes from %d to %d", text, leastMaxMessage, mostMaxMessage)
+	}
+	return uint32(n), nil
+}
+
+// envelope is what an events message has beside its events and a cursor, and the name of
+// the field in which a stream has it.
+const envelope = len(`{"type":"events","events":[],"cursor":""}`) + len(dataField)
+
+// roomFor returns how many bytes of events one message to c may hold, beside a cursor that is
+// not beyond at. Of a client that has said nothing, an event that has no room stands alone.
+func (s *shard) roomFor(c *conn, at []int64, messages []*message) int {
+	limit := int(c.maxMessage)
+	if limit == 0 {
+		limit = defaultMaxMessage
+	}
+	limit -= envelope
+	if short := limit - event.MaxCursorLen(len(at)); bytesOf(messages) <= short {
+		return short
+	}
+	at = highest(at, c.floor)
+	if c.resume != nil {
+		at = highest(at, c.resume.from)
+	}
+	return limit - event.CursorLen(at)
+}
+
+// bytesOf returns how many bytes messages are in one, with the commas between them.
+func bytesOf(messages []*message) (n int) {
+	for _, m := range messages {
+		n += len(m.json) + 1
+	}
+	return n - 1
+}
+
+// fit returns how many of the messages go into one with that much room: one at least.
+func fit(messages []*message, room int) int {
+	used := -1
+	for i, m := range messages {
+		if used += len(m.json) + 1; i > 0 && used > room {
+			return i
+		}
+	}
+	return len(messages)
+}
+
+// sendSome sends c the first of its messages, as many as one may hold, and returns how many.
+// Once all are sent it has everything below at. A cursor comes with them if it is due.
+func (s *shard) sendSome(c *conn, messages []*message, at []int64) (n int) {
+	room := s.roomFor(c, at, messages)
+	n = fit(messages, room)
+	some, cursor := messages[:n], ""
+	if alone := bytesOf(some); alone > room { // one event
+		if c.maxMessage > 0 && alone > int(c.maxMessage)-envelope {
+			s.tooLarge(c, some[0], s.cursor(c, before(at, messages[1:])))
+			return 1
+		}
+		s.sendEvents(c, some, "") // a cursor would not fit, too
+		s.owe(c)
+		return 1
+	}
+	if s.cursorDue(c) {
+		cursor = s.cursor(c, before(at, messages[n:]))
+	}
+	s.sendEvents(c, some, cursor)
+	if cursor == "" {
+		s.owe(c)
+	}
+	return n
+}
+
+// tooLarge tells c that it does not get an event, as it said that it can't take it.
+func (s *shard) tooLarge(c *conn, m *message, cursor string) {
+	s.gw.metrics.gaps.WithLabelValues(wire.GapTooLarge).Inc()
+	missing := []wire.Missing{{Partition: m.id.Partition, From: m.id.Offset, To: m.id.Offset + 1}}
+	s.sendCursor(c, wire.AppendGap(nil, "", cursor, wire.GapTooLarge, missing), cursor)
+	c.lastCursor = secondsAt(s.now.Sub(birth))
+	c.owes = owesNothing
+}
+
+// A cursor goes with the events once a second at most, so that the last ones of a burst
+// have none. A connection that has been quiet for a while since gets one.
+type owing uint8
+
+const (
+	owesNothing owing = iota
+	owesNewly         // events went without a cursor
+	owesQuietly       // and none since the last look
+)
+
+// cursorsEvery is how often is looked for them: a cursor follows the last events by a
+// second at most.
+const cursorsEvery = 450 * time.Millisecond
+
+// owe notes that events went to c without a cursor.
+func (s *shard) owe(c *conn) {
+	if c.owes == owesNothing {
+		s.owing = append(s.owing, c)
+	}
+	c.owes = owesNewly
+}
+
+// settleCursors gives a cursor to those that have got no events between two looks.
+func (s *shard) settleCursors() {
+	s.owing = slices.DeleteFunc(s.owing, func(c *conn) bool {
+		switch {
+		case c.state != live && c.state != replaying || c.owes == owesNothing:
+			c.owes = owesNothing
+			return true
+		case c.owes == owesNewly || c.state == replaying || len(c.pending) > 0 || c.unsent.Load() > 0:
+			c.owes = owesQuietly
+			return false
+		}
+		c.owes = owesNothing
+		s.cursorTo(c, uptimeSeconds())
+		return true
+	})
+}
