@@ -53,6 +53,8 @@ type redisFlags struct {
 	Redis    string `env:"REDIS" envDefault:"127.0.0.1:6379"`
 	Password string `env:"REDIS_PASSWORD"` // not a flag: other users of the machine can read those
 	Prefix   string `env:"REDIS_PREFIX" envDefault:"es:"`
+
+	reads int // bytes of lanes at a time; 0 for the default
 }
 
 func (r *redisFlags) add(fs *pflag.FlagSet) {
@@ -62,7 +64,7 @@ func (r *redisFlags) add(fs *pflag.FlagSet) {
 }
 
 func (r *redisFlags) open(log *slog.Logger) (*lane.Redis, error) {
-	l, err := lane.NewRedis(lane.RedisConfig{Addr: r.Redis, Password: r.Password, Prefix: r.Prefix}, log)
+	l, err := lane.NewRedis(lane.RedisConfig{Addr: r.Redis, Password: r.Password, Prefix: r.Prefix, ReadBytes: r.reads}, log)
 	if err != nil {
 		return nil, usageError{err}
 	}

@@ -15,7 +15,7 @@ import (
 	"eventstream/origin"
 )
 
-var errGatewayFlags = errors.New("--max-conns and --ring-bytes must be at least 1, --resume-window and --cut-off-after at least 1s, --drain more than 0, --drain-delay not negative")
+var errGatewayFlags = errors.New("--max-conns and --ring-bytes must be at least 1, --read-bytes at least 1048576, --resume-window and --cut-off-after at least 1s, --drain more than 0, --drain-delay not negative")
 
 var errGatewayLimits = errors.New("--max-conns-subscriber, --max-conns-address, --handshake-rate, --handshake-rate-subscriber and --message-rate must be at least 0, which is no limit; --handshake-rate-address, too, or -1")
 
@@ -35,6 +35,7 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 	own := struct {
 		MaxConns int           `env:"MAX_CONNS" envDefault:"19000"`
 		Ring     int           `env:"RING_BYTES" envDefault:"67108864"`
+		Reads    int           `env:"READ_BYTES" envDefault:"16777216"`
 		Origins  []string      `env:"ORIGINS"`
 		Compress bool          `env:"COMPRESS"`
 		Resume   time.Duration `env:"RESUME_WINDOW" envDefault:"5m"`
@@ -71,7 +72,7 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx := c.Context()
 			listen.reloads = &a.reloads
-			if own.MaxConns < 1 || own.Resume < time.Second || own.Ring < 1 || own.Drain <= 0 || own.Delay < 0 || own.CutOff < time.Second {
+			if own.MaxConns < 1 || own.Resume < time.Second || own.Ring < 1 || redis.reads < 1<<20 || own.Drain <= 0 || own.Delay < 0 || own.CutOff < time.Second {
 				return usageError{errGatewayFlags}
 			}
 			if min(own.PerSubscriber, own.PerAddress, own.Handshakes, own.OfSubscriber, own.Messages) < 0 || own.OfAddress < -1 {
@@ -169,6 +170,7 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 	tokens.add(fs)
 	fs.IntVar(&own.MaxConns, "max-conns", own.MaxConns, "open connections; more are answered 503")
 	fs.IntVar(&own.Unadmitted, "max-unadmitted", own.Unadmitted, "open connections that are no WebSocket and no stream, or not yet; past that, and where descriptors don't suffice, those that wait longest for their client are closed")
+	fs.IntVar(&redis.reads, "read-bytes", own.Reads, "how much is read of the lanes at a time, about: what a gateway that is behind holds beside the ring")
 	fs.IntVar(&own.Ring, "ring-bytes", own.Ring, "memory for the latest events, from which clients that come back soon are served")
 	fs.StringSliceVar(&own.Origins, "origins", own.Origins, "web origins whose pages may connect, such as https://app.example.org, or https://*.example.org for all below it; * for all")
 	fs.BoolVar(&own.Compress, "compress", own.Compress, "compress what is sent to clients that ask for permessage-deflate; it takes CPU")

@@ -56,15 +56,19 @@ func (l *past) Leave(r *pastRequest) {
 	}
 }
 
-// pageEntries bounds the entries of one step.
-const pageEntries = 128
+// pageEntries and pageBytes bound the entries of one step.
+const (
+	pageEntries = 128
+	pageBytes   = 4 << 20
+)
 
 // Step is for scan.Log.
 func (l *past) Step(ctx context.Context, from, to int64) (next, first int64, err error) {
 	entries, ok := l.reader.ring.read(l.partition, from, pageEntries)
+	more := len(entries) == pageEntries
 	if !ok {
 		to = min(to, l.reader.ring.from(l.partition))
-		entries, first, err = l.fetch(ctx, from, to)
+		entries, first, more, err = l.fetch(ctx, from, to)
 	}
 	if err != nil {
 		return 0, 0, err
@@ -74,7 +78,7 @@ func (l *past) Step(ctx context.Context, from, to int64) (next, first int64, err
 			return 0, 0, err
 		}
 	}
-	if len(entries) < pageEntries {
+	if !more {
 		return to, first, nil
 	}
 	return entries[len(entries)-1].Last + 1, first, nil
@@ -82,24 +86,26 @@ func (l *past) Step(ctx context.Context, from, to int64) (next, first int64, err
 
 var errPageFull = errors.New("page is full")
 
-// fetch reads a page of the lane, and from where on it was complete.
-func (l *past) fetch(ctx context.Context, from, to int64) (entries []lane.Entry, first int64, err error) {
+// fetch reads a page of the lane, from where on it was complete, and whether there is more.
+func (l *past) fetch(ctx context.Context, from, to int64) (entries []lane.Entry, first int64, more bool, err error) {
+	bytes := 0
 	gw := l.reader.gw
 	ctx, cancel := context.WithTimeout(ctx, gw.timeout)
 	defer cancel()
 	first, err = gw.lanes.Range(ctx, l.reader.shard, l.partition, from, to, func(e lane.Entry) error {
-		if entries = append(entries, e); len(entries) == pageEntries {
+		entries, bytes = append(entries, e), bytes+len(e.Blob)
+		if len(entries) == pageEntries || bytes >= pageBytes {
 			return errPageFull
 		}
 		return nil
 	})
-	if errors.Is(err, errPageFull) {
+	if more = errors.Is(err, errPageFull); more {
 		err = nil
 	}
 	if err == nil && first < 0 {
 		err = lane.ErrBehind
 	}
-	return entries, first, err
+	return entries, first, more, err
 }
 
 // entry gives the events of an entry to those who ask for them.

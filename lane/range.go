@@ -7,10 +7,12 @@ import (
 )
 
 // Range asks for so many entries at a time: few at first, since a reader for
-// whom most of them are takes only some KB at a time, and more with every page.
+// whom most of them are takes only some KB at a time, and more with every page, of
+// about pageBytes at most.
 const (
 	firstPage = 4
 	lastPage  = 128
+	pageBytes = 4 << 20
 )
 
 // Range passes the entries of a shard's lane of partition p that may hold offsets
@@ -22,9 +24,11 @@ const (
 func (r *Redis) Range(ctx context.Context, sh Shard, p int32, from, to int64, sink func(Entry) error) (first int64, err error) {
 	first = -1
 	start := offset(max(from, 0)) + "-0"
-	for n := firstPage; ; n = min(2*n, lastPage) {
+	for most := firstPage; ; most = min(2*most, lastPage) {
+		n := min(most, r.reads.entries(pageBytes))
 		page, err := r.readRange(ctx, sh, p, start, n)
 		if err != nil {
+			r.reads.failed(err)
 			return 0, fmt.Errorf("redis range of partition %d: %w", p, err)
 		}
 		if page.pos.First < 0 {
@@ -32,6 +36,7 @@ func (r *Redis) Range(ctx context.Context, sh Shard, p int32, from, to int64, si
 		}
 		// The highest of all pages: the lane may have been made anew between two.
 		first = max(first, page.pos.First)
+		r.reads.saw(page.entries)
 		for _, e := range page.entries {
 			if err := sink(e); err != nil {
 				return first, err

@@ -17,7 +17,8 @@ type RedisConfig struct {
 	Addr      string        // see NewRedis; 127.0.0.1:6379 if empty
 	Password  string        // instead of the URL's
 	Prefix    string        // of every key; "es:" if empty
-	ReadCount int           // entries of one lane per read; if zero, 256 shared out over the lanes
+	ReadCount int           // entries of one lane per read; if zero, as many as ReadBytes allow
+	ReadBytes int           // bytes of entries that all reads of lanes bring at a time, about; 16 MiB if zero
 	Block     time.Duration // how long a read waits for news, and how often positions are read; 1s if zero
 }
 
@@ -42,8 +43,9 @@ type RedisConfig struct {
 //	{control}:tried        there after a TryWrite
 type Redis struct {
 	*link
-	cfg RedisConfig
-	log *slog.Logger
+	cfg   RedisConfig
+	log   *slog.Logger
+	reads reading
 
 	trim struct { // of the control stream; see control.go
 		sync.Mutex
@@ -66,7 +68,7 @@ func NewRedis(cfg RedisConfig, log *slog.Logger) (*Redis, error) {
 	if err != nil {
 		return nil, fmt.Errorf("redis address: %w", err)
 	}
-	return &Redis{link: l, cfg: cfg, log: log}, nil
+	return &Redis{link: l, cfg: cfg, log: log, reads: reading{budget: cmp.Or(cfg.ReadBytes, defaultReadBytes)}}, nil
 }
 
 // Ping reports whether Redis answers. Of a cluster it is the node that holds

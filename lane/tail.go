@@ -42,10 +42,7 @@ func (r *Redis) tail(ctx context.Context, sh Shard, from []int64, sink func(Batc
 	if err != nil {
 		return err
 	}
-	t := tail{Redis: r, client: c, shard: sh, count: r.cfg.ReadCount}
-	if t.count == 0 {
-		t.count = min(max(256/len(from), 4), 64) // bounds what is read at a time to about 16 MB
-	}
+	t := tail{Redis: r, client: c, shard: sh}
 	all := make([]int32, len(from))
 	for p := range from {
 		all[p] = int32(p)
@@ -78,6 +75,9 @@ func (t tail) run(ctx context.Context, partitions []int32, from []int64, sink fu
 	stop := context.AfterFunc(ctx, t.dc.Close)
 	defer stop()
 
+	t.reads.tails.Add(1)
+	defer t.reads.tails.Add(-1)
+
 	t.begin(partitions, from)
 	for ctx.Err() == nil {
 		batch, err := t.read()
@@ -88,6 +88,7 @@ func (t tail) run(ctx context.Context, partitions []int32, from []int64, sink fu
 			err = errMasterChanged
 		}
 		if err != nil {
+			t.reads.failed(err)
 			return err
 		}
 	}
@@ -111,7 +112,6 @@ type tail struct {
 	*Redis
 	client rueidis.Client
 	shard  Shard
-	count  int // entries of one lane per read
 
 	dc         rueidis.DedicatedClient
 	partitions []int32
@@ -120,34 +120,70 @@ type tail struct {
 	due        time.Time  // when positions are to be read
 	held       []Position // read, but entries below Next may not be
 	holds      []bool     // held[i] is set
+
+	window int // entries to be asked for at most
+	turn   int // the lane that is the first of the next read, where not all are read at once
+	left   int // lanes that have to be asked before a read may wait for news from all of them
 }
 
 func (t *tail) begin(partitions []int32, from []int64) {
 	n := len(partitions)
 	t.partitions, t.keys, t.ids = partitions, make([]string, n), make([]string, n)
 	t.held, t.holds = make([]Position, n), make([]bool, n)
+	t.window, t.left = firstEntries, n
 	for i, p := range partitions {
 		t.keys[i] = t.laneKey(t.shard, p)
 		t.ids[i] = offset(max(from[i], 0)) + "-0"
 	}
 }
 
+// request is which lanes a read asks, and for how many entries of each.
+type request struct {
+	first, lanes int // from the first on, and after the last one the first of all
+	count        int
+}
+
+// next chooses what to ask for. Whoever has nothing to catch up with asks all lanes: what
+// they got since the last read is little. One that has may not ask more lanes than the
+// bytes of an entry of each allow.
+func (t *tail) next() request {
+	n, all := min(t.reads.entries(t.reads.share()), t.window), len(t.keys)
+	lanes := all
+	if t.left > 0 {
+		lanes = min(n, all)
+	}
+	count := max(n/lanes, 1)
+	if t.cfg.ReadCount > 0 {
+		count = min(count, t.cfg.ReadCount)
+	}
+	return request{t.turn, lanes, count}
+}
+
 // read makes one round. A round that reads positions doesn't wait for entries:
 // the positions would wait with it.
 func (t *tail) read() (Batch, error) {
+	q := t.next()
 	wait := time.Until(t.due).Milliseconds()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(max(wait, 0))*time.Millisecond+callTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(max(wait, 0))*time.Millisecond+t.reads.timeout())
 	defer cancel()
+	keys, ids := make([]string, q.lanes), make([]string, q.lanes)
+	for i := range q.lanes {
+		at := (q.first + i) % len(t.keys)
+		keys[i], ids[i] = t.keys[at], t.ids[at]
+	}
+	count := t.dc.B().Xread().Count(int64(q.count))
+	if wait > 0 && t.left == 0 {
+		return t.batch(q, t.dc.Do(ctx, count.Block(wait).Streams().Key(keys...).Id(ids...).Build()))
+	}
+	xread := count.Streams().Key(keys...).Id(ids...).Build()
 	if wait > 0 {
-		cmd := t.dc.B().Xread().Count(int64(t.count)).Block(wait).Streams().Key(t.keys...).Id(t.ids...).Build()
-		return t.batch(t.dc.Do(ctx, cmd))
+		return t.batch(q, t.dc.Do(ctx, xread))
 	}
 	commands := make(rueidis.Commands, 0, len(t.keys)+1)
 	for _, p := range t.partitions {
 		commands = append(commands, t.readPosition(t.dc.B(), t.shard, p))
 	}
-	commands = append(commands, t.dc.B().Xread().Count(int64(t.count)).Streams().Key(t.keys...).Id(t.ids...).Build())
-	results := t.dc.DoMulti(ctx, commands...)
+	results := t.dc.DoMulti(ctx, append(commands, xread)...)
 	t.due = time.Now().Add(t.cfg.Block)
 	for i, res := range results[:len(t.keys)] {
 		pos, err := parsePosition(t.shard, t.partitions[i], res)
@@ -156,21 +192,23 @@ func (t *tail) read() (Batch, error) {
 		}
 		t.held[i], t.holds[i] = pos, true
 	}
-	return t.batch(results[len(t.keys)])
+	return t.batch(q, results[len(t.keys)])
 }
 
 // batch takes the answer to an XREAD. A lane that gave fewer entries than were
 // asked for has none left that is older than the request, so that its held
 // position may go. That holds for a read that waited, too: it waited because no
 // lane had any.
-func (t *tail) batch(res rueidis.RedisResult) (Batch, error) {
+func (t *tail) batch(q request, res rueidis.RedisResult) (Batch, error) {
 	lanes, err := streams(res)
 	if err != nil {
 		return Batch{}, err
 	}
 	var out Batch
-	for i, key := range t.keys {
-		entries := lanes[key]
+	full := false
+	for i := range q.lanes {
+		i = (q.first + i) % len(t.keys)
+		entries := lanes[t.keys[i]]
 		for j := range entries {
 			e, id, err := parseEntry(t.partitions[i], &entries[j])
 			if err != nil {
@@ -179,10 +217,27 @@ func (t *tail) batch(res rueidis.RedisResult) (Batch, error) {
 			out.Entries = append(out.Entries, e)
 			t.ids[i] = id
 		}
-		if t.holds[i] && len(entries) < t.count {
+		full = full || len(entries) == q.count
+		if t.holds[i] && len(entries) < q.count {
 			out.Positions = append(out.Positions, t.held[i])
 			t.holds[i] = false
 		}
 	}
+	t.turn = (q.first + q.lanes) % len(t.keys)
+	t.pace(q, full, t.reads.saw(out.Entries))
 	return out, nil
+}
+
+// pace has the next reads ask for more as long as there is more, and that is not too much.
+func (t *tail) pace(q request, full bool, bytes int) {
+	much := bytes > t.reads.share()/2
+	switch {
+	case full && much:
+		t.left = len(t.keys)
+	case full:
+		t.window = min(2*t.window, max(mostEntries, len(t.keys)))
+	default:
+		t.window = firstEntries
+		t.left = max(0, t.left-q.lanes)
+	}
 }
