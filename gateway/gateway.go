@@ -152,7 +152,8 @@ func New(cfg Config, l Lanes, r Replayer, a Acks, reg prometheus.Registerer, log
 }
 
 // Run serves until ctx ends: it waits for the filter service to have started,
-// holds connections, and in the end says goodbye to them.
+// holds connections, and in the end says goodbye to them. It ends by itself, with an error,
+// when its seats are used up.
 func (g *Gateway) Run(ctx context.Context) error {
 	topic := g.begin(ctx)
 	if ctx.Err() != nil {
@@ -185,17 +186,21 @@ func (g *Gateway) serve(ctx context.Context, topic lane.Topic) error {
 	group.Go(func() error { return g.revoked.run(work) })
 	group.Go(func() error { return g.followOrders(work) })
 	group.Go(func() error { return g.watchLanes(work) })
-	group.Go(func() error {
+	group.Go(func() (why error) {
 		select {
 		case <-ctx.Done():
-			g.moveOn(phaseLeaving)
-			if sleep(work, g.cfg.DrainDelay) == nil {
-				g.drain(g.cfg.Drain)
-			}
+		case <-g.presence.used:
+			why = errSeatsUsed
+			g.log.Error(why.Error())
 		case <-work.Done():
+			return nil
+		}
+		g.moveOn(phaseLeaving)
+		if sleep(work, g.cfg.DrainDelay) == nil {
+			g.drain(g.cfg.Drain)
 		}
 		stop()
-		return nil
+		return why
 	})
 	return group.Wait()
 }

@@ -40,6 +40,8 @@ type presence struct {
 	kick    chan struct{}         // somebody is joining; capacity 1
 	doubt   chan struct{}         // somebody wants to know whether the store has lost us; capacity 1
 	sureAt  atomic.Int64          // when the last look that found it has not, or dealt with it, began, uptime
+	used    chan struct{}         // closed when mostSeats were given out
+	usedUp  sync.Once             // that
 	trouble atomic.Pointer[error] // of the last talk with the store; nil if there was none
 
 	// Only run touches these.
@@ -87,7 +89,7 @@ const (
 func newPresence(gw *Gateway) *presence {
 	return &presence{
 		gw: gw, seated: make(map[event.Seat]string), free: make(map[string][]*list.Element),
-		kick: make(chan struct{}, 1), doubt: make(chan struct{}, 1),
+		kick: make(chan struct{}, 1), doubt: make(chan struct{}, 1), used: make(chan struct{}),
 	}
 }
 
@@ -105,8 +107,11 @@ func (p *presence) reserve(subscriber string) (event.Seat, error) {
 		p.setFreeLocked(subscriber, p.free[subscriber][:n-1])
 		return p.ended.Remove(e).(ended).seat, nil
 	}
+	if p.lastID >= mostSeats {
+		p.usedUp.Do(func() { close(p.used) })
+	}
 	if p.lastID == math.MaxUint32 {
-		return 0, errors.New("all seats have been used; the gateway has to be restarted")
+		return 0, errSeatsUsed
 	}
 	if e := p.ended.Front(); defect.On(defect.SeatReused) && e != nil {
 		seat := p.ended.Remove(e).(ended).seat
@@ -118,6 +123,12 @@ func (p *presence) reserve(subscriber string) (event.Seat, error) {
 	p.seated[p.lastID] = subscriber
 	return p.lastID, nil
 }
+
+// mostSeats is how many seats a gateway gives out before it makes place for one with
+// others. Those that are left are for who comes until then.
+const mostSeats = math.MaxUint32 - 1<<20
+
+var errSeatsUsed = errors.New("this gateway has given out all its seats, some four billion; one that starts has others")
 
 // announce makes the seat known to the filter services and returns where in the
 // control stream: every event produced from then on is matched for it.

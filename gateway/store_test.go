@@ -522,19 +522,3 @@ func TestSeatGivenUpWhileJoining(t *testing.T) {
 		t.Errorf("the store says that the seat is %s's", got)
 	}
 }
-
-func TestSeatsRunOut(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, 1)
-	g := w.gateway(Config{})
-	g.presence.mu.Lock()
-	g.presence.lastID = 1<<32 - 2
-	g.presence.mu.Unlock()
-	c := connect(t, g, "user_1", "")
-	if status := askStatus(t, g); status != 503 {
-		t.Errorf("handshake after the last seat: got %d, want 503", status)
-	}
-	c.untilEvent(w.publish(0, "user_1"))
-	c.ws.CloseNow()
-	noneOpen(t, g)
-}
