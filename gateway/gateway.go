@@ -351,9 +351,9 @@ func (g *Gateway) closed(c *conn)         { c.shard.post(post{conn: c, what: ver
 // thousand partitions.
 const maxRequest = auth.MaxToken + 4<<10
 
-// Listen opens the gateway's listener. Its small socket buffers, which accepted
-// sockets inherit, let a client that does not read be noticed after some KB, and
-// not after the 4 MB that the kernel would take for it.
+// Listen opens the gateway's listener. What accepted sockets inherit lets a client that
+// does not read be noticed after some KB that could not be sent, and not after the 4 MB
+// that the kernel would take for it.
 func Listen(ctx context.Context, addr string) (net.Listener, error) {
 	lc := listenConfig(false)
 	return lc.Listen(ctx, "tcp", addr)

@@ -450,9 +450,11 @@ func (g *Gateway) takeOver(w http.ResponseWriter, c *conn) error {
 		nc.Close()
 		return errors.New("client sent frames before the handshake was answered")
 	}
+	unacked := time.Duration(0)
 	if c.framing == eventStream {
-		boundUnacked(nc, time.Duration(g.deadSeconds())*time.Second)
+		unacked = time.Duration(g.deadSeconds()) * time.Second
 	}
+	tune(nc, unacked)
 	return g.engineFor(nc).add(nc, c)
 }
 

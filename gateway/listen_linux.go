@@ -13,7 +13,6 @@ import (
 // inherited is what accepted sockets have from their listener. For each of them
 // it would be six calls more.
 var inherited = []struct{ level, name, value int }{
-	{unix.SOL_SOCKET, unix.SO_SNDBUF, 16 << 10},
 	{unix.SOL_SOCKET, unix.SO_RCVBUF, 8 << 10},
 	{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
 	{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, 60},
@@ -43,9 +42,11 @@ func listenConfig(shared bool) net.ListenConfig {
 	}}
 }
 
-// boundUnacked has the kernel end a connection whose peer acknowledges nothing for
-// so long. It stands for the answers to pings where a client gives none.
-func boundUnacked(nc net.Conn, d time.Duration) {
+// tune has the kernel take no more than some KB beyond what it can send, so that a client
+// that does not read is noticed. It does not bound what is on its way. Unless it is 0, a
+// connection is ended whose peer acknowledges nothing for so long, which stands for the
+// answers to pings where a client gives none. A socket does not have these from its listener.
+func tune(nc net.Conn, unacked time.Duration) {
 	if tls, ok := nc.(interface{ NetConn() net.Conn }); ok {
 		nc = tls.NetConn()
 	}
@@ -58,6 +59,9 @@ func boundUnacked(nc net.Conn, d time.Duration) {
 		return
 	}
 	rc.Control(func(fd uintptr) { // if it fails, the socket is closed already
-		unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d.Milliseconds()))
+		unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, 16<<10)
+		if unacked > 0 {
+			unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(unacked.Milliseconds()))
+		}
 	})
 }

@@ -22,5 +22,5 @@ func listenConfig(shared bool) net.ListenConfig {
 	}
 }
 
-// boundUnacked leaves it to the system's patience when a peer is gone.
-func boundUnacked(net.Conn, time.Duration) {}
+// tune leaves it to the system how much it takes, and how patient it is with who is gone.
+func tune(net.Conn, time.Duration) {}

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -29,16 +30,17 @@ func (g *Gateway) followOrders(ctx context.Context) error {
 }
 
 // obey carries out an order.
-func (g *Gateway) obey(ctx context.Context, o lane.Order) (a lane.Answer) {
+func (g *Gateway) obey(ctx context.Context, o lane.Order) lane.Answer {
 	if o.Task == lane.TaskRevoke && o.Revocation != nil {
 		g.revoked.learn(ctx, *o.Revocation)
-		return a
+		return lane.Answer{}
 	}
 	if o.Task != lane.TaskList && o.Task != lane.TaskClose {
-		return a
+		return lane.Answer{}
 	}
 	now := time.Now()
-	var mu sync.Mutex // several shards look
+	var mu sync.Mutex // several shards look, and may go on after ctx
+	var a lane.Answer
 	g.visit(ctx, func(s *shard, c *conn) {
 		if c.state >= closing || o.Subscriber != c.subscriber && (o.Address == nil || o.Address.Seat != c.seat) {
 			return
@@ -58,6 +60,9 @@ func (g *Gateway) obey(ctx context.Context, o lane.Order) (a lane.Answer) {
 			})
 		}
 	})
+	mu.Lock()
+	defer mu.Unlock()
+	a.Connections = slices.Clone(a.Connections)
 	return a
 }
 

@@ -333,7 +333,7 @@ func (s *shard) sweep(now, wall int64) {
 	beat := int64(s.gw.heartbeatSeconds())
 	s.conns.each(func(c *conn) {
 		if c.framing == eventStream && c.unsent.Load() == 0 {
-			c.heard.Store(now) // it says nothing; that it takes what it is sent, the kernel watches: see boundUnacked
+			c.heard.Store(now) // it says nothing; that it takes what it is sent, the kernel watches: see tune
 		}
 		switch {
 		case c.state == joining:

@@ -62,8 +62,9 @@ func noFiles(t *testing.T) (restore func()) {
 	return func() { set(had) }
 }
 
-// A stream's socket is ended by the kernel when nothing is acknowledged.
-func TestBoundUnacked(t *testing.T) {
+// The kernel takes little that it can't send, and ends a stream's socket when nothing is
+// acknowledged.
+func TestTune(t *testing.T) {
 	ln, err := Listen(t.Context(), "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -74,12 +75,15 @@ func TestBoundUnacked(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer nc.Close()
-	boundUnacked(struct{ net.Conn }{nc}, time.Second) // hidden: nothing can be done
-	boundUnacked(nc, 62*time.Second)
+	tune(struct{ net.Conn }{nc}, time.Second) // hidden: nothing can be done
+	tune(nc, 62*time.Second)
 	rc, _ := nc.(*net.TCPConn).SyscallConn()
 	rc.Control(func(fd uintptr) {
 		if ms, err := unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT); err != nil || ms != 62_000 {
 			t.Errorf("TCP_USER_TIMEOUT is %d ms, %v", ms, err)
+		}
+		if n, err := unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT); err != nil || n != 16<<10 {
+			t.Errorf("TCP_NOTSENT_LOWAT is %d, %v", n, err)
 		}
 	})
 }
