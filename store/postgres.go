@@ -6,8 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -222,8 +220,7 @@ func (p *Postgres) Load(ctx context.Context, each func(filter.Filter) error) (Ma
 	var m Mark
 	err := p.snapshot(ctx, func(tx pgx.Tx, at place) error {
 		m = at.mark()
-		return every(ctx, tx, func(c Change) error { return each(c.Filter) }, `
-			select id, revision, spec, false from filters where deleted_at is null`)
+		return every(ctx, tx, func(c Change) error { return each(c.Filter) }, allFilters)
 	})
 	if err != nil {
 		return "", fail("load filters", err)
@@ -233,67 +230,22 @@ func (p *Postgres) Load(ctx context.Context, each func(filter.Filter) error) (Ma
 
 // ChangesSince passes to each every filter that was changed or deleted after m,
 // at least once and in no order, and returns the Mark to go on from. The error
-// is ErrMarkLost if deletions after m have been purged, or if the database is
-// not the one that m was made in. An error of each ends it.
+// is ErrMarkLost if deletions after m have been purged, or if the database may not
+// be the one that m was made in: see whichHistory. An error of each ends it.
 func (p *Postgres) ChangesSince(ctx context.Context, m Mark, each func(Change) error) (Mark, error) {
 	next := m
 	err := p.snapshot(ctx, func(tx pgx.Tx, at place) error {
-		since, err := at.since(m)
+		seen, err := at.since(m)
 		if err != nil {
 			return err
 		}
 		next = at.mark()
-		return every(ctx, tx, each, `
-			select id, revision, spec, deleted_at is not null from filters where changed_in >= $1`, since)
+		return every(ctx, tx, each, anyFilters+unseen, seen.args()...)
 	})
 	if err != nil {
 		return m, fail("read changed filters", err)
 	}
 	return next, nil
-}
-
-// place is where a snapshot stands among the transactions.
-//
-// Transactions commit in another order than they get their numbers: when the
-// change of 7 can be seen, that of 5 may still be to come. But everything below
-// min, the oldest transaction that was running, was seen or will never be. So a
-// reader goes on from there, and sees what 7 did once more.
-type place struct {
-	database string
-	purged   uint64
-	min, max uint64
-}
-
-func (at place) mark() Mark { return Mark(at.database + "/" + strconv.FormatUint(at.min, 10)) }
-
-// since returns the transaction from which on a reader at m has to look.
-func (at place) since(m Mark) (uint64, error) {
-	if m == "" {
-		return 0, nil
-	}
-	database, number, _ := strings.Cut(string(m), "/")
-	xid, err := strconv.ParseUint(number, 10, 64)
-	// A number from the future: the database was restored from a backup.
-	if err != nil || database != at.database || xid <= at.purged || xid > at.max {
-		return 0, ErrMarkLost
-	}
-	return xid, nil
-}
-
-// snapshot calls f in a transaction that sees the database as it was at one place.
-func (p *Postgres) snapshot(ctx context.Context, f func(pgx.Tx, place) error) error {
-	opts := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
-	return pgx.BeginTxFunc(ctx, p.pool, opts, func(tx pgx.Tx) error {
-		var at place
-		err := tx.QueryRow(ctx, `
-			select database::text, purged, pg_snapshot_xmin(now.snapshot), pg_snapshot_xmax(now.snapshot)
-			from filter_changes, (select pg_current_snapshot() as snapshot) now`).
-			Scan(&at.database, &at.purged, &at.min, &at.max)
-		if err != nil {
-			return err
-		}
-		return f(tx, at)
-	})
 }
 
 func encode(s filter.Spec) ([]byte, error) {

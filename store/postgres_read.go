@@ -20,6 +20,12 @@ const (
 	maxReaders = 8   // even slow rows are decoded faster than PostgreSQL brings them
 )
 
+// What every reads.
+const (
+	allFilters = `select id, revision, spec, false from filters where deleted_at is null`
+	anyFilters = `select id, revision, spec, deleted_at is not null from filters where `
+)
+
 // every passes the rows of a query to each, in no order and without holding them all
 // in memory. They are id, revision, spec, and whether the filter is deleted. While
 // each has some, others are read and decoded.

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -31,13 +32,13 @@ func (p *Postgres) Revoke(ctx context.Context, r auth.Revocation) error {
 func (p *Postgres) RevocationsSince(ctx context.Context, m Mark, each func(auth.Revocation) error) (Mark, error) {
 	next := m
 	err := p.snapshot(ctx, func(tx pgx.Tx, at place) error {
-		since, err := at.since(m)
-		if err != nil {
-			since = 0
+		seen, err := at.since(m)
+		if err != nil && !errors.Is(err, ErrMarkLost) {
+			return err
 		}
 		next = at.mark()
 		rows, err := tx.Query(ctx, `
-			select kind, id, revoked_at, expires_at from revocations where changed_in >= $1 and expires_at > now()`, since)
+			select kind, id, revoked_at, expires_at from revocations where expires_at > now() and `+unseen, seen.args()...)
 		if err != nil {
 			return err
 		}

@@ -1,0 +1,119 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// place is where a transaction that reads stands: in which history, and what it sees of it.
+type place struct {
+	history string // see whichHistory
+	standby bool   // it follows another server, and may be behind
+	purged  uint64 // no purged row was changed later than in this transaction
+	sees    snapshot
+}
+
+// whichHistory names the history of changes that a server has.
+const whichHistory = `
+	select database::text, pg_is_in_recovery(), purged, pg_current_snapshot()::text
+	from filter_changes`
+
+// snapshot is a pg_snapshot: it sees what transactions before max did, but for those that
+// were running.
+//
+// Transactions commit in another order than they get their numbers: when the change of 7
+// can be seen, that of 5 may still be to come. So a reader goes on with those that were
+// running, and all from max on. To go on from the oldest that was running would do, too,
+// but one that stays open, in whatever database of the server, would make each look read
+// everything since again.
+type snapshot struct {
+	max     uint64
+	running []uint64
+}
+
+// parseSnapshot reads a pg_snapshot as text, xmin:xmax:xip,xip.
+func parseSnapshot(text string) (s snapshot, min uint64, err error) {
+	parts := strings.Split(text, ":")
+	if len(parts) != 3 {
+		return s, 0, fmt.Errorf("snapshot %.40q has not three parts", text)
+	}
+	if min, err = strconv.ParseUint(parts[0], 10, 64); err != nil {
+		return s, 0, err
+	}
+	if s.max, err = strconv.ParseUint(parts[1], 10, 64); err != nil || parts[2] == "" {
+		return s, min, err
+	}
+	for x := range strings.SplitSeq(parts[2], ",") {
+		xid, err := strconv.ParseUint(x, 10, 64)
+		if err != nil {
+			return s, min, err
+		}
+		s.running = append(s.running, xid)
+	}
+	return s, min, nil
+}
+
+func (s snapshot) String() string {
+	return "0:" + strconv.FormatUint(s.max, 10) + ":" + strings.Join(s.runningText(), ",")
+}
+
+func (s snapshot) runningText() []string {
+	out := make([]string, len(s.running)) // not nil, which would be null in SQL
+	for i, x := range s.running {
+		out[i] = strconv.FormatUint(x, 10)
+	}
+	return out
+}
+
+// unseen is true of rows that a snapshot, whose args are $1 and $2, does not see.
+const unseen = `(changed_in >= $1 or changed_in = any($2::text[]::xid8[]))`
+
+func (s snapshot) args() []any { return []any{s.max, s.runningText()} }
+
+func (at place) mark() Mark { return Mark(at.history + " " + at.sees.String()) }
+
+// since returns what a reader at m has seen. The error is ErrMarkLost if it has to begin anew.
+func (at place) since(m Mark) (snapshot, error) {
+	if m == "" {
+		return snapshot{}, nil
+	}
+	history, text, _ := strings.Cut(string(m), " ")
+	seen, _, err := parseSnapshot(text)
+	switch {
+	case err != nil || history != at.history || seen.max > at.sees.max || seen.max <= at.purged:
+		return snapshot{}, ErrMarkLost
+	}
+	for _, x := range seen.running {
+		// One that has ended meanwhile may have deleted what is purged already.
+		if x <= at.purged && !slices.Contains(at.sees.running, x) {
+			return snapshot{}, ErrMarkLost
+		}
+	}
+	return seen, nil
+}
+
+// snapshot calls f in a transaction that sees the database as it was at one place.
+func (p *Postgres) snapshot(ctx context.Context, f func(pgx.Tx, place) error) error {
+	opts := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
+	return pgx.BeginTxFunc(ctx, p.pool, opts, func(tx pgx.Tx) error {
+		var at place
+		var text string
+		err := tx.QueryRow(ctx, whichHistory).Scan(&at.history, &at.standby, &at.purged, &text)
+		if err != nil {
+			return err
+		}
+		var min uint64
+		if at.sees, min, err = parseSnapshot(text); err != nil {
+			return err
+		}
+		if at.standby { // it does not list what is running
+			at.sees = snapshot{max: min}
+		}
+		return f(tx, at)
+	})
+}
