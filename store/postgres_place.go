@@ -18,9 +18,20 @@ type place struct {
 	sees    snapshot
 }
 
-// whichHistory names the history of changes that a server has.
+// whichHistory names the history of changes that a server has. What was seen in one says
+// nothing about another: there, filters may have lower revisions, or be back.
+//
+// A backup that is put in place of the data folder keeps every identifier that
+// PostgreSQL has, and its transaction numbers catch up in time. But it takes a restart,
+// and so does a failover take another server, or the end of its recovery. A dump is
+// restored without a restart, and makes the table anew, or empties it, or has another
+// database. What is not found out by these (rows written by hand) is found by comparing.
 const whichHistory = `
-	select database::text, pg_is_in_recovery(), purged, pg_current_snapshot()::text
+	select concat_ws('/', case when pg_is_in_recovery() then 'standby' else 'primary' end,
+		extract(epoch from pg_postmaster_start_time()),
+		(select oid from pg_database where datname = current_database()),
+		to_regclass('filters')::oid, pg_relation_filenode(to_regclass('filters')), database),
+		pg_is_in_recovery(), purged, pg_current_snapshot()::text
 	from filter_changes`
 
 // snapshot is a pg_snapshot: it sees what transactions before max did, but for those that
@@ -77,6 +88,8 @@ func (s snapshot) args() []any { return []any{s.max, s.runningText()} }
 
 func (at place) mark() Mark { return Mark(at.history + " " + at.sees.String()) }
 
+var errStandby = fmt.Errorf("%w: the server is a standby, which may be behind what was read before; waiting until it is the primary", ErrUnavailable)
+
 // since returns what a reader at m has seen. The error is ErrMarkLost if it has to begin anew.
 func (at place) since(m Mark) (snapshot, error) {
 	if m == "" {
@@ -85,6 +98,8 @@ func (at place) since(m Mark) (snapshot, error) {
 	history, text, _ := strings.Cut(string(m), " ")
 	seen, _, err := parseSnapshot(text)
 	switch {
+	case at.standby && strings.HasPrefix(history, "primary"): // a failover is under way
+		return snapshot{}, errStandby
 	case err != nil || history != at.history || seen.max > at.sees.max || seen.max <= at.purged:
 		return snapshot{}, ErrMarkLost
 	}
