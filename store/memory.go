@@ -217,6 +217,10 @@ func (m *Memory) since(ctx context.Context, mark Mark, each func(Change) error) 
 func (m *Memory) changed(mark Mark) ([]Change, Mark, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	return m.changedSinceLocked(mark)
+}
+
+func (m *Memory) changedSinceLocked(mark Mark) ([]Change, Mark, error) {
 	var after uint64
 	if mark != "" {
 		var err error

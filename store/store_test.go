@@ -35,6 +35,8 @@ type Store interface {
 	Estimate(context.Context) (int, error)
 	Load(context.Context, func(filter.Filter) error) (store.Mark, error)
 	ChangesSince(context.Context, store.Mark, func(store.Change) error) (store.Mark, error)
+	Fingerprint(ctx context.Context, holds func(string) bool) (*filter.Fingerprint, error)
+	LoadRanges(ctx context.Context, m store.Mark, ranges []int32, changed func(store.Change) error, each func(filter.Filter) error) error
 	Purge(ctx context.Context, olderThan time.Duration) (int64, error)
 	SaveAcks(context.Context, []event.Ack) error
 	Acked(ctx context.Context, subscriber string) (event.Ack, error)
@@ -256,6 +258,8 @@ func TestEndedContext(t *testing.T) {
 		_, errs["Estimate"] = s.Estimate(ctx)
 		_, errs["Load"] = s.Load(ctx, func(filter.Filter) error { return nil })
 		_, errs["ChangesSince"] = s.ChangesSince(ctx, "", func(store.Change) error { return nil })
+		_, errs["Fingerprint"] = s.Fingerprint(ctx, nil)
+		errs["LoadRanges"] = s.LoadRanges(ctx, "", nil, nil, nil)
 		_, errs["Purge"] = s.Purge(ctx, 0)
 		errs["SaveAcks"] = s.SaveAcks(ctx, []event.Ack{ack("ada", 1)})
 		_, errs["Acked"] = s.Acked(ctx, "ada")
