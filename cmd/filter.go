@@ -24,6 +24,7 @@ type filterFlags struct {
 	Retention time.Duration `env:"LANE_RETENTION" envDefault:"10m"`
 	Interval  time.Duration `env:"APPEND_INTERVAL" envDefault:"5ms"`
 	Leave     time.Duration `env:"LEAVE_AFTER" envDefault:"10s"`
+	Compare   time.Duration `env:"COMPARE_EVERY" envDefault:"5m"`
 	Skip      bool          `env:"KAFKA_SKIP_CORRUPT"`
 
 	GCPercent int `env:"GC_PERCENT" envDefault:"400"`
@@ -41,6 +42,7 @@ func (f *filterFlags) add(fs *pflag.FlagSet) {
 	fs.DurationVar(&f.Retention, "lane-retention", f.Retention, "how long matched events stay in Redis for clients that come back")
 	fs.DurationVar(&f.Interval, "append-interval", f.Interval, "least time between two appends of a busy partition: more costs latency and spares Redis")
 	fs.DurationVar(&f.Leave, "leave-after", f.Leave, "after so long without an answer of Redis the partitions are left to others in the consumer group")
+	fs.DurationVar(&f.Compare, "compare-every", f.Compare, "how often, about, all filters are compared with PostgreSQL's; 0 for never")
 	fs.BoolVar(&f.Skip, "kafka-skip-corrupt", f.Skip, "skip batches that can't be decoded, instead of trying for ever")
 	fs.IntVar(&f.GCPercent, "gc-percent", f.GCPercent, "how far the heap may grow between two garbage collections, in percent of what is in use; GOGC counts instead if it is set")
 	fs.DurationVar(&f.ReplayMaxAge, "replay-max-age", f.ReplayMaxAge, "how old events may be that are replayed from Kafka")
@@ -51,6 +53,9 @@ func (f *filterFlags) add(fs *pflag.FlagSet) {
 func (f *filterFlags) check() error {
 	if f.Retention < time.Second || f.Interval <= 0 || f.Leave < time.Second {
 		return errors.New("--lane-retention and --leave-after must be at least 1s, --append-interval more than 0")
+	}
+	if f.Compare != 0 && f.Compare < time.Second {
+		return errors.New("--compare-every must be at least 1s, or 0 for never")
 	}
 	if _, err := lane.ParseShard(f.Shard); err != nil {
 		return fmt.Errorf("--shard: %w", err)
@@ -148,6 +153,9 @@ func (a *app) filterCommand() (*cobra.Command, error) {
 			cfg := pipeline.Config{
 				Shard: shard, Retention: own.Retention, Interval: own.Interval, LeaveAfter: own.Leave,
 				ReplayMaxAge: own.ReplayMaxAge, ReplayMaxBytes: own.ReplayMaxBytes, MaxReplays: own.MaxReplays,
+			}
+			if cfg.Compare = own.Compare; own.Compare == 0 {
+				cfg.Compare = -1 // zero is the default there
 			}
 			reg := newRegistry(a.version)
 			servers := ops.NewServers(reg, a.log)

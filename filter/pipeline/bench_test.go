@@ -190,7 +190,7 @@ func BenchmarkService(b *testing.B) {
 					b.Fatalf("routes hold %+v, want %d filters indexed", got, n)
 				}
 				w.filters.set(filter.ErrUnavailable) // a service's filters are not in its own memory twice
-				w.filters.Memory = &store.Memory{}
+				w.filters.filterStore = &store.Memory{}
 				runtime.GC()
 				before := cpu(b)
 				b.StartTimer()

@@ -131,9 +131,19 @@ func (f *faulty) Gateways(ctx context.Context) ([]event.Gateway, error) {
 	return call(f, "gateways", func() ([]event.Gateway, error) { return f.backend.Gateways(ctx) })
 }
 
+// filterStore is a filter store that can be written to.
+type filterStore interface {
+	Filters
+	Create(context.Context, filter.Spec) (filter.Filter, error)
+	Update(ctx context.Context, id filter.ID, s filter.Spec, ifRevision int64) (filter.Filter, error)
+	Delete(ctx context.Context, id filter.ID, ifRevision int64) (filter.Filter, error)
+	List(ctx context.Context, subscriber string, after filter.ID, limit int) ([]filter.Filter, error)
+	Purge(ctx context.Context, olderThan time.Duration) (int64, error)
+}
+
 // faultyFilters is a filter store that can be down.
 type faultyFilters struct {
-	*store.Memory
+	filterStore
 	mu   sync.Mutex
 	down error
 }
@@ -154,14 +164,14 @@ func (f *faultyFilters) Load(ctx context.Context, each func(filter.Filter) error
 	if err := f.err(); err != nil {
 		return "", err
 	}
-	return f.Memory.Load(ctx, each)
+	return f.filterStore.Load(ctx, each)
 }
 
 func (f *faultyFilters) ChangesSince(ctx context.Context, m filter.Mark, each func(filter.Change) error) (filter.Mark, error) {
 	if err := f.err(); err != nil {
 		return m, err
 	}
-	return f.Memory.ChangesSince(ctx, m, each)
+	return f.filterStore.ChangesSince(ctx, m, each)
 }
 
 // kafka is what cmd makes of a consumer.
@@ -214,7 +224,7 @@ func worldOf(t testing.TB, kcfg topic.Config, s backend) *world {
 	t.Helper()
 	kcfg.SessionTimeout = 6 * time.Second // the least that brokers allow
 	w := &world{
-		t: t, kafka: kcfg, store: &faulty{backend: s}, filters: &faultyFilters{Memory: &store.Memory{}},
+		t: t, kafka: kcfg, store: &faulty{backend: s}, filters: &faultyFilters{filterStore: &store.Memory{}},
 		cfg: Config{Silence: time.Second, AnnounceGrace: grace, VerifyEvery: 50 * time.Millisecond, Reconcile: 50 * time.Millisecond},
 		seq: make(map[event.Gateway]uint64),
 	}

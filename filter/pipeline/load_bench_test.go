@@ -5,10 +5,12 @@ import (
 	"log/slog"
 	"testing"
 
+	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"eventstream/filter"
 	"eventstream/internal/testenv"
+	"eventstream/lane"
 	"eventstream/perf/workload"
 	"eventstream/store"
 )
@@ -52,5 +54,30 @@ func BenchmarkLoad(b *testing.B) {
 		}
 		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/filter")
 		b.ReportMetric(float64((cpu(b)-before).Nanoseconds())/float64(b.N)/n, "cpu-ns/filter")
+	})
+}
+
+// BenchmarkDiffering is for how long a comparison of all filters holds the lock of
+// routes, when nothing differs; the rest is PostgreSQL's work.
+func BenchmarkDiffering(b *testing.B) {
+	const n = 1_000_000
+	r := newRoutes(lane.Shard{})
+	amount := 1.0
+	for i := range n {
+		r.setFilter(filter.Change{Filter: filter.Filter{
+			ID: filter.ID(uuid.NewSHA1(uuid.Nil, fmt.Append(nil, i)).String()), Revision: 1,
+			Spec: filter.Spec{SubscriberID: fmt.Sprint("s", i), MinAmount: &amount},
+		}})
+	}
+	print := r.print
+	b.Run(fmt.Sprintf("filters=%d", n), func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			w := r.glance()
+			if got := r.differing(w, &print); len(got) > 0 {
+				b.Fatalf("%d ranges differ", len(got))
+			}
+			r.unwatch(w)
+		}
 	})
 }

@@ -19,6 +19,7 @@ type metrics struct {
 	digests, costly       prometheus.Counter
 	deadLetters           prometheus.Counter
 	tombstones, lost      prometheus.Counter
+	compared, repaired    prometheus.Counter
 	appendSeconds         prometheus.Histogram
 	lagEvents             *prometheus.GaugeVec
 
@@ -52,6 +53,8 @@ func newMetrics(reg prometheus.Registerer, r *routes, replays *atomic.Int64) *me
 		deadLetters:   counter("events_dead_lettered_total", "Records that are no events and went to the dead-letter topic."),
 		tombstones:    counter("events_tombstones_total", "Records without a value, which are skipped."),
 		lost:          counter("kafka_lost_offsets_total", "Offsets that Kafka lost and gives a second time, each time that a filter service found out."),
+		compared:      counter("filter_comparisons_total", "Comparisons of all filters with the filter store."),
+		repaired:      counter("filter_repairs_total", "Filters that were not as in the filter store, though no change was on its way, and were read again."),
 		appendSeconds: f.NewHistogram(prometheus.HistogramOpts{
 			Name: "lane_append_seconds", Help: "Time of an append to a lane.",
 			Buckets: prometheus.ExponentialBuckets(0.0001, 2, 16),

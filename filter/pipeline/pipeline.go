@@ -56,6 +56,11 @@ type Filters interface {
 	Load(ctx context.Context, each func(filter.Filter) error) (filter.Mark, error)
 	// ChangesSince passes on what changed since, at least once and skipping nothing.
 	ChangesSince(ctx context.Context, m filter.Mark, each func(filter.Change) error) (filter.Mark, error)
+	// Fingerprint returns that of the filters of subscribers that holds holds, or of all; nil
+	// if it can't be trusted now.
+	Fingerprint(ctx context.Context, holds func(subscriber string) bool) (*filter.Fingerprint, error)
+	// LoadRanges passes on what changed since m, and then the filters in the ranges, of one snapshot.
+	LoadRanges(ctx context.Context, m filter.Mark, ranges []int32, changed func(filter.Change) error, each func(filter.Filter) error) error
 }
 
 // Kafka is where events come from.
@@ -94,6 +99,7 @@ type Config struct {
 	MaxEntry      int           // bytes of one lane entry, about; 64 KiB if zero
 	VerifyEvery   time.Duration // an idle partition looks whether the store lost writes; 1 s if zero
 	Reconcile     time.Duration // between two looks for changes in the filter store; 2 s if zero
+	Compare       time.Duration // between two comparisons of all filters with the store, about; 5 min if zero, never if negative
 	AnnounceGrace time.Duration // for gateways to see that the store lost their seats; 2.5 s if zero
 	LeaveAfter    time.Duration // without an answer of the store; then partitions are left to others in the group; 10 s if zero
 	Silence       time.Duration // after which lanes that don't beat are taken for abandoned; 5 s if zero
@@ -102,6 +108,8 @@ type Config struct {
 	ReplayMaxBytes int64         // of the events of one replay; 1 GiB if zero
 	ReplayMemory   int64         // for all replays, about; 256 MiB if zero
 	MaxReplays     int           // at once; 4096 if zero
+
+	compareShare int // see comparing; 100 if zero
 }
 
 // refreshTimeout bounds how long a look for changes in the filter store may get
@@ -123,6 +131,7 @@ type Service struct {
 
 	watchdog    *watchdog.Watchdog
 	reconciling *watchdog.Part
+	comparing   comparing
 
 	topic  atomic.Pointer[lane.Topic] // set by find
 	fresh  fresh                      // partitions that were added to it
@@ -147,6 +156,8 @@ func New(cfg Config, s Store, f Filters, k Kafka, d DeadLetters, reg prometheus.
 	cfg.MaxEntry = cmp.Or(cfg.MaxEntry, 64<<10)
 	cfg.VerifyEvery = cmp.Or(cfg.VerifyEvery, time.Second)
 	cfg.Reconcile = cmp.Or(cfg.Reconcile, 2*time.Second)
+	cfg.Compare = cmp.Or(cfg.Compare, 5*time.Minute)
+	cfg.compareShare = cmp.Or(cfg.compareShare, 100)
 	cfg.AnnounceGrace = cmp.Or(cfg.AnnounceGrace, 2500*time.Millisecond)
 	cfg.LeaveAfter = cmp.Or(cfg.LeaveAfter, 10*time.Second)
 	cfg.Silence = cmp.Or(cfg.Silence, 5*time.Second)
@@ -161,6 +172,8 @@ func New(cfg Config, s Store, f Filters, k Kafka, d DeadLetters, reg prometheus.
 	svc.replays = newReplays(svc)
 	svc.metrics = newMetrics(reg, svc.routes, &svc.replays.running)
 	svc.follower = newFollower(s, svc.routes, svc.catchUp, cfg.AnnounceGrace, svc.metrics.redisFailures, log)
+	svc.comparing.every, svc.comparing.share = cfg.Compare, cfg.compareShare
+	svc.comparing.next.Store(svc.comparing.after(0))
 	svc.watchdog = watchdog.New(log)
 	svc.follower.pulse = svc.watchdog.Loop("the control stream's reader")
 	svc.reconciling = svc.watchdog.Loop("the look for changed filters")
@@ -252,21 +265,21 @@ func (s *Service) retry(ctx context.Context, what string, try func() error) {
 	}
 }
 
-// loadFilters reads all filters, however long it takes. Those known before that
-// the store does not have any more are dropped.
+// loadFilters reads all filters, however long it takes, and takes what it reads for the
+// truth: see watch.
 func (s *Service) loadFilters(ctx context.Context) error {
 	about, err := s.filters.Estimate(ctx)
 	if err != nil {
 		return err
 	}
 	s.routes.expect(about / max(int(s.cfg.Shard.Of), 1))
-	stale, read := s.routes.filterIDs(), s.routes.reading()
+	w, read := s.routes.watch(nil), s.routes.reading()
+	defer s.routes.unwatch(w)
 	var mark filter.Mark
 	err = s.unlessStalled(ctx, func(ctx context.Context, moves func()) (err error) {
 		mark, err = s.filters.Load(ctx, func(f filter.Filter) error {
 			moves()
-			s.routes.setFilter(filter.Change{Filter: f})
-			delete(stale, keyOf(f.ID))
+			s.routes.take(w, f)
 			return nil
 		})
 		return err
@@ -275,7 +288,7 @@ func (s *Service) loadFilters(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.routes.dropFilters(stale)
+	s.routes.dropStale(w)
 	s.setMark(mark)
 	return nil
 }
@@ -335,8 +348,10 @@ func (s *Service) catchUp(ctx context.Context) error {
 	}
 	err := s.refresh(ctx)
 	if errors.Is(err, filter.ErrMarkLost) {
-		s.log.Warn("filter store has forgotten what changed; loading all filters again")
-		err = s.loadFilters(ctx)
+		s.log.Warn("filter store was restarted, is another one, or has forgotten what changed; loading all filters again")
+		if err = s.loadFilters(ctx); err == nil {
+			s.comparing.soon() // what was on its way from before may have come after it
+		}
 	}
 	return err
 }
@@ -364,6 +379,9 @@ func (s *Service) reconcile(ctx context.Context) error {
 			s.log.Info("filter store is back")
 		}
 		down = err != nil
+		if !down {
+			s.compare(ctx)
+		}
 		s.routes.prune(time.Now().Add(-time.Hour))
 		if err := s.announce(ctx, 0); (errors.Is(err, errShards) || errors.Is(err, topic.ErrTopicGone)) && ctx.Err() == nil {
 			return err

@@ -210,8 +210,10 @@ func TestReconcile(t *testing.T) {
 	}
 	w.filters.set(nil)
 	testenv.Eventually(t, patience, func() error {
-		if ids := s.routes.filterIDs(); len(ids) != 1 || ids[keyOf(told.ID)] {
-			return fmt.Errorf("knows %v, want only the new one", ids)
+		s.routes.mu.Lock()
+		defer s.routes.mu.Unlock()
+		if f := s.routes.filters[keyOf(told.ID)]; f.condition != nil || s.routes.live != 1 {
+			return fmt.Errorf("knows %d filters, the deleted one among them: %t; want only the new one", s.routes.live, f.condition != nil)
 		}
 		return nil
 	})

@@ -36,8 +36,10 @@ type routes struct {
 	active      int // subscribers with a seat
 	next        filter.Slot
 	free        []filter.Slot
-	unknown     error // a filter that this version doesn't understand is among the changes
-	unknowns    int   // how often there was one
+	print       filter.Fingerprint // of filters that are not deleted
+	watching    *watch             // nil unless the store is being read as the truth
+	unknown     error              // a filter that this version doesn't understand is among the changes
+	unknowns    int                // how often there was one
 	gateways    map[event.Gateway]map[event.Seat]*subscriber
 }
 
@@ -138,36 +140,56 @@ func (r *routes) setFilterLocked(c filter.Change) {
 		return
 	}
 	k := keyOf(c.ID)
-	old, exists := r.filters[k]
-	if exists && old.revision >= c.Revision {
-		return
+	if r.watching != nil {
+		r.watching.note(k, c)
 	}
+	if r.filters[k].revision <= c.Revision {
+		r.putLocked(k, c)
+	}
+}
+
+// putLocked makes a filter what c says, and reports whether it was something else. Two
+// changes with one revision differ only if the store was put back to an earlier state
+// between them: then the later word counts.
+func (r *routes) putLocked(k key, c filter.Change) (news bool) {
+	old, exists := r.filters[k]
 	now := known{revision: c.Revision}
+	if !c.Deleted {
+		now.condition = r.index.Intern(&c.Spec)
+	}
+	if exists && old.revision == now.revision && old.condition == now.condition {
+		if now.condition != nil {
+			r.index.Release(now.condition)
+		}
+		return false
+	}
 	if c.Deleted {
 		r.tombs = append(r.tombs, tomb{k, time.Now()})
 	} else {
 		now.subscriber = r.subscriberLocked(c.SubscriberID)
-		now.condition = r.index.Intern(&c.Spec)
-		r.wantLocked(now.subscriber, now.condition)
+		r.wantLocked(k, now)
 	}
 	r.filters[k] = now
-	r.dropLocked(old) // after the new one came: a condition that stays is not built anew
+	r.dropLocked(k, old) // after the new one came: a condition that stays is not built anew
+	return true
 }
 
 // wantLocked notes one more filter of a subscriber.
-func (r *routes) wantLocked(s *subscriber, c *filter.Condition) {
+func (r *routes) wantLocked(k key, f known) {
 	r.live++
-	if s.wants.add(c) && s.seats > 0 {
-		r.index.Add(c, s.slot)
+	r.print.Add(k, f.revision)
+	if f.subscriber.wants.add(f.condition) && f.subscriber.seats > 0 {
+		r.index.Add(f.condition, f.subscriber.slot)
 	}
 }
 
 // dropLocked undoes wantLocked, and gives up the filter's condition.
-func (r *routes) dropLocked(f known) {
+func (r *routes) dropLocked(k key, f known) {
 	if f.condition == nil {
 		return
 	}
 	r.live--
+	r.print.Remove(k, f.revision)
 	s := f.subscriber
 	if s.wants.remove(f.condition) && s.seats > 0 {
 		r.index.Remove(f.condition, s.slot)
@@ -189,32 +211,6 @@ func (r *routes) forgetIdleLocked(s *subscriber) {
 	if s.seats == 0 && s.wants.none() {
 		delete(r.subscribers, s.id)
 	}
-}
-
-// filterIDs returns all filters that are not deleted.
-func (r *routes) filterIDs() map[key]bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	ids := make(map[key]bool, len(r.filters))
-	for k, f := range r.filters {
-		if f.condition != nil {
-			ids[k] = true
-		}
-	}
-	return ids
-}
-
-// dropFilters drops these filters.
-func (r *routes) dropFilters(ids map[key]bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for k := range ids {
-		if f := r.filters[k]; f.condition != nil {
-			r.dropLocked(f)
-			delete(r.filters, k)
-		}
-	}
-	r.publishLocked()
 }
 
 // prune drops tombstones from before the given time.

@@ -233,18 +233,3 @@ func checkEmpty(t *testing.T, r *routes, model *naive) {
 		t.Errorf("counts = %+v, want none", got)
 	}
 }
-
-func TestDropFilters(t *testing.T) {
-	r := newRoutes(lane.Shard{})
-	for i := range 3 {
-		r.setFilter(filter.Change{Filter: filter.Filter{ID: filter.ID(fmt.Sprint(i)), Revision: 1, Spec: filter.Spec{SubscriberID: "s"}}})
-	}
-	r.join(1, []lane.Seated{{Seat: 1, Subscriber: "s"}})
-	r.dropFilters(map[key]bool{keyOf("0"): true, keyOf("2"): true, keyOf("unknown"): true})
-	if got := r.counts(); got != (counts{active: 1, filters: 1, indexed: 1, conditions: 1}) {
-		t.Errorf("counts = %+v, want 1 of each", got)
-	}
-	if got := r.filterIDs(); len(got) != 1 || !got[keyOf("1")] {
-		t.Errorf("filterIDs = %v, want 1", got)
-	}
-}
