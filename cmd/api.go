@@ -114,6 +114,7 @@ func (a *app) apiCommand() (*cobra.Command, error) {
 				close(tables)
 				return countOld(ctx, s, a.log)
 			})
+			g.Add("owner", func(ctx context.Context) error { return sameOwner(ctx, s, lanes.Topic) })
 			purge := newPurger(s, store.Purge{Deleted: 24 * time.Hour, Acks: own.ForgetAcks}, reg, a.log)
 			g.Add("purge", func(ctx context.Context) error { return purge.run(ctx, tables) })
 			if err := listen.addAdmin(ctx, &g, servers, a.log); err != nil {

@@ -151,6 +151,7 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 				cfg.Tokens, cfg.Revocations = verifier, acks
 				g.Add("schema", func(ctx context.Context) error { return migrate(ctx, acks, a.log) })
 			}
+			g.Add("owner", func(ctx context.Context) error { return sameOwner(ctx, acks, lanes.Topic) })
 			if issuer != nil {
 				addIssuer(&g, reg, issuer)
 			}

@@ -10,6 +10,7 @@ var (
 	ErrSubscriber  = errors.New("filter belongs to another subscriber")
 	ErrUnavailable = errors.New("filter store unavailable")
 	ErrMarkLost    = errors.New("changes since the mark are no longer known")
+	ErrTaken       = errors.New("the filter store is another pipeline's")
 	ErrKeyReused   = errors.New("idempotency key was used for something else")
 )
 

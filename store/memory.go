@@ -26,6 +26,7 @@ type Memory struct {
 	imports map[string]memoryImport
 
 	revocations []auth.Revocation
+	owner       filter.Owner
 
 	quota filter.Quota
 	used  map[string]filter.Use // by subscriber

@@ -50,8 +50,8 @@ create table if not exists filter_counts (
 ) with (fillfactor = 70);
 
 -- One row. Rows of filters that were deleted are purged in time; a reader that
--- has not seen all of them starts again, and so does one that finds itself in
--- another database than before.
+-- has not seen all of them starts again, and so does one that may be in another
+-- database than before.
 create table if not exists filter_changes (
     one_row  boolean primary key default true check (one_row),
     database uuid not null default gen_random_uuid(),
@@ -59,6 +59,15 @@ create table if not exists filter_changes (
 );
 
 insert into filter_changes default values on conflict do nothing;
+
+-- One row: the topic whose pipeline uses this database. Its filter services say so again
+-- every few seconds. As long as they do, those of another topic wait.
+create table if not exists pipeline (
+    one_row boolean primary key default true check (one_row),
+    topic   uuid not null,
+    name    text not null, -- the topic's
+    seen_at timestamptz not null
+) with (fillfactor = 50);
 
 -- For each idempotency key, which filter was created with it. The rest of the
 -- answer is what was asked for, and that is known by its hash.

@@ -32,6 +32,7 @@ var (
 	ErrSubscriber  = filter.ErrSubscriber  // an update would move it to another subscriber
 	ErrUnavailable = filter.ErrUnavailable // the database doesn't answer, or not in time
 	ErrMarkLost    = filter.ErrMarkLost    // Load again
+	ErrTaken       = filter.ErrTaken       // another pipeline uses the database
 	ErrKeyReused   = filter.ErrKeyReused   // CreateOnce or ImportOnce made other filters with this key
 )
 

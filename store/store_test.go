@@ -47,6 +47,8 @@ type Store interface {
 	AckTotals(ctx context.Context, topic event.TopicID, next []int64) (event.AckTotals, error)
 	Revoke(context.Context, auth.Revocation) error
 	RevocationsSince(context.Context, store.Mark, func(auth.Revocation) error) (store.Mark, error)
+	Owner(context.Context) (filter.Owner, error)
+	SetOwner(ctx context.Context, topic event.TopicID, name string, before filter.Owner) (filter.Owner, error)
 	Ping(context.Context) error
 	TryWrite(context.Context) error
 	Close()

@@ -174,6 +174,13 @@ func (f *faultyFilters) ChangesSince(ctx context.Context, m filter.Mark, each fu
 	return f.filterStore.ChangesSince(ctx, m, each)
 }
 
+func (f *faultyFilters) Owner(ctx context.Context) (filter.Owner, error) {
+	if err := f.err(); err != nil {
+		return filter.Owner{}, err
+	}
+	return f.filterStore.Owner(ctx)
+}
+
 // kafka is what cmd makes of a consumer.
 type kafka struct {
 	*topic.Consumer

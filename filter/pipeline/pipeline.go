@@ -61,6 +61,10 @@ type Filters interface {
 	Fingerprint(ctx context.Context, holds func(subscriber string) bool) (*filter.Fingerprint, error)
 	// LoadRanges passes on what changed since m, and then the filters in the ranges, of one snapshot.
 	LoadRanges(ctx context.Context, m filter.Mark, ranges []int32, changed func(filter.Change) error, each func(filter.Filter) error) error
+	// Owner and SetOwner are for services of one topic to keep those of others away. SetOwner
+	// does nothing if it is not before's any more.
+	Owner(ctx context.Context) (filter.Owner, error)
+	SetOwner(ctx context.Context, topic event.TopicID, name string, before filter.Owner) (now filter.Owner, err error)
 }
 
 // Kafka is where events come from.
@@ -132,6 +136,8 @@ type Service struct {
 	watchdog    *watchdog.Watchdog
 	reconciling *watchdog.Part
 	comparing   comparing
+	owner       ownership
+	taken       atomic.Pointer[error] // whose the filter store is, if not ours
 
 	topic  atomic.Pointer[lane.Topic] // set by find
 	fresh  fresh                      // partitions that were added to it
@@ -145,6 +151,7 @@ type Service struct {
 
 	mu          sync.Mutex
 	mark        filter.Mark
+	topics      []event.TopicID // those that ours is in the place of, and ours
 	assignments map[int32]*assignment
 }
 
@@ -221,6 +228,7 @@ func (s *Service) serve(ctx context.Context) error {
 		return s.consume(ctx)
 	})
 	g.Go(func() error { return s.reconcile(ctx) })
+	g.Go(func() error { return s.keepOwning(ctx) })
 	return g.Wait()
 }
 
@@ -231,6 +239,7 @@ func (s *Service) load(ctx context.Context) error {
 	}
 	began := time.Now()
 	s.retry(ctx, "load filters", func() error { return s.loadFilters(ctx) })
+	s.retry(ctx, "use the filter store", func() error { return s.own(ctx) })
 	if ctx.Err() == nil {
 		n := s.routes.counts()
 		s.log.Info("filters loaded", "filters", n.filters, "different", n.conditions, "took", time.Since(began).Round(time.Millisecond))
@@ -434,7 +443,11 @@ func (s *Service) Ready(ctx context.Context) error {
 			return err
 		}
 	}
-	return unled(ends)
+	err = unled(ends)
+	if taken := s.taken.Load(); err == nil && taken != nil {
+		err = ops.Degraded(*taken)
+	}
+	return err
 }
 
 // unled tells which partitions have no leader. The others go on; if there are none,

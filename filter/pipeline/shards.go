@@ -45,6 +45,11 @@ func (s *Service) find(ctx context.Context) error {
 		return err
 	}
 	s.topic.Store(s.topicOf(info))
+	s.mu.Lock()
+	if s.topics = append(s.topics, info.ID); !make {
+		s.topics = append(s.topics, known.ID)
+	}
+	s.mu.Unlock()
 	before := info.Partitions
 	if known.ID == info.ID {
 		before = min(before, known.Partitions)

@@ -1,0 +1,22 @@
+package filter
+
+import (
+	"fmt"
+	"time"
+
+	"eventstream/event"
+)
+
+// Owner is the topic whose pipeline uses a filter store. Filters and acknowledgements belong
+// to one: of two, each would serve the other's filters, and overwrite its acknowledgements.
+type Owner struct {
+	Topic event.TopicID
+	Name  string    // the topic's
+	Seen  time.Time // when a filter service of it said so last, by the store's clock
+}
+
+// Refuse is the error of another pipeline's service. It says what to do.
+func (o Owner) Refuse() error {
+	return fmt.Errorf("%w: filter services of topic %s (%x) work with it; give each pipeline a database of its own, or a schema (search_path=… in the address)",
+		ErrTaken, o.Name, o.Topic[:])
+}
