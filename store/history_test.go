@@ -2,9 +2,12 @@ package store_test
 
 import (
 	"context"
+	"fmt"
 	"net/url"
 	"testing"
+	"time"
 
+	"eventstream/filter"
 	"eventstream/internal/testenv"
 	"eventstream/store"
 )
@@ -96,4 +99,65 @@ func TestBackupRestored(t *testing.T) {
 	server.Restart()
 	_, err = s.ChangesSince(t.Context(), m, func(store.Change) error { return nil })
 	wantErr(t, "ChangesSince after a restart", err, store.ErrMarkLost)
+}
+
+// TestReplicaPromoted: a standby is no place to go on at for who has read the primary. Once
+// it is promoted, without what it had not got, it is another history, also for who has
+// read it before.
+func TestReplicaPromoted(t *testing.T) {
+	server := testenv.PrivatePostgres(t)
+	s := postgres(t, server.DSN)
+	made := create(t, s, spec("ada", "kept"))
+	replica := server.Standby()
+	r, conn := postgres(t, replica.DSN), connect(t, replica.DSN)
+	first := load(t, r).mark
+	if _, err := s.Update(t.Context(), made.ID, spec("ada", "kept", "too"), 0); err != nil {
+		t.Fatal(err)
+	}
+	var m store.Mark
+	testenv.Eventually(t, time.Minute, func() error { // what follows is read of it, too
+		var got map[filter.ID]int64
+		if got, m = changesOf(t, r, first); got[made.ID] != 2 {
+			return fmt.Errorf("the standby has %v, want revision 2", got)
+		}
+		return nil
+	})
+	if print, err := r.Fingerprint(t.Context(), nil); print != nil || err != nil {
+		t.Errorf("Fingerprint of a standby = %v, %v; want none", print, err)
+	}
+	if _, err := conn.Exec(t.Context(), `alter system set primary_conninfo = ''`); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Exec(t.Context(), `select pg_reload_conf()`); err != nil {
+		t.Fatal(err)
+	}
+	testenv.Eventually(t, time.Minute, func() error {
+		var n int
+		if err := conn.QueryRow(t.Context(), `select count(*) from pg_stat_wal_receiver`).Scan(&n); err != nil || n > 0 {
+			return fmt.Errorf("%d still receive, %v", n, err)
+		}
+		return nil
+	})
+	if _, err := s.Update(t.Context(), made.ID, spec("ada", "lost"), 0); err != nil {
+		t.Fatal(err)
+	}
+	primary := load(t, s).mark
+	none := func(store.Change) error { return nil }
+	_, err := r.ChangesSince(t.Context(), primary, none)
+	wantErr(t, "ChangesSince at a standby", err, store.ErrUnavailable)
+	server.Kill()
+	if _, err := conn.Exec(t.Context(), `select pg_promote()`); err != nil {
+		t.Fatal(err)
+	}
+	for name, mark := range map[string]store.Mark{"the primary's": primary, "the standby's": m} {
+		_, err := r.ChangesSince(t.Context(), mark, none)
+		wantErr(t, "ChangesSince at the replica promoted, of "+name+" mark", err, store.ErrMarkLost)
+	}
+	got := load(t, r)
+	if f := got.all[made.ID]; f.Revision != 2 {
+		t.Errorf("loaded %+v, want revision 2", f)
+	}
+	if print, err := r.Fingerprint(t.Context(), nil); print == nil || err != nil {
+		t.Errorf("Fingerprint of the new primary = %v, %v", print, err)
+	}
 }

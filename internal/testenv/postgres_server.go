@@ -41,18 +41,40 @@ func PrivatePostgres(t testing.TB) *PostgresServer {
 		}
 	}
 	s.run("initdb", "-D", s.data(), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync")
-	for try := range 3 { // somebody may take the address before the server does
-		s.addr = Addr(t)
+	s.startAnywhere()
+	return s
+}
+
+// Standby starts a server that follows s, until it is told to be a primary by pg_promote.
+func (s *PostgresServer) Standby() *PostgresServer {
+	s.t.Helper()
+	dir, err := os.MkdirTemp(s.dir, "standby-")
+	if err == nil && s.as != nil {
+		err = os.Chown(dir, int(s.as.Uid), int(s.as.Gid))
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	second := &PostgresServer{bin: s.bin, process: process{t: s.t, dir: dir, as: s.as}}
+	host, port, _ := net.SplitHostPort(s.addr)
+	s.run("pg_basebackup", "-h", host, "-p", port, "-U", "postgres", "-D", second.data(), "-R", "-c", "fast", "--no-sync")
+	second.startAnywhere()
+	return second
+}
+
+// startAnywhere starts the server at an address of its own, until the test ends.
+func (s *PostgresServer) startAnywhere() {
+	s.t.Helper()
+	var err error
+	for range 3 { // somebody may take the address before the server does
+		s.addr = Addr(s.t)
 		if err = s.start(); err == nil {
-			break
-		}
-		if try == 2 {
-			t.Fatal(err)
+			s.t.Cleanup(s.end)
+			s.DSN = "postgres://postgres@" + s.addr + "/postgres?sslmode=disable"
+			return
 		}
 	}
-	t.Cleanup(s.end)
-	s.DSN = "postgres://postgres@" + s.addr + "/postgres?sslmode=disable"
-	return s
+	s.t.Fatalf("%v: %s", err, s.logged())
 }
 
 func (s *PostgresServer) data() string { return filepath.Join(s.dir, "data") }
