@@ -24,24 +24,33 @@ func (w *watch) note(k key, c filter.Change) {
 }
 
 // watch begins to note changes, in the place of whoever did so before. What is known in
-// the given ranges, or everything if that is nil, goes if it is not read.
+// the given ranges when it returns, or everything if that is nil, goes if it is not read.
+// Events need not wait until it has seen a million filters: it lets others have the lock.
 func (r *routes) watch(ranges []int32) *watch {
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	expect := 0
 	if ranges == nil {
-		expect = r.live
+		expect = r.counts().filters
 	}
 	w := &watch{changed: make(map[key]filter.Change), stale: make(map[key]bool, expect)}
 	in := rangeSet(ranges)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.watching = w
+	n := 0
 	for k, f := range r.filters {
 		if f.condition != nil && (ranges == nil || in[filter.RangeOf(k)]) {
 			w.stale[k] = true
 		}
+		if n++; n%lookAtOnce == 0 { // what comes or goes meanwhile may be met or not
+			r.mu.Unlock()
+			r.mu.Lock()
+		}
 	}
-	r.watching = w
 	return w
 }
+
+// lookAtOnce is how many filters are looked at under the lock: a millisecond's work.
+const lookAtOnce = 4096
 
 // glance begins to note changes for differing. It returns nil if somebody does already.
 func (r *routes) glance() *watch {

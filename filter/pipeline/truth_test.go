@@ -112,6 +112,46 @@ func holdsWhat(t *testing.T, r *routes, want map[filter.ID]filter.Change) {
 	}
 }
 
+// TestWatchLetsOthersIn has filters come while a watch looks at all that are known: what was
+// known is to be read, or goes, and what came and is read stays.
+func TestWatchLetsOthersIn(t *testing.T) {
+	r := newRoutes(lane.Shard{})
+	made := func(i int) filter.Filter {
+		return filter.Filter{ID: filter.ID(fmt.Sprint(i)), Revision: 1, Spec: filter.Spec{SubscriberID: "s", MatchAll: true}}
+	}
+	const before, most = 5 * lookAtOnce, 10 * lookAtOnce
+	for i := range before {
+		r.setFilter(filter.Change{Filter: made(i)})
+	}
+	stop, done := make(chan struct{}), make(chan int)
+	go func() {
+		i := before
+		defer func() { done <- i }()
+		for ; i < most; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+				r.setFilter(filter.Change{Filter: made(i)})
+			}
+		}
+	}()
+	w := r.watch(nil)
+	close(stop)
+	known := <-done
+	for i := range known {
+		if i < before && !w.stale[keyOf(made(i).ID)] {
+			t.Fatalf("filter %d was known, and would stay if the store did not have it", i)
+		}
+		if i > 0 { // which the store has lost
+			r.take(w, made(i))
+		}
+	}
+	if n := r.dropStale(w); n != 1 || r.counts().filters != known-1 {
+		t.Errorf("dropped %d of %d filters, and %d are there; want 1 dropped", n, known, r.counts().filters)
+	}
+}
+
 // postgresWorld is a world with filters in PostgreSQL.
 func postgresWorld(t *testing.T, dsn string) (*world, *store.Postgres) {
 	t.Helper()
