@@ -14,6 +14,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"eventstream/auth"
+	"eventstream/internal/trouble"
 	"eventstream/internal/watchdog"
 	"eventstream/origin"
 )
@@ -56,20 +57,18 @@ func (g *guard) run(ctx context.Context) {
 	if g.keys == nil {
 		return
 	}
-	known, failing := false, false
+	known := false
+	reading := trouble.New(g.log, "API keys can't be read; those read last count for a while", "API keys can be read again")
 	for {
 		g.pulse.Beat()
 		err := g.load(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		if err != nil && !failing && known {
-			g.log.Warn("API keys can't be read; those read last count for a while", "for", keysMaxAge, "err", err)
+		if err == nil || known {
+			reading.Saw(err, "for", keysMaxAge)
 		}
-		if err == nil && failing && known {
-			g.log.Info("API keys can be read again")
-		}
-		failing, known = err != nil, known || err == nil
+		known = known || err == nil
 		wait := keysEvery
 		if !known {
 			wait = keysFirst

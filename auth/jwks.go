@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"eventstream/internal/redact"
+	"eventstream/internal/trouble"
 )
 
 // JWKSConfig says where keys are published. All but the URL may be zero.
@@ -29,10 +30,10 @@ type JWKSConfig struct {
 // JWKS keeps the keys that an issuer publishes. While the URL can't be read, the
 // last ones stay.
 type JWKS struct {
-	cfg    JWKSConfig
-	client *http.Client
-	log    *slog.Logger
-	kick   chan struct{} // somebody names a key that we don't know; capacity 1
+	cfg     JWKSConfig
+	client  *http.Client
+	trouble *trouble.Trouble
+	kick    chan struct{} // somebody names a key that we don't know; capacity 1
 
 	mu      sync.Mutex
 	known   []Key
@@ -56,8 +57,9 @@ func NewJWKS(cfg JWKSConfig, log *slog.Logger) (*JWKS, error) {
 	cfg.Pause = cmp.Or(cfg.Pause, 10*time.Second)
 	cfg.Patience = cmp.Or(cfg.Patience, 2*time.Second)
 	return &JWKS{
-		cfg: cfg, log: log, kick: make(chan struct{}, 1), fetched: make(chan struct{}),
-		client: &http.Client{Timeout: fetchTimeout, CheckRedirect: checkRedirect},
+		cfg: cfg, kick: make(chan struct{}, 1), fetched: make(chan struct{}),
+		client:  &http.Client{Timeout: fetchTimeout, CheckRedirect: checkRedirect},
+		trouble: trouble.New(log, "can't read the JWKS; the keys read last stay", "the JWKS can be read again"),
 	}, nil
 }
 
@@ -89,9 +91,10 @@ func (j *JWKS) Run(ctx context.Context) error {
 		}
 		next := j.cfg.Refresh
 		if err != nil {
-			j.log.Warn("can't read the JWKS; the keys read last stay", "in", wait, "err", err)
+			j.trouble.Failed(err, "in", wait)
 			next, wait = wait, min(2*wait, 30*time.Second)
 		} else {
+			j.trouble.Worked()
 			wait = time.Second
 		}
 		if !j.pause(ctx, next) {

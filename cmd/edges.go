@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"eventstream/filter"
+	"eventstream/internal/trouble"
 	"eventstream/lane"
 	"eventstream/replay"
 	"eventstream/store"
@@ -138,12 +139,17 @@ func replaySecrets(text string) (replay.Secrets, error) {
 
 // migrate applies the schema as soon as PostgreSQL is there.
 func migrate(ctx context.Context, s *store.Postgres, log *slog.Logger) error {
+	applying := trouble.New(log, "can't apply the schema; retrying", "the schema is applied")
 	for wait := 250 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
 		err := s.Migrate(ctx)
-		if err == nil || ctx.Err() != nil {
+		if ctx.Err() != nil {
 			return nil
 		}
-		log.Warn("can't apply the schema; retrying", "in", wait, "err", err)
+		if err == nil {
+			applying.Worked()
+			return nil
+		}
+		applying.Failed(err, "in", wait)
 		if !pause(ctx, wait) {
 			return nil
 		}

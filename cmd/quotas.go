@@ -10,6 +10,7 @@ import (
 
 	"eventstream/api"
 	"eventstream/filter"
+	"eventstream/internal/trouble"
 	"eventstream/store"
 )
 
@@ -55,9 +56,10 @@ func (q *quotaFlags) apply(cfg *api.Config) {
 
 // countOld counts what versions stored that knew no quotas.
 func countOld(ctx context.Context, s *store.Postgres, log *slog.Logger) error {
+	counting := trouble.New(log, "filters that are older than quotas can't be counted; retrying", "filters that are older than quotas can be counted again")
 	n, err := s.CountOld(ctx)
 	for err != nil && ctx.Err() == nil {
-		log.Warn("filters that are older than quotas can't be counted; retrying", "in", 5*time.Second, "err", err)
+		counting.Failed(err, "in", 5*time.Second)
 		if !pause(ctx, 5*time.Second) {
 			return nil
 		}
@@ -65,6 +67,7 @@ func countOld(ctx context.Context, s *store.Postgres, log *slog.Logger) error {
 		more, err = s.CountOld(ctx)
 		n += more
 	}
+	counting.Worked()
 	if n > 0 {
 		log.Info("filters that are older than quotas are counted now", "filters", n)
 	}

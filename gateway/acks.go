@@ -9,6 +9,7 @@ import (
 
 	"eventstream/event"
 	"eventstream/filter"
+	"eventstream/internal/trouble"
 	"eventstream/wire"
 )
 
@@ -41,7 +42,7 @@ type acks struct {
 	full  bool                // somebody was refused since there was room
 	kick  chan struct{}       // something waits; capacity 1
 
-	failing, saidFull bool // what the log was told; of run
+	saidFull bool // what the log was told; of run
 }
 
 // acked is one client's acknowledgement.
@@ -149,6 +150,7 @@ func (a *acks) waiting() int64 {
 
 // run saves until ctx ends, and then once more.
 func (a *acks) run(ctx context.Context) error {
+	saving := trouble.New(a.gw.log, "acknowledgements can't be saved; retrying", "acknowledgements can be saved again")
 	for {
 		select {
 		case <-ctx.Done():
@@ -157,16 +159,13 @@ func (a *acks) run(ctx context.Context) error {
 		case <-a.kick:
 		}
 		wait := saveEvery
-		if err := a.save(ctx); err != nil && ctx.Err() == nil {
+		if err := a.save(ctx); err == nil {
+			saving.Worked()
+		} else if ctx.Err() == nil {
 			a.gw.metrics.ackFailures.Inc()
-			if !a.failing {
-				a.gw.log.Warn("acknowledgements can't be saved; retrying", "every", saveAgain, "err", err)
-			}
-			a.failing, wait = true, saveAgain
+			saving.Failed(err, "every", saveAgain)
+			wait = saveAgain
 			a.wake()
-		} else if a.failing && ctx.Err() == nil {
-			a.failing = false
-			a.gw.log.Info("acknowledgements can be saved again")
 		}
 		a.tellRoom()
 		sleep(ctx, wait)

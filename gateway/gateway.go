@@ -27,6 +27,7 @@ import (
 	"eventstream/auth"
 	"eventstream/event"
 	"eventstream/internal/ops"
+	"eventstream/internal/trouble"
 	"eventstream/internal/watchdog"
 	"eventstream/lane"
 	"eventstream/origin"
@@ -91,6 +92,7 @@ type Gateway struct {
 	shards      []*shard
 	readers     atomic.Pointer[[]*reader] // by lane shard; set before topic is, and replaced while nobody is connected
 	presence    *presence
+	recoveries  *trouble.Trouble // of clients that missed something
 	pollers     engine
 	threads     engine // for TLS
 	watchdog    *watchdog.Watchdog
@@ -136,6 +138,7 @@ func New(cfg Config, l Lanes, r Replayer, a Acks, reg prometheus.Registerer, log
 	g.renewals = newRenewals(g)
 	g.revoked = &revocations{gw: g, store: cfg.Revocations}
 	g.presence = newPresence(g)
+	g.recoveries = trouble.New(log, "replay failed; the client may try again", "replays work again")
 	g.pollers, g.threads = newPollers(g), newThreads(g)
 	g.watchdog = watchdog.New(log)
 	g.presence.pulse = g.watchdog.Loop("the announcing of seats")

@@ -6,28 +6,30 @@ import (
 	"sync"
 	"time"
 
+	"eventstream/internal/trouble"
 	"eventstream/lane"
 	"eventstream/wire"
 )
 
 // followOrders does what the API wants of this gateway, until ctx ends.
 func (g *Gateway) followOrders(ctx context.Context) error {
-	failing := false
+	following := trouble.New(g.log, "orders of the API can't be followed; retrying", "orders of the API can be followed again")
 	for ctx.Err() == nil {
-		began := time.Now()
+		works := time.AfterFunc(followsAfter, following.Worked)
 		err := g.lanes.FollowOrders(ctx, g.id, func(o lane.Order) lane.Answer { return g.obey(ctx, o) })
+		works.Stop()
 		if err == nil {
 			continue
 		}
 		g.metrics.redisFailures.Inc()
-		if !failing || time.Since(began) > 10*time.Second { // it worked in between
-			g.log.Warn("orders of the API can't be followed; retrying", "err", err)
-		}
-		failing = true
+		following.Failed(err)
 		sleep(ctx, retryEvery)
 	}
 	return nil
 }
+
+// followsAfter is after how long the store has answered, or the call has failed.
+const followsAfter = 10 * time.Second
 
 // obey carries out an order.
 func (g *Gateway) obey(ctx context.Context, o lane.Order) lane.Answer {

@@ -15,6 +15,7 @@ import (
 
 	"eventstream/event"
 	"eventstream/internal/defect"
+	"eventstream/internal/trouble"
 	"eventstream/internal/watchdog"
 	"eventstream/lane"
 )
@@ -180,7 +181,7 @@ func (p *presence) occupant(seat event.Seat) (string, bool) {
 func (p *presence) run(ctx context.Context) error {
 	beat := time.NewTicker(min(heartbeatEvery, p.gw.cfg.ResumeWindow/4))
 	defer beat.Stop()
-	failing := false
+	announcing := trouble.New(p.gw.log, "announcing seats failed; retrying", "announcing seats works again")
 	p.beaten, p.readers = time.Now(), p.gw.laneReaders()
 	p.had = p.positions()
 	for {
@@ -207,15 +208,12 @@ func (p *presence) run(ctx context.Context) error {
 		}
 		if err != nil && ctx.Err() == nil {
 			p.gw.metrics.redisFailures.Inc()
-			if !failing {
-				p.gw.log.Warn("announcing seats failed; retrying", "err", err)
-			}
-		} else if failing {
-			p.gw.log.Info("announcing seats works again")
 		}
-		failing = err != nil
+		if ctx.Err() == nil {
+			announcing.Saw(err)
+		}
 		p.trouble.Store(nil)
-		if failing {
+		if err != nil {
 			p.trouble.Store(&err)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"eventstream/event"
+	"eventstream/internal/trouble"
 	"eventstream/lane"
 )
 
@@ -23,8 +24,10 @@ type reader struct {
 	ring  ring
 	wish  chan struct{} // somebody needs it; capacity 1
 
-	lost  atomic.Pointer[losses]
-	heard atomic.Int64 // when the lanes last answered, uptime; 0 if never
+	lost    atomic.Pointer[losses]
+	trouble *trouble.Trouble // of reading
+	garbled *trouble.Trouble // of what was read
+	heard   atomic.Int64     // when the lanes last answered, uptime; 0 if never
 
 	mu     sync.Mutex         // held during a batch: a join falls between two
 	past   []*pastScan        // by partition
@@ -55,7 +58,9 @@ type beat struct {
 func newReader(gw *Gateway, index int, sh lane.Shard, partitions int32) *reader {
 	r := &reader{
 		gw: gw, index: index, shard: sh,
-		ring: ring{max: gw.cfg.RingBytes}, wish: make(chan struct{}, 1), news: make(chan struct{}),
+		trouble: trouble.New(gw.log.With("shard", sh.String()), "reading lanes failed; retrying", "reading lanes works again"),
+		garbled: trouble.NewError(gw.log.With("shard", sh.String()), "what is in a lane can't be understood", "what is in the lanes can be understood again"),
+		ring:    ring{max: gw.cfg.RingBytes}, wish: make(chan struct{}, 1), news: make(chan struct{}),
 		synced: make([]lane.ControlID, partitions), ends: make([]int64, partitions),
 		follow: make(map[event.Gateway]map[event.Seat][]event.Seat),
 	}
@@ -88,7 +93,7 @@ func (r *reader) run(ctx context.Context) error {
 			wait = 100 * time.Millisecond
 		}
 		r.failed()
-		r.gw.log.Warn("reading lanes failed; retrying", "in", wait, "err", err)
+		r.trouble.Failed(err, "in", wait)
 		failed := time.Now()
 		sleep(ctx, wait)
 		r.gw.presence.sure(ctx, failed)
@@ -105,7 +110,14 @@ func (r *reader) read(ctx context.Context) (err error, grown bool) {
 	next := r.next
 	r.tail = stop
 	r.mu.Unlock()
-	err = r.gw.lanes.Tail(tail, r.shard, next, r.batch)
+	err = r.gw.lanes.Tail(tail, r.shard, next, func(b lane.Batch) error {
+		err := r.batch(b)
+		r.garbled.Saw(err)
+		if err == nil {
+			r.trouble.Worked()
+		}
+		return err
+	})
 	return err, tail.Err() != nil
 }
 
@@ -179,6 +191,9 @@ func (r *reader) begin(ctx context.Context) {
 		positions, err := r.claimed(ctx)
 		if err == nil {
 			r.start(positions)
+			if said != "" {
+				r.gw.log.Info("lanes can be read", "shard", r.shard.String())
+			}
 			return
 		}
 		if err.Error() != said && ctx.Err() == nil {
@@ -380,9 +395,8 @@ func (r *reader) batch(b lane.Batch) error {
 		if err := r.entry(e, next); err != nil {
 			// To skip it would lose events without a word: all there is is to
 			// try again, and to call for help.
-			r.gw.log.Error("lane entry can't be read", "lane", e.Partition, "pos", e.Last, "err", err)
 			clear(r.posts)
-			return err
+			return fmt.Errorf("lane entry %d of partition %d can't be read: %w", e.Last, e.Partition, err)
 		}
 	}
 	r.ring.add(b.Entries)

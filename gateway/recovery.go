@@ -44,11 +44,12 @@ func (g *Gateway) startRecovery(ctx context.Context, r *recovery) {
 		c := r.conn
 		err := g.recover(ctx, r)
 		if err == nil {
+			g.recoveries.Worked()
 			c.shard.post(post{conn: c, what: verbLive})
 			return
 		}
 		if ctx.Err() == nil {
-			g.log.Warn("replay failed; the client may try again", "seat", c.seat, "err", err)
+			g.recoveries.Failed(err, "seat", c.seat)
 		}
 		c.shard.post(post{conn: c, what: verbAbort})
 	})

@@ -7,6 +7,7 @@ import (
 
 	"eventstream/auth"
 	"eventstream/filter"
+	"eventstream/internal/trouble"
 	"eventstream/wire"
 )
 
@@ -46,8 +47,9 @@ func (r *revocations) run(ctx context.Context) error {
 	}
 	forget := time.NewTicker(forgetEvery)
 	defer forget.Stop()
-	wait, failing := time.NewTimer(0), false
+	wait := time.NewTimer(0)
 	defer wait.Stop()
+	reading := trouble.New(r.gw.log, "revocations of tokens can't be read; retrying", "revocations of tokens can be read again")
 	var mark filter.Mark
 	for {
 		select {
@@ -62,10 +64,11 @@ func (r *revocations) run(ctx context.Context) error {
 			continue
 		}
 		next, err := r.follow(ctx, mark)
-		if err != nil && !failing && ctx.Err() == nil {
-			r.gw.log.Warn("revocations of tokens can't be read; retrying", "err", err)
+		if ctx.Err() != nil {
+			return nil
 		}
-		mark, failing = next, err != nil
+		reading.Saw(err)
+		mark = next
 		wait.Reset(revocationsEvery)
 		if r.read.Load() == 0 {
 			wait.Reset(retryEvery)

@@ -525,7 +525,7 @@ const (
 
 var errFlaky = errors.New("connection refused")
 
-func trouble(ctx context.Context, kind *atomic.Int32) error {
+func hinder(ctx context.Context, kind *atomic.Int32) error {
 	switch kind.Load() {
 	case fails:
 		return errFlaky
@@ -537,21 +537,21 @@ func trouble(ctx context.Context, kind *atomic.Int32) error {
 }
 
 func (f *flaky) Announce(ctx context.Context, a lane.Announcement) (lane.ControlID, error) {
-	if err := trouble(ctx, &f.announce); err != nil {
+	if err := hinder(ctx, &f.announce); err != nil {
 		return lane.ControlID{}, err
 	}
 	return f.Memory.Announce(ctx, a)
 }
 
 func (f *flaky) Heartbeat(ctx context.Context, g event.Gateway, ttl time.Duration) (lane.Beat, error) {
-	if err := trouble(ctx, &f.heartbeat); err != nil {
+	if err := hinder(ctx, &f.heartbeat); err != nil {
 		return lane.Beat{}, err
 	}
 	return f.Memory.Heartbeat(ctx, g, ttl)
 }
 
 func (f *flaky) Topic(ctx context.Context) (lane.Topic, error) {
-	if err := trouble(ctx, &f.topic); err != nil {
+	if err := hinder(ctx, &f.topic); err != nil {
 		return lane.Topic{}, err
 	}
 	return f.Memory.Topic(ctx)
@@ -561,7 +561,7 @@ func (f *flaky) Tail(ctx context.Context, sh lane.Shard, from []int64, sink func
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	f.tailing.Store(&cancel)
-	if err := trouble(ctx, &f.tail); err != nil {
+	if err := hinder(ctx, &f.tail); err != nil {
 		return err
 	}
 	if err := f.Memory.Tail(ctx, sh, from, sink); err != nil {

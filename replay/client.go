@@ -17,9 +17,8 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"eventstream/internal/redact"
+	"eventstream/internal/trouble"
 )
 
 const (
@@ -28,8 +27,7 @@ const (
 	openTimeout = 10 * time.Second
 	// silence is after how long without a word a Stream counts as dead. The
 	// service says something every second.
-	silence   = 30 * time.Second
-	tellEvery = 10 * time.Second
+	silence = 30 * time.Second
 	// maxHomes bounds of how many subscribers a Client remembers who serves them.
 	maxHomes = 100_000
 )
@@ -42,8 +40,7 @@ type Client struct {
 	http    *http.Client
 	opening time.Duration // for a connection, and an answer up to its stream
 	silence time.Duration
-	log     *slog.Logger
-	tell    rate.Sometimes // of requests that no service served
+	trouble *trouble.Trouble // of requests that no service served
 
 	mu    sync.Mutex
 	turn  int
@@ -54,8 +51,8 @@ type Client struct {
 // http://filter:8002. It does no I/O.
 func NewClient(urls []string, secrets Secrets, log *slog.Logger) (*Client, error) {
 	c := &Client{
-		secrets: secrets, opening: openTimeout + 5*time.Second, silence: silence, log: log, homes: make(map[string]int),
-		tell: rate.Sometimes{First: 1, Interval: tellEvery},
+		secrets: secrets, opening: openTimeout + 5*time.Second, silence: silence, homes: make(map[string]int),
+		trouble: trouble.New(log, "no filter service replays; whoever asked is to come again", "filter services replay again"),
 		http: &http.Client{
 			Transport: &http.Transport{
 				DialContext:           (&net.Dialer{Timeout: 2 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
@@ -97,6 +94,7 @@ func (c *Client) Open(ctx context.Context, r Request) (*Stream, error) {
 		s, err := c.ask(ctx, c.urls[i], body)
 		switch {
 		case err == nil:
+			c.trouble.Worked()
 			c.remember(r.Subscriber, i, elsewhere)
 			return s, nil
 		case ctx.Err() != nil:
@@ -107,7 +105,7 @@ func (c *Client) Open(ctx context.Context, r Request) (*Stream, error) {
 		elsewhere = elsewhere || errors.Is(err, ErrElsewhere)
 		un.add(fmt.Errorf("%s: %w", c.names[i], err))
 	}
-	c.tell.Do(func() { c.log.Warn("no filter service replays; whoever asked is to come again", "err", un) })
+	c.trouble.Failed(un)
 	return nil, un
 }
 

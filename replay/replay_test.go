@@ -20,6 +20,7 @@ import (
 
 	"eventstream/event"
 	"eventstream/internal/testenv"
+	"eventstream/internal/trouble"
 	"eventstream/lane"
 	"eventstream/wire"
 )
@@ -193,7 +194,7 @@ func TestRefused(t *testing.T) {
 func TestTold(t *testing.T) {
 	var log bytes.Buffer
 	c := serve(t, func(context.Context, Request, *Writer) error { return Busy(time.Second, errors.New("too many")) })
-	c.log = slog.New(slog.NewTextHandler(&log, nil))
+	c.trouble = trouble.New(slog.New(slog.NewTextHandler(&log, nil)), "fails", "works")
 	for range 3 {
 		c.Open(t.Context(), Request{Subscriber: "a", From: []int64{1}})
 	}

@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"eventstream/internal/trouble"
 )
 
 const (
@@ -26,10 +28,11 @@ const (
 // what it returns before Writer.Begin is the answer itself: see the errors of this
 // package.
 func Handler(serve func(ctx context.Context, r Request, w *Writer) error, secrets Secrets, log *slog.Logger) http.Handler {
+	broken := trouble.NewError(log, "replay failed", "replays work again")
 	return http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
 		if !secrets.admit(req.Header) { // before anything of the body is read
 			hangUp(rw)
-			refuse(rw, ErrDenied, log)
+			refuse(rw, ErrDenied, broken)
 			return
 		}
 		r, err := readRequest(rw, req)
@@ -38,12 +41,14 @@ func Handler(serve func(ctx context.Context, r Request, w *Writer) error, secret
 			err = serve(req.Context(), r, w)
 		}
 		switch {
-		case err == nil || req.Context().Err() != nil:
+		case err == nil:
+			broken.Worked()
+		case req.Context().Err() != nil:
 		case w.begun:
 			log.Debug("a replay broke off", "err", err)
 			w.fail(err)
 		default:
-			refuse(rw, err, log)
+			refuse(rw, err, broken)
 		}
 		w.over()
 	})
@@ -109,7 +114,7 @@ func (b *tooBusy) Error() string { return fmt.Sprintf("%v: %v", ErrUnavailable, 
 
 func (b *tooBusy) Unwrap() []error { return []error{ErrUnavailable, b.why} }
 
-func refuse(w http.ResponseWriter, err error, log *slog.Logger) {
+func refuse(w http.ResponseWriter, err error, broken *trouble.Trouble) {
 	p := problem{Type: "urn:eventstream:problem:internal", Title: "We made a mistake", Status: http.StatusInternalServerError}
 	known := false
 	for _, k := range kinds {
@@ -120,7 +125,7 @@ func refuse(w http.ResponseWriter, err error, log *slog.Logger) {
 		}
 	}
 	if !known {
-		log.Error("replay failed", "err", err)
+		broken.Failed(err)
 	}
 	switch p.Status {
 	case http.StatusUnauthorized:

@@ -28,7 +28,7 @@ func (r *reader) outOfRange(ctx context.Context, f *feed, log *slog.Logger) {
 	}
 	switch {
 	case err != nil:
-		log.Warn("position is out of range, and the range is unknown; retrying", "pos", want, "err", err)
+		f.trouble.Failed(fmt.Errorf("position %d is out of range, and the range is unknown: %w", want, err))
 	case want < start:
 		log.Error("retention has passed our position: events are lost; going on with the oldest",
 			"pos", want, "oldest", start, "lost", start-want)
@@ -68,7 +68,7 @@ func (r *reader) undecodable(ctx context.Context, f *feed, err error, log *slog.
 	}
 	next, endErr := r.batchEnd(ctx, f.p.ID, want, err)
 	if endErr != nil {
-		log.Error("a corrupt batch stops this partition, and its end is unknown; retrying", "pos", want, "err", errors.Join(err, endErr))
+		f.trouble.Failed(fmt.Errorf("a corrupt batch at %d stops it, and its end is unknown: %w", want, errors.Join(err, endErr)))
 		return
 	}
 	log.Error("skipping a corrupt batch: its events are lost", "pos", want, "next", next, "err", err)

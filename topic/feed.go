@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"eventstream/internal/trouble"
 )
 
 // feed is the reader's side of a Partition: what it has told the client.
@@ -25,6 +27,7 @@ type feed struct {
 	failures int       // in a row
 	retry    time.Time // when to fetch again after a failure; zero for never
 	said     time.Time // when the current failure was last logged
+	trouble  *trouble.Trouble
 }
 
 // added notes that the client was given the partition. It first has to ask where
@@ -50,6 +53,7 @@ func (f *feed) removed() { f.fetching, f.live, f.nudge = false, false, time.Time
 
 func (f *feed) arrived(now time.Time) {
 	f.live, f.last, f.nudge, f.failures = true, now, time.Time{}, 0
+	f.trouble.Worked()
 }
 
 // due tells whether a failure that goes on is to be logged: once a minute.
@@ -95,7 +99,7 @@ func (r *reader) reconcile() {
 	for id, p := range owned {
 		f := r.feeds[id]
 		if f == nil {
-			f = &feed{p: p}
+			f = &feed{p: p, trouble: trouble.NewError(r.log.With("partition", p.ID), "the partition can't be read; retrying", "the partition is read again")}
 			r.feeds[id] = f
 		}
 		r.plan(f, now, &ch)

@@ -14,6 +14,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"eventstream/internal/trouble"
 )
 
 // group runs a worker for each partition that the group gives us.
@@ -106,6 +108,7 @@ func (g *group) stop(ids []int32, why string, log func(string, ...any)) []*worke
 
 // supervise runs the worker of one partition until ctx ends.
 func (g *group) supervise(ctx context.Context, p *Partition) {
+	p.trouble = trouble.NewError(g.log.With("partition", p.ID), "partition worker ended; starting it again", "the partition's worker works again")
 	for failures := 1; ; failures++ {
 		began := time.Now()
 		err := g.work(ctx, p)
@@ -117,9 +120,7 @@ func (g *group) supervise(ctx context.Context, p *Partition) {
 		}
 		wait := backoff(failures)
 		g.m.restarts.Inc()
-		if failures <= 3 || failures%10 == 0 {
-			g.log.Error("partition worker ended; starting it again", "partition", p.ID, "failures", failures, "in", wait, "err", err)
-		}
+		p.trouble.Failed(err, "in", wait)
 		p.Hold()
 		pause(ctx, wait)
 		if ctx.Err() != nil {
@@ -128,20 +129,24 @@ func (g *group) supervise(ctx context.Context, p *Partition) {
 	}
 }
 
-// watch logs what is wrong with our membership, not more than once a minute:
+// watch logs what is wrong with our membership:
 // the client reports that to whoever polls it, though it has no records for us.
 func (g *group) watch(ctx context.Context, cl *kgo.Client) {
-	var said time.Time
+	membership := trouble.New(g.log.With("group", g.cfg.Group), "trouble with the consumer group; retrying", "the consumer group works again")
+	calm := time.AfterFunc(calmAfter, membership.Worked)
+	defer calm.Stop()
 	for ctx.Err() == nil {
 		for _, e := range cl.PollFetches(ctx).Errors() {
-			if isEnd(e.Err) || isDial(e.Err) || time.Since(said) < time.Minute {
-				continue // that no broker is there is said elsewhere
+			if !isEnd(e.Err) && !isDial(e.Err) { // that no broker is there is said elsewhere
+				membership.Failed(e.Err)
+				calm.Reset(calmAfter)
 			}
-			g.log.Warn("trouble with the consumer group; retrying", "group", g.cfg.Group, "err", e.Err)
-			said = time.Now()
 		}
 	}
 }
+
+// calmAfter is after how long without a complaint the membership works.
+const calmAfter = 10 * time.Second
 
 func isDial(err error) bool {
 	op, ok := errors.AsType[*net.OpError](err)

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"eventstream/internal/trouble"
 )
 
 // maxBatch bounds what Next returns at once.
@@ -21,6 +23,8 @@ type Partition struct {
 	low  int    // bytes of queue below which a paused partition is read again
 
 	ready chan struct{} // holds a token when queue isn't empty
+
+	trouble *trouble.Trouble // of its worker; nil if nobody supervises that
 
 	highWatermark atomic.Int64
 	strayed       atomic.Pointer[Stray]
@@ -89,7 +93,10 @@ func (p *Partition) Next(ctx context.Context, maxWait time.Duration) ([]*kgo.Rec
 
 // Done tells that everything below next is dealt with. It is committed to Kafka
 // within about a second, only to be seen by tools.
-func (p *Partition) Done(next int64) { p.done.Store(next) }
+func (p *Partition) Done(next int64) {
+	p.done.Store(next)
+	p.trouble.Worked()
+}
 
 // Stray says that Kafka did not have what was to be read: events are lost.
 type Stray struct {

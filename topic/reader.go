@@ -13,6 +13,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"eventstream/internal/trouble"
 )
 
 // reader fetches the partitions that this member owns, with a client that is in
@@ -37,14 +39,16 @@ type reader struct {
 	dirty    bool               // something is to be looked at before the next poll
 	stopPoll context.CancelFunc // ends the poll under way
 
-	feeds map[int32]*feed // only run touches it
+	feeds    map[int32]*feed  // only run touches it
+	fetching *trouble.Trouble // of what is of no partition of ours
 }
 
 func newReader(cl *kgo.Client, cfg Config, log *slog.Logger, m *consumerMetrics, fail context.CancelCauseFunc) *reader {
 	return &reader{
 		cl: cl, adm: kadm.NewClient(cl), cfg: cfg, log: log, m: m, fail: fail,
-		owned: make(map[int32]*Partition),
-		feeds: make(map[int32]*feed),
+		fetching: trouble.NewError(log, "fetching failed", "fetching works again"),
+		owned:    make(map[int32]*Partition),
+		feeds:    make(map[int32]*feed),
 	}
 }
 
@@ -113,13 +117,14 @@ func (r *reader) deliver(ctx context.Context, fetched kgo.FetchTopicPartition) {
 	f := r.feeds[fetched.Partition]
 	if f == nil || fetched.Topic != r.cfg.Topic {
 		if fetched.Err != nil && !isEnd(fetched.Err) {
-			r.log.Error("fetching failed", "err", fetched.Err)
+			r.fetching.Failed(fetched.Err)
 		}
 		return
 	}
 	if !f.fetching {
 		return
 	}
+	r.fetching.Worked()
 	if n := len(fetched.Records); n > 0 {
 		r.m.records.Add(float64(n))
 		r.m.bytes.Add(float64(size(fetched.Records) - n*recordOverhead))
@@ -163,9 +168,7 @@ func (r *reader) failed(ctx context.Context, f *feed, err error) {
 	case errors.Is(err, kerr.UnknownTopicID): // the client has tried for some seconds
 		r.fail(fmt.Errorf("read topic %s: %w: %w", r.cfg.Topic, ErrTopicGone, err))
 	case answer:
-		if f.due() {
-			log.Error("Kafka refuses to serve this partition; retrying", "err", err)
-		}
+		f.trouble.Failed(fmt.Errorf("it is not served: %w", err))
 	default:
 		r.undecodable(ctx, f, err, log)
 	}

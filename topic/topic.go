@@ -24,6 +24,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"eventstream/event"
+	"eventstream/internal/trouble"
 )
 
 // Config holds what an operator may set. The zero value works for a broker on
@@ -117,17 +118,19 @@ func Ensure(ctx context.Context, cfg Config, log *slog.Logger) (Info, error) {
 		return Info{}, fmt.Errorf("kafka client: %w", err)
 	}
 	defer cl.Close()
+	waiting := trouble.New(log.With("topic", cfg.Topic), "can't set up the topic yet; retrying", "the topic is set up")
 	for try := 1; ; try++ {
 		info, err := ensure(ctx, kadm.NewClient(cl), cfg, log)
+		if err == nil {
+			waiting.Worked()
+		}
 		if err == nil || isFinal(err) {
 			return info, err
 		}
 		wait := backoff(try)
-		level := slog.LevelWarn
-		if try > 3 && try%60 != 0 || errors.Is(err, kerr.UnknownTopicOrPartition) && try <= 3 && !cfg.NoCreate {
-			level = slog.LevelDebug // it was said, or the topic is new, and the brokers don't all know it yet
+		if !errors.Is(err, kerr.UnknownTopicOrPartition) || try > 3 || cfg.NoCreate { // it is new, and not all brokers know it yet
+			waiting.Failed(err, "brokers", cfg.Brokers, "in", wait)
 		}
-		log.Log(ctx, level, "can't set up the topic yet; retrying", "topic", cfg.Topic, "brokers", cfg.Brokers, "in", wait, "err", err)
 		pause(ctx, wait)
 		if ctx.Err() != nil {
 			return Info{}, fmt.Errorf("topic %s: %w (%w)", cfg.Topic, context.Cause(ctx), err)

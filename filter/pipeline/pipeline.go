@@ -26,6 +26,7 @@ import (
 	"eventstream/event"
 	"eventstream/filter"
 	"eventstream/internal/ops"
+	"eventstream/internal/trouble"
 	"eventstream/internal/watchdog"
 	"eventstream/lane"
 	"eventstream/topic"
@@ -260,14 +261,18 @@ func (s *Service) prepare(ctx context.Context) error {
 
 // retry tries until it works or ctx ends.
 func (s *Service) retry(ctx context.Context, what string, try func() error) {
+	waiting := trouble.New(s.log, "not ready yet; retrying", "what was waited for works now: "+what)
 	for wait := 250 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
 		err := try()
+		if err == nil {
+			waiting.Worked()
+		}
 		if err == nil || ctx.Err() != nil {
 			return
 		}
 		err = fmt.Errorf("can't %s: %w", what, err)
 		s.delay.Store(&err)
-		s.log.Warn("not ready yet; retrying", "in", wait, "err", err)
+		waiting.Failed(err, "in", wait)
 		if sleep(ctx, wait) != nil {
 			return
 		}
@@ -375,20 +380,15 @@ func (s *Service) setMark(m filter.Mark) {
 // word on the control stream left behind. It ends when the subscribers have been
 // divided in another way.
 func (s *Service) reconcile(ctx context.Context) error {
-	down := false
+	reading := trouble.New(s.log, "filter store can't be read; matching goes on with the filters known", "filter store is back")
 	for sleep(ctx, s.cfg.Reconcile) == nil {
 		s.reconciling.Beat()
 		err := s.catchUp(ctx)
 		if ctx.Err() != nil {
 			break
 		}
-		if err != nil && !down {
-			s.log.Warn("filter store can't be read; matching goes on with the filters known", "err", err)
-		} else if err == nil && down {
-			s.log.Info("filter store is back")
-		}
-		down = err != nil
-		if !down {
+		reading.Saw(err)
+		if err == nil {
 			s.compare(ctx)
 		}
 		s.routes.prune(time.Now().Add(-time.Hour))

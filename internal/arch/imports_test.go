@@ -21,7 +21,7 @@ var (
 	doors    = []string{"auth", "limit", "origin"}         // who somebody is, how often they come, and of which page; for whoever lets them in
 	edges    = []string{"topic", "lane", "wire", "replay"} // store is one too, but not for services
 	services = []string{"producer", "filter/pipeline", "gateway", "api", "client"}
-	support  = []string{"internal/defect", "internal/ops", "internal/redact", "internal/run", "internal/scan", "internal/watchdog"}
+	support  = []string{"internal/defect", "internal/ops", "internal/redact", "internal/run", "internal/scan", "internal/trouble", "internal/watchdog"}
 )
 
 // table says which of our packages each may import outside of its tests. An
@@ -31,16 +31,16 @@ var table = map[string][]string{
 	"filter":      {"event", "internal/cow", "internal/jsontext"},
 	"filter/expr": words,
 
-	"auth":   {"internal/jsontext", "internal/redact"},
+	"auth":   {"internal/jsontext", "internal/redact", "internal/trouble"},
 	"limit":  nil,
 	"origin": nil,
 
-	"topic": words,
+	"topic": slices.Concat(words, []string{"internal/trouble"}),
 	"lane":  {"auth", "event", "filter", "internal/defect"},
 	"wire":  words,
 	"store": slices.Concat(words, doors),
 
-	"replay": {"event", "filter", "lane", "wire", "internal/redact"}, // an edge between services, in the lanes' words
+	"replay": {"event", "filter", "lane", "wire", "internal/redact", "internal/trouble"}, // an edge between services, in the lanes' words
 
 	// Services never import each other, nor store: they declare the small
 	// interface that they need of it, and cmd fills it in.
@@ -59,11 +59,12 @@ var table = map[string][]string{
 	"internal/cow":      nil,
 	"internal/defect":   nil,
 	"internal/jsontext": nil,
-	"internal/ops":      {"internal/redact"},
+	"internal/ops":      {"internal/redact", "internal/trouble"},
 	"internal/redact":   nil,
 	"internal/run":      nil,
 	"internal/scan":     nil,
 	"internal/testenv":  {"internal/check/cluster"}, // nothing that tests are of, so that they can use it without a cycle
+	"internal/trouble":  nil,
 	"internal/watchdog": nil,
 
 	"":         {"cmd"}, // main.go

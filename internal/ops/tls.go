@@ -8,6 +8,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"eventstream/internal/trouble"
 )
 
 // certCheck is how often files are looked at, at most: when somebody connects.
@@ -18,6 +20,7 @@ const certCheck = time.Second
 type Certificate struct {
 	certFile, keyFile string
 	log               *slog.Logger
+	trouble           *trouble.Trouble
 
 	mu      sync.Mutex
 	cert    *tls.Certificate
@@ -31,6 +34,7 @@ func LoadCertificate(certFile, keyFile string, log *slog.Logger) (*Certificate, 
 		return nil, errors.New("want both a certificate and a key")
 	}
 	c := &Certificate{certFile: certFile, keyFile: keyFile, log: log, checked: time.Now()}
+	c.trouble = trouble.New(log, "the TLS certificate in the files can't be used; the one before stays", "the TLS certificate in the files can be used again")
 	stamp, err := c.look()
 	if err != nil {
 		return nil, err
@@ -89,6 +93,7 @@ func (c *Certificate) current(now time.Time) *tls.Certificate {
 	c.checked = now
 	stamp, err := c.look()
 	if err == nil && stamp == c.stamp {
+		c.trouble.Worked()
 		return c.cert
 	}
 	var cert *tls.Certificate
@@ -96,9 +101,10 @@ func (c *Certificate) current(now time.Time) *tls.Certificate {
 		cert, err = c.load()
 	}
 	if err != nil { // looked at again: the other file may be about to follow
-		c.log.Warn("the TLS certificate in the files can't be used; the one before stays", "err", err)
+		c.trouble.Failed(err)
 		return c.cert
 	}
+	c.trouble.Worked()
 	c.cert, c.stamp = cert, stamp
 	c.log.Info("TLS certificate was read again", "file", c.certFile, "until", cert.Leaf.NotAfter)
 	return cert
