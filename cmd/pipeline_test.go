@@ -7,6 +7,8 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -167,8 +169,20 @@ func TestRedisLost(t *testing.T) {
 	p := newPipeline(t)
 	f := p.flow(1, []filter.Spec{{SubscriberID: "purchases", EventTypes: []string{"purchase"}}, {SubscriberID: "all", MatchAll: true}})
 	f.continues("the start")
+	f.gateways[0].says("announcing all seats", 30*time.Second) // it knows which Redis this is
 	p.flushRedis()
 	f.continues("FLUSHALL")
+	for _, pr := range slices.Concat(f.filters, f.gateways) { // it is told, and once
+		testenv.Eventually(t, 30*time.Second, func() error {
+			if got := metric(t, pr.addr, "eventstream_redis_emptied_total"); got != "1" {
+				return fmt.Errorf("%s counts %q times that Redis was emptied, want 1", pr.name, got)
+			}
+			return nil
+		})
+		if got := strings.Count(pr.out.String(), "Redis was emptied"); got != 1 {
+			t.Errorf("%s says %d times that Redis was emptied, want 1", pr.name, got)
+		}
+	}
 	p.flushRedis()
 	p.redis.Kill()
 	p.redis.Restart()

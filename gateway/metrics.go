@@ -23,6 +23,7 @@ type metrics struct {
 	redisFailures prometheus.Counter
 	missed        prometheus.Counter
 	cutOff        prometheus.Counter
+	emptied       prometheus.Counter
 	acks          prometheus.Counter
 	ackFailures   prometheus.Counter
 	acksRefused   prometheus.Counter
@@ -62,6 +63,7 @@ func newMetrics(reg prometheus.Registerer, g *Gateway) *metrics {
 		unread:        counter("unread_answers_clients_closed_total", "Connections closed because the client sent messages and did not read the answers, past 64 KiB."),
 		redisFailures: counter("gateway_redis_failures_total", "Calls to Redis that failed."),
 		missed:        counter("lanes_missed_total", "Times that a lane was trimmed before it was read, and all clients were sent away to resume."),
+		emptied:       counter("eventstream_redis_emptied_total", "Times that Redis was found emptied, or another one in its place."),
 		cutOff:        counter("gateway_cut_off_total", "Times that Redis did not answer for so long that clients were sent to other gateways."),
 		acks:          counter("acks_saved_total", "Acknowledgements saved; of several that a client sends within a moment, the last."),
 		expired:       counter("expired_clients_closed_total", "Connections closed because their token had expired."),

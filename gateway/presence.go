@@ -49,6 +49,7 @@ type presence struct {
 	seq       uint64         // of the last announcement
 	confirmed uint64         // of the last one that the store answered
 	epoch     string         // of the store when everything was announced
+	seen      string         // epoch of the store at the last heartbeat; "" if it had none
 	forgotten bool           // the store had lost seats at the last announcement: the next heartbeat deals with it
 	vacating  []event.Seat   // to be taken out of the hash
 	vacated   []ended        // out of the hash since, but still addressed; by time
@@ -326,6 +327,7 @@ func (p *presence) beat(ctx context.Context, began time.Time) error {
 	if err != nil {
 		return fmt.Errorf("heartbeat: %w", err)
 	}
+	p.see(b.Epoch)
 	if now := p.gw.laneReaders(); now[0] != p.readers[0] { // of another topic: who was here has left
 		p.readers, p.owed = now, nil
 		p.had = p.positions()
@@ -347,6 +349,16 @@ func (p *presence) beat(ctx context.Context, began time.Time) error {
 	}
 	p.epoch = b.Epoch
 	return p.checkMissed(ctx)
+}
+
+// see tells that the store was emptied. The epoch is made by a filter service, so that it
+// may be missing for a while.
+func (p *presence) see(epoch string) {
+	if p.seen != "" && epoch != p.seen {
+		p.gw.metrics.emptied.Inc()
+		p.gw.log.Error("Redis was emptied, or another one took its place: seats are announced again, and clients that missed something resume from Kafka", "epoch", epoch, "before", p.seen)
+	}
+	p.seen = epoch
 }
 
 func (p *presence) lastSeat() event.Seat {

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"eventstream/event"
+	"eventstream/internal/trouble"
 	"eventstream/internal/watchdog"
 	"eventstream/lane"
 )
@@ -42,8 +43,11 @@ type follower struct {
 	refresh  func(ctx context.Context) error // brings in what changed in the filter store
 	grace    time.Duration                   // see Config.AnnounceGrace
 	failures prometheus.Counter
+	emptied  prometheus.Counter
 	log      *slog.Logger
-	pulse    *watchdog.Part // of run
+	epochs   *trouble.Trouble // of the reading of the store's epoch
+	known    *trouble.Trouble // of the filter store, when presence is read
+	pulse    *watchdog.Part   // of run
 
 	asks    chan chan<- synced
 	doubts  atomic.Uint64             // how often there was reason to think that the store lost writes
@@ -55,6 +59,7 @@ type follower struct {
 	lost     bool                   // at is worth nothing
 	last     time.Time              // when the last read without an error began
 	settled  uint64                 // doubts that presence was read after; 0 before the first time
+	epoch    string                 // of the store, when it was last read; "" if it never was
 	suspects map[event.Gateway]bool // had no hash when we last looked
 	gone     []event.Gateway        // being dropped, some seats at a time
 }
@@ -65,11 +70,13 @@ type synced struct {
 	err error
 }
 
-func newFollower(c Control, r *routes, refresh func(context.Context) error, grace time.Duration, failures prometheus.Counter, log *slog.Logger) *follower {
+func newFollower(c Control, r *routes, refresh func(context.Context) error, grace time.Duration, m *metrics, log *slog.Logger) *follower {
 	f := &follower{
-		control: c, routes: r, refresh: refresh, grace: grace, failures: failures, log: log,
-		asks: make(chan chan<- synced, 256), // more partitions than that wait a moment longer
-		lost: true,
+		control: c, routes: r, refresh: refresh, grace: grace, failures: m.redisFailures, emptied: m.emptied, log: log,
+		known:  trouble.New(log, "filter store can't be read; going on with the filters known", "filters are up to date again"),
+		epochs: trouble.New(log, "epoch of the store can't be read or written; going on without", "epoch of the store can be read and written again"),
+		asks:   make(chan chan<- synced, 256), // more partitions than that wait a moment longer
+		lost:   true,
 	}
 	return f
 }
@@ -253,7 +260,9 @@ func (f *follower) restart(ctx context.Context) error {
 		if f.settled == 0 || ctx.Err() != nil {
 			return fmt.Errorf("read filters: %w", err)
 		}
-		f.log.Warn("filter store can't be read; going on with the filters known", "err", err)
+		f.known.Failed(err)
+	} else {
+		f.known.Worked()
 	}
 	if doubts != f.settled {
 		f.waited.Store(&began)
@@ -272,9 +281,15 @@ func (f *follower) look(ctx context.Context) (g glimpse, err error) {
 	if g.end, err = f.control.ControlEnd(ctx); err != nil {
 		return g, err
 	}
-	if g.epoch, _, err = f.control.Epoch(ctx); err != nil {
-		f.log.Warn("epoch of the store can't be read or written; going on without", "err", err)
+	g.epoch, _, err = f.control.Epoch(ctx)
+	if f.epochs.Saw(err); err != nil {
+		return g, nil
 	}
+	if f.epoch != "" && g.epoch != f.epoch {
+		f.emptied.Inc()
+		f.log.Error("Redis was emptied, or another one took its place: presence is read again, and lanes are filled again from Kafka", "epoch", g.epoch, "before", f.epoch)
+	}
+	f.epoch = g.epoch
 	return g, nil
 }
 

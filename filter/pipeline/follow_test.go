@@ -50,8 +50,9 @@ func follow(t *testing.T) *following {
 func newFollowing(t *testing.T) *following {
 	memory := lane.NewMemory()
 	f := &following{store: &faulty{backend: memory}, memory: memory}
-	failures := prometheus.NewCounter(prometheus.CounterOpts{Name: "f"})
-	f.follower = newFollower(f.store, newRoutes(lane.Shard{}), f.answer, 2500*time.Millisecond, failures, testenv.Log(t))
+	routes := newRoutes(lane.Shard{})
+	m := newMetrics(prometheus.NewRegistry(), routes, new(atomic.Int64))
+	f.follower = newFollower(f.store, routes, f.answer, 2500*time.Millisecond, m, testenv.Log(t))
 	return f
 }
 

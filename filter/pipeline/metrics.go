@@ -15,6 +15,7 @@ import (
 type metrics struct {
 	read, matched, routed prometheus.Counter
 	redisFailures, left   prometheus.Counter
+	emptied               prometheus.Counter
 	candidates, matches   prometheus.Counter
 	digests, costly       prometheus.Counter
 	deadLetters           prometheus.Counter
@@ -45,6 +46,7 @@ func newMetrics(reg prometheus.Registerer, r *routes, replays *atomic.Int64) *me
 		matched:       counter("events_matched_total", "Events that matched an active subscriber's filter."),
 		routed:        counter("events_routed_total", "Recipients that matched events were addressed to."),
 		redisFailures: counter("redis_failures_total", "Calls to Redis that failed."),
+		emptied:       counter("eventstream_redis_emptied_total", "Times that Redis was found emptied, or another one in its place."),
 		left:          counter("group_left_total", "Times that the partitions were left to others because Redis could not be reached."),
 		candidates:    counter("filter_candidates_total", "Conditions that the index looked at to match events."),
 		matches:       counter("filter_matches_total", "Subscribers that events were matched to."),

@@ -179,7 +179,7 @@ func New(cfg Config, s Store, f Filters, k Kafka, d DeadLetters, reg prometheus.
 	}
 	svc.replays = newReplays(svc)
 	svc.metrics = newMetrics(reg, svc.routes, &svc.replays.running)
-	svc.follower = newFollower(s, svc.routes, svc.catchUp, cfg.AnnounceGrace, svc.metrics.redisFailures, log)
+	svc.follower = newFollower(s, svc.routes, svc.catchUp, cfg.AnnounceGrace, svc.metrics, log)
 	svc.comparing.every, svc.comparing.share = cfg.Compare, cfg.compareShare
 	svc.comparing.next.Store(svc.comparing.after(0))
 	svc.watchdog = watchdog.New(log)

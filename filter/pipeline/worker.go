@@ -377,7 +377,11 @@ func (w *worker) append(ctx context.Context, next int64, at lane.ControlID) (ok 
 		return false, errRefused
 	case defect.On(defect.IdleUnverified) && next == w.next:
 	default:
-		w.log.Warn("lane is not where it was left; going on from there", "pos", w.next, "found", got)
+		if got < 0 {
+			w.log.Warn("the lane is gone from Redis; filling it again from Kafka", "pos", w.next)
+		} else {
+			w.log.Warn("lane is not where it was left; going on from there", "pos", w.next, "found", got)
+		}
 		if got < w.next {
 			w.follower.behind(w.lastStep())
 		}
