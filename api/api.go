@@ -103,6 +103,7 @@ type Config struct {
 	Hosts      origin.Hosts // our names beside localhost and addresses; they count while nobody is asked for a key
 	Signer     *auth.Signer // makes subscribers' tokens; if nil, none are made
 	Limits     LimitConfig
+	Checks     []ops.Check // of /readyz, beside our own
 }
 
 // Server serves the API.
@@ -115,6 +116,7 @@ type Server struct {
 	metrics   *metrics
 	durables  *durables
 	health    *health
+	checks    *ops.Readiness // Config.Checks
 	guard     *guard
 	router    *router.Router
 	http      *fasthttp.Server
@@ -149,7 +151,7 @@ func New(cfg Config, s Store, p Publisher, l Lanes, r Replays, reg Registry, log
 	cfg.WritePatience = cmp.Or(cfg.WritePatience, 2*time.Minute)
 	srv := &Server{
 		cfg: cfg, store: s, publisher: p, lanes: l, replays: r, log: log,
-		metrics: newMetrics(reg), durables: newDurables(reg), health: newHealth(s, p, log),
+		metrics: newMetrics(reg), durables: newDurables(reg), health: newHealth(s, p, log), checks: ops.Keep(cfg.Checks...),
 		guard: newGuard(cfg, reg, log),
 	}
 	srv.streams = newSlots("streams", cfg.MaxStreams, cfg.StreamsEach, srv.metrics)

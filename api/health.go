@@ -152,6 +152,7 @@ func (s *Server) tellHealth(ctx *fasthttp.RequestCtx) error {
 	if s.stopping.Load() {
 		answers = append(answers, ops.Answer{Name: "api", Err: errors.New("stopping")})
 	}
+	answers = append(answers, s.checks.Ask()...)
 	out := healthJSON{Checks: make(map[string]string)}
 	var status int
 	out.Status, status = ops.Verdict(answers)

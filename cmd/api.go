@@ -104,6 +104,7 @@ func (a *app) apiCommand() (*cobra.Command, error) {
 			cfg.Limits = api.LimitConfig{PerKey: own.PerKey, PerAddress: perAddress(own.PerAddress, listen.guarded), Redis: lanes, Proxies: proxies}
 			cfg.MaxStreams, cfg.StreamsEach, cfg.MaxImports, cfg.ImportsEach = own.Streams, own.StreamsEach, own.Imports, own.ImportsEach
 			cfg.LeastRate, cfg.Room = own.LeastRate, servers.Room("api", 4096)
+			cfg.Checks = append(cfg.Checks, addClock(&g, s, reg, a.log))
 			quotas.apply(&cfg)
 			addAPI(&g, ln, reg, cfg, s, lanes, replays, a.log)
 			tables := make(chan struct{}) // closed when they are there

@@ -159,7 +159,7 @@ func (a *app) filterCommand() (*cobra.Command, error) {
 			}
 			reg := newRegistry(a.version)
 			servers := ops.NewServers(reg, a.log)
-			if err := addFilter(&g, servers, ln, hosts, reg, cfg, kcfg, secrets, lanes, migrated{s}, a.log); err != nil {
+			if err := addFilter(&g, servers, ln, hosts, reg, cfg, kcfg, secrets, lanes, migrated{s}, a.log, addClock(&g, s, reg, a.log)); err != nil {
 				return err
 			}
 			if err := listen.addAdmin(ctx, &g, servers, a.log); err != nil {

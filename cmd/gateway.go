@@ -152,11 +152,12 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 				g.Add("schema", func(ctx context.Context) error { return migrate(ctx, acks, a.log) })
 			}
 			g.Add("owner", func(ctx context.Context) error { return sameOwner(ctx, acks, lanes.Topic) })
+			checks := []ops.Check{addClock(&g, acks, reg, a.log)}
 			if issuer != nil {
 				addIssuer(&g, reg, issuer)
 			}
 			limits := ops.Limits{HeaderTimeout: own.HandshakeTimeout, MaxHeaderBytes: own.HeaderBytes, MaxConns: unadmitted}
-			addGateway(&g, servers, door, pages, verifier == nil && !child, limits, reg, cfg, lanes, replayer, acks, a.log)
+			addGateway(&g, servers, door, pages, verifier == nil && !child, limits, reg, cfg, lanes, replayer, acks, a.log, checks...)
 			if err := listen.addAdmin(ctx, &g, servers, a.log); err != nil {
 				return err
 			}

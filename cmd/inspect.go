@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"eventstream/internal/ops"
+	"eventstream/internal/run"
 	"eventstream/lane"
 )
 
@@ -27,24 +28,38 @@ type inspected interface {
 	CheckConfig(ctx context.Context) (lane.Inspection, error)
 }
 
-// inspector looks after how Redis is set up, and tells what is wrong in the log, in
-// metrics and in /readyz. Its servers are all services', so that is degraded, not red.
+// clocked is a server of which only the clock is looked at: PostgreSQL.
+type clocked interface {
+	Ahead(ctx context.Context) (time.Duration, error)
+}
+
+type clock struct{ clocked }
+
+func (c clock) CheckConfig(ctx context.Context) (in lane.Inspection, err error) {
+	in.Ahead, err = c.Ahead(ctx)
+	return in, err
+}
+
+// inspector looks after how a server is set up, and tells what is wrong in the log, in
+// metrics and in /readyz. The server is all services', so that is degraded, not red.
 type inspector struct {
-	redis    inspected
+	name     string
+	of       inspected
 	log      *slog.Logger
 	ahead    prometheus.Gauge
 	troubles prometheus.Gauge
 	found    atomic.Pointer[error] // by the last inspection; nil if nothing is wrong
 }
 
-func newInspector(r inspected, reg prometheus.Registerer, log *slog.Logger) *inspector {
+// newInspector returns an inspector of a server by the name that it has in metrics.
+func newInspector(name string, of inspected, reg prometheus.Registerer, log *slog.Logger) *inspector {
 	i := &inspector{
-		redis: r, log: log,
+		name: name, of: of, log: log,
 		ahead: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "redis_clock_ahead_seconds", Help: "How far Redis' clock is ahead of this process's, at least; negative if it is behind.",
+			Name: name + "_clock_ahead_seconds", Help: "How far the server's clock is ahead of this process's, at least; negative if it is behind.",
 		}),
 		troubles: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "redis_troubles", Help: "What is wrong with how Redis is set up, or with its state: see /readyz.",
+			Name: name + "_troubles", Help: "What is wrong with how the server is set up, or with its state: see /readyz.",
 		}),
 	}
 	reg.MustRegister(i.ahead, i.troubles)
@@ -68,13 +83,13 @@ func (i *inspector) run(ctx context.Context) error {
 func (i *inspector) look(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	in, err := i.redis.CheckConfig(ctx)
+	in, err := i.of.CheckConfig(ctx)
 	if err != nil && len(in.Troubles) == 0 {
 		return err
 	}
 	i.ahead.Set(in.Ahead.Seconds())
 	if in.Ahead.Abs() > clocksApart {
-		in.Troubles = append(in.Troubles, fmt.Errorf("the clocks of redis and of this process are %v apart; which of them is wrong is not known here", in.Ahead.Abs().Round(time.Second)))
+		in.Troubles = append(in.Troubles, fmt.Errorf("the clocks of %s and of this process are %v apart; which of them is wrong is not known here", i.name, in.Ahead.Abs().Round(time.Second)))
 	}
 	i.troubles.Set(float64(len(in.Troubles)))
 	i.tell(errors.Join(in.Troubles...))
@@ -86,9 +101,9 @@ func (i *inspector) tell(found error) {
 	before := i.found.Load()
 	switch {
 	case found == nil && before != nil:
-		i.log.Info("redis is set up well again")
+		i.log.Info(i.name + " is set up well again")
 	case found != nil && before == nil:
-		i.log.Error("redis needs a look", "err", found)
+		i.log.Error(i.name+" needs a look", "err", found)
 	}
 	i.found.Store(nil)
 	if found != nil {
@@ -102,4 +117,17 @@ func (i *inspector) check(context.Context) error {
 		return ops.Degraded(*found)
 	}
 	return nil
+}
+
+// addInspector has a server inspected, and returns what /readyz says of it. Where
+// reading it has a check of its own, that has another name.
+func addInspector(g *run.Group, name, check string, of inspected, reg prometheus.Registerer, log *slog.Logger) ops.Check {
+	i := newInspector(name, of, reg, log)
+	g.Add(name+" check", i.run)
+	return ops.Check{Name: check, Do: i.check, Local: true}
+}
+
+// addClock has PostgreSQL's clock looked at.
+func addClock(g *run.Group, of clocked, reg prometheus.Registerer, log *slog.Logger) ops.Check {
+	return addInspector(g, "postgres", "postgres_clock", clock{of}, reg, log)
 }

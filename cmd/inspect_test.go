@@ -30,7 +30,7 @@ func (i *inspection) CheckConfig(context.Context) (lane.Inspection, error) {
 func TestInspector(t *testing.T) {
 	var logs bytes.Buffer
 	r := &inspection{}
-	i := newInspector(r, prometheus.NewRegistry(), slog.New(slog.NewTextHandler(&logs, nil)))
+	i := newInspector("redis", r, prometheus.NewRegistry(), slog.New(slog.NewTextHandler(&logs, nil)))
 	for _, tt := range []struct {
 		name  string
 		found inspection
@@ -72,7 +72,7 @@ func TestInspectorRedis(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	i := newInspector(r, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	i := newInspector("redis", r, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 	for _, policy := range []string{"noeviction", "allkeys-lru", "noeviction"} {
 		server.Do("CONFIG", "SET", "maxmemory-policy", policy)
 		if err := i.look(t.Context()); err != nil {

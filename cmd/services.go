@@ -72,7 +72,7 @@ func (k kafka) Ensure(ctx context.Context, make bool) (topic.Info, error) {
 }
 
 // addFilter adds the filter service and its pages to g.
-func addFilter(g *run.Group, servers *ops.Servers, ln net.Listener, hosts origin.Hosts, reg *prometheus.Registry, cfg pipeline.Config, kcfg topic.Config, secrets replay.Secrets, l laneStore, f pipeline.Filters, log *slog.Logger) error {
+func addFilter(g *run.Group, servers *ops.Servers, ln net.Listener, hosts origin.Hosts, reg *prometheus.Registry, cfg pipeline.Config, kcfg topic.Config, secrets replay.Secrets, l laneStore, f pipeline.Filters, log *slog.Logger, more ...ops.Check) error {
 	consumer, err := topic.NewConsumer(kcfg, reg, log)
 	if err != nil {
 		return usageError{err}
@@ -91,9 +91,11 @@ func addFilter(g *run.Group, servers *ops.Servers, ln net.Listener, hosts origin
 		ops.Admit(ctx) // the service bounds how many there are
 		return svc.Replay(ctx, r, w)
 	}, secrets, log))
-	look := newInspector(l, reg, log)
-	g.Add("redis check", look.run)
-	ops.Handle(mux, reg, svc.Alive, ops.Check{Name: "filter", Do: svc.Ready}, ops.Check{Name: "kafka", Do: consumer.Ping}, ops.Check{Name: "lanes", Do: l.Ping}, ops.Check{Name: "redis", Do: look.check, Local: true})
+	checks := append([]ops.Check{
+		{Name: "filter", Do: svc.Ready}, {Name: "kafka", Do: consumer.Ping}, {Name: "lanes", Do: l.Ping},
+		addInspector(g, "redis", "redis", l, reg, log),
+	}, more...)
+	ops.Handle(mux, reg, svc.Alive, checks...)
 	door.Handle("/", openTo(hosts, mux))
 	if len(secrets) > 0 {
 		door.Handle(replayPath, origin.Sealed(mux)) // who knows the secret is no web page
@@ -121,12 +123,13 @@ func opened(ln net.Listener) opener {
 
 // addGateway adds a gateway and its pages to g. Metrics, and why it is not ready,
 // are on pages, which may be nil; if they are shown, also where the clients come.
-func addGateway(g *run.Group, servers *ops.Servers, listen opener, pages net.Listener, shown bool, limits ops.Limits, reg *prometheus.Registry, cfg gateway.Config, l laneStore, r gateway.Replayer, acks gateway.Acks, log *slog.Logger) {
+func addGateway(g *run.Group, servers *ops.Servers, listen opener, pages net.Listener, shown bool, limits ops.Limits, reg *prometheus.Registry, cfg gateway.Config, l laneStore, r gateway.Replayer, acks gateway.Acks, log *slog.Logger, more ...ops.Check) {
 	gw := gateway.New(cfg, l, r, acks, reg, log)
 	g.Add("gateway", gw.Run)
-	look := newInspector(l, reg, log)
-	g.Add("redis check", look.run)
-	checks := []ops.Check{{Name: "gateway", Do: gw.Ready, Local: true}, {Name: "lanes", Do: l.Ping}, {Name: "redis", Do: look.check, Local: true}}
+	checks := append([]ops.Check{
+		{Name: "gateway", Do: gw.Ready, Local: true}, {Name: "lanes", Do: l.Ping},
+		addInspector(g, "redis", "redis", l, reg, log),
+	}, more...)
 	others := "/health, /livez, /readyz, /metrics"
 	door, mux := http.NewServeMux(), http.NewServeMux()
 	if shown {

@@ -1,0 +1,28 @@
+package store
+
+import (
+	"context"
+	"time"
+)
+
+// Ahead returns how far the server's clock is ahead of ours, at least; negative if it is
+// behind.
+func (p *Postgres) Ahead(ctx context.Context) (time.Duration, error) {
+	conn, err := p.pool.Acquire(ctx)
+	if err != nil {
+		return 0, fail("read PostgreSQL's clock", err)
+	}
+	defer conn.Release()
+	began := time.Now()
+	var clock time.Time
+	if err := conn.QueryRow(ctx, `select clock_timestamp()`).Scan(&clock); err != nil {
+		return 0, fail("read PostgreSQL's clock", err)
+	}
+	// It was read between the question and the answer: the difference is taken for the
+	// least that it may be.
+	ahead := clock.Sub(began)
+	if ahead > 0 {
+		ahead = max(ahead-time.Since(began), 0)
+	}
+	return ahead, nil
+}
