@@ -103,10 +103,10 @@ func (a *app) apiCommand() (*cobra.Command, error) {
 			cfg := api.Config{Keys: s, RequireKey: listen.guarded, Hosts: hosts, Signer: signer}
 			cfg.Limits = api.LimitConfig{PerKey: own.PerKey, PerAddress: perAddress(own.PerAddress, listen.guarded), Redis: lanes, Proxies: proxies}
 			cfg.MaxStreams, cfg.StreamsEach, cfg.MaxImports, cfg.ImportsEach = own.Streams, own.StreamsEach, own.Imports, own.ImportsEach
-			cfg.LeastRate, cfg.Room = own.LeastRate, servers.Room("api", 4096)
+			cfg.LeastRate, cfg.Room = own.LeastRate, servers.Room("api", fitRoom(4096, own.Streams))
 			cfg.Checks = append(cfg.Checks, addClock(&g, s, reg, a.log))
 			quotas.apply(&cfg)
-			addAPI(&g, ln, reg, cfg, s, lanes, replays, a.log)
+			addAPI(&g, servers, ln, reg, cfg, s, lanes, replays, a.log)
 			tables := make(chan struct{}) // closed when they are there
 			g.Add("schema", func(ctx context.Context) error {
 				if err := migrate(ctx, s, a.log); err != nil {

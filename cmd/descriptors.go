@@ -32,3 +32,13 @@ func fitDescriptors(conns, unadmitted int, log *slog.Logger) (int, int) {
 	}
 	return fit, unadmitted
 }
+
+// fitRoom returns how many connections a service may hold beside its streams, of as many
+// as it would.
+func fitRoom(wanted, streams int) int {
+	limit := ops.Descriptors()
+	if limit == 0 {
+		return wanted
+	}
+	return min(wanted, max(limit-ownDescriptors-streams, 16))
+}

@@ -111,8 +111,9 @@ func (a *app) dev(ctx context.Context, d *devFlags, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	addAPI(&g, d.listenAPI, newRegistry(a.version), api.Config{Hosts: hosts}, filters, lanes, replays, a.log)
 	reg := newRegistry(a.version)
+	addAPI(&g, ops.NewServers(reg, a.log), d.listenAPI, reg, api.Config{Hosts: hosts}, filters, lanes, replays, a.log)
+	reg = newRegistry(a.version)
 	if err := addFilter(&g, ops.NewServers(reg, a.log), d.listenFilter, hosts, reg, pipeline.Config{}, kcfg, nil, lanes, filters, a.log); err != nil {
 		return err
 	}

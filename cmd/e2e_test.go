@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -78,6 +79,9 @@ type process struct {
 	cmd  *exec.Cmd
 	args []string
 	env  []string
+
+	files int // descriptors that it may have; 0 for as many as it wants
+
 	out  syncBuffer
 	done chan struct{}
 	err  error
@@ -86,7 +90,14 @@ type process struct {
 // start starts the binary. What it printed is shown if the test fails.
 func (p *pipeline) start(args ...string) *process {
 	p.t.Helper()
-	pr := &process{t: p.t, name: args[0], args: args, env: p.env}
+	return p.startLimited(0, args...)
+}
+
+// startLimited is start for a process that may have so many descriptors, 0 for as many
+// as it wants.
+func (p *pipeline) startLimited(files int, args ...string) *process {
+	p.t.Helper()
+	pr := &process{t: p.t, name: args[0], args: args, env: p.env, files: files}
 	pr.run()
 	p.t.Cleanup(func() {
 		pr.kill()
@@ -113,6 +124,10 @@ func (p *pipeline) service(name string, flags ...string) *process {
 func (pr *process) run() {
 	pr.t.Helper()
 	pr.cmd = exec.Command(testenv.Binary(pr.t), pr.args...)
+	if pr.files > 0 {
+		limited := append([]string{"-c", `ulimit -n "$1" && shift && exec "$@"`, "sh", strconv.Itoa(pr.files)}, pr.cmd.Args...)
+		pr.cmd = exec.Command("/bin/sh", limited...)
+	}
 	pr.cmd.Env, pr.cmd.Stdout, pr.cmd.Stderr = pr.env, &pr.out, &pr.out
 	if err := pr.cmd.Start(); err != nil {
 		pr.t.Fatal(err)

@@ -51,9 +51,10 @@ func addProcessMetrics(reg prometheus.Registerer, version string) {
 }
 
 // addAPI adds the filter API to g.
-func addAPI(g *run.Group, ln net.Listener, reg *prometheus.Registry, cfg api.Config, s api.Store, l laneStore, r api.Replays, log *slog.Logger) {
+func addAPI(g *run.Group, servers *ops.Servers, ln net.Listener, reg *prometheus.Registry, cfg api.Config, s api.Store, l laneStore, r api.Replays, log *slog.Logger) {
+	cfg.Checks = append(cfg.Checks, servers.Descriptors())
 	srv := api.New(cfg, s, l, l, r, reg, log)
-	g.Add("api", func(ctx context.Context) error { return srv.Run(ctx, ln) })
+	g.Add("api", func(ctx context.Context) error { return srv.Run(ctx, servers.Sparing("api", ln)) })
 }
 
 // kafka is topic.Consumer with the topic made if it is missing.
@@ -93,7 +94,7 @@ func addFilter(g *run.Group, servers *ops.Servers, ln net.Listener, hosts origin
 	}, secrets, log))
 	checks := append([]ops.Check{
 		{Name: "filter", Do: svc.Ready}, {Name: "kafka", Do: consumer.Ping}, {Name: "lanes", Do: l.Ping},
-		addInspector(g, "redis", "redis", l, reg, log),
+		addInspector(g, "redis", "redis", l, reg, log), servers.Descriptors(),
 	}, more...)
 	ops.Handle(mux, reg, svc.Alive, checks...)
 	door.Handle("/", openTo(hosts, mux))
@@ -128,7 +129,7 @@ func addGateway(g *run.Group, servers *ops.Servers, listen opener, pages net.Lis
 	g.Add("gateway", gw.Run)
 	checks := append([]ops.Check{
 		{Name: "gateway", Do: gw.Ready, Local: true}, {Name: "lanes", Do: l.Ping},
-		addInspector(g, "redis", "redis", l, reg, log),
+		addInspector(g, "redis", "redis", l, reg, log), servers.Descriptors(),
 	}, more...)
 	others := "/health, /livez, /readyz, /metrics"
 	door, mux := http.NewServeMux(), http.NewServeMux()

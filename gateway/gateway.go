@@ -92,6 +92,7 @@ type Gateway struct {
 	shards      []*shard
 	readers     atomic.Pointer[[]*reader] // by lane shard; set before topic is, and replaced while nobody is connected
 	presence    *presence
+	sockets     *trouble.Trouble // that engines don't take
 	recoveries  *trouble.Trouble // of clients that missed something
 	pollers     engine
 	threads     engine // for TLS
@@ -140,6 +141,7 @@ func New(cfg Config, l Lanes, r Replayer, a Acks, reg prometheus.Registerer, log
 	g.presence = newPresence(g)
 	g.recoveries = trouble.New(log, "replay failed; the client may try again", "replays work again")
 	g.pollers, g.threads = newPollers(g), newThreads(g)
+	g.sockets = trouble.NewError(log, "a connection can't be held, and its client was answered 503", "connections can be held again")
 	g.watchdog = watchdog.New(log)
 	g.presence.pulse = g.watchdog.Loop("the announcing of seats")
 	g.watchdog.Lock("the lock of seats", &g.presence.mu)
@@ -305,6 +307,9 @@ func (g *Gateway) Ready(context.Context) error {
 		}
 		return errors.New(reason)
 	}
+	if g.full() {
+		return g.errFull()
+	}
 	if err := g.stuckLanes(); err != nil {
 		return err
 	}
@@ -314,6 +319,13 @@ func (g *Gateway) Ready(context.Context) error {
 		}
 	}
 	return nil
+}
+
+// full reports whether there is no room for another connection.
+func (g *Gateway) full() bool { return g.open.Load() >= int64(g.cfg.MaxConns) }
+
+func (g *Gateway) errFull() error {
+	return fmt.Errorf("this gateway has its limit of %d connections", g.cfg.MaxConns)
 }
 
 // stuckLanes tells which partitions nobody looks after. A client may join nevertheless:

@@ -16,6 +16,7 @@ import (
 
 	"eventstream/auth"
 	"eventstream/event"
+	"eventstream/internal/ops"
 	"eventstream/lane"
 	"eventstream/replay"
 	"eventstream/wire"
@@ -126,7 +127,7 @@ func (g *Gateway) enter(w http.ResponseWriter, r *http.Request, q url.Values, f 
 	if err := g.takeOver(w, e.conn); err != nil {
 		e.conn.shard.post(post{conn: e.conn, what: verbClosed})
 		g.log.Debug("upgrade failed", "err", err)
-		return nil // nobody is there to be told
+		return nil // who is there was told
 	}
 	g.welcome(e, answer(door))
 	return nil
@@ -291,8 +292,8 @@ func (g *Gateway) admit(a ask) *refusal {
 	if reason := g.unready(); reason != "" {
 		return unavailable("%s", reason)
 	}
-	if g.open.Load() >= int64(g.cfg.MaxConns) {
-		return unavailable("this gateway has its limit of %d connections", g.cfg.MaxConns)
+	if g.full() {
+		return unavailable("%v", g.errFull())
 	}
 	if refused := g.crowds.enterLocked(a, g.cfg); refused != nil {
 		return refused
@@ -455,7 +456,17 @@ func (g *Gateway) takeOver(w http.ResponseWriter, c *conn) error {
 		unacked = time.Duration(g.deadSeconds()) * time.Second
 	}
 	tune(nc, unacked)
-	return g.engineFor(nc).add(nc, c)
+	err = g.engineFor(nc).add(nc, c)
+	g.sockets.Saw(err)
+	if err != nil {
+		g.metrics.refused.WithLabelValues("503").Inc()
+		var head []byte
+		if c.framing == eventStream {
+			head = []byte(eventStreamType)
+		}
+		ops.Refuse(nc, head)
+	}
+	return err
 }
 
 // switching is the answer to a good handshake. protocol and extensions may be empty.

@@ -45,7 +45,6 @@ func (p *pollers) stop()        { p.engine.Stop() }
 func (p *pollers) add(nc net.Conn, c *conn) error {
 	sock, err := nbio.NBConn(nc)
 	if err != nil {
-		nc.Close()
 		return fmt.Errorf("hand the socket to the poller: %w", err)
 	}
 	sock.SetSession(c)

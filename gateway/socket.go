@@ -28,7 +28,7 @@ type engine interface {
 	start() error
 	stop() // closes all
 	// add takes an upgraded connection over, sets c's socket, and reads from then
-	// on. The connection belongs to the engine also when there is an error.
+	// on. After an error the connection is the caller's to answer and close.
 	add(nc net.Conn, c *conn) error
 }
 

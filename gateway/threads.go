@@ -41,11 +41,9 @@ func (t *threads) add(nc net.Conn, c *conn) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.stopped {
-		nc.Close()
 		return net.ErrClosed
 	}
 	if err := nc.SetDeadline(time.Time{}); err != nil { // net/http has set one
-		nc.Close()
 		return fmt.Errorf("take the socket over: %w", err)
 	}
 	t.open[s] = struct{}{}

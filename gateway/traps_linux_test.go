@@ -14,7 +14,7 @@ import (
 	"eventstream/internal/testenv"
 )
 
-// A gateway without a free file descriptor can't take a socket over: it lets it go,
+// A gateway without a free file descriptor can't take a socket over: it says so,
 // keeps those that it has, and takes new ones when there is one again.
 func TestOutOfFiles(t *testing.T) {
 	w := newWorld(t, 1)
@@ -29,8 +29,8 @@ func TestOutOfFiles(t *testing.T) {
 	io.Copy(io.Discard, resp.Body)
 	restore := noFiles(t)
 	io.WriteString(c.nc, request("new", ""))
-	if resp, err := http.ReadResponse(c.r, nil); err == nil {
-		t.Errorf("answered: %s", resp.Status)
+	if resp, err = http.ReadResponse(c.r, nil); err != nil || resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" {
+		t.Errorf("answered: %+v, %v; want 503 with Retry-After", resp, err)
 	}
 	old.untilEvent(w.publish(0, "old", "new"))
 	restore()

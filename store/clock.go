@@ -8,14 +8,9 @@ import (
 // Ahead returns how far the server's clock is ahead of ours, at least; negative if it is
 // behind.
 func (p *Postgres) Ahead(ctx context.Context) (time.Duration, error) {
-	conn, err := p.pool.Acquire(ctx)
-	if err != nil {
-		return 0, fail("read PostgreSQL's clock", err)
-	}
-	defer conn.Release()
 	began := time.Now()
 	var clock time.Time
-	if err := conn.QueryRow(ctx, `select clock_timestamp()`).Scan(&clock); err != nil {
+	if err := p.pool.QueryRow(ctx, `select clock_timestamp()`).Scan(&clock); err != nil {
 		return 0, fail("read PostgreSQL's clock", err)
 	}
 	// It was read between the question and the answer: the difference is taken for the

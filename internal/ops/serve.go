@@ -36,6 +36,8 @@ type Servers struct {
 	open    *prometheus.GaugeVec
 	evicted *prometheus.CounterVec
 	lines   *prometheus.CounterVec
+	refused *prometheus.CounterVec
+	reserve *reserve
 }
 
 // NewServers returns Servers. It does no I/O: Serve does.
@@ -43,7 +45,8 @@ func NewServers(reg prometheus.Registerer, log *slog.Logger) *Servers {
 	const namespace, subsystem = "eventstream", "http"
 	f := promauto.With(reg)
 	return &Servers{
-		log: log,
+		log:     log,
+		reserve: newReserve(log),
 		open: f.NewGaugeVec(prometheus.GaugeOpts{
 			Namespace: namespace, Subsystem: subsystem, Name: "unadmitted_connections",
 			Help: "Open connections that are no admitted stream or WebSocket, by server.",
@@ -56,6 +59,10 @@ func NewServers(reg prometheus.Registerer, log *slog.Logger) *Servers {
 			Namespace: namespace, Subsystem: subsystem, Name: "errors_total",
 			Help: "Errors of connections, by server and kind (tls, accept, panic, other). The log has a sample of them.",
 		}, []string{"server", "kind"}),
+		refused: f.NewCounterVec(prometheus.CounterOpts{
+			Namespace: namespace, Subsystem: subsystem, Name: "refused_connections_total",
+			Help: "Connections answered 503 because the process was out of descriptors, by server.",
+		}, []string{"server"}),
 	}
 }
 
@@ -92,7 +99,7 @@ func (s *Servers) Serve(ctx context.Context, name string, ln net.Listener, h htt
 			srv.Close()
 		}
 	}()
-	if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+	if err := srv.Serve(s.Sparing(name, ln)); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
 	<-stopped

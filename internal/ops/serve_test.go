@@ -31,6 +31,8 @@ type served struct {
 	tls  *tls.Config // of clients; nil without TLS
 	reg  *prometheus.Registry
 	log  *lockedBuffer
+
+	servers *Servers
 }
 
 // lockedBuffer is a log.
@@ -72,14 +74,16 @@ func serve(t *testing.T, h http.Handler, l Limits, encrypted bool) *served {
 	if err != nil {
 		t.Fatal(err)
 	}
-	servers := NewServers(s.reg, log)
+	s.servers = NewServers(s.reg, log)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- servers.Serve(ctx, "test", ln, h, l) }()
+	go func() { done <- s.servers.Serve(ctx, "test", ln, h, l) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Errorf("Serve = %v, want nil", err)
+		}
+		for s.servers.reserve.lend() { // before a garbage collection does so, in another test
 		}
 	})
 	return s

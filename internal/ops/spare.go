@@ -1,0 +1,205 @@
+package ops
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"eventstream/internal/trouble"
+)
+
+// Spare is how many descriptors a process that serves keeps in reserve.
+const Spare = 8
+
+// reserve keeps some descriptors of the process for when there are no others: then who
+// connects is still answered, by 503.
+type reserve struct {
+	trouble *trouble.Trouble
+
+	mu   sync.Mutex
+	held []io.Closer
+}
+
+func newReserve(log *slog.Logger) *reserve {
+	return &reserve{trouble: trouble.NewError(log, errFull.Error(), "there are descriptors again")}
+}
+
+var errFull = errors.New("this process is out of descriptors: connections are answered 503; raise ulimit -n (LimitNOFILE)")
+
+// lend gives a descriptor back to the process, if there is one.
+func (r *reserve) lend() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	last := len(r.held) - 1
+	if last < 0 {
+		return false
+	}
+	r.held[last].Close()
+	r.held = r.held[:last]
+	return true
+}
+
+// refill takes back what was lent. It returns false if the process has none left for that.
+func (r *reserve) refill() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for len(r.held) < Spare {
+		f, err := os.Open(os.DevNull)
+		if err != nil {
+			return !outOfDescriptors(err) // without a reserve there is nothing to wait for
+		}
+		r.held = append(r.held, f)
+	}
+	return true
+}
+
+// left reports whether there is a descriptor beside the reserve.
+func (r *reserve) left() bool {
+	if !r.refill() {
+		return false
+	}
+	f, err := os.Open(os.DevNull)
+	if err == nil {
+		f.Close()
+	}
+	return !outOfDescriptors(err)
+}
+
+// outOfDescriptors reports whether the process, or the machine, may open no more.
+func outOfDescriptors(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
+}
+
+// passing are errors of accept, beside these, after which the next one may work.
+var passing = []error{syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED, syscall.ECONNRESET}
+
+func passes(err error) bool {
+	return slices.ContainsFunc(passing, func(e error) bool { return errors.Is(err, e) })
+}
+
+// Descriptors is a Check that fails while the process is out of descriptors.
+func (s *Servers) Descriptors() Check {
+	return Check{Name: "descriptors", Local: true, Do: func(context.Context) error {
+		if !s.reserve.left() {
+			return errFull
+		}
+		s.reserve.trouble.Worked()
+		return nil
+	}}
+}
+
+// Sparing returns a listener that goes on when the process is out of descriptors: then
+// it accepts with one of the reserve, and answers 503. It waits for what else passes, too:
+// some servers would end.
+func (s *Servers) Sparing(name string, ln net.Listener) net.Listener {
+	s.reserve.refill() // if that fails, it shows when somebody connects
+	return &sparing{
+		Listener: ln, reserve: s.reserve, done: make(chan struct{}),
+		refused: s.refused.WithLabelValues(name), errs: s.lines.WithLabelValues(name, "accept"),
+		trouble: trouble.NewError(s.log.With("server", name), "connections can't be accepted; retrying", "connections are accepted again"),
+	}
+}
+
+// sparing is what Sparing returns.
+type sparing struct {
+	net.Listener
+	reserve       *reserve
+	trouble       *trouble.Trouble // beside the reserve's
+	refused, errs prometheus.Counter
+	closing       sync.Once
+	done          chan struct{} // closed by Close
+}
+
+// Close is for net.Listener.
+func (l *sparing) Close() error {
+	l.closing.Do(func() { close(l.done) })
+	return l.Listener.Close()
+}
+
+// Accept is for net.Listener.
+func (l *sparing) Accept() (net.Conn, error) {
+	for wait := time.Duration(0); ; {
+		nc, err := l.Listener.Accept()
+		if err == nil {
+			l.trouble.Worked()
+			if l.reserve.refill() {
+				return nc, nil
+			}
+			l.refused.Inc() // it has the last one that there was
+			go func() {
+				Refuse(nc, readHead(nc))
+				l.reserve.refill()
+			}()
+			continue
+		}
+		full := outOfDescriptors(err)
+		if !full && !passes(err) {
+			return nil, err
+		}
+		l.errs.Inc()
+		if full && l.reserve.lend() {
+			l.reserve.trouble.Failed(err)
+			continue
+		}
+		l.trouble.Failed(err)
+		wait = min(cmp.Or(2*wait, 5*time.Millisecond), time.Second)
+		select {
+		case <-time.After(wait):
+		case <-l.done:
+		}
+	}
+}
+
+// refusePatience bounds what a client that is refused takes of our time, twice: for its
+// request, and for our answer.
+const refusePatience = time.Second
+
+// readHead reads the head of a request, or what comes of it.
+func readHead(nc net.Conn) []byte {
+	nc.SetDeadline(time.Now().Add(refusePatience))
+	head := make([]byte, 0, 4<<10)
+	for len(head) < cap(head) && !bytes.Contains(head, []byte("\r\n\r\n")) {
+		n, err := nc.Read(head[len(head):cap(head)])
+		head = head[:len(head)+n]
+		if err != nil {
+			break
+		}
+	}
+	return head
+}
+
+// Refuse answers a request that no server takes for want of descriptors, and closes the
+// connection.
+func Refuse(nc net.Conn, head []byte) {
+	defer nc.Close()
+	nc.SetDeadline(time.Now().Add(refusePatience))
+	answer := fullAnswer
+	if bytes.Contains(bytes.ToLower(head), []byte("text/event-stream")) {
+		answer = fullStream
+	}
+	if _, err := io.WriteString(nc, answer); err != nil {
+		return
+	}
+	// Closed with something unread, the connection would be reset, and the answer lost.
+	if half, ok := nc.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
+		io.CopyN(io.Discard, nc, 64<<10)
+	}
+}
+
+const (
+	fullAnswer = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nContent-Type: application/problem+json\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n" +
+		`{"type":"urn:eventstream:problem:unavailable","title":"Service Unavailable","status":503,"detail":"this process can take no more connections; try again"}` + "\n"
+	// An EventSource would never come back after 503.
+	fullStream = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store\r\nConnection: close\r\n\r\nretry: 2000\n\n"
+)
