@@ -39,6 +39,7 @@ type JWKS struct {
 	known   []Key
 	loaded  time.Time     // when known was last read; zero if never
 	tried   time.Time     // when the last fetch began
+	last    error         // of the last fetch
 	fetched chan struct{} // closed when the next fetch is over
 }
 
@@ -131,7 +132,7 @@ func (j *JWKS) fetch(ctx context.Context) error {
 	keys, err := j.read(ctx)
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if err == nil {
+	if j.last = err; err == nil {
 		j.known, j.loaded = keys, time.Now()
 	}
 	close(j.fetched)
@@ -230,3 +231,28 @@ func (j *JWKS) Age() time.Duration {
 	}
 	return time.Since(j.loaded)
 }
+
+// ErrOldKeys reports keys that were read long ago, and since then could not be.
+var ErrOldKeys = errors.New("the JWKS can't be read: tokens by keys that are new there don't count")
+
+// Check tells what is wrong with the keys: that they were never read is ErrNoKeysYet,
+// that they have missed several refreshes ErrOldKeys.
+func (j *JWKS) Check() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	age := time.Since(j.loaded)
+	switch {
+	case j.loaded.IsZero() && j.last == nil:
+		return ErrNoKeysYet
+	case j.loaded.IsZero():
+		return fmt.Errorf("the JWKS was never read; %w: %w", ErrNoKeysYet, j.last)
+	case age > oldKeys*j.cfg.Refresh:
+		return fmt.Errorf("%w; they are %v old: %w", ErrOldKeys, age.Round(time.Second), cmp.Or(j.last, errNotRead))
+	}
+	return nil
+}
+
+// oldKeys is after how many refreshes keys are old.
+const oldKeys = 3
+
+var errNotRead = errors.New("they are being read")

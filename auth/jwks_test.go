@@ -84,10 +84,21 @@ func TestJWKS(t *testing.T) {
 				t.Fatalf("kid %s: %v, want %v", kid, err, want)
 			}
 		}
+		check := func(want error) {
+			t.Helper()
+			if err := j.Check(); !errors.Is(err, want) || want == nil && err != nil {
+				t.Errorf("Check = %v, want %v", err, want)
+			}
+		}
 		expect("a", ErrNoKeysYet) // the issuer is down
+		check(ErrNoKeysYet)
+		if err := j.Check(); err == nil || !strings.Contains(err.Error(), "connection refused") {
+			t.Errorf("Check = %v, which does not say why", err)
+		}
 		i.set(200, withKid(jwkOf(t, key), "a"))
 		time.Sleep(time.Minute)
 		expect("a", nil)
+		check(nil)
 
 		// A new key is known as soon as a token names it.
 		i.set(200, withKid(jwkOf(t, key), "a"), withKid(jwkOf(t, key), "b"))
@@ -105,8 +116,11 @@ func TestJWKS(t *testing.T) {
 
 		// The issuer goes down: what was known stays.
 		i.set(500)
-		time.Sleep(time.Hour)
+		time.Sleep(10 * time.Minute)
+		check(nil)
+		time.Sleep(50 * time.Minute)
 		expect("b", nil)
+		check(ErrOldKeys)
 		if age := j.Age(); age < time.Hour {
 			t.Errorf("age %v, want an hour", age)
 		}
@@ -115,6 +129,7 @@ func TestJWKS(t *testing.T) {
 		i.set(200, withKid(jwkOf(t, key), "b"))
 		time.Sleep(6 * time.Minute)
 		expect("b", nil)
+		check(nil)
 		expect("a", ErrSignature)
 	})
 }

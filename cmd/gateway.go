@@ -155,6 +155,7 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 			checks := []ops.Check{addClock(&g, acks, reg, a.log)}
 			if issuer != nil {
 				addIssuer(&g, reg, issuer)
+				checks = append(checks, keysCheck(issuer, len(tokens.Keys) > 0 || tokens.Secret != ""))
 			}
 			limits := ops.Limits{HeaderTimeout: own.HandshakeTimeout, MaxHeaderBytes: own.HeaderBytes, MaxConns: unadmitted}
 			addGateway(&g, servers, door, pages, verifier == nil && !child, limits, reg, cfg, lanes, replayer, acks, a.log, checks...)

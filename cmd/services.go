@@ -94,7 +94,7 @@ func addFilter(g *run.Group, servers *ops.Servers, ln net.Listener, hosts origin
 	}, secrets, log))
 	checks := append([]ops.Check{
 		{Name: "filter", Do: svc.Ready}, {Name: "kafka", Do: consumer.Ping}, {Name: "lanes", Do: l.Ping},
-		addInspector(g, "redis", "redis", l, reg, log), servers.Descriptors(),
+		addInspector(g, "redis", "redis", l, reg, log), addSettings(g, consumer, log), servers.Descriptors(),
 	}, more...)
 	ops.Handle(mux, reg, svc.Alive, checks...)
 	door.Handle("/", openTo(hosts, mux))

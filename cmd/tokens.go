@@ -1,6 +1,8 @@
 package cmd
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -10,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"eventstream/auth"
+	"eventstream/internal/ops"
 	"eventstream/internal/run"
 )
 
@@ -118,4 +121,16 @@ func addIssuer(g *run.Group, reg prometheus.Registerer, j *auth.JWKS) {
 		Name: "token_keys_age_seconds", Help: "Time since the JWKS was last read; 0 if it never was.",
 	}, func() float64 { return j.Age().Seconds() })
 	g.Add("token keys", j.Run)
+}
+
+// keysCheck tells in /readyz that the keys of an issuer could not be read: without any keys
+// no token can be checked. While there are others, or older ones, the rest works.
+func keysCheck(j *auth.JWKS, others bool) ops.Check {
+	return ops.Check{Name: "token_keys", Local: true, Do: func(context.Context) error {
+		err := j.Check()
+		if errors.Is(err, auth.ErrOldKeys) || others {
+			return ops.Degraded(err)
+		}
+		return err
+	}}
 }

@@ -190,20 +190,24 @@ func (c *Consumer) Members(ctx context.Context) (int, error) {
 	return len(g.Members), nil
 }
 
+// ErrDenied reports that we lack a right in Kafka.
+var ErrDenied = errors.New("denied by Kafka")
+
 // Keeps returns how long Kafka keeps each record at least, by the topic's
-// configuration: not at all, if it bounds the bytes. It works while Run runs.
+// configuration: not at all, if it bounds the bytes. It works while Run runs, and fails
+// with ErrDenied without the right DESCRIBE_CONFIGS on the topic.
 func (c *Consumer) Keeps(ctx context.Context) (time.Duration, error) {
 	r, _ := c.running()
 	if r == nil {
 		return 0, ErrNotRunning
 	}
 	described, err := r.adm.DescribeTopicConfigs(ctx, c.cfg.Topic)
-	if err != nil {
-		return 0, fmt.Errorf("configuration of topic %s: %w", c.cfg.Topic, err)
-	}
-	topic, err := described.On(c.cfg.Topic, nil)
+	var topic kadm.ResourceConfig
 	if err == nil {
-		err = topic.Err
+		topic, err = described.On(c.cfg.Topic, nil)
+	}
+	if err = cmp.Or(err, topic.Err); errors.Is(err, kerr.TopicAuthorizationFailed) || errors.Is(err, kerr.ClusterAuthorizationFailed) {
+		err = fmt.Errorf("%w: the right DESCRIBE_CONFIGS is missing: %w", ErrDenied, err)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("configuration of topic %s: %w", c.cfg.Topic, err)

@@ -146,6 +146,7 @@ type Service struct {
 	away   atomic.Bool           // from the group; see leave.go
 	delay  atomic.Pointer[error] // why it isn't loaded yet
 
+	letters    *letters
 	toldCostly atomic.Int64 // when the log was told of a costly event last, Unix nanoseconds
 
 	catching chan struct{} // has one item while somebody catches up
@@ -178,6 +179,7 @@ func New(cfg Config, s Store, f Filters, k Kafka, d DeadLetters, reg prometheus.
 		catching: make(chan struct{}, 1), assignments: make(map[int32]*assignment),
 	}
 	svc.replays = newReplays(svc)
+	svc.letters = newLetters(log)
 	svc.metrics = newMetrics(reg, svc.routes, &svc.replays.running)
 	svc.follower = newFollower(s, svc.routes, svc.catchUp, cfg.AnnounceGrace, svc.metrics, log)
 	svc.comparing.every, svc.comparing.share = cfg.Compare, cfg.compareShare
@@ -443,11 +445,13 @@ func (s *Service) Ready(ctx context.Context) error {
 			return err
 		}
 	}
-	err = unled(ends)
-	if taken := s.taken.Load(); err == nil && taken != nil {
-		err = ops.Degraded(*taken)
+	if err := unled(ends); err != nil {
+		return err
 	}
-	return err
+	if taken := s.taken.Load(); taken != nil {
+		return ops.Degraded(*taken)
+	}
+	return s.letters.check()
 }
 
 // unled tells which partitions have no leader. The others go on; if there are none,

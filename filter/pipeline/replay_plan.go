@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -171,7 +172,10 @@ func (s *replays) askAges(ctx context.Context) (a aged, err error) {
 	if a.limit, err = s.kafka.OffsetsAt(ctx, a.at.Add(-s.cfg.ReplayMaxAge)); err != nil {
 		return a, err
 	}
-	if a.keeps, err = s.kafka.Keeps(ctx); err == nil {
+	if a.keeps, err = s.kafka.Keeps(ctx); errors.Is(err, topic.ErrDenied) {
+		a.keeps, err = 0, nil // anything may have been deleted
+	}
+	if err == nil {
 		s.known.Store(&a)
 	}
 	return a, err

@@ -35,6 +35,8 @@ type worker struct {
 	decoder  event.Decoder
 	resolver resolver
 	packer   lane.Packer
+	unread   int   // of the batch, records that are no events
+	why      error // the last of them is none
 }
 
 // errRefused reports that the lane is where we left it, but was written with more
@@ -266,7 +268,8 @@ func (w *worker) step(ctx context.Context, records []*kgo.Record) error {
 	}
 	at, view := w.synced, w.view
 	w.packer.Reset()
-	next := w.next
+	w.unread, w.why = 0, nil
+	next, read := w.next, 0
 	for _, r := range records {
 		if r.Offset < next {
 			continue
@@ -279,12 +282,14 @@ func (w *worker) step(ctx context.Context, records []*kgo.Record) error {
 			return err
 		}
 		next = r.Offset + 1
+		read++
 		if w.packer.Len() >= w.cfg.MaxEntry {
 			if ok, err := w.append(ctx, next, at); err != nil || !ok {
 				return err
 			}
 		}
 	}
+	w.letters.note(read, w.unread, w.why)
 	if next > w.next || len(records) == 0 {
 		_, err := w.append(ctx, next, at)
 		return err
@@ -324,14 +329,16 @@ func (w *worker) add(ctx context.Context, v *view, r *kgo.Record) error {
 	if err == nil {
 		ev, err = w.decoder.Decode(data, v.index.Paths())
 	}
-	if err != nil {
+	if why := err; why != nil {
 		resume := w.pulse.Rest()
-		err := w.dead.DeadLetter(ctx, r, "decode", err)
+		err := w.dead.DeadLetter(ctx, r, "decode", why)
 		resume()
 		if err != nil {
 			return fmt.Errorf("dead letter of offset %d: %w", r.Offset, err)
 		}
 		w.metrics.deadLetters.Inc()
+		w.unread++
+		w.why = why
 		return nil
 	}
 	groups, seats := w.resolver.recipients(v, ev)

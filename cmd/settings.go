@@ -1,0 +1,78 @@
+package cmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"eventstream/internal/ops"
+	"eventstream/internal/run"
+	"eventstream/internal/trouble"
+	"eventstream/topic"
+)
+
+// keeper is who reads the settings of the topic.
+type keeper interface {
+	Keeps(ctx context.Context) (time.Duration, error)
+}
+
+// settings looks whether the settings of the topic can be read, for which Kafka may want a
+// right of its own (DESCRIBE_CONFIGS). Without them a replay can't know whether something
+// was deleted, and tells a gap where there may be none.
+type settings struct {
+	of      keeper
+	trouble *trouble.Trouble
+	found   atomic.Pointer[error] // nil if they can be read
+}
+
+const deniedSettings = "the topic's settings can't be read, so that replays may tell gaps where there are none"
+
+// addSettings has the settings looked at, and returns what /readyz says of them.
+func addSettings(g *run.Group, of keeper, log *slog.Logger) ops.Check {
+	s := newSettings(of, log)
+	g.Add("topic check", s.run)
+	return ops.Check{Name: "topic", Do: s.check, Local: true}
+}
+
+func newSettings(of keeper, log *slog.Logger) *settings {
+	return &settings{of: of, trouble: trouble.NewError(log, deniedSettings, "the topic's settings can be read again")}
+}
+
+// run looks until ctx ends.
+func (s *settings) run(ctx context.Context) error {
+	for {
+		wait := inspectEvery
+		if s.look(ctx) != nil {
+			wait = 5 * time.Second
+		}
+		if !pause(ctx, wait) {
+			return nil
+		}
+	}
+}
+
+func (s *settings) look(ctx context.Context) error {
+	asking, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	_, err := s.of.Keeps(asking)
+	if err != nil && !errors.Is(err, topic.ErrDenied) {
+		return err // that Kafka is down is said elsewhere
+	}
+	s.trouble.Saw(err)
+	s.found.Store(nil)
+	if err != nil {
+		s.found.Store(&err)
+	}
+	return err
+}
+
+// check is for /readyz: no other process would be told more.
+func (s *settings) check(context.Context) error {
+	if err := s.found.Load(); err != nil {
+		return ops.Degraded(fmt.Errorf("%s: %w", deniedSettings, *err))
+	}
+	return nil
+}
