@@ -37,6 +37,7 @@ import (
 	"eventstream/event"
 	"eventstream/filter"
 	"eventstream/internal/ops"
+	"eventstream/internal/trouble"
 	"eventstream/internal/watchdog"
 	"eventstream/lane"
 	"eventstream/origin"
@@ -117,6 +118,7 @@ type Server struct {
 	durables  *durables
 	health    *health
 	checks    *ops.Readiness // Config.Checks
+	live      *trouble.Trouble
 	guard     *guard
 	router    *router.Router
 	http      *fasthttp.Server
@@ -152,6 +154,7 @@ func New(cfg Config, s Store, p Publisher, l Lanes, r Replays, reg Registry, log
 	srv := &Server{
 		cfg: cfg, store: s, publisher: p, lanes: l, replays: r, log: log,
 		metrics: newMetrics(reg), durables: newDurables(reg), health: newHealth(s, p, log), checks: ops.Keep(cfg.Checks...),
+		live:  trouble.New(log, "no filter service tells what it has in memory", "filter services tell again what they have in memory"),
 		guard: newGuard(cfg, reg, log),
 	}
 	srv.streams = newSlots("streams", cfg.MaxStreams, cfg.StreamsEach, srv.metrics)

@@ -21,9 +21,11 @@ import (
 	"eventstream/wire"
 )
 
-// Replays gives a subscriber's events that Kafka still holds.
+// Replays are the filter services: they give a subscriber's events that Kafka still holds.
 type Replays interface {
 	Open(context.Context, replay.Request) (*replay.Stream, error)
+	// Explain tells what each filter service has in memory.
+	Explain(context.Context, replay.Question) ([]replay.Live, error)
 }
 
 // streamEvents answers with the events of a subscriber, one a line. What is lost

@@ -25,6 +25,10 @@ func replays(t *testing.T, answer func(context.Context, replay.Request, *replay.
 	t.Helper()
 	mux := http.NewServeMux()
 	mux.Handle("POST /replay", replay.Handler(answer, nil, slog.New(slog.DiscardHandler)))
+	mux.Handle("POST /explain", replay.LiveHandler(func(_ context.Context, q replay.Question) (replay.Live, error) {
+		known := replay.LiveFilter{ID: "01890a5d-ac96-774b-bcce-b302099a8057", Revision: 3, Matches: true}
+		return replay.Live{Shard: "0/1", Seats: 1, Addressed: true, Filters: []replay.LiveFilter{known}, More: true, Waits: "for " + q.Subscriber}, nil
+	}, nil, slog.New(slog.DiscardHandler)))
 	srv := httptest.NewServer(mux)
 	t.Cleanup(srv.Close)
 	c, err := replay.NewClient([]string{srv.URL}, nil, slog.New(slog.DiscardHandler))

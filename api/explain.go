@@ -10,6 +10,7 @@ import (
 	"eventstream/event"
 	"eventstream/filter"
 	"eventstream/filter/expr"
+	"eventstream/replay"
 )
 
 const (
@@ -205,7 +206,7 @@ func (s *Server) explainEvent(ctx *fasthttp.RequestCtx) error {
 		return err
 	}
 	q := explainQuery{listQuery: listQuery{limit: defaultLimit}}
-	if err := parseQuery(ctx.QueryArgs(), q.set, "event", "limit", "cursor"); err != nil {
+	if err := parseQuery(ctx.QueryArgs(), q.set, "event", "live", "limit", "cursor"); err != nil {
 		return err
 	}
 	if q.event == nil {
@@ -219,16 +220,40 @@ func (s *Server) explainEvent(ctx *fasthttp.RequestCtx) error {
 		return err
 	}
 	n, effort := q.page(list)
-	return s.working(ctx, effort, func() error {
-		return writeJSON(ctx, fasthttp.StatusOK, q.explain(id, list, n))
+	if q.live {
+		effort = max(effort, largeEffort)
+	}
+	return s.working(ctx, effort, func() (err error) {
+		p := q.explain(id, list, n)
+		if q.live {
+			if p.Live, err = s.askLive(id, &q, p.NextCursor); err != nil {
+				return err
+			}
+		}
+		return writeJSON(ctx, fasthttp.StatusOK, p)
 	})
+}
+
+// askLive asks the filter services about the filters of a page, and those that they alone
+// have.
+func (s *Server) askLive(id string, q *explainQuery, upTo *filter.ID) ([]replay.Live, error) {
+	question := replay.Question{Subscriber: id, Event: q.raw, After: q.after}
+	if upTo != nil {
+		question.UpTo = *upTo
+	}
+	live, err := s.replays.Explain(s.streaming, question)
+	s.live.Saw(err)
+	if err != nil {
+		return nil, &problem{kind: noLive, detail: "--filter-url of the API has to name the filter services, and its secret to be theirs; the log tells what each answered"}
+	}
+	return live, nil
 }
 
 // page returns how many of a list fit a page, which ends earlier where it gets too
 // much work, and the effort that they are.
 func (q *explainQuery) page(list []filter.Filter) (n, effort int) {
 	for n < min(len(list), q.limit) && effort <= maxEffort {
-		effort += q.bytes * size(&list[n].Spec) * list[n].Alternatives()
+		effort += len(q.raw) * size(&list[n].Spec) * list[n].Alternatives()
 		n++
 	}
 	return n, effort
@@ -240,6 +265,8 @@ type explainedPage struct {
 	Matches      bool        `json:"matches"` // one of Filters does
 	Filters      []explained `json:"filters"`
 	NextCursor   *filter.ID  `json:"next_cursor"` // null on the last page
+
+	Live []replay.Live `json:"live,omitempty"` // if it was asked for
 }
 
 // explain explains the first n of a list.
@@ -269,14 +296,21 @@ func size(s *filter.Spec) int {
 type explainQuery struct {
 	listQuery
 	event map[string]any
-	bytes int // of the event
+	raw   []byte // the same
+	live  bool
 }
 
 func (q *explainQuery) set(key, value string) (err error) {
-	if key != "event" {
-		return q.listQuery.set(key, value)
+	switch key {
+	case "live":
+		if q.live = value == "true"; !q.live && value != "false" {
+			return fmt.Errorf("%.40q: allowed are true and false", value)
+		}
+		return nil
+	case "event":
+		q.raw = []byte(value)
+		q.event, err = decodeEvent(q.raw)
+		return err
 	}
-	q.bytes = len(value)
-	q.event, err = decodeEvent([]byte(value))
-	return err
+	return q.listQuery.set(key, value)
 }

@@ -78,8 +78,8 @@ func TestExplainEvent(t *testing.T) {
 		{"", `{"field":"?event","detail":"required: the event as JSON, such as {\"event_type\":\"purchase\"}"}`},
 		{"event=", `{"field":"?event","detail":"no event: not valid JSON"}`},
 		{"event={}", `{"field":"?event","detail":"no event: event_type: a non-empty string is required"}`},
-		{"events={}", `{"field":"?events","detail":"unknown; allowed are event, limit, cursor"}`},
-		{"event=1&subscriber_id=ada", `{"field":"?subscriber_id","detail":"unknown; allowed are event, limit, cursor"}`},
+		{"events={}", `{"field":"?events","detail":"unknown; allowed are event, live, limit, cursor"}`},
+		{"event=1&subscriber_id=ada", `{"field":"?subscriber_id","detail":"unknown; allowed are event, live, limit, cursor"}`},
 	} {
 		if a := explain(tt.query); a.status != 400 || !strings.Contains(a.body, tt.want) {
 			t.Errorf("%s: %d %s; want 400, %s", tt.query, a.status, a.body, tt.want)

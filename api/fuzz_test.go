@@ -117,6 +117,10 @@ func newInMemory(t *testing.T) inMemory {
 
 type noReplays struct{}
 
+func (noReplays) Explain(context.Context, replay.Question) ([]replay.Live, error) {
+	return nil, &replay.Unavailable{}
+}
+
 func (noReplays) Open(context.Context, replay.Request) (*replay.Stream, error) {
 	return nil, &replay.Unavailable{}
 }

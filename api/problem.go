@@ -56,6 +56,7 @@ var (
 	keysUnknown   = kind{503, "keys-unavailable", "API keys can't be checked now"}
 	noGateways    = kind{503, "gateways-unreachable", "Gateways can't be asked now"}
 	noReplay      = kind{503, "replay-unavailable", "Events can't be replayed now"}
+	noLive        = kind{503, "live-unavailable", "No filter service tells what it has in memory"}
 )
 
 // retryAfter is what we tell clients with a 503, in seconds.

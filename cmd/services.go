@@ -92,6 +92,7 @@ func addFilter(g *run.Group, servers *ops.Servers, ln net.Listener, hosts origin
 		ops.Admit(ctx) // the service bounds how many there are
 		return svc.Replay(ctx, r, w)
 	}, secrets, log))
+	mux.Handle("POST "+explainPath, replay.LiveHandler(svc.Explain, secrets, log))
 	checks := append([]ops.Check{
 		{Name: "filter", Do: svc.Ready}, {Name: "kafka", Do: consumer.Ping}, {Name: "lanes", Do: l.Ping},
 		addInspector(g, "redis", "redis", l, reg, log), addSettings(g, consumer, log), servers.Descriptors(),
@@ -100,13 +101,17 @@ func addFilter(g *run.Group, servers *ops.Servers, ln net.Listener, hosts origin
 	door.Handle("/", openTo(hosts, mux))
 	if len(secrets) > 0 {
 		door.Handle(replayPath, origin.Sealed(mux)) // who knows the secret is no web page
+		door.Handle(explainPath, origin.Sealed(mux))
 	}
-	limits := ops.Limits{Body: func(r *http.Request) bool { return r.URL.Path == replayPath }}
+	limits := ops.Limits{Body: func(r *http.Request) bool { return r.URL.Path == replayPath || r.URL.Path == explainPath }}
 	g.Add("filter pages", func(ctx context.Context) error { return servers.Serve(ctx, "filter", ln, door, limits) })
 	return nil
 }
 
-const replayPath = "/replay"
+const (
+	replayPath  = "/replay"
+	explainPath = "/explain"
+)
 
 // openTo serves h, which asks nobody who they are, by our own names.
 func openTo(hosts origin.Hosts, h http.Handler) http.Handler {

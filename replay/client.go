@@ -34,13 +34,14 @@ const (
 
 // Client asks filter services. It is safe for concurrent use.
 type Client struct {
-	urls    []string
-	names   []string // of the services, for people
-	secrets Secrets
-	http    *http.Client
-	opening time.Duration // for a connection, and an answer up to its stream
-	silence time.Duration
-	trouble *trouble.Trouble // of requests that no service served
+	urls     []string
+	explains []string // where a service answers a Question
+	names    []string // of the services, for people
+	secrets  Secrets
+	http     *http.Client
+	opening  time.Duration // for a connection, and an answer up to its stream
+	silence  time.Duration
+	trouble  *trouble.Trouble // of requests that no service served
 
 	mu    sync.Mutex
 	turn  int
@@ -71,6 +72,7 @@ func NewClient(urls []string, secrets Secrets, log *slog.Logger) (*Client, error
 			return nil, fmt.Errorf("filter service %d of %d: want a URL such as http://127.0.0.1:8002", n+1, len(urls))
 		}
 		c.urls = append(c.urls, u.JoinPath("replay").String())
+		c.explains = append(c.explains, u.JoinPath("explain").String())
 		c.names = append(c.names, u.Host)
 	}
 	if len(c.urls) == 0 {

@@ -149,7 +149,8 @@ type Service struct {
 	letters    *letters
 	toldCostly atomic.Int64 // when the log was told of a costly event last, Unix nanoseconds
 
-	catching chan struct{} // has one item while somebody catches up
+	explaining chan struct{} // has an item for each question under way; see Explain
+	catching   chan struct{} // has one item while somebody catches up
 
 	mu          sync.Mutex
 	mark        filter.Mark
@@ -176,7 +177,7 @@ func New(cfg Config, s Store, f Filters, k Kafka, d DeadLetters, reg prometheus.
 	cfg.MaxReplays = cmp.Or(cfg.MaxReplays, 4096)
 	svc := &Service{
 		cfg: cfg, lanes: s, filters: f, kafka: k, dead: d, routes: newRoutes(cfg.Shard), log: log,
-		catching: make(chan struct{}, 1), assignments: make(map[int32]*assignment),
+		catching: make(chan struct{}, 1), explaining: make(chan struct{}, explainsAtOnce), assignments: make(map[int32]*assignment),
 	}
 	svc.replays = newReplays(svc)
 	svc.letters = newLetters(log)
