@@ -25,9 +25,10 @@ type reader struct {
 	wish  chan struct{} // somebody needs it; capacity 1
 
 	lost    atomic.Pointer[losses]
-	trouble *trouble.Trouble // of reading
-	garbled *trouble.Trouble // of what was read
-	heard   atomic.Int64     // when the lanes last answered, uptime; 0 if never
+	trouble *trouble.Trouble      // of reading
+	garbled *trouble.Trouble      // of what was read
+	waits   atomic.Pointer[error] // why it can't begin, once somebody has asked for it; nil if it has, or nobody did
+	heard   atomic.Int64          // when the lanes last answered, uptime; 0 if never
 
 	mu     sync.Mutex         // held during a batch: a join falls between two
 	past   []*pastScan        // by partition
@@ -191,11 +192,13 @@ func (r *reader) begin(ctx context.Context) {
 		positions, err := r.claimed(ctx)
 		if err == nil {
 			r.start(positions)
+			r.waits.Store(nil)
 			if said != "" {
 				r.gw.log.Info("lanes can be read", "shard", r.shard.String())
 			}
 			return
 		}
+		r.waits.Store(&err)
 		if err.Error() != said && ctx.Err() == nil {
 			said = err.Error()
 			r.gw.log.Info("lanes can't be read yet; waiting", "shard", r.shard.String(), "err", err)
@@ -296,6 +299,9 @@ func (r *reader) unready() string {
 // stuck tells which partitions nobody has looked after for a while, or "", and whether
 // that is so of all. A filter service shows every second that it does.
 func (r *reader) stuck() (reason string, all bool) {
+	if why := r.waits.Load(); why != nil {
+		return fmt.Sprintf("subscribers of shard %s can't connect: %v", r.shard, *why), true
+	}
 	var quiet []int
 	ages := r.ages()
 	for p, age := range ages {

@@ -78,6 +78,10 @@ func TestShards(t *testing.T) {
 	if _, resp, err := dial(g, "user_1", ""); err == nil || resp.StatusCode != 503 {
 		t.Fatalf("joined a shard that no filter service serves: %v", err)
 	}
+	missing := "shard " + lane.Shard{Index: lane.ShardOf("user_1", shards), Of: shards}.String()
+	if err := g.Ready(ctx); !ops.IsDegraded(err) || !strings.Contains(err.Error(), missing) {
+		t.Errorf("Ready: got %v, want %s to be named", err, missing)
+	}
 	for i := range int32(shards) {
 		if _, err := store.Claim(ctx, lane.Shard{Index: i, Of: shards}, 0, testTopic, int64(10*i), int64(10*i)); err != nil {
 			t.Fatal(err)
@@ -101,6 +105,9 @@ func TestShards(t *testing.T) {
 			t.Fatalf("append to shard %s at %d: %d, %v", sh, at, next, err)
 		}
 		c.untilEvent(event.ID{Offset: at}.String())
+		if err := g.Ready(ctx); err != nil {
+			t.Errorf("Ready: %v", err)
+		}
 		c.ws.CloseNow()
 		r := connect(t, g, subscriber, c.hello.Cursor)
 		r.untilEvent(event.ID{Offset: at}.String())
