@@ -86,7 +86,6 @@ func TestParseSpecTellsAllThatIsWrong(t *testing.T) {
 		{`{}`, []string{"/subscriber_id: required", noCondition}},
 		{`{"subscriber_id":"a"}`, []string{noCondition}},
 		{`{"subscriber_id":"a","match_all":false}`, []string{noCondition}},
-		{`{` + ok + `,"match_all":true}`, []string{"/match_all: is not needed, as the other conditions are not broad; leave it out, or leave them out"}},
 		{`{` + ok + `,"event_type":"x"}`, []string{"/event_type: unknown field; allowed are " + fieldNames + "; did you mean event_types?"}},
 		{`{` + ok + `,"a/b~":1,"":1}`, []string{
 			"/a~1b~0: unknown field; allowed are " + fieldNames,

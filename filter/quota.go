@@ -30,7 +30,7 @@ func (s *Spec) Use(bytes int) Use {
 	for _, e := range exprs {
 		u.add(e, len(anys))
 	}
-	if s.MatchAll {
+	if s.MatchAll && broad(base, anys, exprs) { // it may be said where it is not needed
 		u.Broad = 1
 	}
 	return u
@@ -76,7 +76,7 @@ func (q Quota) Check(subscriber string, used, more Use) error {
 		{"filters", used.Filters, more.Filters, q.Filters},
 		{"values in all alternatives", used.Values, more.Values, q.Values},
 		{"tests by suffix, contains, ne, not_in and exists false, in all alternatives", used.Tried, more.Tried, q.Tried},
-		{"filters with match_all", used.Broad, more.Broad, q.Broad},
+		{"broad filters (match_all)", used.Broad, more.Broad, q.Broad},
 		{"bytes of JSON", used.Bytes, more.Bytes, q.Bytes},
 	} {
 		if b.most > 0 && b.more > 0 && b.used+b.more > b.most {

@@ -187,15 +187,16 @@ func (e *Invalid) once(at, detail string) {
 }
 
 // checkBreadth refuses alternatives that an index can't find, unless MatchAll
-// says that they are meant, and MatchAll if it says nothing.
+// says that they are meant.
 func (s *Spec) checkBreadth(base []given, anys, exprs [][]given, bad *Invalid) {
-	broad := false
+	if s.MatchAll {
+		return
+	}
 	for i, a := range anys {
 		for _, x := range exprs {
 			if slices.ContainsFunc(slices.Concat(base, a, x), given.selective) {
 				continue
 			}
-			broad = true
 			at := ""
 			switch {
 			case len(s.Any) > 0:
@@ -203,14 +204,17 @@ func (s *Spec) checkBreadth(base []given, anys, exprs [][]given, bad *Invalid) {
 			case len(s.ExprAny) > 0:
 				at = exprField
 			}
-			if !s.MatchAll {
-				bad.once(at, tooBroad)
-			}
+			bad.once(at, tooBroad)
 		}
 	}
-	if s.MatchAll && !broad {
-		bad.add("/match_all", "is not needed, as the other conditions are not broad; leave it out, or leave them out")
-	}
+}
+
+// broad reports whether there is an alternative that an index can't find.
+func broad(base []given, anys, exprs [][]given) bool {
+	selective := func(gs []given) bool { return slices.ContainsFunc(gs, given.selective) }
+	return !selective(base) && (slices.ContainsFunc(anys, func(a []given) bool {
+		return !selective(a) && slices.ContainsFunc(exprs, func(x []given) bool { return !selective(x) })
+	}))
 }
 
 const tooBroad = `would have to be tried against every event: add a condition with eq, in, prefix, gt, gte, lt, lte or between, ` +

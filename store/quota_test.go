@@ -54,7 +54,7 @@ func TestQuotas(t *testing.T) {
 		{"values", filter.Quota{Values: 8}, []filter.Spec{wide, spec("ada", "a", "b")}, spec("ada", "c", "d"),
 			"values in all alternatives: at most 8 are allowed, there are 7, and this is 2 more"},
 		{"broad", filter.Quota{Broad: 2}, []filter.Spec{broad("a"), broad("b")}, broad("c"),
-			"filters with match_all: at most 2 are allowed, there are 2, and this is 1 more"},
+			"broad filters (match_all): at most 2 are allowed, there are 2, and this is 1 more"},
 		{"tried", filter.Quota{Tried: 2}, []filter.Spec{broad("a"), broad("b")}, broad("c"),
 			"tests by suffix, contains, ne, not_in and exists false, in all alternatives: at most 2 are allowed, there are 2, and this is 1 more"},
 		{"bytes", filter.Quota{Bytes: 100}, []filter.Spec{spec("ada", "a"), spec("ada", "b")}, spec("ada", "c"),
