@@ -113,6 +113,7 @@ func (a *app) root() (*cobra.Command, error) {
 		Example:       "  eventstream dev            # everything in one process, nothing to install\n  eventstream listen demo    # print the demo subscriber's events",
 		SilenceErrors: true,
 		SilenceUsage:  true,
+		Version:       a.version,
 		Args:          noCommand,
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 
@@ -150,6 +151,7 @@ func (a *app) root() (*cobra.Command, error) {
 		a.limitMemory()
 		return nil
 	}
+	root.SetVersionTemplate("eventstream {{.Version}}\n")
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		if bad, ok := errors.AsType[*pflag.InvalidValueError](err); ok && bad.GetFlag().Value.Type() == "stringSlice" {
 			err = fmt.Errorf("--%s: %w", bad.GetFlag().Name, bad.Unwrap()) // addresses, which may have a password
