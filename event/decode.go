@@ -1,6 +1,7 @@
 package event
 
 import (
+	"bytes"
 	"encoding/json"
 	"slices"
 	"unicode/utf8"
@@ -45,11 +46,11 @@ func (d *Decoder) Decode(raw []byte, paths *Paths) (*Event, error) {
 		return nil, err
 	}
 	if d.typeAt == 0 || raw[d.typeAt] != '"' {
-		return nil, ErrNoType
+		return nil, noType(raw)
 	}
 	d.link()
 	if d.ev.Type = d.ev.First(TypeAttr).Text; len(d.ev.Type) == 0 {
-		return nil, ErrNoType
+		return nil, noType(raw)
 	}
 	return &d.ev, nil
 }
@@ -100,12 +101,14 @@ func (d *Decoder) scan() error {
 		end = bad
 	}
 	switch {
+	case end < 0 && bytes.HasPrefix(d.raw, []byte{0}): // and what follows is seldom UTF-8
+		return errRegistry
 	case (end < 0 || d.wide) && !utf8.Valid(d.raw):
 		return ErrNotUTF8
 	case end == tooDeep && json.Valid(d.raw):
 		return ErrTooDeep
 	case end < 0:
-		return ErrNotJSON
+		return notJSON(d.raw)
 	case !isObject:
 		return ErrNotObject
 	}

@@ -7,6 +7,7 @@
 package event
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 )
@@ -58,3 +59,24 @@ var (
 	ErrNotObject = errors.New("not a JSON object")
 	ErrNoType    = errors.New("event_type: a non-empty string is required")
 )
+
+// Frequent cases of ErrNotJSON and ErrNoType.
+var (
+	errRegistry   = fmt.Errorf("%w: it begins with a byte 0, as records of a Schema Registry do", ErrNotJSON)
+	errMark       = fmt.Errorf("%w: it begins with a byte order mark; leave that out", ErrNotJSON)
+	errCloudEvent = fmt.Errorf("%w; for a CloudEvent: header content-type application/cloudevents+json", ErrNoType)
+)
+
+func notJSON(raw []byte) error {
+	if bytes.HasPrefix(raw, []byte("\xef\xbb\xbf")) {
+		return errMark
+	}
+	return ErrNotJSON
+}
+
+func noType(raw []byte) error {
+	if bytes.Contains(raw, []byte(`"specversion"`)) {
+		return errCloudEvent
+	}
+	return ErrNoType
+}
