@@ -52,6 +52,8 @@ func (s *Server) ifMatch(c context.Context, ctx *fasthttp.RequestCtx, id filter.
 	switch {
 	case tags == nil:
 		return 0, nil
+	case len(revisions) == 0 && tags[0].weak:
+		return 0, &problem{kind: changed, detail: "If-Match compares strongly, and W/ makes a tag weak, so that it never matches (RFC 9110, 13.1.1): a proxy may have added that; send the tag without W/"}
 	case len(revisions) == 0:
 		return none, nil
 	case len(revisions) == 1:
