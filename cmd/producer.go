@@ -101,12 +101,14 @@ func (a *app) produce(ctx context.Context, kcfg topic.Config, own producerFlags,
 		return err
 	}
 	defer closer.Close()
-	if _, err := topic.Ensure(ctx, kcfg, a.log); err != nil {
+	info, err := topic.Ensure(ctx, kcfg, a.log)
+	if err != nil {
 		if ctx.Err() != nil {
 			return nil
 		}
 		return err
 	}
+	kcfg.BatchBytes = info.MaxMessage
 	p, err := topic.NewProducer(kcfg, prometheus.NewRegistry(), a.log)
 	if err != nil {
 		return usageError{err}

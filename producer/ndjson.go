@@ -13,9 +13,8 @@ import (
 	"eventstream/event"
 )
 
-// maxLine is the longest line that can be an event. It is about what Kafka takes
-// as one record.
-const maxLine = 1 << 20
+// maxLine is the longest line that can be an event.
+const maxLine = event.MaxBytes
 
 // ErrLineTooLong reports a line longer than a record may be.
 var ErrLineTooLong = fmt.Errorf("longer than %d bytes", maxLine)

@@ -2,6 +2,7 @@ package topic
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,6 +22,9 @@ type Producer struct {
 	m   *producerMetrics
 }
 
+// defaultBatch is what brokers take if nobody has said anything else.
+const defaultBatch = 1_000_012
+
 // NewProducer returns a Producer, which must be closed. It connects when there
 // is something to produce. reg may be nil.
 func NewProducer(cfg Config, reg prometheus.Registerer, log *slog.Logger) (*Producer, error) {
@@ -31,6 +35,7 @@ func NewProducer(cfg Config, reg prometheus.Registerer, log *slog.Logger) (*Prod
 		kgo.RecordDeliveryTimeout(cfg.DeliveryTimeout),
 		kgo.MaxBufferedRecords(50_000),
 		kgo.MaxBufferedBytes(64<<20),
+		kgo.ProducerBatchMaxBytes(int32(min(cmp.Or(cfg.BatchBytes, defaultBatch), maxRecord))),
 	)...)
 	if err != nil {
 		return nil, fmt.Errorf("kafka producer: %w", err)
@@ -47,6 +52,10 @@ func NewProducer(cfg Config, reg prometheus.Registerer, log *slog.Logger) (*Prod
 // Producer until then.
 func (p *Producer) Produce(ctx context.Context, key, value []byte, headers []kgo.RecordHeader, done func(*kgo.Record, error)) {
 	p.cl.Produce(ctx, &kgo.Record{Key: key, Value: value, Headers: headers}, func(r *kgo.Record, err error) {
+		if errors.Is(err, kerr.MessageTooLarge) {
+			err = fmt.Errorf("the event has %d bytes, and topic %s takes records of %d (max.message.bytes): %w",
+				len(r.Value), r.Topic, cmp.Or(p.cfg.BatchBytes, defaultBatch), err)
+		}
 		if err != nil {
 			p.m.failures.Inc()
 		} else {

@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"errors"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"eventstream/event"
 	"eventstream/internal/testenv"
 )
 
@@ -116,6 +118,33 @@ func TestDeadLetter(t *testing.T) {
 			if h.Key != want[i].Key || string(h.Value) != string(want[i].Value) {
 				t.Errorf("header %d: got %s: %s, want %s: %s", i, h.Key, h.Value, want[i].Key, want[i].Value)
 			}
+		}
+	})
+}
+
+// An event of the largest size passes a topic that we made. Of one that takes less, the
+// producer says so.
+func TestLargestEvent(t *testing.T) {
+	onBoth(t, 1, func(t *testing.T, cfg Config) {
+		value := bytes.Repeat([]byte("x"), event.MaxBytes)
+		small := producer(t, cfg)
+		failed := make(chan error, 1)
+		small.Produce(t.Context(), []byte("user_1"), value, nil, func(_ *kgo.Record, err error) { failed <- err })
+		if err := <-failed; err == nil || !strings.Contains(err.Error(), "max.message.bytes") || !strings.Contains(err.Error(), strconv.Itoa(len(value))) {
+			t.Errorf("a producer of small batches: %v, want both sizes", err)
+		}
+		info, err := Ensure(t.Context(), cfg, testenv.Log(t))
+		if err != nil || info.MaxMessage < event.MaxBytes {
+			t.Fatalf("the topic takes %d bytes, %v", info.MaxMessage, err)
+		}
+		cfg.BatchBytes = info.MaxMessage
+		large := producer(t, cfg)
+		large.Produce(t.Context(), []byte("user_1"), value, nil, func(_ *kgo.Record, err error) { failed <- err })
+		if err := <-failed; err != nil {
+			t.Fatal(err)
+		}
+		if got := readAll(t, cfg, cfg.Topic, 1)[0]; len(got.Value) != len(value) {
+			t.Errorf("got %d bytes, want %d", len(got.Value), len(value))
 		}
 	})
 }

@@ -44,6 +44,10 @@ type Config struct {
 	RetentionBytes int64         // for each partition; no limit if zero
 	SegmentBytes   int           // the broker's default if zero
 
+	// BatchBytes is how large the batches that the producer makes may be, and so a record:
+	// Info.MaxMessage, if a topic takes more than a million bytes, which it is if zero.
+	BatchBytes int
+
 	SkipCorrupt      bool          // go on after a batch that can't be decoded, instead of trying for ever
 	QueueBytes       int           // fetched records that wait for the worker of one partition; 4 MiB if zero
 	SessionTimeout   time.Duration // 6s if zero, the least that brokers allow by default
@@ -100,7 +104,12 @@ type Info struct {
 	Name       string
 	ID         event.TopicID
 	Partitions int32
+	MaxMessage int // bytes of a batch of records that it takes; 0 if that can't be read
 }
+
+// maxRecord is how large records may be in a topic that we make: an event of the largest
+// size, with its key and headers.
+const maxRecord = event.MaxBytes + 64<<10
 
 // Ensure makes the topic and its dead letter topic if they are missing, unless
 // cfg.NoCreate, and tells what the topic is. While no broker answers, or they are not
@@ -164,11 +173,29 @@ func ensure(ctx context.Context, adm *kadm.Client, cfg Config, log *slog.Logger)
 		log.Warn("topic has another number of partitions than configured; going on with what it has",
 			"topic", cfg.Topic, "partitions", n, "configured", cfg.Partitions)
 	}
-	return Info{Name: cfg.Topic, ID: event.TopicID(t.ID), Partitions: int32(n)}, nil
+	return Info{Name: cfg.Topic, ID: event.TopicID(t.ID), Partitions: int32(n), MaxMessage: maxMessage(ctx, adm, cfg.Topic)}, nil
+}
+
+func maxMessage(ctx context.Context, adm *kadm.Client, name string) int {
+	described, err := adm.DescribeTopicConfigs(ctx, name)
+	if err != nil {
+		return 0
+	}
+	config, err := described.On(name, nil)
+	if err != nil {
+		return 0
+	}
+	for _, c := range config.Configs {
+		if c.Key == "max.message.bytes" {
+			n, _ := strconv.Atoi(c.MaybeValue())
+			return n
+		}
+	}
+	return 0
 }
 
 func create(ctx context.Context, adm *kadm.Client, cfg Config, name string, partitions int32, retention time.Duration, log *slog.Logger) error {
-	configs := map[string]*string{"retention.ms": number(retention.Milliseconds())}
+	configs := map[string]*string{"retention.ms": number(retention.Milliseconds()), "max.message.bytes": number(maxRecord)}
 	if cfg.RetentionBytes > 0 {
 		configs["retention.bytes"] = number(cfg.RetentionBytes)
 	}
