@@ -45,6 +45,9 @@ func (r *ring) add(entries []lane.Entry) {
 	defer r.mu.Unlock()
 	for _, e := range entries {
 		l := &r.lanes[e.Partition]
+		if e.Last < l.from { // from before a cut: evicted, it would have the lane complete from there
+			continue
+		}
 		l.entries = append(l.entries, e)
 		r.order = append(r.order, e.Partition)
 		r.bytes += len(e.Blob) + entryOverhead

@@ -54,3 +54,18 @@ func TestRing(t *testing.T) {
 		}
 	})
 }
+
+// A batch may have entries from before a hole, and from after it. The ring was cut then, and
+// is never complete from before the hole again.
+func TestRingCutInABatch(t *testing.T) {
+	r := &ring{max: 3 * entryOverhead}
+	r.start([]int64{0})
+	r.cut(0, 10)
+	r.add([]lane.Entry{{Last: 5}, {Last: 12}})
+	for last := range int64(4) {
+		r.add([]lane.Entry{{Last: 13 + last}})
+		if from := r.from(0); from < 10 {
+			t.Fatalf("complete from %d", from)
+		}
+	}
+}
