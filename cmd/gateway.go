@@ -33,15 +33,16 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 	var postgres postgresFlags
 	var tokens tokenFlags
 	own := struct {
-		MaxConns int           `env:"MAX_CONNS" envDefault:"19000"`
-		Ring     int           `env:"RING_BYTES" envDefault:"67108864"`
-		Reads    int           `env:"READ_BYTES" envDefault:"16777216"`
-		Origins  []string      `env:"ORIGINS"`
-		Compress bool          `env:"COMPRESS"`
-		Resume   time.Duration `env:"RESUME_WINDOW" envDefault:"5m"`
-		Drain    time.Duration `env:"DRAIN" envDefault:"10s"`
-		Delay    time.Duration `env:"DRAIN_DELAY"`
-		CutOff   time.Duration `env:"CUT_OFF_AFTER" envDefault:"10s"`
+		MaxConns      int           `env:"MAX_CONNS" envDefault:"19000"`
+		Ring          int           `env:"RING_BYTES" envDefault:"67108864"`
+		Reads         int           `env:"READ_BYTES" envDefault:"16777216"`
+		Origins       []string      `env:"ORIGINS"`
+		Compress      bool          `env:"COMPRESS"`
+		Resume        time.Duration `env:"RESUME_WINDOW" envDefault:"5m"`
+		Drain         time.Duration `env:"DRAIN" envDefault:"10s"`
+		Delay         time.Duration `env:"DRAIN_DELAY"`
+		SkipMalformed bool          `env:"SKIP_MALFORMED"`
+		CutOff        time.Duration `env:"CUT_OFF_AFTER" envDefault:"10s"`
 
 		Processes     int    `env:"PROCESSES" envDefault:"1"`
 		Pages         string `env:"PAGES"`
@@ -137,7 +138,7 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 			g := run.Group{Log: a.log, Patience: patience}
 			g.Add("files", func(ctx context.Context) error { return a.reloads.run(ctx, a.log) })
 			conns, unadmitted := fitDescriptors(own.MaxConns, own.Unadmitted, a.log)
-			cfg := gateway.Config{MaxConns: conns, RingBytes: own.Ring, Origins: origins, Hosts: hosts, ResumeWindow: own.Resume, DrainDelay: own.Delay, Drain: own.Drain, CutOff: own.CutOff}
+			cfg := gateway.Config{MaxConns: conns, RingBytes: own.Ring, Origins: origins, Hosts: hosts, ResumeWindow: own.Resume, DrainDelay: own.Delay, Drain: own.Drain, CutOff: own.CutOff, SkipMalformed: own.SkipMalformed}
 			cfg.MaxPerSubscriber, cfg.MaxPerAddress, cfg.Proxies = own.PerSubscriber, own.PerAddress, proxies
 			cfg.Compress = own.Compress
 			cfg.HandshakeRate, cfg.MessageRate = own.Handshakes, own.Messages
@@ -179,6 +180,7 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 	fs.BoolVar(&own.Compress, "compress", own.Compress, "compress what is sent to clients that ask for permessage-deflate; it takes CPU")
 	fs.DurationVar(&own.Resume, "resume-window", own.Resume, "how long after its end a connection can be resumed from Redis; after that, from Kafka")
 	fs.DurationVar(&own.Drain, "drain", own.Drain, "at SIGTERM: over what time connections are closed, evenly, and at least 100 a second")
+	fs.BoolVar(&own.SkipMalformed, "skip-malformed", own.SkipMalformed, "take entries of the lanes that can't be read for trimmed: clients are sent away once, and get their events from Kafka, or are told of a gap; otherwise nobody is served until they are trimmed")
 	fs.DurationVar(&own.CutOff, "cut-off-after", own.CutOff, "after so long without an answer of Redis clients are sent away slowly, to go on at other gateways")
 	fs.DurationVar(&own.Delay, "drain-delay", own.Delay, "at SIGTERM, before that: how long /readyz is red while connections are still taken, for balancers that look now and then")
 	fs.IntVar(&own.PerSubscriber, "max-conns-subscriber", own.PerSubscriber, "open connections of one subscriber; more are answered 429; 0 for no limit")

@@ -48,17 +48,18 @@ type Lanes interface {
 
 // Config holds what an operator may set. The zero value works.
 type Config struct {
-	MaxConns     int            // open connections; 19,000 if zero
-	RingBytes    int            // of the lanes' latest entries, kept in memory for clients that come back; 64 MiB if zero
-	MaxPending   int            // bytes of events that may wait for one client; past that it falls behind; 1 MiB if zero
-	ResumeWindow time.Duration  // how long after its end a connection can be resumed; 5 min if zero
-	Heartbeat    time.Duration  // a quiet connection gets a message this often; 25 s if zero
-	CutOff       time.Duration  // without an answer of the lanes; then clients are sent to other gateways; 10 s if zero
-	DrainDelay   time.Duration  // at the end: how long connections are still taken while Ready fails already
-	Drain        time.Duration  // then: over what time connections are closed; 10 s if zero
-	Compress     bool           // what is sent to clients that ask for permessage-deflate
-	Origins      origin.Origins // web origins allowed beside the gateway's own
-	Hosts        origin.Hosts   // our names beside localhost and addresses; they count while Tokens is nil
+	MaxConns      int            // open connections; 19,000 if zero
+	RingBytes     int            // of the lanes' latest entries, kept in memory for clients that come back; 64 MiB if zero
+	MaxPending    int            // bytes of events that may wait for one client; past that it falls behind; 1 MiB if zero
+	ResumeWindow  time.Duration  // how long after its end a connection can be resumed; 5 min if zero
+	Heartbeat     time.Duration  // a quiet connection gets a message this often; 25 s if zero
+	SkipMalformed bool           // go on after an entry of the lanes that can't be read, as if it had been trimmed
+	CutOff        time.Duration  // without an answer of the lanes; then clients are sent to other gateways; 10 s if zero
+	DrainDelay    time.Duration  // at the end: how long connections are still taken while Ready fails already
+	Drain         time.Duration  // then: over what time connections are closed; 10 s if zero
+	Compress      bool           // what is sent to clients that ask for permessage-deflate
+	Origins       origin.Origins // web origins allowed beside the gateway's own
+	Hosts         origin.Hosts   // our names beside localhost and addresses; they count while Tokens is nil
 
 	// Limits; there is none where they are zero.
 	MaxPerSubscriber        int         // open connections of one subscriber

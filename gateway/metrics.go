@@ -22,6 +22,7 @@ type metrics struct {
 	unread        prometheus.Counter
 	redisFailures prometheus.Counter
 	missed        prometheus.Counter
+	malformed     prometheus.Counter
 	cutOff        prometheus.Counter
 	emptied       prometheus.Counter
 	acks          prometheus.Counter
@@ -63,6 +64,7 @@ func newMetrics(reg prometheus.Registerer, g *Gateway) *metrics {
 		unread:        counter("unread_answers_clients_closed_total", "Connections closed because the client sent messages and did not read the answers, past 64 KiB."),
 		redisFailures: counter("gateway_redis_failures_total", "Calls to Redis that failed."),
 		missed:        counter("lanes_missed_total", "Times that a lane was trimmed before it was read, and all clients were sent away to resume."),
+		malformed:     counter("lane_entries_malformed_total", "Times that an entry of the lanes could not be read."),
 		emptied:       counter("eventstream_redis_emptied_total", "Times that Redis was found emptied, or another one in its place."),
 		cutOff:        counter("gateway_cut_off_total", "Times that Redis did not answer for so long that clients were sent to other gateways."),
 		acks:          counter("acks_saved_total", "Acknowledgements saved; of several that a client sends within a moment, the last."),

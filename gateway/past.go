@@ -73,9 +73,15 @@ func (l *past) Step(ctx context.Context, from, to int64) (next, first int64, err
 	if err != nil {
 		return 0, 0, err
 	}
-	for _, e := range entries {
-		if err := l.entry(e, from); err != nil {
+	for i, e := range entries {
+		switch err := l.entry(e, from); {
+		case err == nil:
+		case !l.reader.gw.cfg.SkipMalformed:
 			return 0, 0, err
+		case i > 0: // it is the first of the next step
+			return entries[i-1].Last + 1, first, nil
+		default: // it counts as trimmed
+			return e.Last + 1, e.Last + 1, nil
 		}
 	}
 	if !more {

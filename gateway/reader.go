@@ -24,11 +24,12 @@ type reader struct {
 	ring  ring
 	wish  chan struct{} // somebody needs it; capacity 1
 
-	lost    atomic.Pointer[losses]
-	trouble *trouble.Trouble      // of reading
-	garbled *trouble.Trouble      // of what was read
-	waits   atomic.Pointer[error] // why it can't begin, once somebody has asked for it; nil if it has, or nobody did
-	heard   atomic.Int64          // when the lanes last answered, uptime; 0 if never
+	unreadable atomic.Bool // the lanes hold an entry that can't be read
+	lost       atomic.Pointer[losses]
+	trouble    *trouble.Trouble      // of reading
+	garbled    *trouble.Trouble      // of what was read
+	waits      atomic.Pointer[error] // why it can't begin, once somebody has asked for it; nil if it has, or nobody did
+	heard      atomic.Int64          // when the lanes last answered, uptime; 0 if never
 
 	mu     sync.Mutex         // held during a batch: a join falls between two
 	past   []*pastScan        // by partition
@@ -290,6 +291,8 @@ func (r *reader) unready() string {
 			return "waiting for the filter service to take up every partition"
 		}
 		return ""
+	} else if r.unreadable.Load() {
+		return "the lanes have an entry that can't be read; see the log, and --skip-malformed"
 	} else if age := uptime() - time.Duration(heard); age > r.gw.timeout {
 		return fmt.Sprintf("the lanes have not answered for %s", age.Round(time.Second))
 	}
@@ -397,14 +400,17 @@ func (r *reader) batch(b lane.Batch) error {
 	defer r.mu.Unlock()
 	r.trimmed(b.Positions)
 	next := slices.Clone(r.next)
-	for _, e := range b.Entries {
+	var malformed error
+	for i, e := range b.Entries {
 		if err := r.entry(e, next); err != nil {
-			// To skip it would lose events without a word: all there is is to
-			// try again, and to call for help.
-			clear(r.posts)
-			return fmt.Errorf("lane entry %d of partition %d can't be read: %w", e.Last, e.Partition, err)
+			malformed = r.malformed(e, next, err)
+		}
+		if malformed != nil { // what came before it counts
+			b.Entries, b.Positions = b.Entries[:i], nil
+			break
 		}
 	}
+	r.unreadable.Store(malformed != nil)
 	r.ring.add(b.Entries)
 	for _, p := range b.Positions {
 		if int(p.Partition) < len(next) {
@@ -434,6 +440,26 @@ func (r *reader) batch(b lane.Batch) error {
 		r.tellLost(lost)
 	}
 	r.heard.Store(int64(uptime()))
+	return malformed
+}
+
+// malformed deals with an entry that can't be read. To skip it would lose events without a
+// word: so it is tried again, and calls for help, unless an operator wants it to count as
+// trimmed.
+func (r *reader) malformed(e lane.Entry, next []int64, err error) error {
+	r.gw.metrics.malformed.Inc()
+	for i := range r.posts { // a part of it may have been read
+		r.posts[i].deliveries = slices.DeleteFunc(r.posts[i].deliveries, func(d delivery) bool {
+			return d.msg.id.Partition == e.Partition && d.msg.id.Offset >= next[e.Partition]
+		})
+	}
+	err = fmt.Errorf("lane entry %d of partition %d can't be read: %w", e.Last, e.Partition, err)
+	if !r.gw.cfg.SkipMalformed {
+		return err
+	}
+	r.gw.log.Error("skipping what can't be read", "err", err)
+	r.missed(e.Partition, e.Last+1)
+	next[e.Partition] = max(next[e.Partition], e.Last+1)
 	return nil
 }
 

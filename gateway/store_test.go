@@ -293,21 +293,51 @@ func TestTrimmedBeforeRead(t *testing.T) {
 	}
 }
 
-// An entry that can't be read is not passed over.
+// An entry that can't be read is not passed over. What came before it is delivered.
 func TestMalformedEntry(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)
 	g := w.gateway(Config{})
-	w.store.Append(context.Background(), lane.Append{Partition: 0, Topic: testTopic, Next: 1, Entry: []byte("?")})
+	c := connect(t, g, "user_1", "")
+	c.untilEvent(w.publish(0, "user_1"))
+	w.store.Append(t.Context(), lane.Append{Partition: 0, Topic: testTopic, Expect: 1, Next: 2, Last: 1, Entry: []byte("?")})
 	testenv.Eventually(t, 10*time.Second, func() error {
-		if g.Ready(context.Background()) == nil {
-			return errors.New("still ready")
+		if err := g.Ready(t.Context()); err == nil || !strings.Contains(err.Error(), "an entry that can't be read") {
+			return fmt.Errorf("Ready: got %v", err)
 		}
 		return nil
 	})
-	if !strings.Contains(g.logs.String(), "level=ERROR") {
-		t.Error("no error is logged")
+	if !strings.Contains(g.logs.String(), "can't be read") || strings.HasSuffix(metric(t, g, "lane_entries_malformed_total"), " 0") {
+		t.Error("it is not logged and counted")
 	}
+}
+
+// An operator may have it count as trimmed: then clients come back, and get what was in it
+// from Kafka.
+func TestMalformedEntrySkipped(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1).replayed()
+	w.beats()
+	g := w.gateway(Config{SkipMalformed: true, RingBytes: 1})
+	c := connect(t, g, "user_1", "")
+	first := w.publish(0, "user_1")
+	c.untilEvent(first)
+	w.parts[0].mu.Lock() // or a beat comes between
+	w.kafka.add(0, `{"event_type":"x"}`, []string{"user_1"})
+	next, err := w.store.Append(t.Context(), lane.Append{Partition: 0, Topic: testTopic, Expect: 1, Next: 2, Last: 1, Entry: []byte("?")})
+	w.parts[0].next = 2
+	w.parts[0].mu.Unlock()
+	if next != 2 || err != nil {
+		t.Fatal(next, err)
+	}
+	if code := c.untilClose(10 * time.Second); code != wire.CloseDrain {
+		t.Errorf("close code: got %d, want %d", code, wire.CloseDrain)
+	}
+	last := w.publish(0, "user_1")
+	testenv.Eventually(t, 10*time.Second, func() error { return g.Ready(t.Context()) })
+	r := connect(t, g, "user_1", c.hello.Cursor)
+	r.untilEvent(last)
+	wantIDs(t, r, first, "0-1", last)
 }
 
 // Lost announcements are noticed, and everything is announced again.
