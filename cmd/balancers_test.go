@@ -18,6 +18,7 @@ import (
 // with the configurations that we recommend, while events flow. Nobody may lose
 // anything, or be told of a gap.
 func TestBalancers(t *testing.T) {
+	t.Parallel()
 	p := newPipeline(t)
 	const most = 20 // connections from one address to a gateway
 	var doors []*process

@@ -274,6 +274,7 @@ func TestBadRecords(t *testing.T) {
 // TestServersAway starts our services before their servers, and takes one away
 // later: they wait, say so, and go on.
 func TestServersAway(t *testing.T) {
+	t.Parallel()
 	p := newPipeline(t)
 	p.redis.Stop()
 	start := func(name string) *process {

@@ -11,6 +11,7 @@ import (
 // TestKafkaRestart kills the only broker while events flow, then has it restart in
 // order. A producer waits for it, and nothing that it was told to have sent is lost.
 func TestKafkaRestart(t *testing.T) {
+	t.Parallel()
 	kafka := testenv.KafkaServer(t)
 	p := newPipelineWith(t, testenv.Redis(t).Addr, topic.Config{
 		Brokers: []string{kafka.Addr}, Topic: "events", DeliveryTimeout: 2 * time.Minute,

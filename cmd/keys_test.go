@@ -17,6 +17,7 @@ import (
 // A gateway that never read the keys of its issuer can let nobody in: it is not ready, and
 // says why. With a key of its own it is degraded.
 func TestIssuerNeverReached(t *testing.T) {
+	t.Parallel()
 	p := newPipeline(t)
 	p.service("filter")
 	issuer := testenv.Addr(t)

@@ -20,6 +20,7 @@ import (
 // then restarts all services. The others flow, and new clients connect. When the broker is
 // back, what comes to its partition reaches them, too.
 func TestPartitionWithoutLeader(t *testing.T) {
+	t.Parallel()
 	kafka := testenv.KafkaServer(t)
 	second := kafka.Second()
 	kafka.Place("events", 1, 2, 1)

@@ -21,6 +21,7 @@ import (
 
 // TestListenTellsOfGaps has a gateway with nothing but gaps.
 func TestListenTellsOfGaps(t *testing.T) {
+	t.Parallel()
 	many := make([]wire.Missing, 12)
 	for p := range many {
 		many[p] = wire.Missing{Partition: int32(p), From: 10, To: 12}
@@ -70,6 +71,7 @@ func TestListenTellsOfGaps(t *testing.T) {
 
 // TestListenDurable stops a durable listener, and starts another one without a cursor.
 func TestListenDurable(t *testing.T) {
+	t.Parallel()
 	t.Run("at once", func(t *testing.T) {
 		testListenDurable(t, func(*pipeline, *process) {})
 	})

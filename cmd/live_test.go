@@ -17,6 +17,7 @@ import (
 // What filter services have in memory is told beside what PostgreSQL has: by each of the
 // subscriber's shard, with their secret, and clearly where there is none that answers.
 func TestExplainLive(t *testing.T) {
+	t.Parallel()
 	p := newPipeline(t)
 	secret := "EVENTSTREAM_REPLAY_SECRET=" + strings.Repeat("s", 40)
 	p.env = append(p.env, secret)

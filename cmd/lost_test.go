@@ -18,6 +18,7 @@ import (
 // TestKafkaLosesRecords puts back an older copy of Kafka's data while clients are
 // connected. They are told a gap, and get what comes after the operator's command.
 func TestKafkaLosesRecords(t *testing.T) {
+	t.Parallel()
 	kafka := testenv.KafkaServer(t)
 	p := newPipelineWith(t, testenv.Redis(t).Addr, topic.Config{Brokers: []string{kafka.Addr}, Topic: "events", DeliveryTimeout: 2 * time.Minute})
 	p.service("api")

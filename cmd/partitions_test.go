@@ -32,6 +32,7 @@ func (p *pipeline) admin(do func(context.Context, *kadm.Client) error) {
 // noticed, nor for clients that come back with cursors of before, from Redis and, once
 // that was emptied, from Kafka.
 func TestPartitionsAdded(t *testing.T) {
+	t.Parallel()
 	p := newPipeline(t)
 	f := p.flow(2, append(specs[:4:4], everything("all")))
 	f.continues("the start")
@@ -89,6 +90,7 @@ func TestPartitionsAdded(t *testing.T) {
 // TestTopicMadeAnew deletes the topic and makes it anew, with fewer partitions, by hand:
 // clients are told, events flow again, and nobody has to be started again.
 func TestTopicMadeAnew(t *testing.T) {
+	t.Parallel()
 	p := newPipeline(t)
 	f := p.flow(2, []filter.Spec{everything("all")})
 	f.continues("the start")

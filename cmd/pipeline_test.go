@@ -59,6 +59,7 @@ var specs = []filter.Spec{
 // TestRealEvents sends real events through the real servers, two filter services
 // and two gateways, and compares what each socket received with a plain loop.
 func TestRealEvents(t *testing.T) {
+	t.Parallel()
 	p := newPipeline(t)
 	file := eventFile(t)
 	events := readSources(t, file)
@@ -114,6 +115,7 @@ func eventFile(t *testing.T) string {
 // TestReadYourWrites connects, or creates a filter, and then produces at once:
 // nothing in between, no second try.
 func TestReadYourWrites(t *testing.T) {
+	t.Parallel()
 	p := newPipeline(t)
 	p.service("api")
 	p.service("filter")
@@ -143,6 +145,7 @@ func TestReadYourWrites(t *testing.T) {
 // TestKills kills each process, and Redis, while events flow. Nothing may be
 // lost, and no client may see an event twice.
 func TestKills(t *testing.T) {
+	t.Parallel()
 	p := newPipeline(t)
 	f := p.flow(2, append(specs[:6:6], filter.Spec{SubscriberID: "all", MatchAll: true}))
 	f.continues("the start")
@@ -166,6 +169,7 @@ func TestKills(t *testing.T) {
 // TestRedisLost takes away all that Redis holds, while events flow: first it
 // forgets everything and stays up, then it dies and comes back empty.
 func TestRedisLost(t *testing.T) {
+	t.Parallel()
 	p := newPipeline(t)
 	f := p.flow(1, []filter.Spec{{SubscriberID: "purchases", EventTypes: []string{"purchase"}}, {SubscriberID: "all", MatchAll: true}})
 	f.continues("the start")

@@ -23,6 +23,7 @@ import (
 // in time, with 201 or 503; what was answered 201 is there afterwards; and matching
 // goes on all the time.
 func TestPostgresAway(t *testing.T) {
+	t.Parallel()
 	p := newPipeline(t)
 	dsn, err := url.Parse(testenv.Postgres(t))
 	if err != nil {

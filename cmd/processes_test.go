@@ -18,6 +18,7 @@ import (
 // TestProcesses has three gateways share a port. One is killed, then all are
 // restarted, while events flow. Nothing may be lost, and none stays behind.
 func TestProcesses(t *testing.T) {
+	t.Parallel()
 	p := newPipeline(t)
 	pages := testenv.Addr(t)
 	var gateway *process

@@ -10,6 +10,7 @@ import (
 // the group waits for them, while events flow. Nothing may be lost, and it is
 // shown for how long delivery pauses.
 func TestRebalance(t *testing.T) {
+	t.Parallel()
 	p := newPipeline(t)
 	f := p.flow(1, append(specs[:4:4], everything("all")))
 	f.continues("the start")

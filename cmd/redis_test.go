@@ -19,6 +19,7 @@ func everything(subscriber string) filter.Spec {
 
 // TestRedisCluster runs on three primaries and kills one after the other.
 func TestRedisCluster(t *testing.T) {
+	t.Parallel()
 	c := testenv.RedisCluster(t)
 	p := newPipelineOn(t, c.Addr)
 	f := p.flow(2, append(specs[:2:2], everything("away"), everything("all")))
@@ -40,6 +41,7 @@ func TestRedisCluster(t *testing.T) {
 // listeners are there, one has left before, and one leaves with a cursor to what
 // gets lost.
 func TestRedisFailover(t *testing.T) {
+	t.Parallel()
 	pair := testenv.RedisPair(t)
 	p := newPipelineOn(t, pair.Addr)
 	f := p.flow(2, append(specs[:2:2], everything("before"), everything("during"), everything("all")))
@@ -71,6 +73,7 @@ func TestRedisFailover(t *testing.T) {
 // lanes' retention, which a slow filter service fills them with. A client that comes
 // meanwhile without a cursor gets nothing of it, but what is produced after its hello.
 func TestColdStart(t *testing.T) {
+	t.Parallel()
 	p := newPipeline(t)
 	p.service("api")
 	p.addFilter(everything("s"))

@@ -16,6 +16,7 @@ import (
 // TestHangup has services read their files again at SIGHUP. None ends, and open
 // connections stay. Files that are no good change nothing.
 func TestHangup(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	cert, key := testenv.Certificate(t, dir, 1)
 	keys := t.TempDir()

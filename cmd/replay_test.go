@@ -18,6 +18,7 @@ import (
 // subscriber from Kafka, over the API: from two filter services, and, when one is
 // killed, from the other.
 func TestPull(t *testing.T) {
+	t.Parallel()
 	p := newPipeline(t)
 	file := eventFile(t)
 	events := readSources(t, file)

@@ -183,7 +183,7 @@ func TestWaysIn(t *testing.T) {
 		{"gateway: no subject", f.gateway, with(jwt.MapClaims{"sub": nil}), []int{401}},
 		{"gateway: a subject that is no id", f.gateway, with(jwt.MapClaims{"sub": "a b"}), []int{403}},
 		{"gateway: other subscriber", f.gateway, upgrade("/ws?subscriber_id=user_2", bearer(good)), []int{403}},
-		{"gateway: other subscriber, twice", f.gateway, upgrade("/ws?subscriber_id=user_1&subscriber_id=user_2", bearer(good)), []int{403}},
+		{"gateway: other subscriber, twice", f.gateway, upgrade("/ws?subscriber_id=user_1&subscriber_id=user_2", bearer(good)), []int{400}},
 		{"gateway: an API key is no token", f.gateway, upgrade("/ws", admin), []int{401}},
 		{"gateway: two tokens", f.gateway, upgrade("/ws?token="+good, bearer(good)), []int{400}},
 		{"gateway: other origin", f.gateway, upgrade("/ws", bearer(good), "Origin: https://evil.example"), []int{403}},

@@ -11,6 +11,7 @@ import (
 // TestShardsStart runs two halves, and then a filter service for everybody, which
 // must not begin beside them, but does when they are gone.
 func TestShardsStart(t *testing.T) {
+	t.Parallel()
 	p := newPipeline(t)
 	halves := []*process{p.service("filter", "--shard", "0/2"), p.service("filter", "--shard", "1/2")}
 	for _, pr := range halves {

@@ -13,6 +13,7 @@ import (
 // TestGatewayTLS has a gateway speak TLS, with a certificate that is renewed
 // while a client is connected.
 func TestGatewayTLS(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	cert, key := testenv.Certificate(t, dir, 1)
 	p := newPipeline(t)

@@ -83,6 +83,7 @@ func end(addr, send, trickle string) error {
 // TestIdleConnections has 500 connections that do nothing beside a gateway that takes 20
 // which are not admitted: clients get in, and get their events.
 func TestIdleConnections(t *testing.T) {
+	t.Parallel()
 	p := newPipeline(t)
 	p.service("api")
 	p.service("filter")

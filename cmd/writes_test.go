@@ -15,6 +15,7 @@ import (
 // is answered, produce an event that only it matches. Every one of them is delivered,
 // and nothing else.
 func TestManyReadTheirWrites(t *testing.T) {
+	t.Parallel()
 	const writers, subscribers = 200, 10
 	p := newPipeline(t)
 	p.service("api")

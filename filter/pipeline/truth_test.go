@@ -266,6 +266,10 @@ func TestBackupRestored(t *testing.T) {
 		server.Kill()
 		restore()
 		server.Restart()
+		testenv.Eventually(t, patience, func() error { // whoever knows that it was away looks now and then
+			_, err := pg.Create(t.Context(), atLeast("kept", 600))
+			return err
+		})
 		for i := range 40 {
 			if _, err := pg.Create(t.Context(), atLeast("kept", float64(600+i))); err != nil {
 				t.Fatal(err)
