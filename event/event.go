@@ -64,7 +64,7 @@ var (
 var (
 	errRegistry   = fmt.Errorf("%w: it begins with a byte 0, as records of a Schema Registry do", ErrNotJSON)
 	errMark       = fmt.Errorf("%w: it begins with a byte order mark; leave that out", ErrNotJSON)
-	errCloudEvent = fmt.Errorf("%w; for a CloudEvent: header content-type application/cloudevents+json", ErrNoType)
+	errCloudEvent = fmt.Errorf("%w; a CloudEvent needs its content-type header", ErrNoType)
 )
 
 func notJSON(raw []byte) error {

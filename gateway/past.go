@@ -119,7 +119,7 @@ func (l *past) entry(e lane.Entry, from int64) error {
 	u := &l.unpacker
 	u.Open(e.Blob)
 	if !l.concerned(u.Gateways) {
-		return nil
+		return u.Err() // whom it concerns is not known if it can't be read
 	}
 	for u.Next() {
 		if u.Offset >= from {

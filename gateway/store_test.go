@@ -300,7 +300,7 @@ func TestMalformedEntry(t *testing.T) {
 	g := w.gateway(Config{})
 	c := connect(t, g, "user_1", "")
 	c.untilEvent(w.publish(0, "user_1"))
-	w.store.Append(t.Context(), lane.Append{Partition: 0, Topic: testTopic, Expect: 1, Next: 2, Last: 1, Entry: []byte("?")})
+	w.garble(0)
 	testenv.Eventually(t, 10*time.Second, func() error {
 		if err := g.Ready(t.Context()); err == nil || !strings.Contains(err.Error(), "an entry that can't be read") {
 			return fmt.Errorf("Ready: got %v", err)
@@ -310,6 +310,20 @@ func TestMalformedEntry(t *testing.T) {
 	if !strings.Contains(g.logs.String(), "can't be read") || strings.HasSuffix(metric(t, g, "lane_entries_malformed_total"), " 0") {
 		t.Error("it is not logged and counted")
 	}
+}
+
+// garble appends an entry of one event that nobody can read.
+func (w *world) garble(p int) {
+	w.t.Helper()
+	_, at := w.match(nil)
+	part := &w.parts[p]
+	part.mu.Lock()
+	defer part.mu.Unlock()
+	a := lane.Append{Partition: int32(p), Topic: testTopic, Expect: part.next, Next: part.next + 1, Last: part.next, Entry: []byte("?"), Synced: at}
+	if next, err := w.store.Append(w.t.Context(), a); next != a.Next || err != nil {
+		w.t.Fatal(next, err)
+	}
+	part.next++
 }
 
 // An operator may have it count as trimmed: then clients come back, and get what was in it
@@ -322,14 +336,8 @@ func TestMalformedEntrySkipped(t *testing.T) {
 	c := connect(t, g, "user_1", "")
 	first := w.publish(0, "user_1")
 	c.untilEvent(first)
-	w.parts[0].mu.Lock() // or a beat comes between
 	w.kafka.add(0, `{"event_type":"x"}`, []string{"user_1"})
-	next, err := w.store.Append(t.Context(), lane.Append{Partition: 0, Topic: testTopic, Expect: 1, Next: 2, Last: 1, Entry: []byte("?")})
-	w.parts[0].next = 2
-	w.parts[0].mu.Unlock()
-	if next != 2 || err != nil {
-		t.Fatal(next, err)
-	}
+	w.garble(0)
 	if code := c.untilClose(10 * time.Second); code != wire.CloseDrain {
 		t.Errorf("close code: got %d, want %d", code, wire.CloseDrain)
 	}

@@ -353,7 +353,11 @@ func TestConnectionLost(t *testing.T) {
 
 	link.restore()
 	testenv.Eventually(t, 30*time.Second, func() error { return s.Ping(t.Context()) }) // it is tried every half second
-	got, err := s.Get(t.Context(), made.ID)
+	var got filter.Filter
+	testenv.Eventually(t, 30*time.Second, func() error { // another connection may have been made before
+		got, err = s.Get(t.Context(), made.ID)
+		return err
+	})
 	wantFilter(t, "Get with the link restored", got, err, made)
 	_, err = s.Load(t.Context(), func(filter.Filter) error { link.cut(); return nil })
 	if err != nil && !errors.Is(err, store.ErrUnavailable) {
