@@ -162,7 +162,7 @@ func (run *dryRun) decode() (specs []filter.Spec, events []map[string]any, effor
 		bad.complain("/filters", fmt.Sprintf("%d filters times %d events are %d pairs; at most %d are allowed", len(specs), len(events), pairs, maxPairs))
 		return nil, nil, 0, bad
 	case effort > maxEffort:
-		bad.complain("/filters", fmt.Sprintf("bytes of filters, times their alternatives, times bytes of events, come to %d; at most %d are allowed: send fewer of them at a time", effort, maxEffort))
+		bad.complain("/filters", fmt.Sprintf("filters and events are too large to be tried on each other: their bytes, times alternatives, come to %d, and at most %d are allowed; send fewer of them at a time", effort, maxEffort))
 		return nil, nil, 0, bad
 	}
 	return specs, events, effort, nil
