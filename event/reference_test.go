@@ -17,6 +17,8 @@ func slowDecode(raw []byte, paths []Path) (typ string, values []string, err erro
 	switch {
 	case len(raw) > MaxBytes:
 		return "", nil, ErrTooLarge
+	case bytes.HasPrefix(raw, []byte{0}):
+		return "", nil, errRegistry
 	case !utf8.Valid(raw):
 		return "", nil, ErrNotUTF8
 	case !json.Valid(raw):
@@ -240,6 +242,7 @@ func FuzzDecode(f *testing.F) {
 		`{"event\u005ftype":"a","event_type":null}`, `{"x":{"event_type":"a"}}`, `{"event_type":"a","amount":-0.0e-3}`,
 		`[1,"2",null,true]`, "{\"event_type\":\"\xff\"}", `{"event_type":"a","x":` + nested(MaxDepth) + `}`,
 		`{"":0,"event_type":"\\\"","user_tier":""}`,
+		"\x00\x80",
 		`{"event_type":"a","a":{"b":{"c":[1,{}]},"b":[{"c":2},[{"c":3}]]},"a":[{"a":{"a":1}},null,[]],"b":{"a":"é"}}`,
 		`{"event_type":"a","twelve bytes":1,"more than sixteen bytes":"\ud800","\ufffd":[true,false],"é":{"é":[]}}`,
 	} {
