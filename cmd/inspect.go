@@ -67,11 +67,14 @@ func newInspector(name string, of inspected, reg prometheus.Registerer, log *slo
 }
 
 // run inspects until ctx ends.
-func (i *inspector) run(ctx context.Context) error {
+func (i *inspector) run(ctx context.Context) error { return inspecting(ctx, i.look) }
+
+// inspecting looks now and then until ctx ends, and sooner after a look that failed.
+func inspecting(ctx context.Context, look func(context.Context) error) error {
 	for {
 		wait := inspectEvery
-		if i.look(ctx) != nil {
-			wait = 5 * time.Second // that it is down is said elsewhere
+		if look(ctx) != nil {
+			wait = 5 * time.Second // that a server is down is said elsewhere
 		}
 		if !pause(ctx, wait) {
 			return nil

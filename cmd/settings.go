@@ -42,17 +42,7 @@ func newSettings(of keeper, log *slog.Logger) *settings {
 }
 
 // run looks until ctx ends.
-func (s *settings) run(ctx context.Context) error {
-	for {
-		wait := inspectEvery
-		if s.look(ctx) != nil {
-			wait = 5 * time.Second
-		}
-		if !pause(ctx, wait) {
-			return nil
-		}
-	}
-}
+func (s *settings) run(ctx context.Context) error { return inspecting(ctx, s.look) }
 
 func (s *settings) look(ctx context.Context) error {
 	asking, cancel := context.WithTimeout(ctx, 5*time.Second)
