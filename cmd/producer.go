@@ -101,14 +101,13 @@ func (a *app) produce(ctx context.Context, kcfg topic.Config, own producerFlags,
 		return err
 	}
 	defer closer.Close()
-	info, err := topic.Ensure(ctx, kcfg, a.log)
-	if err != nil {
+	if _, err := topic.Ensure(ctx, kcfg, a.log); err != nil {
 		if ctx.Err() != nil {
 			return nil
 		}
 		return err
 	}
-	kcfg.BatchBytes = info.MaxMessage
+	kcfg.BatchBytes = topic.MaxMessage(ctx, kcfg, a.log)
 	p, err := topic.NewProducer(kcfg, prometheus.NewRegistry(), a.log)
 	if err != nil {
 		return usageError{err}

@@ -201,19 +201,12 @@ func (c *Consumer) Keeps(ctx context.Context) (time.Duration, error) {
 	if r == nil {
 		return 0, ErrNotRunning
 	}
-	described, err := r.adm.DescribeTopicConfigs(ctx, c.cfg.Topic)
-	var topic kadm.ResourceConfig
-	if err == nil {
-		topic, err = described.On(c.cfg.Topic, nil)
-	}
-	if err = cmp.Or(err, topic.Err); errors.Is(err, kerr.TopicAuthorizationFailed) || errors.Is(err, kerr.ClusterAuthorizationFailed) {
-		err = fmt.Errorf("%w: the right DESCRIBE_CONFIGS is missing: %w", ErrDenied, err)
-	}
+	configs, err := configuration(ctx, r.adm, c.cfg.Topic)
 	if err != nil {
-		return 0, fmt.Errorf("configuration of topic %s: %w", c.cfg.Topic, err)
+		return 0, err
 	}
 	var keeps time.Duration
-	for _, entry := range topic.Configs {
+	for _, entry := range configs {
 		n, err := strconv.ParseInt(entry.MaybeValue(), 10, 64)
 		switch {
 		case err != nil:

@@ -133,11 +133,9 @@ func TestLargestEvent(t *testing.T) {
 		if err := <-failed; err == nil || !strings.Contains(err.Error(), "max.message.bytes") || !strings.Contains(err.Error(), strconv.Itoa(len(value))) {
 			t.Errorf("a producer of small batches: %v, want both sizes", err)
 		}
-		info, err := Ensure(t.Context(), cfg, testenv.Log(t))
-		if err != nil || info.MaxMessage < event.MaxBytes {
-			t.Fatalf("the topic takes %d bytes, %v", info.MaxMessage, err)
+		if cfg.BatchBytes = MaxMessage(t.Context(), cfg, testenv.Log(t)); cfg.BatchBytes < event.MaxBytes {
+			t.Fatalf("the topic takes %d bytes", cfg.BatchBytes)
 		}
-		cfg.BatchBytes = info.MaxMessage
 		large := producer(t, cfg)
 		large.Produce(t.Context(), []byte("user_1"), value, nil, func(_ *kgo.Record, err error) { failed <- err })
 		if err := <-failed; err != nil {

@@ -45,7 +45,7 @@ type Config struct {
 	SegmentBytes   int           // the broker's default if zero
 
 	// BatchBytes is how large the batches that the producer makes may be, and so a record:
-	// Info.MaxMessage, if a topic takes more than a million bytes, which it is if zero.
+	// MaxMessage, if a topic takes more than a million bytes, which it is if zero.
 	BatchBytes int
 
 	SkipCorrupt      bool          // go on after a batch that can't be decoded, instead of trying for ever
@@ -104,7 +104,6 @@ type Info struct {
 	Name       string
 	ID         event.TopicID
 	Partitions int32
-	MaxMessage int // bytes of a batch of records that it takes; 0 if that can't be read
 }
 
 // maxRecord is how large records may be in a topic that we make: an event of the largest
@@ -173,25 +172,42 @@ func ensure(ctx context.Context, adm *kadm.Client, cfg Config, log *slog.Logger)
 		log.Warn("topic has another number of partitions than configured; going on with what it has",
 			"topic", cfg.Topic, "partitions", n, "configured", cfg.Partitions)
 	}
-	return Info{Name: cfg.Topic, ID: event.TopicID(t.ID), Partitions: int32(n), MaxMessage: maxMessage(ctx, adm, cfg.Topic)}, nil
+	return Info{Name: cfg.Topic, ID: event.TopicID(t.ID), Partitions: int32(n)}, nil
 }
 
-func maxMessage(ctx context.Context, adm *kadm.Client, name string) int {
-	described, err := adm.DescribeTopicConfigs(ctx, name)
+// MaxMessage returns how many bytes of records in a batch the topic takes, 0 if that can't
+// be read.
+func MaxMessage(ctx context.Context, cfg Config, log *slog.Logger) int {
+	cfg = cfg.withDefaults()
+	cl, err := kgo.NewClient(cfg.clientOptions(&reachability{log: log}, kgo.RetryTimeout(3*time.Second))...)
 	if err != nil {
 		return 0
 	}
-	config, err := described.On(name, nil)
-	if err != nil {
-		return 0
-	}
-	for _, c := range config.Configs {
+	defer cl.Close()
+	configs, _ := configuration(ctx, kadm.NewClient(cl), cfg.Topic)
+	for _, c := range configs {
 		if c.Key == "max.message.bytes" {
 			n, _ := strconv.Atoi(c.MaybeValue())
 			return n
 		}
 	}
 	return 0
+}
+
+// configuration reads that of a topic. It fails with ErrDenied without the right to.
+func configuration(ctx context.Context, adm *kadm.Client, name string) ([]kadm.Config, error) {
+	described, err := adm.DescribeTopicConfigs(ctx, name)
+	var topic kadm.ResourceConfig
+	if err == nil {
+		topic, err = described.On(name, nil)
+	}
+	if err = cmp.Or(err, topic.Err); errors.Is(err, kerr.TopicAuthorizationFailed) || errors.Is(err, kerr.ClusterAuthorizationFailed) {
+		err = fmt.Errorf("%w: the right DESCRIBE_CONFIGS is missing: %w", ErrDenied, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("configuration of topic %s: %w", name, err)
+	}
+	return topic.Configs, nil
 }
 
 func create(ctx context.Context, adm *kadm.Client, cfg Config, name string, partitions int32, retention time.Duration, log *slog.Logger) error {
