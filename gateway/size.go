@@ -36,22 +36,13 @@ func parseMaxMessage(q url.Values) (uint32, *refusal) {
 // the field in which a stream has it.
 const envelope = len(`{"type":"events","events":[],"cursor":""}`) + len(dataField)
 
-// roomFor returns how many bytes of events one message to c may hold, beside a cursor that is
-// not beyond at. Of a client that has said nothing, an event that has no room stands alone.
-func (s *shard) roomFor(c *conn, at []int64, messages []*message) int {
-	limit := int(c.maxMessage)
-	if limit == 0 {
-		limit = defaultMaxMessage
-	}
-	limit -= envelope
-	if short := limit - event.MaxCursorLen(len(at)); bytesOf(messages) <= short {
-		return short
-	}
+// cursorRoom bounds the bytes of a cursor of c's that is not beyond at.
+func (s *shard) cursorRoom(c *conn, at []int64) int {
 	at = highest(at, c.floor)
 	if c.resume != nil {
 		at = highest(at, c.resume.from)
 	}
-	return limit - event.CursorLen(at)
+	return event.CursorLen(at)
 }
 
 // bytesOf returns how many bytes messages are in one, with the commas between them.
@@ -62,33 +53,41 @@ func bytesOf(messages []*message) (n int) {
 	return n - 1
 }
 
-// fit returns how many of the messages go into one with that much room: one at least.
-func fit(messages []*message, room int) int {
+// fit returns how many of the messages go into one with that much room, one at least, and
+// whether they do.
+func fit(messages []*message, room int) (n int, fits bool) {
 	used := -1
 	for i, m := range messages {
 		if used += len(m.json) + 1; i > 0 && used > room {
-			return i
+			return i, used-len(m.json)-1 <= room
 		}
 	}
-	return len(messages)
+	return len(messages), used <= room
+}
+
+// limit is how large a message of several events to c may be.
+func (c *conn) limit() int {
+	if c.maxMessage > 0 {
+		return int(c.maxMessage)
+	}
+	return defaultMaxMessage
 }
 
 // sendSome sends c the first of its messages, as many as one may hold, and returns how many.
-// Once all are sent it has everything below at. A cursor comes with them if it is due.
+// Once all are sent it has everything below at. A cursor comes with them if it is due. Of a
+// client that has said nothing of sizes, an event that has no room stands alone.
 func (s *shard) sendSome(c *conn, messages []*message, at []int64) (n int) {
-	room := s.roomFor(c, at, messages)
-	n = fit(messages, room)
-	some, cursor := messages[:n], ""
-	if alone := bytesOf(some); alone > room { // one event
-		if c.maxMessage > 0 && alone > int(c.maxMessage)-envelope {
-			s.tooLarge(c, some[0], s.cursor(c, before(at, messages[1:])))
-			return 1
-		}
-		s.sendEvents(c, some, "") // a cursor would not fit, too
-		s.owe(c)
-		return 1
+	n, room := len(messages), c.limit()-envelope
+	fits := true
+	if bytesOf(messages) > room-event.MaxCursorLen(len(at)) { // mostly there is room for any cursor
+		n, fits = fit(messages, room-s.cursorRoom(c, at))
 	}
-	if s.cursorDue(c) {
+	some, cursor := messages[:n], ""
+	switch {
+	case !fits && c.maxMessage > 0 && bytesOf(some) > room:
+		s.tooLarge(c, some[0], s.cursor(c, before(at, messages[1:])))
+		return 1
+	case fits && s.cursorDue(c): // beside an event that just fits a cursor would not
 		cursor = s.cursor(c, before(at, messages[n:]))
 	}
 	s.sendEvents(c, some, cursor)
