@@ -166,10 +166,13 @@ func (t *tail) read() (Batch, error) {
 	wait := time.Until(t.due).Milliseconds()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(max(wait, 0))*time.Millisecond+t.reads.timeout())
 	defer cancel()
-	keys, ids := make([]string, q.lanes), make([]string, q.lanes)
-	for i := range q.lanes {
-		at := (q.first + i) % len(t.keys)
-		keys[i], ids[i] = t.keys[at], t.ids[at]
+	keys, ids := t.keys, t.ids
+	if q.lanes < len(t.keys) {
+		keys, ids = make([]string, q.lanes), make([]string, q.lanes)
+		for i := range q.lanes {
+			at := (q.first + i) % len(t.keys)
+			keys[i], ids[i] = t.keys[at], t.ids[at]
+		}
 	}
 	count := t.dc.B().Xread().Count(int64(q.count))
 	if wait > 0 && t.left == 0 {
