@@ -107,8 +107,10 @@ func (d *Decoder) scan() error {
 		return ErrNotUTF8
 	case end == tooDeep && json.Valid(d.raw):
 		return ErrTooDeep
+	case end < 0 && bytes.HasPrefix(d.raw, []byte("\xef\xbb\xbf")):
+		return errMark
 	case end < 0:
-		return notJSON(d.raw)
+		return ErrNotJSON
 	case !isObject:
 		return ErrNotObject
 	}

@@ -67,13 +67,6 @@ var (
 	errCloudEvent = fmt.Errorf("%w; a CloudEvent needs its content-type header", ErrNoType)
 )
 
-func notJSON(raw []byte) error {
-	if bytes.HasPrefix(raw, []byte("\xef\xbb\xbf")) {
-		return errMark
-	}
-	return ErrNotJSON
-}
-
 func noType(raw []byte) error {
 	if bytes.Contains(raw, []byte(`"specversion"`)) {
 		return errCloudEvent
