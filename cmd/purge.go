@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
+	"eventstream/internal/trouble"
 	"eventstream/store"
 )
 
@@ -29,13 +30,13 @@ type purger struct {
 	rows     *prometheus.CounterVec
 	failures *prometheus.CounterVec
 	last     prometheus.Gauge
-	failing  map[string]bool // said so already
+	troubles map[string]*trouble.Trouble // by table
 }
 
 func newPurger(s *store.Postgres, what store.Purge, reg prometheus.Registerer, log *slog.Logger) *purger {
 	f := promauto.With(reg)
 	return &purger{
-		store: s, what: what, log: log, failing: make(map[string]bool),
+		store: s, what: what, log: log, troubles: make(map[string]*trouble.Trouble),
 		rows: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "eventstream_api_purged_rows_total", Help: "Rows deleted because they are no longer needed, by table.",
 		}, []string{"table"}),
@@ -93,18 +94,16 @@ func (p *purger) look(ctx context.Context) {
 	}
 }
 
-// tell counts a failure, and logs when something begins to fail and when it is over.
+// tell counts a failure, and logs it.
 func (p *purger) tell(ctx context.Context, table string, err error) {
 	if ctx.Err() != nil {
 		return
 	}
-	switch {
-	case err != nil && !p.failing[table]:
-		p.log.Warn("what is no longer needed can't be deleted; retrying", "table", table, "err", err)
-	case err == nil && p.failing[table]:
-		p.log.Info("what is no longer needed can be deleted again", "table", table)
+	if p.troubles[table] == nil {
+		p.troubles[table] = trouble.New(p.log.With("table", table), "what is no longer needed can't be deleted; retrying", "what is no longer needed can be deleted again")
 	}
-	if p.failing[table] = err != nil; err != nil {
+	p.troubles[table].Saw(err)
+	if err != nil {
 		p.failures.WithLabelValues(table).Inc()
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"eventstream/filter"
+	"eventstream/internal/trouble"
 )
 
 // comparing is when all filters are compared with the filter store, which heals what
@@ -18,7 +19,7 @@ type comparing struct {
 	share   int           // a comparison takes one of so many parts of the time at most
 	next    atomic.Int64  // Unix nanoseconds
 	suspect []int32       // ranges that differed the last time
-	failing bool
+	trouble *trouble.Trouble
 }
 
 const compareTimeout = 30 * time.Second
@@ -45,12 +46,10 @@ func (s *Service) compare(ctx context.Context) {
 	}
 	defer s.reconciling.Rest()()
 	ranges, err := s.compareRanges(ctx)
-	if err != nil && !c.failing && ctx.Err() == nil {
-		s.log.Warn("filters can't be compared with the filter store; trying again later", "err", err)
-	} else if err == nil && c.failing {
-		s.log.Info("filters can be compared with the filter store again")
+	if ctx.Err() == nil {
+		c.trouble.Saw(err)
 	}
-	c.failing, c.suspect = err != nil, ranges
+	c.suspect = ranges
 	if len(ranges) == 0 {
 		c.next.CompareAndSwap(due, c.after(time.Since(began))) // unless it is to be soon again
 	}

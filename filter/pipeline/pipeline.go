@@ -184,6 +184,7 @@ func New(cfg Config, s Store, f Filters, k Kafka, d DeadLetters, reg prometheus.
 	svc.metrics = newMetrics(reg, svc.routes, &svc.replays.running)
 	svc.follower = newFollower(s, svc.routes, svc.catchUp, cfg.AnnounceGrace, svc.metrics, log)
 	svc.comparing.every, svc.comparing.share = cfg.Compare, cfg.compareShare
+	svc.comparing.trouble = trouble.New(log, "filters can't be compared with the filter store; trying again later", "filters can be compared with the filter store again")
 	svc.comparing.next.Store(svc.comparing.after(0))
 	svc.watchdog = watchdog.New(log)
 	svc.follower.pulse = svc.watchdog.Loop("the control stream's reader")
