@@ -10,19 +10,15 @@ import (
 	"eventstream/lane"
 )
 
-const (
-	ownerEvery = 5 * time.Second  // an API or a gateway looks whose the database is, as often as filter services say so
-	ownerSure  = 20 * time.Second // after which it is sure
-)
-
 // sameOwner ends a service whose Redis and PostgreSQL belong to two pipelines: the filters
 // and acknowledgements that it writes would be another's. Where a topic was made anew,
-// Redis may have the new one first; but soon nobody speaks for the old one any more.
+// Redis may have the new one first; but soon nobody speaks for the old one any more. It
+// looks as often as filter services say so, and is sure after as long as they wait.
 func sameOwner(ctx context.Context, s interface {
 	Owner(context.Context) (filter.Owner, error)
 }, topic func(context.Context) (lane.Topic, error)) error {
 	ask := func() (o filter.Owner, t lane.Topic, err error) {
-		ctx, cancel := context.WithTimeout(ctx, ownerEvery)
+		ctx, cancel := context.WithTimeout(ctx, filter.OwnerBeat)
 		defer cancel()
 		if o, err = s.Owner(ctx); err == nil {
 			t, err = topic(ctx)
@@ -39,10 +35,10 @@ func sameOwner(ctx context.Context, s interface {
 			other = nil
 		case other == nil || other.Topic != o.Topic || beside != t.ID:
 			other, beside, since = &o, t.ID, time.Now()
-		case time.Since(since) >= ownerSure && o.Seen.Sub(other.Seen) >= ownerSure/2:
+		case time.Since(since) >= filter.OwnerLapse && o.Seen.Sub(other.Seen) >= filter.OwnerLapse/2:
 			return fmt.Errorf("the lanes in Redis are of topic %s (%x), and PostgreSQL is another pipeline's: %w", t.Name, t.ID[:], o.Refuse())
 		}
-		if !pause(ctx, ownerEvery) {
+		if !pause(ctx, filter.OwnerBeat) {
 			return nil
 		}
 	}

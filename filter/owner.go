@@ -15,6 +15,13 @@ type Owner struct {
 	Seen  time.Time // when a filter service of it said so last, by the store's clock
 }
 
+// Filter services say every OwnerBeat whose the store is. An owner that says nothing for
+// OwnerLapse is gone.
+const (
+	OwnerBeat  = 5 * time.Second
+	OwnerLapse = 20 * time.Second
+)
+
 // Refuse is the error of another pipeline's service. It says what to do.
 func (o Owner) Refuse() error {
 	return fmt.Errorf("%w: filter services of topic %s (%x) work with it; give each pipeline a database of its own, or a schema (search_path=… in the address)",

@@ -10,11 +10,6 @@ import (
 	"eventstream/filter"
 )
 
-const (
-	ownerBeat  = 5 * time.Second
-	ownerLapse = 20 * time.Second // owners that say nothing for so long are gone
-)
-
 // ownership is what a service knows of whose the filter store is. One goroutine uses it.
 type ownership struct {
 	seen  filter.Owner // when it was looked at last
@@ -38,7 +33,7 @@ func (s *Service) own(ctx context.Context) error {
 			return nil // another one of us has just said so
 		}
 	}
-	if now.Topic != (event.TopicID{}) && !s.isOurs(now.Topic) && time.Since(s.owner.since) < ownerLapse {
+	if now.Topic != (event.TopicID{}) && !s.isOurs(now.Topic) && time.Since(s.owner.since) < filter.OwnerLapse {
 		return now.Refuse()
 	}
 	t := s.topic.Load()
@@ -65,7 +60,7 @@ func (s *Service) isOurs(id event.TopicID) bool {
 // topic is made anew, others of us may know sooner.
 func (s *Service) keepOwning(ctx context.Context) error {
 	looks := 0
-	for sleep(ctx, ownerBeat) == nil {
+	for sleep(ctx, filter.OwnerBeat) == nil {
 		err := s.own(ctx)
 		switch {
 		case errors.Is(err, filter.ErrTaken):

@@ -48,21 +48,21 @@ func TestOwn(t *testing.T) {
 		for range 20 {
 			step(a, nil)
 			step(b, filter.ErrTaken)
-			time.Sleep(ownerBeat)
+			time.Sleep(filter.OwnerBeat)
 		}
 		// While the store is away a cannot say so; that is no time in which b may take it.
 		filters.set(filter.ErrUnavailable)
 		for range 20 {
 			step(b, filter.ErrUnavailable)
-			time.Sleep(ownerBeat)
+			time.Sleep(filter.OwnerBeat)
 		}
 		filters.set(nil)
 		step(b, filter.ErrTaken)
 		step(a, nil)
 		// a has gone.
-		for began := time.Now(); ; time.Sleep(ownerBeat) {
+		for began := time.Now(); ; time.Sleep(filter.OwnerBeat) {
 			err := b.own(t.Context())
-			if gone := time.Since(began); err == nil && gone < ownerLapse || err != nil && gone > ownerLapse+ownerBeat {
+			if gone := time.Since(began); err == nil && gone < filter.OwnerLapse || err != nil && gone > filter.OwnerLapse+filter.OwnerBeat {
 				t.Errorf("own = %v when the owner had been silent for %v", err, gone)
 			}
 			if err == nil {
