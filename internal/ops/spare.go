@@ -200,6 +200,8 @@ func Refuse(nc net.Conn, head []byte) {
 const (
 	fullAnswer = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nContent-Type: application/problem+json\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n" +
 		`{"type":"urn:eventstream:problem:unavailable","title":"Service Unavailable","status":503,"detail":"this process can take no more connections; try again"}` + "\n"
-	// An EventSource would never come back after 503.
-	fullStream = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store\r\nConnection: close\r\n\r\nretry: 2000\n\n"
+	// An EventSource would never come back after 503. Some clients take a retry that stands
+	// alone for an event without data.
+	fullStream = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n" +
+		"retry: 2000\n" + `data: {"type":"error","code":"unavailable","message":"this process can take no more connections; try again"}` + "\nevent: error\n\n"
 )

@@ -101,7 +101,7 @@ func TestOutOfDescriptors(t *testing.T) {
 					t.Errorf("out of descriptors: answered %q", got)
 				}
 			}
-			if got := ask("Accept: text/event-stream\r\n"); !strings.HasPrefix(got, "HTTP/1.1 200 ") || !strings.HasSuffix(got, "\r\n\r\nretry: 2000\n\n") {
+			if got := ask("Accept: text/event-stream\r\n"); !strings.HasPrefix(got, "HTTP/1.1 200 ") || !strings.Contains(got, "\r\n\r\nretry: 2000\ndata: {") || !strings.HasSuffix(got, "}\nevent: error\n\n") {
 				t.Errorf("an EventSource: answered %q", got)
 			}
 			nc := s.dial(t) // it holds the last one
