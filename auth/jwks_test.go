@@ -10,10 +10,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+
+	"eventstream/internal/bubble"
 )
 
 // issuer is an HTTP server in memory.
@@ -71,7 +72,7 @@ func newJWKS(t *testing.T, i *issuer) (*JWKS, *Verifier) {
 }
 
 func TestJWKS(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		key := otherKey(t)
 		token := func(kid string) string {
 			return signed(t, jwt.SigningMethodEdDSA, key, map[string]any{"kid": kid}, jwt.MapClaims{"sub": "user_1", "exp": in(24 * time.Hour)})

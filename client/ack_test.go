@@ -11,6 +11,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"eventstream/internal/bubble"
 	"eventstream/wire"
 )
 
@@ -59,7 +60,7 @@ func wantAcked(t *testing.T, f *follower, l *ledger, acked string, told ...strin
 }
 
 func TestDurable(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		l, more := &ledger{}, make(chan struct{})
 		g := newGateway(t, script(t, func(s *seat) {
 			s.hello("c1", true)
@@ -92,7 +93,7 @@ func TestDurable(t *testing.T) {
 
 // What was handled since the last time is acknowledged at the end.
 func TestDurableStops(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		l := &ledger{}
 		g := newGateway(t, script(t, func(s *seat) {
 			s.hello("c1", true)
@@ -123,7 +124,7 @@ func TestDurableStopsWhileHandling(t *testing.T) {
 		{"not handled", errHandler, []string{"c1"}},
 		{"given up", context.Canceled, []string{"c1"}},
 	} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			l, release := &ledger{}, make(chan struct{})
 			g := newGateway(t, script(t, func(s *seat) {
 				s.hello("c1", true)
@@ -154,7 +155,7 @@ func TestDurableStopsWhileHandling(t *testing.T) {
 // Not even when all of it takes no time: what is ready first is up to chance.
 func TestHandlerErrorIsNotAcknowledged(t *testing.T) {
 	for range 20 {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			l := &ledger{}
 			g := newGateway(t, script(t, func(s *seat) {
 				s.hello("c1", true)
@@ -179,7 +180,7 @@ func TestHandlerErrorIsNotAcknowledged(t *testing.T) {
 
 // What was not confirmed is acknowledged again by the next connection, and only that.
 func TestDurableReconnects(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		first, second, third := &ledger{}, &ledger{}, &ledger{}
 		g := newGateway(t,
 			script(t, func(s *seat) {
@@ -209,7 +210,7 @@ func TestDurableReconnects(t *testing.T) {
 // A durable client that has no cursor and can't be resumed waits for the gap:
 // till then it neither acknowledges nor asks for less than before.
 func TestDurableGap(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		lost, told := &ledger{}, &ledger{}
 		g := newGateway(t,
 			script(t, func(s *seat) {
@@ -236,7 +237,7 @@ func TestDurableGap(t *testing.T) {
 
 func TestAckByHand(t *testing.T) {
 	for _, cfg := range []Config{{}, {Durable: true, AckEvery: -1}} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			l := &ledger{}
 			g := newGateway(t, script(t, func(s *seat) {
 				s.hello("c1", true)
@@ -272,7 +273,7 @@ func TestAckByHand(t *testing.T) {
 
 // A connection that is dead is not acknowledged into.
 func TestAckOnADeadConnection(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		g := newGateway(t,
 			script(t, func(s *seat) {
 				s.hello("c1", true)
@@ -291,7 +292,7 @@ func TestAckOnADeadConnection(t *testing.T) {
 }
 
 func TestSince(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		g := newGateway(t,
 			refuse(503, "7", "not yet"),
 			script(t, func(s *seat) { s.hello("c1", true) }),

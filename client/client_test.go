@@ -11,11 +11,12 @@ import (
 	"time"
 
 	"eventstream/event"
+	"eventstream/internal/bubble"
 	"eventstream/wire"
 )
 
 func TestEventsInOrder(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		g := newGateway(t, script(t, func(s *seat) {
 			s.hello("c1", false)
 			s.events("", "0-1", "1-1", "0-5")
@@ -45,7 +46,7 @@ func TestEventsInOrder(t *testing.T) {
 }
 
 func TestReady(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		g := newGateway(t, script(t, func(s *seat) {
 			time.Sleep(time.Second)
 			s.hello("c1", false)
@@ -67,7 +68,7 @@ func TestReady(t *testing.T) {
 }
 
 func TestResume(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		g := newGateway(t,
 			script(t, func(s *seat) {
 				s.hello("c1", false)
@@ -95,7 +96,7 @@ func TestResume(t *testing.T) {
 
 // A saved cursor says what its holder has seen.
 func TestSavedCursor(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		saved := (&event.Cursor{Issued: time.Now(), Next: []int64{10, 0, 7}}).String()
 		g := newGateway(t, script(t, func(s *seat) {
 			s.hello("c1", true)
@@ -110,7 +111,7 @@ func TestSavedCursor(t *testing.T) {
 }
 
 func TestGap(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		g := newGateway(t,
 			script(t, func(s *seat) {
 				s.hello("c1", false) // and cut off before the gap
@@ -137,7 +138,7 @@ func TestGap(t *testing.T) {
 
 // In a topic that was made again offsets begin again.
 func TestGapOtherTopic(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		g := newGateway(t, script(t, func(s *seat) {
 			s.hello("c1", false)
 			s.events("c2", "0-100")
@@ -152,7 +153,7 @@ func TestGapOtherTopic(t *testing.T) {
 }
 
 func TestHandlerError(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		serve := func(s *seat) {
 			s.hello("c1", true)
 			s.events("c2", "0-1", "0-2", "0-3")
@@ -180,7 +181,7 @@ func TestHandlerError(t *testing.T) {
 
 // A handler that returns the error of the ended context has not failed.
 func TestHandlerReturnsContextError(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		g := newGateway(t, script(t, func(s *seat) {
 			s.hello("c1", false)
 			s.events("c2", "0-1", "0-2")
@@ -204,7 +205,7 @@ func TestHandlerReturnsContextError(t *testing.T) {
 }
 
 func TestUnknownIsIgnored(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		g := newGateway(t, script(t, func(s *seat) {
 			s.hello("c1", false)
 			s.send([]byte(`{"type":"weather","cursor":"no","events":[{"id":"0-9"}]}`))
@@ -226,7 +227,7 @@ func TestUnknownIsIgnored(t *testing.T) {
 
 func TestMalformedMessage(t *testing.T) {
 	for _, message := range []string{`{"type":`, `[]`, `{"type":"events","events":[{"id":"x"}]}`} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			g := newGateway(t,
 				script(t, func(s *seat) {
 					s.hello("c1", false)
@@ -245,7 +246,7 @@ func TestMalformedMessage(t *testing.T) {
 }
 
 func TestLargeMessage(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		data := big(3 << 20)
 		g := newGateway(t, script(t, func(s *seat) {
 			s.hello("c1", false)

@@ -11,11 +11,12 @@ import (
 
 	"github.com/coder/websocket"
 
+	"eventstream/internal/bubble"
 	"eventstream/wire"
 )
 
 func TestBackoff(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		down := refuse(http.StatusInternalServerError, "", "oops")
 		g := newGateway(t, down, down, down, down, down, down, down, down,
 			script(t, func(s *seat) { s.hello("c1", false) }),
@@ -88,7 +89,7 @@ func TestAskedDelay(t *testing.T) {
 		{"too slow", closing(wire.CloseTooSlow, "too slow: 5s"), 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				g := newGateway(t, tt.script(t), script(t, func(s *seat) { s.wait() }))
 				follow(g, Config{})
 				time.Sleep(10 * time.Minute)
@@ -127,7 +128,7 @@ func TestPermanent(t *testing.T) {
 		{"1011", closing(1011, ""), ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				g := newGateway(t, tt.script(t), script(t, func(s *seat) { s.wait() }))
 				f := follow(g, Config{})
 				time.Sleep(time.Second)
@@ -176,7 +177,7 @@ func TestDeadConnection(t *testing.T) {
 		{"no hello", nil, func(s *seat) { s.wait() }, 15 * time.Second, errNoHello},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				g := newGateway(t,
 					scriptWith(t, tt.opts, tt.script),
 					script(t, func(s *seat) { hello(s); s.wait() }))
@@ -203,7 +204,7 @@ func TestDeadConnection(t *testing.T) {
 
 // A slow handler reads nothing, which is not the gateway's silence.
 func TestSlowHandlerIsNotDead(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		g := newGateway(t, script(t, func(s *seat) {
 			s.hello("c1", false)
 			s.events("", "0-1", "0-2")
@@ -239,7 +240,7 @@ func TestStop(t *testing.T) {
 		{"in backoff", func(*testing.T) http.HandlerFunc { return refuse(503, "60", "") }, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				f := follow(newGateway(t, tt.script(t)), Config{})
 				synctest.Wait()
 				began := time.Now()
@@ -257,7 +258,7 @@ func TestStop(t *testing.T) {
 
 // Errors end up in logs, where tokens and cursors have no place.
 func TestDialErrorHidesQuery(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		g := newGateway(t, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
 		f := follow(g, Config{Cursor: "secret"})
 		synctest.Wait()

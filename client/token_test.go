@@ -9,12 +9,13 @@ import (
 	"testing/synctest"
 	"time"
 
+	"eventstream/internal/bubble"
 	"eventstream/wire"
 )
 
 // A token that ends is followed by the next one; one that is refused is not.
 func TestToken(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		shown := make(chan string, 8)
 		showing := func(next http.HandlerFunc) http.HandlerFunc {
 			return func(w http.ResponseWriter, r *http.Request) {
@@ -60,7 +61,7 @@ func (s *seat) read() (wire.Request, time.Time) {
 
 // The next token is sent before the one in use ends, over the same connection.
 func TestTokenRenewed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		asked := 0
 		g := newGateway(t, script(t, func(s *seat) {
 			s.hello("c1", false)
@@ -113,7 +114,7 @@ func TestTokenNotRenewed(t *testing.T) {
 		{"a refused one", func(n int) string { return "ab"[min(n-1, 1):min(n, 2)] }, []string{"b"}, 3, 8},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				asked := 0
 				var sent []string
 				g := newGateway(t,
@@ -151,7 +152,7 @@ func TestTokenNotRenewed(t *testing.T) {
 
 // Who was told to stay away does.
 func TestNotAllowed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		g := newGateway(t, script(t, func(s *seat) { s.hello("c1", false); s.close(wire.CloseNotAllowed, "the token was revoked") }))
 		f := follow(g, Config{Token: func(context.Context) (string, error) { return "a", nil }})
 		time.Sleep(time.Hour)

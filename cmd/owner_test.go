@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"eventstream/event"
 	"eventstream/filter"
+	"eventstream/internal/bubble"
 	"eventstream/lane"
 )
 
@@ -66,7 +66,7 @@ func TestSameOwner(t *testing.T) {
 		}, nil, filter.ErrTaken},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 				defer cancel()
 				look := 0

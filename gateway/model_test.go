@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"eventstream/event"
+	"eventstream/internal/bubble"
 	"eventstream/internal/testenv"
 	"eventstream/lane"
 	"eventstream/wire"
@@ -128,7 +129,7 @@ const modelPartitions = 2
 // runModel runs a schedule, and then heals everything and looks what is missing.
 func runModel(t *testing.T, seed uint64, plan []action, wrong mistake, tells bool) *model {
 	var m *model
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		m = newModel(t, seed, wrong, tells)
 		defer m.stop()
 		m.warmUp()

@@ -8,12 +8,12 @@ import (
 	"slices"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/coder/websocket"
 
 	"eventstream/event"
+	"eventstream/internal/bubble"
 	"eventstream/internal/testenv"
 	"eventstream/lane"
 	"eventstream/wire"
@@ -485,7 +485,7 @@ func TestSeatsAreForgotten(t *testing.T) {
 // What was addressed to a seat while it could be resumed from goes on being so for
 // a while, also if the store could not be told in time that it can't any more.
 func TestSeatsAreForgottenLater(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := newBench(t, Config{ResumeWindow: time.Minute})
 		store := &flaky{Memory: lane.NewMemory()}
 		b.Gateway.lanes = store

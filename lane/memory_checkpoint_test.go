@@ -4,16 +4,16 @@ import (
 	"context"
 	"errors"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"eventstream/event"
+	"eventstream/internal/bubble"
 )
 
 // A store that goes back to a checkpoint has lost what was written since, as a
 // whole, and goes on from there with IDs that nobody has seen.
 func TestRollback(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		ctx, m, id := context.Background(), NewMemory(), event.TopicID{1}
 		const g = event.Gateway(7)
 		seat := func(s event.Seat, seq uint64) ControlID {

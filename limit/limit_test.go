@@ -6,10 +6,11 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"pgregory.net/rapid"
+
+	"eventstream/internal/bubble"
 )
 
 func TestTake(t *testing.T) {
@@ -163,7 +164,7 @@ func (r *redis) TakeTime(_ context.Context, _ string, interval, _ time.Duration)
 }
 
 func TestSharedWithoutRedis(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		server := &redis{down: true}
 		s := NewShared(server)
 		r := Rate{2, time.Second}

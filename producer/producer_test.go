@@ -11,12 +11,12 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"eventstream/internal/bubble"
 	"eventstream/internal/testenv"
 	"eventstream/topic"
 )
@@ -103,7 +103,7 @@ func TestPace(t *testing.T) {
 		{rate: 100_000, count: 300_001, jitter: minWait, elapsed: 3 * time.Second},
 	} {
 		t.Run(fmt.Sprint(tt.rate), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				sink := &fakeSink{}
 				began := time.Now()
 				rep, err := Run(t.Context(), Config{Rate: tt.rate, Count: tt.count}, endlessEvents{}, sink, quiet)
@@ -133,7 +133,7 @@ func TestPaceAfterADelay(t *testing.T) {
 		{500 * time.Millisecond, 250},
 		{time.Minute, 200},
 	} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			p := newPacer(100)
 			for range 100 {
 				p.wait(t.Context())
@@ -157,7 +157,7 @@ func TestPaceAfterADelay(t *testing.T) {
 
 func TestRunStops(t *testing.T) {
 	t.Run("after its duration", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			rep, err := Run(t.Context(), Config{Rate: 10, Duration: 5050 * time.Millisecond}, endlessEvents{}, &fakeSink{}, quiet)
 			if err != nil || rep.Acked != 51 || rep.Read != 51 {
 				t.Errorf("got %+v, %v, want 51 events", rep, err)
@@ -165,7 +165,7 @@ func TestRunStops(t *testing.T) {
 		})
 	})
 	t.Run("when its context ends", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 2050*time.Millisecond)
 			defer cancel()
 			rep, err := Run(ctx, Config{Rate: 10}, endlessEvents{}, &fakeSink{latency: time.Second}, quiet)
@@ -175,7 +175,7 @@ func TestRunStops(t *testing.T) {
 		})
 	})
 	t.Run("while its source blocks", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			in, w := io.Pipe()
 			defer w.Close()
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -188,7 +188,7 @@ func TestRunStops(t *testing.T) {
 		})
 	})
 	t.Run("while its sink blocks", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()
 			sink := &fakeSink{latency: time.Hour, slots: make(chan struct{}, 3)}
@@ -249,7 +249,7 @@ func TestEveryEventIsAccountedFor(t *testing.T) {
 
 func TestProgress(t *testing.T) {
 	t.Run("on a terminal", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			var out bytes.Buffer
 			cfg := Config{Rate: 100, Duration: 3500 * time.Millisecond, Terminal: &out}
 			if _, err := Run(t.Context(), cfg, endlessEvents{}, &fakeSink{}, quiet); err != nil {
@@ -262,7 +262,7 @@ func TestProgress(t *testing.T) {
 		})
 	})
 	t.Run("in the log", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			var out bytes.Buffer
 			log := slog.New(slog.NewTextHandler(&out, nil))
 			if _, err := Run(t.Context(), Config{Rate: 100, Duration: 25 * time.Second}, endlessEvents{}, &fakeSink{}, log); err != nil {

@@ -8,10 +8,10 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"eventstream/filter"
+	"eventstream/internal/bubble"
 	"eventstream/internal/testenv"
 	"eventstream/store"
 )
@@ -81,7 +81,7 @@ func TestCreateOnceAtOnce(t *testing.T) {
 
 func TestKeysExpire(t *testing.T) {
 	t.Run("memory", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			testExpiry(t, &store.Memory{}, func(d time.Duration) { time.Sleep(d) })
 		})
 	})

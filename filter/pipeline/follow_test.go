@@ -8,13 +8,13 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"eventstream/event"
 	"eventstream/filter"
+	"eventstream/internal/bubble"
 	"eventstream/internal/testenv"
 	"eventstream/lane"
 )
@@ -104,7 +104,7 @@ func (f *following) knows(t *testing.T, want ...event.Address) {
 }
 
 func TestSyncsShareReads(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f := follow(t)
 		defer f.stop()
 		f.synced(t)
@@ -129,7 +129,7 @@ func TestSyncsShareReads(t *testing.T) {
 
 // A sync ends with its own context, and says what it waited for.
 func TestSyncGivesUp(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f := follow(t)
 		defer f.stop()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -215,7 +215,7 @@ func TestBootstrapRace(t *testing.T) {
 // A store that is emptied is not believed before gateways had time to announce
 // themselves, and nothing known is lost.
 func TestWipedStoreIsWaitedFor(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f := follow(t)
 		defer f.stop()
 		f.announce(t, lane.Announcement{Gateway: 1, Seq: 1, Joined: []lane.Seated{{Seat: 1, Subscriber: "s"}}})
@@ -237,7 +237,7 @@ func TestWipedStoreIsWaitedFor(t *testing.T) {
 
 // A service that starts can't tell whether the store has just lost writes.
 func TestStartWaitsForGateways(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f := newFollowing(t)
 		f.memory.Epoch(t.Context()) // another process was here first
 		var running sync.WaitGroup
@@ -257,7 +257,7 @@ func TestStartWaitsForGateways(t *testing.T) {
 // Redis goes down and comes back without its last second, in which a gateway
 // had announced a seat. Nothing shows that, except that a call failed.
 func TestFailedCallIsAReasonForDoubt(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f := follow(t)
 		defer f.stop()
 		f.announce(t, lane.Announcement{Gateway: 1, Seq: 1, Joined: []lane.Seated{{Seat: 1, Subscriber: "s"}}})
@@ -278,7 +278,7 @@ func TestFailedCallIsAReasonForDoubt(t *testing.T) {
 
 // A doubt is settled only when presence has been read to its end after it.
 func TestDoubtOutlivesFailures(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f := follow(t)
 		defer f.stop()
 		f.synced(t)
@@ -315,7 +315,7 @@ func TestDoubtOutlivesFailures(t *testing.T) {
 // The control stream is lost again and again: that ends with an error, not with
 // trying for ever.
 func TestControlLostForEver(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f := follow(t)
 		defer f.stop()
 		f.store.set(func(op string) error {
@@ -335,7 +335,7 @@ func TestControlLostForEver(t *testing.T) {
 // Filters that changed while the control stream was lost come from the filter
 // store. Without it matching doesn't begin, but goes on.
 func TestFilterStoreIsDown(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f := newFollowing(t)
 		f.refresh = filter.ErrUnavailable
 		if err := f.read(t.Context()); !errors.Is(err, filter.ErrUnavailable) {
@@ -357,7 +357,7 @@ func TestFilterStoreIsDown(t *testing.T) {
 }
 
 func TestExpire(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f := newFollowing(t)
 		ctx := t.Context()
 		for g := range event.Gateway(3) {
@@ -393,7 +393,7 @@ func (f *following) dropAll() {
 
 // A gateway that announces itself while it is being dropped keeps all its seats.
 func TestBackWhileDropped(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f := newFollowing(t)
 		ctx := t.Context()
 		seated := make([]lane.Seated, 3*dropAtOnce)
@@ -441,7 +441,7 @@ func TestNoticesARestartWhenIdle(t *testing.T) {
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				f := follow(t)
 				defer f.stop()
 				f.synced(t)
@@ -459,7 +459,7 @@ func TestNoticesARestartWhenIdle(t *testing.T) {
 
 // A store that is full refuses to write its epoch, and still tells presence.
 func TestEpochCantBeWritten(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f := newFollowing(t)
 		f.store.set(func(op string) error {
 			if op == "epoch" {
@@ -490,7 +490,7 @@ func TestWaitBeginsAnew(t *testing.T) {
 		{"wipe", func(f *following) { f.memory.Wipe() }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				f := follow(t)
 				defer f.stop()
 				f.announce(t, lane.Announcement{Gateway: 1, Seq: 1, Joined: []lane.Seated{{Seat: 1, Subscriber: "s"}}})
@@ -518,7 +518,7 @@ func TestWaitBeginsAnew(t *testing.T) {
 // while that can't be, syncs fail: an event would be matched without it. Redis
 // is not suspected for that.
 func TestBulkChanges(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f := follow(t)
 		defer f.stop()
 		f.synced(t)
@@ -558,7 +558,7 @@ func TestBulkChanges(t *testing.T) {
 // Redis is not suspected because a change in bulk takes long to fetch, but it is if
 // it fails meanwhile.
 func TestBulkChangesTakeLong(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f := follow(t)
 		defer f.stop()
 		f.synced(t)

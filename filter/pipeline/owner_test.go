@@ -4,13 +4,13 @@ import (
 	"errors"
 	"log/slog"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"eventstream/event"
 	"eventstream/filter"
+	"eventstream/internal/bubble"
 	"eventstream/lane"
 	"eventstream/store"
 )
@@ -30,7 +30,7 @@ func TestTwoPipelines(t *testing.T) {
 }
 
 func TestOwn(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		filters := &faultyFilters{filterStore: &store.Memory{}}
 		service := func(id byte) *Service {
 			s := New(Config{}, nil, filters, nil, nil, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))

@@ -17,6 +17,7 @@ import (
 
 	"eventstream/event"
 	"eventstream/filter"
+	"eventstream/internal/bubble"
 	"eventstream/internal/testenv"
 	"eventstream/lane"
 	"eventstream/store"
@@ -106,7 +107,7 @@ func (f *turns) ChangesSince(ctx context.Context, m filter.Mark, each func(filte
 
 // Who wants to catch up while others do so waits, and goes on where they ended.
 func TestCatchUpByTurns(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f := &turns{&store.Memory{}, make(chan filter.Mark), make(chan struct{})}
 		s := New(Config{}, nil, f, nil, nil, prometheus.NewRegistry(), testenv.Log(t))
 		if err := s.loadFilters(t.Context()); err != nil {

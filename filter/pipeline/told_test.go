@@ -5,18 +5,18 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	dto "github.com/prometheus/client_model/go"
 
+	"eventstream/internal/bubble"
 	"eventstream/internal/trouble"
 )
 
 // A store that is full for a while, while presence is read again and again, is one
 // line, and one that it is over. That it was emptied is one line, too.
 func TestFollowerTellsOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var logs bytes.Buffer
 		f := newFollowing(t)
 		f.log = slog.New(slog.NewTextHandler(&logs, nil))

@@ -56,6 +56,7 @@ var table = map[string][]string{
 	"internal/check/judge":   {"event", "filter", "wire"},
 
 	"internal/arch":     nil,
+	"internal/bubble":   nil,
 	"internal/cow":      nil,
 	"internal/defect":   nil,
 	"internal/jsontext": nil,

@@ -13,6 +13,7 @@ import (
 
 	"eventstream/event"
 	"eventstream/filter"
+	"eventstream/internal/bubble"
 	"eventstream/internal/check/cluster"
 	"eventstream/internal/check/judge"
 )
@@ -42,7 +43,7 @@ func wantHung(t *testing.T, r *run, err error, what string) {
 // TestFaultHangs: a fault that does not come back ends the check, and those that
 // wait for it, too.
 func TestFaultHangs(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		for _, waits := range []string{"in its call", "for its part"} {
 			never := make(chan struct{})
 			r := stillRun(t,
@@ -91,7 +92,7 @@ func TestStill(t *testing.T) {
 		}, "no client got an event for 2m30s, and 1 are due; delivery hangs"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				r := stillRun(t, tt.faults...)
 				tt.do(t, r)
 				ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
@@ -117,7 +118,7 @@ func (r *run) sent(t *testing.T) *judge.Event {
 
 // TestStopped: a check that is stopped does not wait for what hangs.
 func TestStopped(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		never := make(chan struct{})
 		go func() {

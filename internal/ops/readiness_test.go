@@ -7,8 +7,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"eventstream/internal/bubble"
 )
 
 // ask returns what is wrong, by name, and how long the answer took.
@@ -25,7 +26,7 @@ func ask(r *Readiness) (map[string]string, time.Duration) {
 
 // However many ask, others are asked once a second, and a local state is of now.
 func TestReadinessIsShared(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var calls atomic.Int32
 		var stopping atomic.Bool
 		r := Keep(
@@ -64,7 +65,7 @@ func TestReadinessIsShared(t *testing.T) {
 // after a while, and forgotten when it works again.
 func TestReadinessOfWhatHangs(t *testing.T) {
 	for _, stubborn := range []bool{false, true} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			var hangs atomic.Bool
 			release := make(chan struct{})
 			r := Keep(Check{Name: "kafka", Do: func(context.Context) error { return nil }}, Check{Name: "redis", Do: func(ctx context.Context) error {
@@ -108,7 +109,7 @@ func TestReadinessOfWhatHangs(t *testing.T) {
 
 // What has never answered is not ready.
 func TestReadinessBeforeTheFirstAnswer(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := Keep(Check{Name: "redis", Do: func(ctx context.Context) error { <-ctx.Done(); return nil }})
 		if wrong, took := ask(r); !strings.Contains(wrong["redis"], "no answer") || took >= time.Second {
 			t.Errorf("after %v: %v", took, wrong)

@@ -22,6 +22,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 
+	"eventstream/internal/bubble"
 	"eventstream/internal/testenv"
 )
 
@@ -429,7 +430,7 @@ func TestMetricsAtOnce(t *testing.T) {
 
 // A library's lines are few, and how many were left out is told when the minute is over.
 func TestLibraryLog(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := &lockedBuffer{}
 		log, err := NewLog(b, "info", "json")
 		if err != nil {

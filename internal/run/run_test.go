@@ -5,12 +5,13 @@ import (
 	"errors"
 	"slices"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"eventstream/internal/bubble"
 )
 
 func TestStopsInOrder(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var stopped []string
 		var g Group
 		for _, name := range []string{"producer", "filter", "gateway"} {
@@ -52,7 +53,7 @@ func TestEndsWhenAllAreDone(t *testing.T) {
 }
 
 func TestStuckPart(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
 		g := Group{Patience: time.Second}
 		g.Add("stuck", func(context.Context) error { <-release; return nil })

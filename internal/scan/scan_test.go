@@ -9,6 +9,8 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+
+	"eventstream/internal/bubble"
 )
 
 // numbers is a log in which the event at offset o is meant for the keys that
@@ -99,7 +101,7 @@ func TestEachGetsItsOwn(t *testing.T) {
 
 // TestShared lets a thousand ask for the same: one pass serves them all.
 func TestShared(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		log := newNumbers()
 		s := New(log)
 		s.running = true // they gather first
@@ -119,7 +121,7 @@ func TestShared(t *testing.T) {
 // TestSlow has one who takes little at a time: the others' pass is not longer
 // for it.
 func TestSlow(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		log := newNumbers()
 		s := New(log)
 		s.running = true
@@ -144,7 +146,7 @@ type gathering struct {
 func (g gathering) Gather() { g.all() }
 
 func TestGathers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		log := newNumbers()
 		s := New(Log[int64, int64](gathering{log, synctest.Wait}))
 		var wg sync.WaitGroup

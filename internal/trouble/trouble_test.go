@@ -7,8 +7,9 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"eventstream/internal/bubble"
 )
 
 // What is told of attempts that come at certain seconds, x for one that fails and o for
@@ -44,7 +45,7 @@ func TestTrouble(t *testing.T) {
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				var b bytes.Buffer
 				tr := New(slog.New(slog.NewTextHandler(&b, nil)), "fails", "works")
 				for i, attempt := range tt.attempts {

@@ -8,14 +8,15 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"eventstream/internal/bubble"
 )
 
 // watching runs f beside a Watchdog, in virtual time, and returns what it logged.
 func watching(t *testing.T, f func(w *Watchdog)) string {
 	var out bytes.Buffer
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := New(slog.New(slog.NewJSONHandler(&out, nil)))
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
