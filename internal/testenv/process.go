@@ -15,8 +15,7 @@ import (
 // test; they fail the test when they can't do their work.
 type process struct {
 	t    testing.TB
-	dir  string              // of its data and its log
-	as   *syscall.Credential // as ourselves if nil
+	dir  string // of its data and its log
 	cmd  *exec.Cmd
 	done chan struct{} // closed when cmd has ended
 }
@@ -31,12 +30,6 @@ func (p *process) launch(name string, args ...string) error {
 	cmd := exec.Command(name, args...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cluster.DieWithParent(cmd) // a test that times out runs no cleanup
-	if p.as != nil {
-		if cmd.SysProcAttr == nil {
-			cmd.SysProcAttr = &syscall.SysProcAttr{}
-		}
-		cmd.SysProcAttr.Credential = p.as
-	}
 	if err := cmd.Start(); err != nil {
 		return err
 	}

@@ -25,6 +25,7 @@ type Process struct {
 	Admin string // where its profiles are; "" if nowhere
 	pages string // where it tells whether it is ready; at Addr if ""
 
+	as        *syscall.Credential // as ourselves if nil
 	exe       string
 	args, env []string
 	log       string // file
@@ -49,6 +50,12 @@ func (p *Process) Start() error {
 	cmd := exec.Command(p.exe, p.args...)
 	cmd.Env, cmd.Stdout, cmd.Stderr = p.env, log, log
 	DieWithParent(cmd)
+	if p.as != nil {
+		if cmd.SysProcAttr == nil {
+			cmd.SysProcAttr = &syscall.SysProcAttr{}
+		}
+		cmd.SysProcAttr.Credential = p.as
+	}
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start %s: %w", p.Name, err)
 	}
@@ -99,8 +106,10 @@ func (p *Process) Stop() error {
 }
 
 // terminate asks it to end, and waits until it has.
-func (p *Process) terminate() error {
-	if err := p.signal(syscall.SIGTERM); err != nil {
+func (p *Process) terminate() error { return p.end(syscall.SIGTERM) }
+
+func (p *Process) end(how syscall.Signal) error {
+	if err := p.signal(how); err != nil {
 		return err
 	}
 	select {
