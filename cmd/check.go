@@ -67,6 +67,7 @@ func (a *app) checkCommand() (*cobra.Command, error) {
 	fs.DurationVar(&f.ResumeWindow, "resume-window", 0, "of the gateways; theirs if 0")
 	fs.DurationVar(&f.Retention, "lane-retention", 0, "of the filter services; theirs if 0")
 	fs.BoolVar(&f.AllowGaps, "allow-gaps", false, "let clients be told of gaps once Redis has lost what it held; all of it still stands in Kafka")
+	fs.BoolVar(&f.Cluster.RedisCluster, "redis-cluster", false, "have a Redis Cluster of three nodes, which faults of Redis befall one at a time")
 	fs.StringVar(&f.dir, "dir", "", "folder for logs and data, which is kept; a temporary one, kept only on failure, if empty")
 	fs.BoolVar(&f.one, "one-process", false, "run everything in one process even if there are servers")
 	return c, nil

@@ -193,7 +193,11 @@ func (f *fault) takeThese(of which, some []*cluster.Service) (taken []*cluster.S
 	return slices.DeleteFunc(slices.Clone(some), func(s *cluster.Service) bool { return !slices.Contains(still, s) }), free
 }
 
-func (f *fault) takeRedis() (free func()) { return f.lock(f.check.cluster.Redis()) }
+// takeRedis picks one of the nodes, if there are several.
+func (f *fault) takeRedis() (r *cluster.Redis, free func()) {
+	r = pick(f.rng, f.check.cluster.Redis())
+	return r, f.lock(r)
+}
 
 func (f *fault) takeKafka() (k *cluster.Kafka, free func()) {
 	k = f.check.cluster.Broker()

@@ -133,4 +133,4 @@ func (l *load) value(n int, user, more string) []byte {
 		n, pick(rng, eventTypes), user, pick(rng, tiers), rng.Float64()*200, pick(rng, countries), rng.IntN(100), rng.IntN(100), more)
 }
 
-func pick(rng *rand.Rand, of []string) string { return of[rng.IntN(len(of))] }
+func pick[T any](rng *rand.Rand, of []T) T { return of[rng.IntN(len(of))] }

@@ -140,22 +140,22 @@ func (f *fault) scale(ctx context.Context, add func(context.Context) error, of w
 }
 
 func killRedis(ctx context.Context, f *fault) error {
-	defer f.takeRedis()()
-	f.begins("redis")
-	r := f.check.cluster.Redis()
+	r, free := f.takeRedis()
+	defer free()
+	f.begins(r.Name)
 	r.Kill()
 	pause(ctx, f.hold)
 	return r.Start(ctx)
 }
 
 func rollBack(ctx context.Context, f *fault) error {
-	defer f.takeRedis()()
-	r := f.check.cluster.Redis()
+	r, free := f.takeRedis()
+	defer free()
 	if err := r.Save(); err != nil {
 		return err
 	}
 	pause(ctx, f.hold)
-	f.begins("redis")
+	f.begins(r.Name)
 	r.Kill()
 	if err := r.Rollback(); err != nil {
 		return err
@@ -167,9 +167,10 @@ func rollBack(ctx context.Context, f *fault) error {
 }
 
 func flush(ctx context.Context, f *fault) error {
-	defer f.takeRedis()()
-	f.begins("redis")
-	if err := f.check.cluster.Redis().Flush(); err != nil {
+	r, free := f.takeRedis()
+	defer free()
+	f.begins(r.Name)
+	if err := r.Flush(); err != nil {
 		return err
 	}
 	return f.recover(ctx)
@@ -183,9 +184,9 @@ func (f *fault) recover(ctx context.Context) error {
 }
 
 func hangRedis(ctx context.Context, f *fault) error {
-	defer f.takeRedis()()
-	f.begins("redis")
-	r := f.check.cluster.Redis()
+	r, free := f.takeRedis()
+	defer free()
+	f.begins(r.Name)
 	if err := r.Pause(); err != nil {
 		return err
 	}
@@ -220,9 +221,9 @@ func readOnlyRedis(ctx context.Context, f *fault) error {
 }
 
 func (f *fault) refuseWrites(ctx context.Context, how func(*cluster.Redis) error) error {
-	defer f.takeRedis()()
-	f.begins("redis")
-	r := f.check.cluster.Redis()
+	r, free := f.takeRedis()
+	defer free()
+	f.begins(r.Name)
 	if err := how(r); err != nil {
 		return err
 	}
@@ -265,6 +266,7 @@ func (f *fault) part(ctx context.Context, of which, at where, how func(*cluster.
 	s, free := f.take(of)
 	defer free()
 	p := at(s)
+	defer f.lock(p)() // several may share it
 	f.begins(s.Name)
 	if err := how(p); err != nil {
 		return err

@@ -107,7 +107,7 @@ func startMinimal(c *cluster.Cluster) (s server, stop func(), err error) {
 		return s, nil, err
 	}
 	cmd := exec.Command(exe)
-	cmd.Env = append(os.Environ(), listenKey+"="+addr, postgresKey+"="+c.Database().URL(), redisKey+"="+c.Redis().Addr)
+	cmd.Env = append(os.Environ(), listenKey+"="+addr, postgresKey+"="+c.Database().URL(), redisKey+"="+c.Redis()[0].Addr)
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {

@@ -88,7 +88,7 @@ func (r *baseline) start(ctx context.Context, s *Stack) error {
 		return err
 	}
 	s.WS = "ws://127.0.0.1:" + port + "/ws"
-	s.Parts = []Part{{Name: "gateway", PID: gateway}, {Name: "filter", PID: matcher}, {Name: "redis", PID: r.cluster.Redis().PID()}}
+	s.Parts = []Part{{Name: "gateway", PID: gateway}, {Name: "filter", PID: matcher}, {Name: "redis", PID: r.cluster.Redis()[0].PID()}}
 	return until(ctx, func() error { return answers(ctx, "http://127.0.0.1:"+port+"/readyz") })
 }
 
@@ -106,7 +106,7 @@ func (r *baseline) run(name string, args ...string) (pid int, err error) {
 	cmd.Dir, cmd.Stdout, cmd.Stderr = baselineDir, log, log
 	cmd.Env = append(os.Environ(), "PYTHONDONTWRITEBYTECODE=1",
 		"MODE="+r.Mode, "BLOCK_MS="+strconv.Itoa(r.BlockMS), "PROBE_FILE="+probe,
-		"BASELINE_REDIS=redis://"+r.cluster.Redis().Addr, "BASELINE_POSTGRES="+r.cluster.Database().URL(),
+		"BASELINE_REDIS=redis://"+r.cluster.Redis()[0].Addr, "BASELINE_POSTGRES="+r.cluster.Database().URL(),
 		"BASELINE_KAFKA="+strings.Join(r.brokers, ","), "BASELINE_TOPIC="+r.topic)
 	if err := cmd.Start(); err != nil {
 		return 0, fmt.Errorf("start the baseline's %s: %w", name, err)
@@ -118,7 +118,7 @@ func (r *baseline) run(name string, args ...string) (pid int, err error) {
 // addFilters waits for the filter service, which makes the table, and then until
 // it has read what was put there.
 func (r *baseline) addFilters(ctx context.Context, filters []Filter) error {
-	redis, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{r.cluster.Redis().Addr}, DisableCache: true})
+	redis, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{r.cluster.Redis()[0].Addr}, DisableCache: true})
 	if err != nil {
 		return fmt.Errorf("redis: %w", err)
 	}

@@ -55,13 +55,13 @@ func Peer(ctx context.Context, cfg Config, exe, kind string, to Recipients) (*St
 	cmd := exec.Command(exe)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Env = append(os.Environ(), "PEER_KIND="+kind, "PEER_LISTEN="+addr, "PEER_KAFKA="+strings.Join(s.Brokers, ","),
-		"PEER_TOPIC="+s.Topic, "PEER_REDIS="+c.Redis().Addr, "PEER_TO="+string(to))
+		"PEER_TOPIC="+s.Topic, "PEER_REDIS="+c.Redis()[0].Addr, "PEER_TO="+string(to))
 	if err := cmd.Start(); err != nil {
 		return nil, errors.Join(fmt.Errorf("start the peer: %w", err), s.close())
 	}
 	running = cmd
 	s.WS, s.Gateways = "ws://"+addr+"/ws", []string{addr}
-	s.Parts = []Part{{Name: "gateway (" + kind + ")", PID: cmd.Process.Pid}, {Name: "redis", PID: c.Redis().PID()}}
+	s.Parts = []Part{{Name: "gateway (" + kind + ")", PID: cmd.Process.Pid}, {Name: "redis", PID: c.Redis()[0].PID()}}
 	if err := until(ctx, func() error { return answers(ctx, "http://"+addr+"/readyz") }); err != nil {
 		return nil, errors.Join(err, s.close())
 	}

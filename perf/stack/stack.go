@@ -74,7 +74,7 @@ func Ours(ctx context.Context, cfg Config) (*Stack, error) {
 		return nil, err
 	}
 	api := c.API()
-	s := &Stack{Name: "ours", API: "http://" + api.Addr, Redis: c.Redis().Addr, close: c.Close}
+	s := &Stack{Name: "ours", API: "http://" + api.Addr, Redis: c.Redis()[0].Addr, close: c.Close}
 	s.Brokers, s.Topic = c.Kafka()
 	for _, p := range slices.Concat(c.Gateways(), c.Filters(), []*cluster.Service{api}) {
 		s.Parts = append(s.Parts, Part{p.Name, p.PID(), p.Admin})
@@ -83,7 +83,7 @@ func Ours(ctx context.Context, cfg Config) (*Stack, error) {
 		s.Gateways = append(s.Gateways, g.Addr)
 	}
 	s.WS = "ws://" + s.Gateways[0] + "/ws"
-	s.Parts = append(s.Parts, Part{Name: "redis", PID: c.Redis().PID()})
+	s.Parts = append(s.Parts, Part{Name: "redis", PID: c.Redis()[0].PID()})
 	s.addFilters = func(ctx context.Context, filters []Filter) error { return post(ctx, s.API, filters) }
 	return s, nil
 }

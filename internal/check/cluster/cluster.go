@@ -33,6 +33,7 @@ type Config struct {
 	Broker KafkaFiles // of a Kafka of our own, which is used instead of those at Kafka; none if zero
 
 	Name         string // of the topic, group and database; letters, digits and underscores
+	RedisCluster bool   // Redis is a cluster of three
 	Filters      int    // filter services of each shard
 	Shards       int    // parts of the subscribers that filter services share; 1 if zero
 	Gateways     int
@@ -54,7 +55,7 @@ func (c *Config) Native() bool { return len(c.Kafka) > 0 && c.Postgres != "" && 
 // each of its parts is for one caller at a time.
 type Cluster struct {
 	cfg      Config
-	redis    *Redis    // nil in one process
+	redis    []*Redis  // one, or the nodes of a cluster; none in one process
 	database *Database // nil in one process
 	broker   *Kafka    // nil if others may use the Kafka
 	kafka    []string
@@ -62,6 +63,7 @@ type Cluster struct {
 
 	mu       sync.Mutex
 	proxies  []*Proxy
+	fronts   []*Proxy // in front of the nodes of a Redis Cluster
 	doors    []*Proxy // to the Kafka of our own, that no service uses
 	started  int      // services, for their names
 	homes    []string // where filter services can be, for gateways to find them
@@ -114,7 +116,7 @@ func (c *Cluster) startNative(ctx context.Context) error {
 	if c.database, err = newDatabase(ctx, c.cfg.Postgres, c.cfg.Name); err != nil {
 		return fmt.Errorf("database for the check: %w", err)
 	}
-	if c.redis, err = startRedis(ctx, c.cfg.Redis, filepath.Join(c.cfg.Dir, "redis")); err != nil {
+	if err := c.startRedis(ctx); err != nil {
 		return err
 	}
 	for range c.cfg.Filters*c.cfg.Shards + spareHomes {
@@ -141,6 +143,18 @@ func (c *Cluster) startNative(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+func (c *Cluster) startRedis(ctx context.Context) error {
+	if c.cfg.RedisCluster {
+		return c.startRedisCluster(ctx)
+	}
+	r, err := newRedis(c.cfg.Redis, filepath.Join(c.cfg.Dir, "redis"))
+	if err != nil {
+		return err
+	}
+	c.redis = []*Redis{r}
+	return r.Start(ctx)
 }
 
 // startDev starts everything in one process.
@@ -267,8 +281,8 @@ func (c *Cluster) Gateways() []*Service {
 	return c.gateways
 }
 
-// Redis returns the Redis, nil if everything is in one process.
-func (c *Cluster) Redis() *Redis { return c.redis }
+// Redis returns the Redis, or the nodes of the cluster; none if everything is in one process.
+func (c *Cluster) Redis() []*Redis { return c.redis }
 
 // Database returns the database, nil if everything is in one process.
 func (c *Cluster) Database() *Database { return c.database }
@@ -322,8 +336,8 @@ func (c *Cluster) Close() error {
 		p.Close()
 	}
 	c.mu.Unlock()
-	if c.redis != nil {
-		c.redis.Kill()
+	for _, r := range c.redis {
+		r.Kill()
 	}
 	if c.broker != nil {
 		c.broker.Kill()

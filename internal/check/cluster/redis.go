@@ -18,10 +18,11 @@ type Redis struct {
 	Process
 
 	dir string
+	bus string // address for the other nodes of a cluster; "" if there are none
 }
 
-// startRedis starts one that is empty.
-func startRedis(ctx context.Context, exe, dir string) (*Redis, error) {
+// newRedis returns one that is empty.
+func newRedis(exe, dir string) (*Redis, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("folder of redis: %w", err)
 	}
@@ -39,7 +40,7 @@ func startRedis(ctx context.Context, exe, dir string) (*Redis, error) {
 			"--auto-aof-rewrite-percentage", "0", // so that a copy of the files is whole
 		},
 	}
-	return r, r.Start(ctx)
+	return r, nil
 }
 
 // Start runs it with what it has kept, and waits until it answers.
@@ -75,11 +76,21 @@ func (r *Redis) Flush() error { return r.ask("FLUSHALL", "+OK") }
 func (r *Redis) Fill() error { return r.ask("CONFIG SET maxmemory 1", "+OK") }
 
 // Demote has it refuse writes, as a replica whose primary is away, until Writable.
-func (r *Redis) Demote() error { return r.ask("REPLICAOF 127.0.0.1 1", "+OK") }
+// A node of a cluster can't be made a replica: it misses its own.
+func (r *Redis) Demote() error {
+	if r.bus != "" {
+		return r.ask("CONFIG SET min-replicas-to-write 1", "+OK")
+	}
+	return r.ask("REPLICAOF 127.0.0.1 1", "+OK")
+}
 
 // Writable has it take writes.
 func (r *Redis) Writable() error {
-	if err := r.ask("REPLICAOF NO ONE", "+OK"); err != nil {
+	heal := "REPLICAOF NO ONE"
+	if r.bus != "" {
+		heal = "CONFIG SET min-replicas-to-write 0"
+	}
+	if err := r.ask(heal, "+OK"); err != nil {
 		return err
 	}
 	return r.ask("CONFIG SET maxmemory 0", "+OK")

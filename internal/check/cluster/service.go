@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,7 +15,7 @@ import (
 type Service struct {
 	*Process
 	Kafka    *Proxy // between it and Kafka; nil if others may use the Kafka
-	Redis    *Proxy // between it and Redis; nil in one process
+	Redis    *Proxy // between it and Redis, or between all and a node of the cluster; nil in one process
 	Postgres *Proxy // between it and PostgreSQL; nil in one process
 	Clients  *Proxy // between clients and it; nil if it has none
 	Shard    int    // of a filter service
@@ -44,7 +45,8 @@ func (c *Cluster) service(ctx context.Context, kind string, shard int) (*Service
 	if err != nil {
 		return nil, err
 	}
-	if s.Redis, err = c.proxy(c.redis.Addr); err != nil {
+	redis, err := c.redisFor(s)
+	if err != nil {
 		return nil, err
 	}
 	if s.Postgres, err = c.proxy(c.database.server()); err != nil {
@@ -59,7 +61,7 @@ func (c *Cluster) service(ctx context.Context, kind string, shard int) (*Service
 	}
 	env := []string{
 		"EVENTSTREAM_KAFKA=" + strings.Join(kafka, ","),
-		"EVENTSTREAM_REDIS=" + s.Redis.Addr(),
+		"EVENTSTREAM_REDIS=" + redis,
 		"EVENTSTREAM_POSTGRES=" + c.database.through(s.Postgres.Addr()),
 		"EVENTSTREAM_FILTER_URL=http://" + strings.Join(c.homes, ",http://"),
 	}
@@ -98,6 +100,27 @@ func (c *Cluster) service(ctx context.Context, kind string, shard int) (*Service
 		return nil, err
 	}
 	return s, nil
+}
+
+// redisFor returns where a service finds Redis, through Proxies.
+func (c *Cluster) redisFor(s *Service) (addrs string, err error) {
+	if c.cfg.RedisCluster {
+		s.Redis = c.fronts[rand.IntN(len(c.fronts))]
+		return c.nodes(), nil
+	}
+	if s.Redis, err = c.proxy(c.redis[0].Addr); err != nil {
+		return "", err
+	}
+	return s.Redis.Addr(), nil
+}
+
+// nodes returns the addresses that the nodes of the Redis Cluster tell of.
+func (c *Cluster) nodes() string {
+	var all []string
+	for _, p := range c.fronts {
+		all = append(all, p.Addr())
+	}
+	return strings.Join(all, ",")
 }
 
 func (c *Cluster) flags(kind string, shard int) (flags []string) {
