@@ -18,6 +18,7 @@ type habit struct {
 	since   bool // begins with the events since a time
 	anew    bool // never uses a cursor
 	flaps   bool // connects and leaves as fast as it can
+	takes   int  // bytes of a message; it does not say if 0
 }
 
 func (h habit) String() string {
@@ -32,6 +33,9 @@ func (h habit) String() string {
 		if of.is {
 			s += " " + of.name
 		}
+	}
+	if h.takes > 0 {
+		s += fmt.Sprintf(" max_message=%d", h.takes)
 	}
 	return s
 }
@@ -66,7 +70,7 @@ func (c *client) restart() {
 	if c.chain != nil {
 		c.chain.Leave(c.check.clock.Now())
 	}
-	c.chain = &judge.Chain{Name: c.name, Subscriber: c.of.plan.name, Filters: &c.of.filters}
+	c.chain = &judge.Chain{Name: c.name, Subscriber: c.of.plan.name, Filters: &c.of.filters, Takes: c.habit.takes}
 	c.saw("")
 	if c.habit.since {
 		c.begin = time.Now().Truncate(time.Millisecond) // as times in Kafka are

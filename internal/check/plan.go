@@ -38,6 +38,7 @@ const (
 	streamPlan = iota
 	streamLoad
 	streamFaults
+	streamTakes
 	streamClients     = 1 << 20
 	streamSubscribers = 2 << 20
 )
@@ -62,6 +63,7 @@ func newPlan(cfg Config) (*plan, error) {
 		p.clients = append(p.clients, clientPlan{i % len(p.subscribers), drawHabit(rng, shared)})
 	}
 	p.clients = append(p.clients, drawFlapping(rng, cfg.Clients, len(p.subscribers))...)
+	p.drawTakes(rand.New(rand.NewPCG(cfg.Seed, streamTakes)))
 	var err error
 	p.faults, err = drawFaults(cfg, rand.New(rand.NewPCG(cfg.Seed, streamFaults)))
 	return p, err
@@ -79,6 +81,16 @@ func drawHabit(rng *rand.Rand, shared bool) habit {
 		return habit{sse: true}
 	}
 	return habit{}
+}
+
+// drawTakes has some clients say how large a message they take: some of what the load calls
+// large has room in it, or nothing has.
+func (p *plan) drawTakes(rng *rand.Rand) {
+	for i := range p.clients {
+		if rng.IntN(5) == 0 {
+			p.clients[i].habit.takes = pick(rng, []int{4 << 10, 3 * maxPadding / 4})
+		}
+	}
 }
 
 // drawFlapping makes up clients that do harm by coming and going: one for each 25

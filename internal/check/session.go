@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -74,6 +75,9 @@ func (s *session) dial(ctx context.Context, client *http.Client, g *cluster.Serv
 	case h.since:
 		q.Set("since", s.client.begin.Format(time.RFC3339Nano))
 	}
+	if h.takes > 0 {
+		q.Set("max_message", strconv.Itoa(h.takes))
+	}
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GotConn: func(info httptrace.GotConnInfo) { s.raw = info.Conn },
 	})
@@ -82,7 +86,7 @@ func (s *session) dial(ctx context.Context, client *http.Client, g *cluster.Serv
 		open = openSSE
 	}
 	var err error
-	s.stream, err = open(ctx, client, g.Clients.Addr(), q, limit)
+	s.stream, err = open(ctx, client, g.Clients.Addr(), q, cmp.Or(h.takes, maxMessage), limit)
 	return err
 }
 

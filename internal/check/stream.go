@@ -23,19 +23,19 @@ type stream interface {
 	closeNow()
 }
 
-// maxMessage is the longest message that is read.
+// maxMessage is the longest message that is read, by a client that does not say what it takes.
 const maxMessage = 64 << 20
 
 type webSocket struct{ *websocket.Conn }
 
-func openWebSocket(ctx context.Context, client *http.Client, addr string, q url.Values, limit time.Duration) (stream, error) {
+func openWebSocket(ctx context.Context, client *http.Client, addr string, q url.Values, longest int, limit time.Duration) (stream, error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	ws, _, err := websocket.Dial(ctx, "ws://"+addr+"/ws?"+q.Encode(), &websocket.DialOptions{HTTPClient: client})
 	if err != nil {
 		return nil, err
 	}
-	ws.SetReadLimit(maxMessage)
+	ws.SetReadLimit(int64(longest))
 	return webSocket{ws}, nil
 }
 
@@ -64,7 +64,7 @@ type eventSource struct {
 	cancel context.CancelFunc
 }
 
-func openSSE(ctx context.Context, client *http.Client, addr string, q url.Values, limit time.Duration) (stream, error) {
+func openSSE(ctx context.Context, client *http.Client, addr string, q url.Values, longest int, limit time.Duration) (stream, error) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx)) // the body is read by it
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/sse?"+q.Encode(), nil)
 	if err != nil {
@@ -87,7 +87,7 @@ func openSSE(ctx context.Context, client *http.Client, addr string, q url.Values
 		return nil, err
 	}
 	lines := bufio.NewScanner(resp.Body)
-	lines.Buffer(nil, maxMessage)
+	lines.Buffer(nil, longest+len("\r\n"))
 	return &eventSource{resp.Body, lines, cancel}, nil
 }
 

@@ -13,6 +13,7 @@ type Chain struct {
 	Name       string
 	Subscriber string
 	Filters    *Filters
+	Takes      int // bytes of a message, and no event that has no room there; 0 if all
 
 	mu    sync.Mutex
 	conns []*Conn

@@ -3,6 +3,7 @@ package judge
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"eventstream/event"
@@ -73,6 +74,17 @@ func (w *world) gets(events ...*Event) {
 	for _, e := range events {
 		w.conn.Event(w.clock.Now(), id(e.N), e.N)
 	}
+}
+
+// long is a type that makes an event long.
+var long = strings.Repeat("long", 25)
+
+// tooLarge tells a gap of one event.
+func (w *world) tooLarge(n int) {
+	w.conn.Gap(Gap{
+		At: w.clock.Now(), Reason: wire.GapTooLarge,
+		Missing: []wire.Missing{{Partition: 0, From: int64(n), To: int64(n + 1)}},
+	})
 }
 
 func (w *world) cursor(next int) { w.conn.Cursor(w.clock.Now(), cursor(next)) }
@@ -320,6 +332,39 @@ func TestJudge(t *testing.T) {
 				At: w.clock.Now(), Reason: wire.GapTrimmed, From: cursor(0), To: cursor(2),
 				Missing: []wire.Missing{{Partition: 0, From: 0, To: 1}},
 			})
+		}, []string{Lost}},
+		{"too large for what the client takes", func(w *world) {
+			w.chain.Takes = 300
+			w.filter(long)
+			w.connect(-1, 0)
+			w.send(long)
+			w.tooLarge(0)
+			w.cursor(1)
+		}, nil},
+		{"too large, and there was room", func(w *world) {
+			w.chain.Takes = 1000
+			w.filter(long)
+			w.connect(-1, 0)
+			w.send(long)
+			w.tooLarge(0)
+			w.cursor(1)
+		}, []string{Lost, Unasked}},
+		{"too large for a client that takes all", func(w *world) {
+			w.filter(long)
+			w.connect(-1, 0)
+			w.send(long)
+			w.tooLarge(0)
+			w.cursor(1)
+		}, []string{Lost, Unasked}},
+		{"too large is one of two", func(w *world) {
+			w.chain.Takes = 300
+			w.filter(long)
+			w.filter("a")
+			w.connect(-1, 0)
+			w.send(long)
+			w.send("a")
+			w.tooLarge(0)
+			w.cursor(2)
 		}, []string{Lost}},
 		{"not resumed, and the gap did not arrive", func(w *world) {
 			w.filter("a")
