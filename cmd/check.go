@@ -134,6 +134,7 @@ func (f *checkFlags) find() error {
 	}
 	f.Cluster.Postgres = server("EVENTSTREAM_POSTGRES")
 	f.Cluster.Broker, _ = cluster.FindKafka(services) // faults of Kafka say what they need
+	f.Cluster.Clocks = cluster.CanStep() == nil
 	return nil
 }
 

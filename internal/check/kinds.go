@@ -19,6 +19,7 @@ type kind struct {
 	loses bool          // Redis loses what it held
 	one   bool          // possible when everything is in one process
 	kafka bool          // possible with a Kafka of our own only
+	clock bool          // possible where clocks can be stepped only
 	do    func(context.Context, *fault) error
 }
 
@@ -57,6 +58,7 @@ var kinds = []kind{
 	{name: "clients-cut", about: "no network between clients and a gateway", long: 4 * time.Second, one: true, do: cutClients},
 	{name: "clients-drop", about: "packets between clients and a gateway are dropped, and come late", least: time.Second, long: 6 * time.Second, one: true, do: dropClients},
 	{name: "clients-slow", about: "slow network between clients and a gateway", long: 5 * time.Second, one: true, do: slowClients},
+	{name: "clock-step", about: "a process's clock is minutes ahead, or behind, and then right again", least: time.Second, long: 5 * time.Second, clock: true, do: stepClock},
 	{name: "events-large", about: "some events are almost a megabyte", least: time.Second, long: 5 * time.Second, one: true, do: enlarge},
 	{name: "all-pause", about: "the one process that everything is in hangs", long: 4 * time.Second, one: true, do: hang(gateways)},
 }
@@ -112,6 +114,8 @@ func (k kind) missing(c *cluster.Config) string {
 		return "Kafka and PostgreSQL of make services, and redis-server"
 	case k.kafka && c.Broker == (cluster.KafkaFiles{}):
 		return "the Kafka that make services installs where it uses no containers, to run one of its own"
+	case k.clock && !c.Clocks:
+		return "Linux on amd64, and the right to change the memory of processes that it has started"
 	}
 	return ""
 }

@@ -12,7 +12,7 @@ import (
 func config(seed uint64) Config {
 	return Config{
 		Seed: seed, Duration: time.Minute,
-		Cluster: cluster.Config{Kafka: []string{"k"}, Postgres: "p", Redis: "r", Broker: cluster.KafkaFiles{Java: "j", Jars: "k"}},
+		Cluster: cluster.Config{Kafka: []string{"k"}, Postgres: "p", Redis: "r", Broker: cluster.KafkaFiles{Java: "j", Jars: "k"}, Clocks: true},
 	}.withDefaults()
 }
 

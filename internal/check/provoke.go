@@ -2,6 +2,7 @@ package check
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -332,4 +333,25 @@ func terminate(ctx context.Context, f *fault) error {
 	f.lock()() // its turn
 	f.begins("postgres")
 	return f.check.cluster.Database().Terminate(ctx)
+}
+
+// mostAhead keeps the clocks of two services within what gateways take cursors of.
+const mostAhead = 4 * time.Minute
+
+func stepClock(ctx context.Context, f *fault) error {
+	s, free := f.take(everyone)
+	defer free()
+	ahead := between(f.rng, 10*time.Second, mostAhead)
+	if f.rng.IntN(2) == 0 {
+		ahead = -ahead
+	}
+	f.begins(fmt.Sprintf("%s, %s", s.Name, ahead.Round(time.Second)))
+	if err := s.Step(ahead); err != nil {
+		return err
+	}
+	pause(ctx, f.hold)
+	if err := s.Step(0); err != nil {
+		return err
+	}
+	return ready(ctx, s)
 }

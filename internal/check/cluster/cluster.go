@@ -31,6 +31,7 @@ type Config struct {
 	Redis    string // redis-server
 
 	Broker KafkaFiles // of a Kafka of our own, which is used instead of those at Kafka; none if zero
+	Clocks bool       // the clocks of our processes can be stepped; see CanStep
 
 	Name         string // of the topic, group and database; letters, digits and underscores
 	RedisCluster bool   // Redis is a cluster of three
