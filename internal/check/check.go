@@ -220,8 +220,10 @@ func (r *run) judged(c *judge.Chain) {
 }
 
 // allowed tells whether a client may be told of a gap. As a rule none may: all
-// that was produced still stands in Kafka.
-func (r *run) allowed(g judge.Gap) bool { return r.cfg.AllowGaps && r.faults.lostBefore(g.At) }
+// that was produced still stands in Kafka, but for what we have it lose.
+func (r *run) allowed(g judge.Gap) bool {
+	return r.faults.lostByKafka(g) || r.cfg.AllowGaps && r.faults.lostBefore(g.At)
+}
 
 // pause waits, and returns false if ctx ends before.
 func pause(ctx context.Context, d time.Duration) bool {

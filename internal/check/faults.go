@@ -61,6 +61,7 @@ type injector struct {
 	turn    int          // number of the fault that may begin next
 	taken   map[any]bool // parts that a fault is busy with
 	faults  []*fault     // that have begun, in order
+	losses  []loss       // of Kafka
 }
 
 const maxFaults = 3
@@ -183,12 +184,13 @@ func (f *fault) takeAll(of which) (all []*cluster.Service, free func()) {
 	return f.takeThese(of, of(f.check.cluster))
 }
 
-func (f *fault) takeThese(of which, some []*cluster.Service) (taken []*cluster.Service, free func()) {
+// takeThese takes those that are still there, and more.
+func (f *fault) takeThese(of which, some []*cluster.Service, more ...any) (taken []*cluster.Service, free func()) {
 	keys := make([]any, len(some))
 	for i, s := range some {
 		keys[i] = s
 	}
-	free = f.lock(keys...)
+	free = f.lock(append(keys, more...)...)
 	still := of(f.check.cluster)
 	return slices.DeleteFunc(slices.Clone(some), func(s *cluster.Service) bool { return !slices.Contains(still, s) }), free
 }

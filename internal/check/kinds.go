@@ -51,6 +51,7 @@ var kinds = []kind{
 	{name: "kafka-pause", about: "Kafka hangs", long: 6 * time.Second, kafka: true, do: hangKafka},
 	{name: "kafka-cut", about: "no network between a process and Kafka", long: 8 * time.Second, kafka: true, do: cutKafka},
 	{name: "kafka-drop", about: "packets between a process and Kafka are dropped, and come late", least: 3 * time.Second, long: 11 * time.Second, kafka: true, do: dropKafka},
+	{name: "kafka-lose", about: "Kafka loses its newest records, and gives their offsets again until skip-lost", least: 500 * time.Millisecond, long: 4 * time.Second, kafka: true, do: loseRecords},
 	{name: "partitions-add", about: "the topic gets one more partition", do: addPartition},
 	{name: "postgres-cut", about: "no network between a process and PostgreSQL", long: 5 * time.Second, do: cutPostgres},
 	{name: "postgres-drop", about: "packets between a process and PostgreSQL are dropped, and come late", least: 2 * time.Second, long: 8 * time.Second, do: dropPostgres},

@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math"
 	"math/rand/v2"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -20,6 +22,7 @@ type load struct {
 	check    *run
 	producer *topic.Producer
 	rng      *rand.Rand
+	busy     sync.Mutex   // held while events are produced
 	active   []int        // users of this phase
 	renew    atomic.Bool  // the producer is to know the topic as it is now
 	large    atomic.Int32 // faults that want large events
@@ -55,29 +58,49 @@ func (l *load) run(ctx, over context.Context) error {
 			return l.flush(ctx)
 		case <-tick.C:
 		}
-		if l.renew.CompareAndSwap(true, false) {
-			if err := l.flush(ctx); err != nil {
-				return err
-			}
-			l.close()
-			if err := l.open(); err != nil {
-				return err
-			}
-		}
 		if time.Now().After(phase) {
 			phase = time.Now().Add(between(l.rng, 500*time.Millisecond, 2500*time.Millisecond))
 			l.active = l.drawActive()
 		}
 		due = min(l.check.cfg.Rate*time.Since(began).Seconds(), float64(sent)+l.check.cfg.Rate/10)
-		for ; float64(sent) < due; sent++ {
-			if len(l.active) == 0 {
-				continue
-			}
-			if err := l.send(ctx); err != nil {
-				return err
-			}
+		n := max(0, int(math.Ceil(due))-sent)
+		if err := l.some(ctx, n); err != nil {
+			return err
+		}
+		sent += n
+	}
+}
+
+// some produces so many events, if anybody is active.
+func (l *load) some(ctx context.Context, n int) error {
+	l.busy.Lock()
+	defer l.busy.Unlock()
+	if l.renew.CompareAndSwap(true, false) {
+		if err := l.flush(ctx); err != nil {
+			return err
+		}
+		l.close()
+		if err := l.open(); err != nil {
+			return err
 		}
 	}
+	for ; n > 0 && len(l.active) > 0; n-- {
+		if err := l.send(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// hold waits until all events are acknowledged, and has no others be produced until
+// goOn is called.
+func (l *load) hold(ctx context.Context) (goOn func(), err error) {
+	l.busy.Lock()
+	if err := l.flush(ctx); err != nil {
+		l.busy.Unlock()
+		return nil, err
+	}
+	return sync.OnceFunc(l.busy.Unlock), nil
 }
 
 func (l *load) flush(ctx context.Context) error {

@@ -98,7 +98,7 @@ func TestChosen(t *testing.T) {
 		{[]string{"all"}, own, len(kinds) - 1, ""},
 		{[]string{"none"}, own, 0, ""},
 		{[]string{"redis-kill", "api-kill"}, own, 2, ""},
-		{[]string{"all"}, shared, len(kinds) - 5, ""},
+		{[]string{"all"}, shared, len(kinds) - 6, ""},
 		{[]string{"all"}, one, 5, ""},
 		{[]string{"none", "all"}, own, 0, "faults none,all: none does not go with others"},
 		{[]string{"redis-kill"}, one, 0, "fault redis-kill is not possible here: it needs Kafka and PostgreSQL of make services, and redis-server"},

@@ -40,7 +40,7 @@ func (k *Kafka) Join(ctx context.Context, files KafkaFiles, dir string) (*Kafka,
 	if err != nil {
 		return nil, err
 	}
-	second := &Kafka{properties: filepath.Join(dir, "server.properties")}
+	second := &Kafka{properties: filepath.Join(dir, "server.properties"), data: filepath.Join(dir, "data")}
 	second.Process = Process{
 		Name: "kafka2", Addr: addr, exe: files.Java, log: filepath.Join(dir, "log"),
 		args: append(append([]string{}, k.args[:len(k.args)-1]...), second.properties),

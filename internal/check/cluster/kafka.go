@@ -46,6 +46,7 @@ type Kafka struct {
 	Process
 
 	properties string // file
+	data       string // folder
 }
 
 // StartKafka starts one that is empty, with its data and its log in dir. It returns
@@ -63,13 +64,13 @@ func StartKafka(ctx context.Context, files KafkaFiles, dir string, doors ...*Pro
 	if err != nil {
 		return nil, err
 	}
-	k := &Kafka{properties: filepath.Join(dir, "server.properties")}
+	k := &Kafka{properties: filepath.Join(dir, "server.properties"), data: filepath.Join(dir, "data")}
 	java := []string{"-Xms256m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", files.Jars + "/*"}
 	k.Process = Process{
 		Name: "kafka", Addr: addr, exe: files.Java, log: filepath.Join(dir, "log"),
 		args: append(java, "kafka.Kafka", k.properties),
 	}
-	text := kafkaProperties(addr, controller, filepath.Join(dir, "data"), doors)
+	text := kafkaProperties(addr, controller, k.data, doors)
 	if err := os.WriteFile(k.properties, []byte(text), 0o600); err != nil {
 		return nil, fmt.Errorf("settings of kafka: %w", err)
 	}

@@ -154,7 +154,12 @@ func (p *Process) ended() <-chan struct{} {
 
 // Ready waits until it says that it is ready. One that ended by itself never is.
 func (p *Process) Ready(ctx context.Context) error {
-	return p.await(ctx, func() error { return get(ctx, "http://"+cmp.Or(p.pages, p.Addr)+"/readyz") })
+	return p.await(ctx, func() error { return p.state(ctx) })
+}
+
+// state returns what it says about itself, nil if that is that it is ready.
+func (p *Process) state(ctx context.Context) error {
+	return get(ctx, "http://"+cmp.Or(p.pages, p.Addr)+"/readyz")
 }
 
 // await asks until it gets an answer.

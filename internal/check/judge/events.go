@@ -18,6 +18,7 @@ type Event struct {
 	// there or not.
 	Acked Seq // 0 if it was not
 	ID    event.ID
+	Lost  bool // Kafka has lost it since: it may have come before, and need not come
 
 	decoded map[string]any
 }
@@ -48,6 +49,20 @@ func (l *Events) Ack(e *Event, at Seq, id event.ID) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	e.Acked, e.ID = at, id
+}
+
+// Lose notes that Kafka has lost all that it had of a partition from an offset on, and
+// returns how many those were. Others get these offsets now.
+func (l *Events) Lose(partition int32, from int64) (n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, e := range l.all {
+		if e.Acked > 0 && !e.Lost && e.ID.Partition == partition && e.ID.Offset >= from {
+			e.Lost = true
+			n++
+		}
+	}
+	return n
 }
 
 // Same reports whether event n was produced with this value.

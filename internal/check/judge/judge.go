@@ -237,7 +237,7 @@ func (t *trial) due(v *Verdict, c *Chain, got map[int]bool, excused ranges) {
 		if c.left > 0 && e.Sent > c.left {
 			break // no cursor was past it
 		}
-		if e.Acked == 0 || got[e.N] {
+		if e.Acked == 0 || e.Lost || got[e.N] {
 			continue
 		}
 		at, n := passed.when(e.ID)

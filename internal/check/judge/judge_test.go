@@ -366,6 +366,39 @@ func TestJudge(t *testing.T) {
 			w.tooLarge(0)
 			w.cursor(2)
 		}, []string{Lost}},
+		{"what Kafka has lost need not come", func(w *world) {
+			w.filter("a")
+			w.connect(-1, 0)
+			w.gets(w.send("a"))
+			w.send("a")
+			w.events.Lose(0, 0)
+			w.cursor(2)
+		}, nil},
+		{"what Kafka has kept has to come", func(w *world) {
+			w.filter("a")
+			w.connect(-1, 0)
+			w.send("a")
+			w.send("a")
+			w.events.Lose(0, 1)
+			w.cursor(2)
+		}, []string{Lost}},
+		{"what gets an offset again has to come, or to be in a gap", func(w *world) {
+			w.filter("a")
+			w.connect(-1, 0)
+			w.gets(w.send("a"))
+			w.cursor(1)
+			w.events.Lose(0, 0)
+			w.events.Ack(w.sendOnly("a"), w.clock.Now(), id(0))
+		}, []string{Lost}},
+		{"an id that means two events", func(w *world) {
+			w.filter("a")
+			w.connect(-1, 0)
+			w.gets(w.send("a"))
+			w.events.Lose(0, 0)
+			e := w.sendOnly("a")
+			w.events.Ack(e, w.clock.Now(), id(0))
+			w.conn.Event(w.clock.Now(), id(0), e.N)
+		}, []string{Repeated}},
 		{"not resumed, and the gap did not arrive", func(w *world) {
 			w.filter("a")
 			w.connect(-1, 0)
