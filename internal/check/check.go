@@ -130,6 +130,7 @@ type run struct {
 	load        *load
 	faults      injector
 	flows       flows
+	newest      newest
 }
 
 // tail is how long before the end the load stops: a lane that lost its end and

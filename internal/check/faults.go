@@ -27,7 +27,8 @@ func (i injection) String() string {
 	return fmt.Sprintf("%s at %s for %s", i.kind.name, i.at.Round(time.Millisecond), i.hold.Round(time.Millisecond))
 }
 
-// drawFaults makes up the schedule. Every kind comes before any comes again.
+// drawFaults makes up the schedule. Every kind comes before any comes again, unless there
+// is no time left for it.
 func drawFaults(cfg Config, rng *rand.Rand) ([]injection, error) {
 	from, err := chosen(cfg.Faults, &cfg.Cluster)
 	if err != nil || len(from) == 0 {
@@ -40,8 +41,16 @@ func drawFaults(cfg Config, rng *rand.Rand) ([]injection, error) {
 			left = slices.Clone(from)
 			rng.Shuffle(len(left), func(i, j int) { left[i], left[j] = left[j], left[i] })
 		}
-		i := injection{kind: left[0], at: at, seed: rng.Uint64()}
-		left = left[1:]
+		next := slices.IndexFunc(left, func(k kind) bool { return at+k.takes < cfg.Duration })
+		if next < 0 && len(left) == len(from) {
+			break
+		}
+		if next < 0 {
+			left = nil
+			continue
+		}
+		i := injection{kind: left[next], at: at, seed: rng.Uint64()}
+		left = slices.Delete(left, next, next+1)
 		if i.kind.long > 0 {
 			i.hold = between(rng, i.kind.least, i.kind.long)
 		}

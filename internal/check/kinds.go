@@ -16,6 +16,7 @@ type kind struct {
 	about string
 	least time.Duration // that it holds
 	long  time.Duration // bounds how long it holds
+	takes time.Duration // beyond that; it does not come when there is less time left
 	loses bool          // Redis loses what it held
 	one   bool          // possible when everything is in one process
 	kafka bool          // possible with a Kafka of our own only
@@ -51,6 +52,7 @@ var kinds = []kind{
 	{name: "kafka-pause", about: "Kafka hangs", long: 6 * time.Second, kafka: true, do: hangKafka},
 	{name: "kafka-cut", about: "no network between a process and Kafka", long: 8 * time.Second, kafka: true, do: cutKafka},
 	{name: "kafka-drop", about: "packets between a process and Kafka are dropped, and come late", least: 3 * time.Second, long: 11 * time.Second, kafka: true, do: dropKafka},
+	{name: "kafka-leaderless", about: "the only broker of a partition is away, and a filter service restarts", least: 2 * time.Second, long: 8 * time.Second, takes: 20 * time.Second, kafka: true, do: loseLeader},
 	{name: "kafka-lose", about: "Kafka loses its newest records, and gives their offsets again until skip-lost", least: 500 * time.Millisecond, long: 4 * time.Second, kafka: true, do: loseRecords},
 	{name: "partitions-add", about: "the topic gets one more partition", do: addPartition},
 	{name: "postgres-cut", about: "no network between a process and PostgreSQL", long: 5 * time.Second, do: cutPostgres},

@@ -84,6 +84,27 @@ func TestKinds(t *testing.T) {
 	}
 }
 
+// TestTakes: what takes long comes only if there is time left for it.
+func TestTakes(t *testing.T) {
+	for seed := range uint64(50) {
+		cfg := config(seed)
+		cfg.Duration = 25 * time.Second
+		p, err := newPlan(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range p.faults {
+			if f.at+f.kind.takes >= cfg.Duration {
+				t.Errorf("seed %d: %v, of %v", seed, f, cfg.Duration)
+			}
+		}
+		cfg.Faults, cfg.Duration = []string{"kafka-leaderless"}, 15*time.Second
+		if p, err = newPlan(cfg); err != nil || len(p.faults) > 0 {
+			t.Errorf("seed %d: got faults %v and error %v, want none", seed, p.faults, err)
+		}
+	}
+}
+
 func TestChosen(t *testing.T) {
 	own := config(1).Cluster
 	shared := own
@@ -98,7 +119,7 @@ func TestChosen(t *testing.T) {
 		{[]string{"all"}, own, len(kinds) - 1, ""},
 		{[]string{"none"}, own, 0, ""},
 		{[]string{"redis-kill", "api-kill"}, own, 2, ""},
-		{[]string{"all"}, shared, len(kinds) - 6, ""},
+		{[]string{"all"}, shared, len(kinds) - 7, ""},
 		{[]string{"all"}, one, 5, ""},
 		{[]string{"none", "all"}, own, 0, "faults none,all: none does not go with others"},
 		{[]string{"redis-kill"}, one, 0, "fault redis-kill is not possible here: it needs Kafka and PostgreSQL of make services, and redis-server"},

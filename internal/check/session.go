@@ -157,6 +157,7 @@ func (s *session) got(m *wire.Message) error {
 		}
 		s.seen.Event(at, id, n)
 		s.client.check.flows.delivered.moved()
+		s.client.check.newest.came(id.Partition, n)
 	}
 	switch {
 	case m.Type == wire.Hello:

@@ -59,6 +59,7 @@ type Cluster struct {
 	redis    []*Redis  // one, or the nodes of a cluster; none in one process
 	database *Database // nil in one process
 	broker   *Kafka    // nil if others may use the Kafka
+	second   *Kafka    // beside it; nil if it never was
 	kafka    []string
 	topic    string
 
@@ -340,8 +341,10 @@ func (c *Cluster) Close() error {
 	for _, r := range c.redis {
 		r.Kill()
 	}
-	if c.broker != nil {
-		c.broker.Kill()
+	for _, k := range []*Kafka{c.broker, c.second} {
+		if k != nil {
+			k.Kill()
+		}
 	}
 	if !c.cfg.Native() {
 		return nil

@@ -84,6 +84,19 @@ func (l *Events) Len() (sent, acked int) {
 	return len(l.all), acked
 }
 
+// AckedSince returns how many events from a number on Kafka has, by partition.
+func (l *Events) AckedSince(n int) map[int32]int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	all := make(map[int32]int)
+	for _, e := range l.all[n:] {
+		if e.Acked > 0 {
+			all[e.ID.Partition]++
+		}
+	}
+	return all
+}
+
 // snapshot copies the events as they are known now.
 func (l *Events) snapshot() []Event {
 	l.mu.Lock()
