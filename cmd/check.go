@@ -26,7 +26,8 @@ seed makes the same schedule, filters and clients.
 
 It uses the Kafka and PostgreSQL of "make services", if EVENTSTREAM_KAFKA and
 EVENTSTREAM_POSTGRES or .services/env tell where they are, a redis-server of its
-own, and for faults of Kafka a Kafka of its own, from .services. Without the
+own, for faults of Kafka a Kafka of its own, from .services, and for a backup
+that is restored a PostgreSQL of its own. Without the
 servers everything runs in one process with the edges inside it, and few faults
 are possible.
 
@@ -134,6 +135,7 @@ func (f *checkFlags) find() error {
 	}
 	f.Cluster.Postgres = server("EVENTSTREAM_POSTGRES")
 	f.Cluster.Broker, _ = cluster.FindKafka(services) // faults of Kafka say what they need
+	f.Cluster.Server, _ = cluster.FindPostgres()
 	f.Cluster.Clocks = cluster.CanStep() == nil
 	return nil
 }

@@ -39,7 +39,7 @@ type Config struct {
 	Retention    time.Duration // of lanes; the filter services' if zero
 	AllowGaps    bool          // clients may be told of gaps once Redis has lost what it held
 
-	Cluster cluster.Config // the program and the servers; the rest is filled in. Broker is run for faults of Kafka only
+	Cluster cluster.Config // the program and the servers; the rest is filled in. Broker and Server are run for faults of theirs only
 }
 
 func (cfg Config) withDefaults() Config {
@@ -70,6 +70,9 @@ func Run(ctx context.Context, cfg Config, out io.Writer, log *slog.Logger) error
 	}
 	if !slices.ContainsFunc(p.faults, func(i injection) bool { return i.kind.kafka }) {
 		cfg.Cluster.Broker = cluster.KafkaFiles{}
+	}
+	if !slices.ContainsFunc(p.faults, func(i injection) bool { return i.kind.store }) {
+		cfg.Cluster.Server = ""
 	}
 	report, err := checked(ctx, cfg, p, log)
 	if ctx.Err() != nil {
@@ -130,6 +133,7 @@ type run struct {
 	load        *load
 	faults      injector
 	flows       flows
+	changing    sync.RWMutex // for reading, while a subscriber changes its filters
 	newest      newest
 }
 

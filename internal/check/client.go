@@ -53,6 +53,7 @@ type client struct {
 
 	mu     sync.Mutex
 	cursor string // the last one, to resume from
+	forgot int    // how often the server forgot acknowledgements
 }
 
 func newClient(r *run, i int) *client {
@@ -86,10 +87,32 @@ func (c *client) saw(cursor string) {
 	c.cursor = cursor
 }
 
-func (c *client) last() string {
+// acknowledged notes the cursor that a durable client comes back to, unless the server has
+// forgotten it since the connection began.
+func (c *client) acknowledged(cursor string, forgot int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.cursor
+	if c.forgot == forgot {
+		c.cursor = cursor
+	}
+}
+
+// forget has a durable client not know what it comes back to, as the server has forgotten
+// what was acknowledged last.
+func (c *client) forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.forgot++
+	if c.habit.durable {
+		c.cursor = ""
+	}
+}
+
+// last returns the cursor, and how often the server had forgotten acknowledgements.
+func (c *client) last() (string, int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.cursor, c.forgot
 }
 
 // run connects and leaves until home is closed; then it stays, until ctx ends.

@@ -20,6 +20,7 @@ type kind struct {
 	loses bool          // Redis loses what it held
 	one   bool          // possible when everything is in one process
 	kafka bool          // possible with a Kafka of our own only
+	store bool          // possible with a PostgreSQL server of our own only
 	clock bool          // possible where clocks can be stepped only
 	do    func(context.Context, *fault) error
 }
@@ -58,6 +59,7 @@ var kinds = []kind{
 	{name: "postgres-cut", about: "no network between a process and PostgreSQL", long: 5 * time.Second, do: cutPostgres},
 	{name: "postgres-drop", about: "packets between a process and PostgreSQL are dropped, and come late", least: 2 * time.Second, long: 8 * time.Second, do: dropPostgres},
 	{name: "postgres-terminate", about: "PostgreSQL ends all sessions", long: 0, do: terminate},
+	{name: "postgres-restore", about: "a base backup is put in place of the database", long: 4 * time.Second, least: time.Second, takes: 5 * time.Second, store: true, do: restoreDatabase},
 	{name: "clients-cut", about: "no network between clients and a gateway", long: 4 * time.Second, one: true, do: cutClients},
 	{name: "clients-drop", about: "packets between clients and a gateway are dropped, and come late", least: time.Second, long: 6 * time.Second, one: true, do: dropClients},
 	{name: "clients-slow", about: "slow network between clients and a gateway", long: 5 * time.Second, one: true, do: slowClients},
@@ -117,6 +119,8 @@ func (k kind) missing(c *cluster.Config) string {
 		return "Kafka and PostgreSQL of make services, and redis-server"
 	case k.kafka && c.Broker == (cluster.KafkaFiles{}):
 		return "the Kafka that make services installs where it uses no containers, to run one of its own"
+	case k.store && c.Server == "":
+		return "PostgreSQL's programs, to run a server of its own"
 	case k.clock && !c.Clocks:
 		return "Linux on amd64, and the right to change the memory of processes that it has started"
 	}

@@ -12,7 +12,7 @@ import (
 func config(seed uint64) Config {
 	return Config{
 		Seed: seed, Duration: time.Minute,
-		Cluster: cluster.Config{Kafka: []string{"k"}, Postgres: "p", Redis: "r", Broker: cluster.KafkaFiles{Java: "j", Jars: "k"}, Clocks: true},
+		Cluster: cluster.Config{Kafka: []string{"k"}, Postgres: "p", Redis: "r", Broker: cluster.KafkaFiles{Java: "j", Jars: "k"}, Server: "s", Clocks: true},
 	}.withDefaults()
 }
 
@@ -109,6 +109,8 @@ func TestChosen(t *testing.T) {
 	own := config(1).Cluster
 	shared := own
 	shared.Broker = cluster.KafkaFiles{}
+	plain := own
+	plain.Server, plain.Clocks = "", false
 	one := cluster.Config{}
 	for _, tt := range []struct {
 		names []string
@@ -120,10 +122,13 @@ func TestChosen(t *testing.T) {
 		{[]string{"none"}, own, 0, ""},
 		{[]string{"redis-kill", "api-kill"}, own, 2, ""},
 		{[]string{"all"}, shared, len(kinds) - 7, ""},
+		{[]string{"all"}, plain, len(kinds) - 3, ""},
 		{[]string{"all"}, one, 5, ""},
 		{[]string{"none", "all"}, own, 0, "faults none,all: none does not go with others"},
 		{[]string{"redis-kill"}, one, 0, "fault redis-kill is not possible here: it needs Kafka and PostgreSQL of make services, and redis-server"},
 		{[]string{"kafka-kill"}, shared, 0, "fault kafka-kill is not possible here: it needs the Kafka that make services installs where it uses no containers, to run one of its own"},
+		{[]string{"postgres-restore"}, plain, 0, "fault postgres-restore is not possible here: it needs PostgreSQL's programs, to run a server of its own"},
+		{[]string{"clock-step"}, plain, 0, "fault clock-step is not possible here: it needs Linux on amd64, and the right to change the memory of processes that it has started"},
 		{[]string{"all-pause"}, own, 0, "fault all-pause is not possible here: it needs everything in one process (--one-process)"},
 	} {
 		got, err := chosen(tt.names, &tt.on)

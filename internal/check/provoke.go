@@ -330,7 +330,7 @@ func enlarge(ctx context.Context, f *fault) error {
 }
 
 func terminate(ctx context.Context, f *fault) error {
-	f.lock()() // its turn
+	defer f.lock(f.check.cluster.Database())()
 	f.begins("postgres")
 	return f.check.cluster.Database().Terminate(ctx)
 }

@@ -29,6 +29,7 @@ type session struct {
 	acks   *rand.Rand // which cursors are acknowledged
 	ended  chan struct{}
 	slow   atomic.Int64 // when to read on, Unix nanoseconds
+	forgot int          // of the client, when the connection began
 }
 
 // dialLimit bounds the handshake, and then the wait for hello.
@@ -38,12 +39,12 @@ const dialLimit = 8 * time.Second
 func (c *client) connect(ctx context.Context, client *http.Client) (*session, error) {
 	gateways := c.check.cluster.Gateways()
 	g := gateways[c.rng.IntN(len(gateways))]
-	cursor := c.last()
+	cursor, forgot := c.last()
 	used, err := parseCursor(cursor)
 	if err != nil {
 		return nil, err
 	}
-	s := &session{client: c, acks: rand.New(rand.NewPCG(c.rng.Uint64(), 0)), ended: make(chan struct{})}
+	s := &session{client: c, acks: rand.New(rand.NewPCG(c.rng.Uint64(), 0)), ended: make(chan struct{}), forgot: forgot}
 	s.seen = c.chain.Dial(c.check.clock.Now(), g.Name, used)
 	patience := c.patience()
 	if err := s.dial(ctx, client, g, cursor, patience); err != nil {
@@ -171,8 +172,10 @@ func (s *session) got(m *wire.Message) error {
 	if cursor == nil || err != nil {
 		return err
 	}
-	if !s.client.habit.durable || m.Type == wire.Acked {
+	if !s.client.habit.durable {
 		s.client.saw(m.Cursor)
+	} else if m.Type == wire.Acked {
+		s.client.acknowledged(m.Cursor, s.forgot)
 	} else if m.Type != wire.Hello && s.acks.IntN(3) == 0 {
 		s.stream.ack(m.Cursor)
 	}

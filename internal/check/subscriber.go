@@ -58,21 +58,24 @@ func (s *subscriber) change(ctx, over context.Context) error {
 		return nil
 	}
 	for pause(over, between(s.rng, time.Second, 8*time.Second)) {
-		var err error
-		n, what := s.rng.IntN(len(s.check.plan.pool)), s.rng.IntN(3)
-		switch {
-		case len(s.stored) == 0 || what == 0 && len(s.stored) < maxFilters:
-			err = s.add(ctx, n)
-		case what == 1 && len(s.stored) > 1:
-			err = s.remove(ctx, over, s.rng.IntN(len(s.stored)))
-		default:
-			err = s.replace(ctx, over, s.rng.IntN(len(s.stored)), n)
-		}
-		if err != nil {
+		if err := s.changeOne(ctx, over); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (s *subscriber) changeOne(ctx, over context.Context) error {
+	s.check.changing.RLock()
+	defer s.check.changing.RUnlock()
+	n, what := s.rng.IntN(len(s.check.plan.pool)), s.rng.IntN(3)
+	switch {
+	case len(s.stored) == 0 || what == 0 && len(s.stored) < maxFilters:
+		return s.add(ctx, n)
+	case what == 1 && len(s.stored) > 1:
+		return s.remove(ctx, over, s.rng.IntN(len(s.stored)))
+	}
+	return s.replace(ctx, over, s.rng.IntN(len(s.stored)), n)
 }
 
 // outcome is what became of a request.

@@ -31,6 +31,7 @@ type Config struct {
 	Redis    string // redis-server
 
 	Broker KafkaFiles // of a Kafka of our own, which is used instead of those at Kafka; none if zero
+	Server string     // folder of PostgreSQL's programs, to run one of our own instead of that at Postgres; "" for none
 	Clocks bool       // the clocks of our processes can be stepped; see CanStep
 
 	Name         string // of the topic, group and database; letters, digits and underscores
@@ -58,6 +59,7 @@ type Cluster struct {
 	cfg      Config
 	redis    []*Redis  // one, or the nodes of a cluster; none in one process
 	database *Database // nil in one process
+	postgres *Postgres // that it is on; nil if others may use it
 	broker   *Kafka    // nil if others may use the Kafka
 	second   *Kafka    // beside it; nil if it never was
 	kafka    []string
@@ -115,7 +117,14 @@ func (c *Cluster) startNative(ctx context.Context) error {
 		}
 		c.kafka = []string{c.broker.Addr}
 	}
-	if c.database, err = newDatabase(ctx, c.cfg.Postgres, c.cfg.Name); err != nil {
+	at := c.cfg.Postgres
+	if c.cfg.Server != "" {
+		if c.postgres, err = StartPostgres(ctx, c.cfg.Server); err != nil {
+			return err
+		}
+		at = c.postgres.URL
+	}
+	if c.database, err = newDatabase(ctx, at, c.cfg.Name); err != nil {
 		return fmt.Errorf("database for the check: %w", err)
 	}
 	if err := c.startRedis(ctx); err != nil {
@@ -289,6 +298,9 @@ func (c *Cluster) Redis() []*Redis { return c.redis }
 // Database returns the database, nil if everything is in one process.
 func (c *Cluster) Database() *Database { return c.database }
 
+// Postgres returns the server of our own that the database is on, nil if others may use it.
+func (c *Cluster) Postgres() *Postgres { return c.postgres }
+
 // Broker returns the Kafka of our own, nil if others may use the Kafka.
 func (c *Cluster) Broker() *Kafka { return c.broker }
 
@@ -352,7 +364,9 @@ func (c *Cluster) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), closeLimit)
 	defer cancel()
 	var err error
-	if c.database != nil {
+	if c.postgres != nil {
+		err = c.postgres.Close()
+	} else if c.database != nil {
 		err = c.database.drop(ctx)
 	}
 	if c.broker == nil {

@@ -62,6 +62,49 @@ func (s *Slot) Refuse(c *Change) {
 	s.changes = slices.DeleteFunc(s.changes, func(other *Change) bool { return other == c })
 }
 
+// Saved is what the filters of a subscriber may have been at some moment.
+type Saved struct {
+	of    *Filters
+	specs [][]*filter.Spec // of each slot
+}
+
+// Save notes what the filters may be now, to be restored.
+func (f *Filters) Save(at Seq) *Saved {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s := &Saved{of: f}
+	for _, slot := range f.slots {
+		s.specs = append(s.specs, slot.possibleLocked(at, at))
+	}
+	return s
+}
+
+// Restore notes that the filters go back to what they were. A request whose fate is
+// unknown may still be done after that. The changes are to be answered when they are in force.
+func (s *Saved) Restore(at Seq) (changes []*Change) {
+	s.of.mu.Lock()
+	defer s.of.mu.Unlock()
+	for i, slot := range s.of.slots {
+		specs := []*filter.Spec{nil}
+		if i < len(s.specs) {
+			specs = slices.Clone(s.specs[i])
+		}
+		for n, c := range slot.changes {
+			if c.answered == Never && slot.endLocked(n) > at {
+				specs = append(specs, c.spec)
+			}
+		}
+		for n, spec := range specs {
+			c := &Change{of: s.of, asked: at, answered: Never, spec: spec}
+			slot.changes = append(slot.changes, c)
+			if n == 0 {
+				changes = append(changes, c)
+			}
+		}
+	}
+	return changes
+}
+
 // possibleLocked returns what the filter may have been at some time from one
 // moment to another; nil stands for none.
 func (s *Slot) possibleLocked(from, to Seq) []*filter.Spec {

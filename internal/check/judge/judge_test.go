@@ -87,6 +87,13 @@ func (w *world) tooLarge(n int) {
 	})
 }
 
+// restore puts filters back, which is followed at once.
+func (w *world) restore(s *Saved) {
+	for _, c := range s.Restore(w.clock.Now()) {
+		c.Answer(w.clock.Now())
+	}
+}
+
 func (w *world) cursor(next int) { w.conn.Cursor(w.clock.Now(), cursor(next)) }
 
 func TestJudge(t *testing.T) {
@@ -399,6 +406,48 @@ func TestJudge(t *testing.T) {
 			w.events.Ack(e, w.clock.Now(), id(0))
 			w.conn.Event(w.clock.Now(), id(0), e.N)
 		}, []string{Repeated}},
+		{"restored: what was deleted is back", func(w *world) {
+			s := w.filter("a")
+			w.connect(-1, 0)
+			saved := w.filters.Save(w.clock.Now())
+			s.Ask(w.clock.Now(), nil).Answer(w.clock.Now())
+			w.restore(saved)
+			w.send("a")
+			w.cursor(1)
+		}, []string{Lost}},
+		{"restored: what was made since is gone", func(w *world) {
+			w.connect(-1, 0)
+			saved := w.filters.Save(w.clock.Now())
+			w.filter("a")
+			w.restore(saved)
+			w.gets(w.send("a"))
+		}, []string{Extra}},
+		{"restored: both may be in force until filter services have followed", func(w *world) {
+			s := w.filter("a")
+			w.connect(-1, 0)
+			saved := w.filters.Save(w.clock.Now())
+			s.Ask(w.clock.Now(), of("b")).Answer(w.clock.Now())
+			changes := saved.Restore(w.clock.Now())
+			w.gets(w.send("a"), w.send("b"))
+			w.send("a")
+			w.send("b")
+			w.cursor(4)
+			for _, c := range changes {
+				c.Answer(w.clock.Now())
+			}
+		}, nil},
+		{"restored: what was not known then is not known again", func(w *world) {
+			s := w.filter("a")
+			s.Ask(w.clock.Now(), of("b"))
+			w.connect(-1, 0)
+			saved := w.filters.Save(w.clock.Now())
+			s.Ask(w.clock.Now(), of("c")).Answer(w.clock.Now())
+			w.restore(saved)
+			w.gets(w.send("a"), w.send("b"), w.send("c"))
+			w.send("a")
+			w.send("b")
+			w.cursor(5)
+		}, []string{Extra}},
 		{"not resumed, and the gap did not arrive", func(w *world) {
 			w.filter("a")
 			w.connect(-1, 0)
