@@ -68,12 +68,11 @@ func CursorLen(next []int64) int {
 //	partitions: uvarint | next offset: uvarint, for each partition
 
 // String returns the cursor as one opaque base64url token.
-func (c *Cursor) String() string { return string(c.Append(nil)) }
+func (c *Cursor) String() string { return string(c.Append(make([]byte, 0, 512))) }
 
 // Append appends the cursor's text to dst.
 func (c *Cursor) Append(dst []byte) []byte {
-	b := make([]byte, 0, 64+len(c.Next)*5)
-	b = append(b, cursorVersion)
+	b := append(make([]byte, 0, 384), cursorVersion) // most often enough
 	b = append(b, c.Topic[:]...)
 	b = binary.AppendUvarint(b, uint64(max(c.Issued.Unix(), 0)))
 	b = c.Addr.append(b)
