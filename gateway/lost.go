@@ -56,14 +56,15 @@ func (r *reader) losses() losses {
 	return nil
 }
 
-// tellLost has the shards tell all who are live. Those who join are told with their
-// hello, and those who catch up when that is done.
+// tellLost has the shards tell all who are live, also if events behind the loss have come
+// meanwhile: positions are read once a second. Those who join are told with their hello,
+// and those who catch up when that is done.
 func (r *reader) tellLost(news losses) {
 	for _, s := range r.gw.shards {
 		s.post(post{what: verbVisit, done: make(chan struct{}), visit: func(s *shard, c *conn) {
 			if c.reader == r && c.state == live {
 				at := before(s.positions(c), c.pending)
-				s.lost(c, news, at, s.cursor(c, at))
+				s.lost(c, news, make([]int64, len(at)), s.cursor(c, at))
 			}
 		}})
 	}
@@ -88,7 +89,13 @@ func (s *shard) lostMeanwhile(c *conn) {
 	maps.DeleteFunc(news, func(_ int32, l notedLoss) bool { return secondsAt(l.noted.Sub(birth)) < int64(c.since) })
 	if len(news) > 0 {
 		at := before(s.positions(c), c.pending)
-		s.lost(c, news, at, s.cursor(c, at))
+		from := slices.Clone(at)
+		for p, l := range news {
+			if int(p) < len(from) && secondsAt(l.noted.Sub(birth)) > int64(c.since) {
+				from[p] = 0 // whatever has come since
+			}
+		}
+		s.lost(c, news, from, s.cursor(c, at))
 	}
 }
 

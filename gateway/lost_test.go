@@ -94,6 +94,31 @@ func TestKafkaLost(t *testing.T) {
 	}
 }
 
+// A loss is told to who is connected also if the log has grown past it, and more has come,
+// before a gateway looks. One that was there when the gateway began is no news.
+func TestKafkaLostLate(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	g := w.gateway(Config{})
+	c := connect(t, g, "user_1", "")
+	for range 6 {
+		c.untilEvent(w.publish(0, "user_1"))
+	}
+	if err := w.store.Lose(t.Context(), lane.Shard{}, 0, testTopic, lane.Loss{From: 2, To: 4}); err != nil {
+		t.Fatal(err)
+	}
+	want := []wire.Missing{{Partition: 0, From: 2, To: 4}}
+	if gap := c.untilType(wire.Gap); gap.Reason != wire.GapLost || !slices.Equal(gap.Missing, want) {
+		t.Errorf("gap %+v, want %s, %v", gap, wire.GapLost, want)
+	}
+	c.untilEvent(w.publish(0, "user_1"))
+	fresh := connect(t, w.gateway(Config{}), "user_1", "")
+	fresh.untilEvent(w.publish(0, "user_1"))
+	if len(fresh.gaps) > 0 {
+		t.Errorf("who came after it was told of %+v", fresh.gaps)
+	}
+}
+
 // A cursor that is ahead of Kafka, which lost records, and of the lanes, which are filled
 // anew: its client is told, and gets nothing with an offset that it may have seen.
 func TestCursorAheadOfKafka(t *testing.T) {

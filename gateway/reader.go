@@ -234,6 +234,7 @@ func (r *reader) start(positions []lane.Position) {
 	for _, p := range positions {
 		r.ends[p.Partition] = p.End
 	}
+	r.noteLost(positions)                   // for who joins
 	r.began = extended(next, len(r.synced)) // there may be more since
 	r.takeLocked(r.began)
 }
@@ -425,7 +426,9 @@ func (r *reader) batch(b lane.Batch) error {
 		}
 	}
 	r.next = next
-	lost := r.noteLost(b.Positions)
+	if lost := r.noteLost(b.Positions); lost != nil {
+		r.tellLost(lost) // before events that come after it
+	}
 	p := post{reader: r.index, next: next}
 	if len(b.Positions) > 0 {
 		p.settled = slices.MinFunc(r.synced, lane.ControlID.Compare)
@@ -435,9 +438,6 @@ func (r *reader) batch(b lane.Batch) error {
 	for i := range r.posts {
 		p.deliveries, r.posts[i].deliveries = r.posts[i].deliveries, nil
 		r.gw.shards[i].post(p)
-	}
-	if lost != nil {
-		r.tellLost(lost)
 	}
 	r.heard.Store(int64(uptime()))
 	return malformed
