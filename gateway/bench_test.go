@@ -24,11 +24,13 @@ func (n *nullSocket) Write(b []byte) (int, error) {
 func (n *nullSocket) Close() error { return nil }
 
 // openMany opens n connections that write to nothing.
-func openMany(tb testing.TB, n int) (*bench, []*nullSocket) {
+func openMany(tb testing.TB, n int) (*bench, []*nullSocket) { return openManyAs(tb, webSocket, n) }
+
+func openManyAs(tb testing.TB, f framing, n int) (*bench, []*nullSocket) {
 	b := newBench(tb, Config{})
 	socks := make([]*nullSocket, n)
 	for i := range socks {
-		c, _ := b.join(nil)
+		c, _ := b.joinAs(f, nil)
 		socks[i] = &nullSocket{c: c}
 		c.sock = socks[i]
 		b.openConn(c)
@@ -46,9 +48,14 @@ func entryFor(b *bench, p *lane.Packer, offset int64, seats []event.Seat) lane.B
 
 // One event to all connections: from the lane's entry to the sockets' frames.
 func BenchmarkFanout(b *testing.B) {
-	for _, n := range []int{1000, 10_000} {
-		b.Run(fmt.Sprintf("conns=%d", n), func(b *testing.B) {
-			g, socks := openMany(b, n)
+	for _, bb := range []struct {
+		name string
+		as   framing
+		n    int
+	}{{"conns", webSocket, 1000}, {"conns", webSocket, 10_000}, {"streams", eventStream, 1000}, {"streams", eventStream, 10_000}} {
+		n := bb.n
+		b.Run(fmt.Sprintf("%s=%d", bb.name, n), func(b *testing.B) {
+			g, socks := openManyAs(b, bb.as, n)
 			seats := make([]event.Seat, n)
 			for i, s := range socks {
 				seats[i] = s.c.seat

@@ -324,7 +324,7 @@ func benchDeflate(b *testing.B, f framing, events int, shared bool) {
 	sock.bytes, sock.frames = 0, 0
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
-		g.sendEvents(c, sets[i%2], "")
+		g.sendEvents(c, sets[i%2], "", false)
 	}
 	b.ReportMetric(float64(sock.bytes)/float64(sock.frames), "B/frame")
 }

@@ -74,28 +74,34 @@ func (c *conn) limit() int {
 }
 
 // sendSome sends c the first of its messages, as many as one may hold, and returns how many.
-// Once all are sent it has everything below at. A cursor comes with them if it is due. Of a
-// client that has said nothing of sizes, an event that has no room stands alone.
+// Once all are sent it has everything below at. A cursor comes with them if it is due. In a
+// stream it stands at each message, as its id, unless that would be long. Of a client that has
+// said nothing of sizes, an event that has no room stands alone.
 func (s *shard) sendSome(c *conn, messages []*message, at []int64) (n int) {
 	n, room := len(messages), c.limit()-envelope
 	fits := true
 	if bytesOf(messages) > room-event.MaxCursorLen(len(at)) { // mostly there is room for any cursor
 		n, fits = fit(messages, room-s.cursorRoom(c, at))
 	}
-	some, cursor := messages[:n], ""
-	switch {
-	case !fits && c.maxMessage > 0 && bytesOf(some) > room:
-		s.tooLarge(c, some[0], s.cursor(c, before(at, messages[1:])))
-		return 1
-	case fits && s.cursorDue(c): // beside an event that just fits a cursor would not
-		cursor = s.cursor(c, before(at, messages[n:]))
+	some, rest := messages[:n], messages[n:]
+	if !fits && c.maxMessage > 0 && bytesOf(some) > room {
+		s.tooLarge(c, some[0], s.cursor(c, before(at, rest)))
+		return n
 	}
-	s.sendEvents(c, some, cursor)
-	if cursor == "" {
+	due, cursor := fits && s.cursorDue(c), "" // beside an event that just fits a cursor would not
+	if due || c.framing == eventStream && len(at) <= maxIDPartitions {
+		cursor = s.cursor(c, before(at, rest))
+	}
+	s.sendEvents(c, some, cursor, due)
+	if !due {
 		s.owe(c)
 	}
 	return n
 }
+
+// maxIDPartitions is of how many partitions a cursor may be to be sent with every message: it
+// has some 450 bytes then.
+const maxIDPartitions = 64
 
 // tooLarge tells c that it does not get an event, as it said that it can't take it.
 func (s *shard) tooLarge(c *conn, m *message, cursor string) {

@@ -19,9 +19,10 @@ import (
 //	event: events
 //	id: <cursor>
 //
-// When an EventSource comes back it sends the last id that it saw, so that only a
-// message with a cursor has one. It comes back by itself after the end of a stream,
-// but never after an answer other than 200.
+// When an EventSource comes back it sends the last id that it saw. So each message with
+// events has one, a cursor, also where there is none in it (if the topic has at most
+// maxIDPartitions), and a hello that a gap follows has none. It comes back by itself after the end of a stream, but never after
+// an answer other than 200.
 
 // serveSSE answers with a stream of events, or says why not.
 func (g *Gateway) serveSSE(w http.ResponseWriter, r *http.Request) {

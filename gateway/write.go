@@ -21,7 +21,11 @@ func (s *shard) hello(c *conn, p *post) {
 	resumed := p.from != nil && p.gap == ""
 	hello := wire.AppendHello(nil, c.subscriber, cursor, resumed, s.gw.heartbeatSeconds())
 	c.opened.Store(true)
-	c.write(append(p.http, c.framing.message(hello, cursor)...))
+	id := cursor
+	if p.gap != "" {
+		id = "" // who goes on from it would not be told of the gap
+	}
+	c.write(append(p.http, c.framing.message(hello, id)...))
 	s.counts.frames.Add(1)
 	if expires := c.expires.Load(); expires != 0 {
 		s.send(c, opText, wire.AppendToken(nil, expires))
@@ -94,15 +98,19 @@ func before(next []int64, messages []*message) []int64 {
 	return next
 }
 
-// sendEvents writes one frame of events, with a cursor unless it is "".
-func (s *shard) sendEvents(c *conn, messages []*message, cursor string) {
+// sendEvents writes one frame of events. The cursor, if it is not "", is its id, and if told
+// also in it.
+func (s *shard) sendEvents(c *conn, messages []*message, cursor string, told bool) {
 	s.counts.sent.Add(int64(len(messages)))
 	if c.framing == deflated && worthDeflating(messages) {
 		s.sendDeflated(c, messages, cursor)
 		return
 	}
-	buf := appendEvents(s.scratch[:headRoom], c.framing, messages)
-	s.seal(c, opText, appendEventsTail(buf, cursor), cursor)
+	buf, inside := appendEvents(s.scratch[:headRoom], c.framing, messages), ""
+	if told {
+		inside = cursor
+	}
+	s.seal(c, opText, appendEventsTail(buf, inside), cursor)
 }
 
 // appendEvents appends an events message up to its last event.
