@@ -46,7 +46,7 @@ func (s *seat) take(l *ledger, answer bool) {
 		l.told = append(l.told, r.Cursor)
 		l.mu.Unlock()
 		if answer {
-			s.send(wire.AppendAcked(nil, r.Cursor))
+			s.send(wire.AppendAcked(nil, r.Cursor, r.Seen))
 		}
 	}
 }

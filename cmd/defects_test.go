@@ -26,6 +26,7 @@ var trials = map[string]trial{
 	defect.IdleUnverified: {1, "redis-rollback,gateway-kill"},
 	defect.ControlFirst:   {1, "none"},
 	defect.NoDedupe:       {1, "none"},
+	defect.SeenIgnored:    {1, "none"},
 	defect.SeatReused:     {1, "none"},
 	defect.RingAtOnce:     {1, "redis-rollback,gateway-kill"},
 	defect.MoveFirst:      {1, "redis-slow,filter-kill,redis-cut"},

@@ -48,16 +48,22 @@ type acks struct {
 // acked is one client's acknowledgement.
 type acked struct {
 	cursor *event.Cursor
-	text   string
+	asked  asked
 	tries  int  // for which it was ahead of what we have read
 	gone   bool // the client, which needs no answer
+}
+
+// asked is what a client's acknowledgement says, for the answer.
+type asked struct {
+	cursor string
+	seen   string // since the cursor; "" if it does not say
 }
 
 // unsaved is the acknowledgement of a subscriber, and who is to hear that it is saved.
 type unsaved struct {
 	ack   event.Ack
 	of    int // clients' acknowledgements in it
-	asked map[*conn]string
+	asked map[*conn]asked
 }
 
 const (
@@ -67,6 +73,7 @@ const (
 
 	maxAckBytes = 64 << 20
 	ackBytes    = 1 << 10 // of one that waits, beside its positions
+	ackPosition = 40      // of a position, with its part of the texts
 	saveAcks    = 1000    // in one statement
 	saveBytes   = 1 << 20 // and this at most, if there are several
 )
@@ -75,18 +82,20 @@ const (
 var errAcksFull = errors.New("the database can't keep acknowledgements now, and too many wait for it; acknowledge again later")
 
 // size is about what an acknowledgement takes up.
-func size(subscriber string, c *event.Cursor) int { return ackBytes + len(subscriber) + 8*len(c.Next) }
+func size(subscriber string, c *event.Cursor) int {
+	return ackBytes + len(subscriber) + ackPosition*len(c.Next)
+}
 
 func newAcks(gw *Gateway, store Acks) *acks {
 	return &acks{gw: gw, store: store, fresh: make(map[*conn]acked), due: make(map[string]*unsaved), kick: make(chan struct{}, 1)}
 }
 
 // take notes a client's acknowledgement. It does not block.
-func (a *acks) take(c *conn, text string) error {
+func (a *acks) take(c *conn, want asked) error {
 	if a.store == nil {
 		return errors.New("this gateway has no database to keep acknowledgements in")
 	}
-	cursor, err := parseCursor(text)
+	cursor, err := parseCursor(want.cursor)
 	if err == nil {
 		err = a.gw.checkReach(cursor, c.subscriber)
 	}
@@ -97,7 +106,14 @@ func (a *acks) take(c *conn, text string) error {
 	if cursor.Topic != topic.ID {
 		return errors.New("the cursor is of another topic")
 	}
-	if !a.add(c, acked{cursor: cursor, text: text}) {
+	if want.seen != "" {
+		is := ask{cursor: cursor}
+		if err := is.saw(want.seen); err != nil {
+			return fmt.Errorf("seen: %w", err)
+		}
+		cursor = is.cursor
+	}
+	if !a.add(c, acked{cursor: cursor, asked: want}) {
 		a.gw.metrics.acksRefused.Inc()
 		return errAcksFull
 	}
@@ -209,7 +225,7 @@ func (a *acks) save(ctx context.Context) error {
 // for later.
 func (a *acks) look() {
 	for _, c := range a.sort(time.Now()) {
-		c.shard.post(post{conn: c, what: verbAcked, gap: "the cursor is of events that were not sent yet"})
+		c.shard.post(post{conn: c, what: verbTell, text: wire.AppendError(nil, "bad_ack", "the acknowledgement is of events that were not sent yet")})
 	}
 }
 
@@ -243,7 +259,7 @@ func (a *acks) merge(c *conn, t acked, now time.Time) {
 	ack := event.Ack{Subscriber: c.subscriber, Cursor: *t.cursor, At: now}
 	u := a.due[c.subscriber]
 	if u == nil {
-		u = &unsaved{ack: ack, asked: make(map[*conn]string)}
+		u = &unsaved{ack: ack, asked: make(map[*conn]asked)}
 		a.due[c.subscriber] = u
 	} else {
 		a.bytes -= size(c.subscriber, &u.ack.Cursor)
@@ -251,7 +267,7 @@ func (a *acks) merge(c *conn, t acked, now time.Time) {
 	}
 	a.bytes += size(c.subscriber, &u.ack.Cursor)
 	if u.of++; !t.gone {
-		u.asked[c] = t.text
+		u.asked[c] = t.asked
 	}
 }
 
@@ -278,22 +294,10 @@ func (a *acks) saved(list []event.Ack) {
 		a.bytes -= size(ack.Subscriber, &u.ack.Cursor)
 		a.mu.Unlock()
 		a.gw.metrics.acks.Add(float64(u.of))
-		for c, text := range u.asked { // gone can't find it any more
-			c.shard.post(post{conn: c, what: verbAcked, ask: ask{text: text}})
+		for c, want := range u.asked { // gone can't find it any more
+			c.shard.post(post{conn: c, what: verbTell, text: wire.AppendAcked(nil, want.cursor, want.seen)})
 		}
 	}
-}
-
-// acked tells a client that its acknowledgement is saved, or why not.
-func (s *shard) acked(c *conn, p *post) {
-	if c.state >= closing {
-		return
-	}
-	if p.gap != "" {
-		s.answer(c, wire.AppendError(nil, "bad_ack", p.gap))
-		return
-	}
-	s.answer(c, wire.AppendAcked(nil, p.ask.text))
 }
 
 // last returns what a durable subscriber acknowledged last, or nil.

@@ -11,6 +11,7 @@ import (
 	"github.com/coder/websocket"
 
 	"eventstream/auth"
+	"eventstream/wire"
 )
 
 // fullSocket takes bytes that never leave.
@@ -26,8 +27,7 @@ func TestUnreadAnswersOfTheWorker(t *testing.T) {
 		name string
 		post post
 	}{
-		{"acked", post{what: verbAcked, ask: ask{text: cursor}}},
-		{"not acked", post{what: verbAcked, gap: "the cursor is of events that were not sent yet"}},
+		{"acked", post{what: verbTell, text: wire.AppendAcked(nil, cursor, "0-1")}},
 		{"token", post{what: verbRenew, claims: &auth.Claims{Subject: "user_1", Expires: time.Unix(1<<31, 0)}}},
 		{"no token", post{what: verbTell, text: []byte(`{"type":"error","code":"bad_token"}`)}},
 	} {

@@ -221,7 +221,7 @@ func (c *conn) request(payload []byte) {
 			c.answer(newFrame(opText, wire.AppendError(nil, "bad_token", err.Error())))
 		}
 	case r.Type == wire.Ack: // answered when it is saved
-		if err := c.shard.gw.acks.take(c, r.Cursor); err != nil {
+		if err := c.shard.gw.acks.take(c, asked{r.Cursor, r.Seen}); err != nil {
 			code := "bad_ack"
 			if errors.Is(err, errAcksFull) {
 				code = "ack_later"

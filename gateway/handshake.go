@@ -16,6 +16,7 @@ import (
 
 	"eventstream/auth"
 	"eventstream/event"
+	"eventstream/internal/defect"
 	"eventstream/internal/ops"
 	"eventstream/lane"
 	"eventstream/replay"
@@ -110,7 +111,7 @@ func (g *Gateway) enter(w http.ResponseWriter, r *http.Request, q url.Values, f 
 	}
 	ask.subscriber, ask.expires, ask.pass = door.subscriber, door.expires, door.pass
 	ask.framing, ask.address = f, from.crowd
-	if err := g.checkReach(ask.cursor, ask.subscriber); err != nil {
+	if err := g.checkReach(ask.issued, ask.subscriber); err != nil {
 		return badRequest("bad_cursor", "query parameter cursor: %v; pass one that the gateway sent, unchanged, or none", err)
 	}
 	if refused := g.admit(ask); refused != nil {
@@ -138,6 +139,8 @@ func refusalOf(err error) *refusal {
 	switch {
 	case errors.Is(err, replay.ErrBeyondEnd):
 		return badRequest("bad_cursor", "the cursor is of events that do not exist yet; pass one that the gateway sent, unchanged")
+	case errors.Is(err, event.ErrSeen):
+		return badSeen(err)
 	case errors.Is(err, errBadAck):
 		return badRequest("bad_ack", "what was acknowledged is of events that do not exist yet; the operator can have it forgotten, by DELETE /subscribers/{id}/ack of the API")
 	case errors.Is(err, replay.ErrUnavailable):
@@ -157,8 +160,10 @@ func refusalOf(err error) *refusal {
 // ask is what a client wants.
 type ask struct {
 	subscriber string
-	cursor     *event.Cursor // nil: from since, or from now on
+	cursor     *event.Cursor // with what it has seen since; nil: from since, or from now on
 	text       string        // cursor as it came
+	issued     *event.Cursor // the same, without
+	seen       []int64       // since that, as positions; nil if it does not say
 	since      time.Time     // zero if it has a cursor, or wants nothing earlier
 	durable    bool          // without a cursor, go on from what was acknowledged
 	address    string        // it is counted by; empty if addresses are not counted
@@ -186,6 +191,10 @@ func (g *Gateway) parseAsk(q url.Values) (ask, *refusal) {
 	default:
 		a.durable = durable == "true"
 	}
+	seen := q.Get("seen")
+	if a.text == "" && seen != "" {
+		return a, badRequest("bad_seen", "query parameter seen: want it beside the cursor since which these events came")
+	}
 	if a.text == "" {
 		return a, nil
 	}
@@ -193,7 +202,12 @@ func (g *Gateway) parseAsk(q url.Values) (ask, *refusal) {
 	if err != nil {
 		return a, badRequest("bad_cursor", "query parameter cursor: %v; pass one that the gateway sent, unchanged, or none", err)
 	}
-	a.cursor = c
+	a.cursor, a.issued = c, c
+	if seen != "" && !defect.On(defect.SeenIgnored) {
+		if err := a.saw(seen); err != nil {
+			return a, badSeen(err)
+		}
+	}
 	return a, nil
 }
 
@@ -374,6 +388,9 @@ func (g *Gateway) origin(ctx context.Context, e *entrance) (err error) {
 	if e.ask.cursor == nil {
 		e.rescan = !e.ask.since.IsZero()
 		return nil
+	}
+	if err := g.came(ctx, e); err != nil {
+		return err
 	}
 	e.conn.resume, e.gap, err = g.resumable(ctx, e.ask)
 	if e.gap == wire.GapUnknownAddress && g.replayer != nil {

@@ -30,7 +30,7 @@ type post struct {
 	conn    *conn
 	what    verb
 	join    lane.ControlID // verbOpen: where its seat was announced
-	ask     ask            // verbOpen, verbGap; verbAcked: with the cursor's text
+	ask     ask            // verbOpen, verbGap
 	http    []byte         // verbOpen: answer to the handshake
 	text    []byte         // verbTell: the message
 	claims  *auth.Claims   // verbRenew: of the new token
@@ -64,7 +64,6 @@ const (
 	verbReplay       // earlier events, before the live ones
 	verbLive         // no more earlier events
 	verbGap          // some of the earlier events are gone
-	verbAcked        // what it acknowledged is saved
 	verbTell         // it is sent a message
 	verbRenew        // it has a new token
 	verbAbort        // the replay failed: it has to reconnect

@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net"
 	"slices"
 	"sync"
@@ -107,8 +108,9 @@ func (s *modelSocket) isClosed() bool {
 // base, the client has or was told to be gone.
 type known struct {
 	text string
-	cur  *event.Cursor
-	base []int64 // how far the topic was when the client's first hello came
+	cur  *event.Cursor // with what was seen since
+	seen string        // that, as it is said; "" if it is not
+	base []int64       // how far the topic was when the client's first hello came
 }
 
 // modelClient connects again and again. Cursors are shared by all clients of a
@@ -116,8 +118,23 @@ type known struct {
 type modelClient struct {
 	name       string
 	subscriber string
-	last       *known // nil before the first
+	last       *known  // nil before the first
+	since      []int64 // what came since that
 	conn       *modelConn
+}
+
+// saying is the client's last cursor, and what it has got since.
+func (cl *modelClient) saying(m *model) *known {
+	if cl.last == nil || cl.since == nil {
+		return cl.last
+	}
+	k := *cl.last
+	var err error
+	if k.cur, err = k.cur.Since(cl.since); err != nil {
+		m.fail("%s of %s: %v", cl.name, cl.subscriber, err)
+	}
+	k.seen = string(event.AppendSeen(nil, cl.since))
+	return &k
 }
 
 // modelConn is one connection, as its client sees it.
@@ -180,6 +197,12 @@ func (m *model) connect(cl *modelClient, gw *modelGateway, from *known) {
 	if from != nil {
 		a.text = from.text
 		a.cursor, _ = event.ParseCursor(from.text)
+		a.issued = a.cursor
+		if from.seen != "" {
+			if err := a.saw(from.seen); err != nil {
+				m.fail("%s of %s: %v", cl.name, cl.subscriber, err)
+			}
+		}
 	}
 	c := &modelConn{m: m, client: cl, gw: gw, from: from, sock: &modelSocket{}, began: time.Now(), trimmed: m.trimmedFor(gw), got: make(map[event.ID]bool)}
 	cl.conn = c
@@ -212,6 +235,9 @@ func (c *modelConn) settle() {
 	c.noted = true
 	if c.refused != nil {
 		c.m.trace("  %s could not join: %v", c.client.name, c.refused)
+		if errors.Is(c.refused, event.ErrSeen) {
+			c.fail("refused, and it was sent what it has seen: %v", c.refused)
+		}
 		c.lose()
 		return
 	}
@@ -373,11 +399,16 @@ func (c *modelConn) event(e *wire.Event) {
 	case id.Offset < c.latest[id.Partition]:
 		c.fail("event %s came after offset %d", id, c.latest[id.Partition])
 	case c.from != nil && id.Offset < offsetIn(c.from.cur.Next, id.Partition):
-		c.fail("event %s is below the cursor %v", id, c.from.cur.Next)
+		c.fail("event %s is below %v, which it has by its cursor, or has seen: %q", id, c.from.cur.Next, c.from.seen)
 	}
+	c.complete(int(id.Partition), id.Offset) // who says that it has seen this has all before
 	c.got[id] = true
 	c.m.received++
 	c.latest[id.Partition] = id.Offset
+	if c.last == c.client.last {
+		c.client.since = extended(c.client.since, int(id.Partition)+1)
+		c.client.since[id.Partition] = id.Offset + 1
+	}
 }
 
 // cursor notes a cursor. What is below it has to be there.
@@ -402,7 +433,7 @@ func (c *modelConn) cursor(text string) {
 	}
 	c.last = &known{text: text, cur: cur, base: c.base}
 	if !c.promised {
-		c.client.last = c.last
+		c.client.last, c.client.since = c.last, nil
 		c.m.note(c.client.subscriber, c.last)
 	}
 }

@@ -138,6 +138,9 @@ func (m *model) flap(rng *rand.Rand) {
 func (m *model) connectClient(cl *modelClient, rng *rand.Rand) {
 	gw := m.gateways[rng.IntN(len(m.gateways))]
 	from := cl.last
+	if rng.IntN(2) == 0 {
+		from = cl.saying(m)
+	}
 	all := m.cursors[cl.subscriber]
 	switch n := rng.IntN(10); {
 	case n == 0:

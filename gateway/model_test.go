@@ -368,7 +368,7 @@ func (m *model) heal() {
 		for i, cl := range m.clients {
 			if cl.conn == nil {
 				m.trace("%s connects", cl.name)
-				m.connect(cl, m.gateways[i%len(m.gateways)], cl.last)
+				m.connect(cl, m.gateways[i%len(m.gateways)], cl.saying(m))
 				done = false
 			} else if !cl.conn.done() {
 				done = false

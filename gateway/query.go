@@ -10,7 +10,7 @@ import (
 // The query parameters of a handshake. One that is not known may be a misspelt wish, such
 // as to get what was missed: to leave it out would lose events without a word.
 var (
-	params       = []string{"subscriber_id", "token", "cursor", "since", "durable", "max_message"}
+	params       = []string{"subscriber_id", "token", "cursor", "seen", "since", "durable", "max_message"}
 	streamParams = append(slices.Clone(params), lastEventIDs...)
 )
 
@@ -51,6 +51,7 @@ func resumeFrom(q url.Values, r *http.Request) *refusal {
 		return badRequest("bad_cursor", "%s: %v; pass an id that the gateway sent, unchanged, or none", where, err)
 	}
 	q.Set("cursor", last)
+	q.Del("seen") // is of the cursor before
 	q.Del("since")
 	return nil
 }

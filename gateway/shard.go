@@ -134,8 +134,6 @@ func (s *shard) applyTo(c *conn, p *post) {
 		s.goLive(c)
 	case p.what == verbGap && c.state == replaying:
 		s.gap(c, p, s.cursor(c, p.from))
-	case p.what == verbAcked:
-		s.acked(c, p)
 	case p.what == verbTell && c.state < closing:
 		s.answer(c, p.text)
 	case p.what == verbRenew && c.state < closing:

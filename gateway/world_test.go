@@ -158,6 +158,12 @@ func (w *world) publishSized(p, size int, subscribers ...string) string {
 	id := event.ID{Partition: int32(p), Offset: part.next}.String()
 	data := fmt.Sprintf(`{"n":%q,"to":%q,"pad":%q}`, id, strings.Join(subscribers, " "), strings.Repeat("x", size))
 	w.kafka.add(p, data, subscribers) // Kafka has it before anybody
+	w.append(part, p, data, subscribers)
+	return id
+}
+
+// append matches a partition's next event and appends it. Its lock is held.
+func (w *world) append(part *part, p int, data string, subscribers []string) {
 	groups, at := w.match(subscribers)
 	if w.lag > 0 {
 		time.Sleep(rand.N(w.lag))
@@ -173,10 +179,9 @@ func (w *world) publishSized(p, size int, subscribers ...string) string {
 	}
 	got, err := w.store.Append(context.Background(), a)
 	if err != nil || got != a.Next {
-		w.t.Errorf("append %s: at %d, %v", id, got, err)
+		w.t.Errorf("append %d-%d: at %d, %v", p, part.next, got, err)
 	}
 	part.next++
-	return id
 }
 
 // nextID is the id of the next event of partition p.

@@ -33,7 +33,7 @@ func (s *shard) hello(c *conn, p *post) {
 	if p.gap != "" {
 		s.gap(c, p, cursor)
 	}
-	s.lost(c, c.reader.losses(), from, cursor)
+	s.lost(c, c.reader.losses(), p.heardOf(from), cursor)
 }
 
 func (s *shard) gap(c *conn, p *post, to string) {

@@ -70,6 +70,8 @@ type Message struct {
 
 	CloseCode int `json:"close_code,omitempty"` // close
 
+	Seen string `json:"seen,omitempty"` // acked: as it was asked for
+
 	Code string `json:"code,omitempty"` // error
 	Text string `json:"message,omitempty"`
 }
@@ -157,10 +159,14 @@ func AppendGap(b []byte, from, to, reason string, missing []Missing) []byte {
 	return append(b, '}')
 }
 
-// AppendAcked appends the answer to an ack.
-func AppendAcked(b []byte, cursor string) []byte {
+// AppendAcked appends the answer to an ack, with what it asked for. seen may be "".
+func AppendAcked(b []byte, cursor, seen string) []byte {
 	b = append(b, `{"type":"acked","cursor":"`...)
 	b = append(b, cursor...)
+	if seen != "" {
+		b = append(b, `","seen":"`...)
+		b = append(b, seen...)
+	}
 	return append(b, `"}`...)
 }
 
@@ -201,6 +207,7 @@ func appendString(b []byte, s string) []byte {
 type Request struct {
 	Type   string `json:"type"`   // "ping", "ack" or "token"
 	Cursor string `json:"cursor"` // ack: everything before it is dealt with
+	Seen   string `json:"seen"`   // ack: and since then everything up to these, the newest event ids of some partitions; may be ""
 	Token  string `json:"token"`  // token: instead of the one that the client came with
 }
 

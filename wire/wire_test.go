@@ -68,8 +68,12 @@ var messages = map[string]struct {
 		Message{Type: Gap, To: "bmV3", Reason: GapLimit, Missing: []Missing{{3, 100, 250}, {4, 0, 7}}},
 	},
 	"acked": {
-		AppendAcked(nil, "Y3Vyc29y"),
+		AppendAcked(nil, "Y3Vyc29y", ""),
 		Message{Type: Acked, Cursor: "Y3Vyc29y"},
+	},
+	"acked_seen": {
+		AppendAcked(nil, "Y3Vyc29y", "0-7,3-12"),
+		Message{Type: Acked, Cursor: "Y3Vyc29y", Seen: "0-7,3-12"},
 	},
 	"token": {
 		AppendToken(nil, 1767323045),

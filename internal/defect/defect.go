@@ -12,10 +12,11 @@ const (
 	AnswerFirst    = "answer-first"    // a changed filter is published after the answer
 	RingAtOnce     = "ring-at-once"    // who comes back is served from a ring that does not reach back that far yet
 	NoDedupe       = "no-dedupe"       // an event addressed to a connection's old and new seat is sent twice
+	SeenIgnored    = "seen-ignored"    // what a client says that it has is sent again
 	SeatReused     = "seat-reused"     // the seat of a connection that ended is given to another subscriber
 )
 
 // Names returns all of them.
 func Names() []string {
-	return []string{StartAtCommit, IdleUnverified, ControlFirst, MoveFirst, AnswerFirst, RingAtOnce, NoDedupe, SeatReused}
+	return []string{StartAtCommit, IdleUnverified, ControlFirst, MoveFirst, AnswerFirst, RingAtOnce, NoDedupe, SeenIgnored, SeatReused}
 }

@@ -1,0 +1,98 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"eventstream/event"
+)
+
+// A cursor comes once a second, so that a client which has only that gets up to a second of
+// events again. It can say which ones it has: the newest of each partition since the cursor.
+//
+// A connection's events of a partition go out in order of offset, whether from the lanes, from
+// Kafka, by the old seat, or live, and a gap before the events that follow it. So whoever has
+// one has all before it, or was told, and goes on behind it: as from a cursor with these
+// positions, by the addresses of the one that it has.
+
+// saw has the client go on after the events that it has got since its cursor.
+func (a *ask) saw(text string) (err error) {
+	if a.seen, err = event.ParseSeen(text); err != nil {
+		return err
+	}
+	a.cursor, err = a.cursor.Since(a.seen)
+	return err
+}
+
+func badSeen(err error) *refusal {
+	return badRequest("bad_seen", "query parameter seen: %v; or leave it out, and get all since the cursor", err)
+}
+
+// came refuses what the client of e says to have seen if it does not exist: to go on behind
+// that would lose events. If the topic is another one, nothing is made of it.
+func (g *Gateway) came(ctx context.Context, e *entrance) error {
+	seen := e.ask.seen
+	if seen == nil || e.ask.cursor.Topic != g.topic.Load().ID {
+		return nil
+	}
+	if len(seen) > int(g.topic.Load().Partitions) { // another gateway was faster
+		if err := g.look(ctx); err != nil {
+			return err
+		}
+		if _, err := g.lanes.Topic(ctx); err != nil { // an empty store does not know how many there are
+			return fmt.Errorf("look for the topic's partitions: %w", err)
+		}
+		if n := g.topic.Load().Partitions; len(seen) > int(n) {
+			return fmt.Errorf("the topic has partitions 0 to %d, and no %d; %w", n-1, len(seen)-1, event.ErrSeen)
+		}
+	}
+	return e.conn.reader.reached(ctx, seen)
+}
+
+// reached waits until events are known to exist up to the given positions. The gateway that a
+// client comes from may be ahead of us for a moment, and a store that lost writes is filled
+// again. That an event does not exist is for those to say who look after its partition.
+func (r *reader) reached(ctx context.Context, seen []int64) error {
+	p, beats, last := -1, 0, beat{}
+	for {
+		exist, at := r.exist()
+		ahead := below(exist, seen)
+		if ahead < 0 {
+			return nil
+		}
+		switch {
+		case ahead != p:
+			p, beats = ahead, 0
+		case p < len(at) && at[p] != last:
+			beats++
+		}
+		if beats > 1 { // the first may have been read before the client came
+			return fmt.Errorf("there is no event %d-%d yet, the next one is %d-%d; %w", p, seen[p]-1, p, offsetIn(exist, int32(p)), event.ErrSeen)
+		}
+		if p < len(at) {
+			last = at[p]
+		}
+		if err := sleep(ctx, 10*time.Millisecond); err != nil {
+			return fmt.Errorf("wait until partition %d is at %d: %w", p, seen[p], err)
+		}
+	}
+}
+
+// exist returns positions below which events exist, and what the partitions' positions
+// showed last.
+func (r *reader) exist() ([]int64, []beat) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return highest(r.next, r.ends), slices.Clone(r.beats)
+}
+
+// heardOf returns up to where a client that goes on from the given positions was surely told
+// what Kafka lost. Events that it has seen since its cursor may have come before that was told.
+func (p *post) heardOf(from []int64) []int64 {
+	if p.from == nil || p.ask.seen == nil {
+		return from
+	}
+	return extended(p.ask.issued.Next, len(from))
+}
