@@ -10,13 +10,12 @@ import (
 	"eventstream/wire"
 )
 
-// Ack acknowledges all that has been handled so far: up to the last cursor
-// before which every event was handed over and its handler returned nil. It
-// does not wait; Acked tells what has been saved. What could not be sent goes
+// Ack acknowledges all that has been handled so far: every event that was handed
+// over and whose handler returned nil. It does not wait; Acked tells what has been saved. What could not be sent goes
 // with the next connection of this Run. It may be called at any time.
 func (c *Client) Ack() {
 	c.mu.Lock()
-	c.toAck = c.cursor
+	c.toAck = c.positionLocked()
 	c.mu.Unlock()
 	select {
 	case c.ackIt <- struct{}{}:
@@ -29,13 +28,13 @@ func (c *Client) Ack() {
 func (c *Client) Acked() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.acked
+	return c.acked.cursor
 }
 
-func (c *Client) noteAcked(cursor string) {
+func (c *Client) noteAcked(at position) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.acked = cursor
+	c.acked = at
 }
 
 // acknowledge sends what is to be acknowledged for as long as the connection is
@@ -50,11 +49,13 @@ func (c *Client) acknowledge(ctx context.Context, n *conn) {
 		defer t.Stop()
 		tick = t.C
 	}
-	sent := c.Acked()
+	c.mu.Lock()
+	sent := c.acked
+	c.mu.Unlock()
 	for {
 		// If it can't be sent the reader fails too, and the next connection does it.
-		if cursor := c.unsent(sent); cursor != "" && n.sendAck(cursor, probeTimeout) == nil {
-			sent = cursor
+		if at := c.unsent(sent); at.cursor != "" && n.sendAck(at, probeTimeout) == nil {
+			sent = at
 		}
 		select {
 		case <-tick:
@@ -84,29 +85,29 @@ func (n *conn) opened(ctx context.Context) bool {
 
 // acknowledgeLast sends what was handled since the last time. A handler that
 // still runs is waited for, as Run does.
-func (c *Client) acknowledgeLast(n *conn, sent string) {
+func (c *Client) acknowledgeLast(n *conn, sent position) {
 	if c.cfg.AckEvery > 0 {
 		n.handling <- struct{}{}
 		c.Ack()
 		<-n.handling
 	}
-	if cursor := c.unsent(sent); cursor != "" {
-		n.sendAck(cursor, closeTimeout)
+	if at := c.unsent(sent); at.cursor != "" {
+		n.sendAck(at, closeTimeout)
 	}
 }
 
 // unsent returns what is to be acknowledged, if that is not what was sent.
-func (c *Client) unsent(sent string) string {
+func (c *Client) unsent(sent position) position {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.toAck == sent {
-		return ""
+		return position{}
 	}
 	return c.toAck
 }
 
-func (n *conn) sendAck(cursor string, timeout time.Duration) error {
-	return n.send(wire.Request{Type: wire.Ack, Cursor: cursor}, timeout)
+func (n *conn) sendAck(at position, timeout time.Duration) error {
+	return n.send(wire.Request{Type: wire.Ack, Cursor: at.cursor, Seen: at.seen}, timeout)
 }
 
 func (n *conn) send(r wire.Request, timeout time.Duration) error {

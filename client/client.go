@@ -4,7 +4,8 @@
 //
 // Nothing is lost in silence: what the gateway can't deliver any more is
 // reported as a Gap. After a restart with a saved Cursor the events behind it
-// are delivered again; within one Client no event is handed over twice.
+// are delivered again; within one Client no event is handed over twice, and the
+// gateway, which is told what came since the cursor, sends none twice.
 package client
 
 import (
@@ -80,8 +81,9 @@ type Client struct {
 
 	mu     sync.Mutex
 	cursor string
-	toAck  string
-	acked  string
+	fresh  []int64 // what was handled since the cursor, as event.ParseSeen has it
+	toAck  position
+	acked  position
 }
 
 // New returns a Client. It does no I/O: Run does.
@@ -193,7 +195,7 @@ func (c *Client) Run(ctx context.Context, on func(Event) error) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		if permanent(err) && !c.renewable(err) {
+		if permanent(err) && !c.renewable(err) && !c.saysLess(err) {
 			return err
 		}
 		if greeted {
@@ -236,7 +238,8 @@ func (c *Client) Cursor() string {
 func (c *Client) Ready() <-chan struct{} { return c.ready }
 
 // Duplicates returns how many events were dropped because they had been handed
-// over before.
+// over before: none, unless a handshake that named them was refused, or their
+// partitions were too many to be named.
 func (c *Client) Duplicates() int64 { return c.dups.Load() }
 
 // handle acts on one message.
@@ -256,7 +259,7 @@ func (c *Client) handle(ctx context.Context, n *conn, m *wire.Message, on func(E
 	case wire.Gap:
 		c.gap(m)
 	case wire.Acked:
-		c.noteAcked(m.Cursor)
+		c.noteAcked(position{m.Cursor, m.Seen})
 	case wire.Token:
 		n.noteExpiry(time.Unix(m.Expires, 0))
 	case wire.Error:
@@ -298,12 +301,14 @@ func (c *Client) deliver(ctx context.Context, e *wire.Event, on func(Event) erro
 	}
 	if last, ok := c.seen[id.Partition]; ok && id.Offset <= last {
 		c.dups.Add(1)
+		c.got(id)
 		return nil
 	}
 	if err := on(Event{ID: id, Time: time.UnixMilli(e.TS), Data: e.Data}); err != nil {
 		return &handlerError{err}
 	}
 	c.seen[id.Partition] = id.Offset
+	c.got(id)
 	return nil
 }
 
@@ -314,15 +319,6 @@ func (c *Client) gap(m *wire.Message) {
 	c.log.Warn("events are missing", "reason", m.Reason, "partitions", len(m.Missing))
 	c.tell(State{Status: Gap, Reason: m.Reason, From: m.From, To: m.To, Missing: m.Missing})
 	c.advance(m.To)
-}
-
-func (c *Client) advance(cursor string) {
-	if cursor == "" {
-		return
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.cursor = cursor
 }
 
 func (c *Client) tell(s State) {

@@ -88,8 +88,11 @@ func (c *Client) connect(ctx context.Context, on func(Event) error) (greeted boo
 func (c *Client) dial(ctx context.Context) (*conn, error) {
 	u := c.url
 	q := u.Query()
-	if cursor := c.Cursor(); cursor != "" {
-		q.Set("cursor", cursor)
+	if at := c.position(); at.cursor != "" {
+		q.Set("cursor", at.cursor)
+		if at.seen != "" {
+			q.Set("seen", at.seen)
+		}
 	} else if since := c.since.text(time.Now()); since != "" {
 		q.Set("since", since)
 	}

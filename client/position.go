@@ -1,0 +1,72 @@
+package client
+
+import (
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+
+	"eventstream/event"
+)
+
+// position is how far a client has come.
+type position struct {
+	cursor string
+	seen   string // the newest events since the cursor, as event.AppendSeen has them
+}
+
+// maxSeen bounds what is told of the events since the cursor: those of some 300 partitions.
+// What is left out comes again, and is dropped.
+const maxSeen = 4 << 10
+
+// positionLocked is where the client is now.
+func (c *Client) positionLocked() position {
+	if c.cursor == "" {
+		return position{}
+	}
+	seen := string(event.AppendSeen(nil, c.fresh))
+	if len(seen) > maxSeen {
+		seen = seen[:strings.LastIndexByte(seen[:maxSeen+1], ',')]
+	}
+	return position{c.cursor, seen}
+}
+
+func (c *Client) position() position {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.positionLocked()
+}
+
+// got notes an event that came since the cursor, and was handled.
+func (c *Client) got(id event.ID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if n := int(id.Partition) + 1; n > len(c.fresh) {
+		c.fresh = append(c.fresh, make([]int64, n-len(c.fresh))...)
+	}
+	c.fresh[id.Partition] = max(c.fresh[id.Partition], id.Offset+1)
+}
+
+// advance notes a cursor: what came before it is not said again.
+func (c *Client) advance(cursor string) {
+	if cursor == "" {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.cursor, c.fresh = cursor, c.fresh[:0]
+}
+
+// saysLess reports whether a handshake may have been refused for the events that it named,
+// as by a gateway that knows no such parameter. The next one names none.
+func (c *Client) saysLess(err error) bool {
+	refused, ok := errors.AsType[*HandshakeError](err)
+	if !ok || refused.Status != http.StatusBadRequest {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	said := slices.ContainsFunc(c.fresh, func(next int64) bool { return next > 0 })
+	c.fresh = c.fresh[:0]
+	return said
+}
