@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"eventstream/event"
 	"eventstream/internal/check/judge"
 )
 
@@ -19,6 +20,7 @@ type habit struct {
 	anew    bool // never uses a cursor
 	flaps   bool // connects and leaves as fast as it can
 	takes   int  // bytes of a message; it does not say if 0
+	exact   bool // says what it has got since its cursor
 }
 
 func (h habit) String() string {
@@ -29,7 +31,7 @@ func (h habit) String() string {
 	for _, of := range []struct {
 		is   bool
 		name string
-	}{{h.durable, "durable"}, {h.since, "since"}, {h.anew, "anew"}, {h.flaps, "flaps"}} {
+	}{{h.durable, "durable"}, {h.since, "since"}, {h.anew, "anew"}, {h.flaps, "flaps"}, {h.exact, "exact"}} {
 		if of.is {
 			s += " " + of.name
 		}
@@ -52,8 +54,25 @@ type client struct {
 	begin time.Time // where the chain begins; zero if with its hello
 
 	mu     sync.Mutex
-	cursor string // the last one, to resume from
-	forgot int    // how often the server forgot acknowledgements
+	last   place // to resume from
+	forgot int   // how often the server forgot acknowledgements
+}
+
+// place is where a client has come to.
+type place struct {
+	cursor string
+	since  []int64 // what came since that, as event.ParseSeen has it; never changed
+}
+
+// seen is how a client says what it has since its cursor.
+func (p place) seen() string { return string(event.AppendSeen(nil, p.since)) }
+
+// with returns the place of one that has got an event since.
+func (p place) with(id event.ID) place {
+	next := make([]int64, max(len(p.since), int(id.Partition)+1))
+	copy(next, p.since)
+	next[id.Partition] = max(next[id.Partition], id.Offset+1)
+	return place{p.cursor, next}
 }
 
 func newClient(r *run, i int) *client {
@@ -72,7 +91,7 @@ func (c *client) restart() {
 		c.chain.Leave(c.check.clock.Now())
 	}
 	c.chain = &judge.Chain{Name: c.name, Subscriber: c.of.plan.name, Filters: &c.of.filters, Takes: c.habit.takes}
-	c.saw("")
+	c.saw(place{})
 	if c.habit.since {
 		c.begin = time.Now().Truncate(time.Millisecond) // as times in Kafka are
 		c.chain.Since(c.check.clock.Now())
@@ -80,20 +99,20 @@ func (c *client) restart() {
 	c.check.judged(c.chain)
 }
 
-// saw notes the cursor to resume from.
-func (c *client) saw(cursor string) {
+// saw notes where to resume from.
+func (c *client) saw(at place) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.cursor = cursor
+	c.last = at
 }
 
-// acknowledged notes the cursor that a durable client comes back to, unless the server has
-// forgotten it since the connection began.
-func (c *client) acknowledged(cursor string, forgot int) {
+// acknowledged notes where a durable client comes back to, unless the server has forgotten
+// it since the connection began.
+func (c *client) acknowledged(at place, forgot int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.forgot == forgot {
-		c.cursor = cursor
+		c.last = at
 	}
 }
 
@@ -104,15 +123,16 @@ func (c *client) forget() {
 	defer c.mu.Unlock()
 	c.forgot++
 	if c.habit.durable {
-		c.cursor = ""
+		c.last = place{}
 	}
 }
 
-// last returns the cursor, and how often the server had forgotten acknowledgements.
-func (c *client) last() (string, int) {
+// place returns where to resume from, and how often the server had forgotten
+// acknowledgements.
+func (c *client) place() (place, int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.cursor, c.forgot
+	return c.last, c.forgot
 }
 
 // run connects and leaves until home is closed; then it stays, until ctx ends.

@@ -60,7 +60,9 @@ func newPlan(cfg Config) (*plan, error) {
 	for i := range cfg.Clients {
 		// The first ones share their subscriber with the last.
 		shared := i%len(p.subscribers) <= (cfg.Clients-1)%len(p.subscribers) && cfg.Clients > len(p.subscribers)
-		p.clients = append(p.clients, clientPlan{i % len(p.subscribers), drawHabit(rng, shared)})
+		habit := drawHabit(rng, shared)
+		habit.exact = i%2 == 0
+		p.clients = append(p.clients, clientPlan{i % len(p.subscribers), habit})
 	}
 	p.clients = append(p.clients, drawFlapping(rng, cfg.Clients, len(p.subscribers))...)
 	p.drawTakes(rand.New(rand.NewPCG(cfg.Seed, streamTakes)))
@@ -98,7 +100,7 @@ func (p *plan) drawTakes(rng *rand.Rand) {
 func drawFlapping(rng *rand.Rand, clients, subscribers int) []clientPlan {
 	all := make([]clientPlan, max(4, clients/25))
 	for i := range all {
-		all[i].habit = habit{flaps: true, anew: i/2%2 == 0, sse: rng.IntN(3) == 0}
+		all[i].habit = habit{flaps: true, anew: i/2%2 == 0, sse: rng.IntN(3) == 0, exact: i/2%2 == 1}
 		if i%2 == 1 {
 			all[i].subscriber = rng.IntN(subscribers)
 		}

@@ -27,6 +27,7 @@ type session struct {
 	raw    net.Conn
 	seen   *judge.Conn
 	acks   *rand.Rand // which cursors are acknowledged
+	at     place      // only read's
 	ended  chan struct{}
 	slow   atomic.Int64 // when to read on, Unix nanoseconds
 	forgot int          // of the client, when the connection began
@@ -39,15 +40,16 @@ const dialLimit = 8 * time.Second
 func (c *client) connect(ctx context.Context, client *http.Client) (*session, error) {
 	gateways := c.check.cluster.Gateways()
 	g := gateways[c.rng.IntN(len(gateways))]
-	cursor, forgot := c.last()
-	used, err := parseCursor(cursor)
+	from, forgot := c.place()
+	used, err := parseCursor(from.cursor)
 	if err != nil {
 		return nil, err
 	}
 	s := &session{client: c, acks: rand.New(rand.NewPCG(c.rng.Uint64(), 0)), ended: make(chan struct{}), forgot: forgot}
 	s.seen = c.chain.Dial(c.check.clock.Now(), g.Name, used)
+	s.seen.Has(from.since)
 	patience := c.patience()
-	if err := s.dial(ctx, client, g, cursor, patience); err != nil {
+	if err := s.dial(ctx, client, g, from, patience); err != nil {
 		s.seen.Did(c.check.clock.Now(), "not connected: "+err.Error())
 		return nil, err
 	}
@@ -65,14 +67,17 @@ func (c *client) connect(ctx context.Context, client *http.Client) (*session, er
 	return nil, errors.New("no hello")
 }
 
-func (s *session) dial(ctx context.Context, client *http.Client, g *cluster.Service, cursor string, limit time.Duration) error {
+func (s *session) dial(ctx context.Context, client *http.Client, g *cluster.Service, from place, limit time.Duration) error {
 	q := url.Values{"subscriber_id": {s.client.chain.Subscriber}}
 	h := s.client.habit
 	switch {
 	case h.durable:
 		q.Set("durable", "true") // goes on from what was acknowledged
-	case cursor != "":
-		q.Set("cursor", cursor)
+	case from.cursor != "":
+		q.Set("cursor", from.cursor)
+		if seen := from.seen(); seen != "" {
+			q.Set("seen", seen)
+		}
 	case h.since:
 		q.Set("since", s.client.begin.Format(time.RFC3339Nano))
 	}
@@ -146,8 +151,11 @@ func (s *session) read(greeted chan struct{}) {
 
 // got notes one message.
 func (s *session) got(m *wire.Message) error {
-	at := s.client.check.clock.Now()
-	cursor, err := parseCursor(m.Cursor)
+	at, exact, text := s.client.check.clock.Now(), s.client.habit.exact, m.Cursor
+	if id := s.stream.id(); id != "" && exact {
+		text = id
+	}
+	cursor, err := parseCursor(text)
 	if err != nil {
 		return err
 	}
@@ -157,6 +165,9 @@ func (s *session) got(m *wire.Message) error {
 			return err
 		}
 		s.seen.Event(at, id, n)
+		if exact && s.at.cursor != "" {
+			s.at = s.at.with(id)
+		}
 		s.client.check.flows.delivered.moved()
 		s.client.check.newest.came(id.Partition, n)
 	}
@@ -169,15 +180,28 @@ func (s *session) got(m *wire.Message) error {
 	case cursor != nil:
 		s.seen.Cursor(at, cursor)
 	}
-	if cursor == nil || err != nil {
+	if err != nil {
 		return err
 	}
+	return s.keep(m, text)
+}
+
+// keep notes where the client is after a message, or acknowledges that.
+func (s *session) keep(m *wire.Message, cursor string) error {
+	if m.Type == wire.Acked {
+		since, err := parseSeen(m.Seen)
+		s.client.acknowledged(place{m.Cursor, since}, s.forgot)
+		return err
+	}
+	if cursor != "" {
+		s.at = place{cursor: cursor}
+	} else if len(m.Events) == 0 || !s.client.habit.exact || s.at.cursor == "" {
+		return nil
+	}
 	if !s.client.habit.durable {
-		s.client.saw(m.Cursor)
-	} else if m.Type == wire.Acked {
-		s.client.acknowledged(m.Cursor, s.forgot)
+		s.client.saw(s.at)
 	} else if m.Type != wire.Hello && s.acks.IntN(3) == 0 {
-		s.stream.ack(m.Cursor)
+		s.stream.ack(s.at)
 	}
 	return nil
 }
@@ -220,4 +244,11 @@ func parseCursor(s string) (*event.Cursor, error) {
 		return nil, nil
 	}
 	return event.ParseCursor(s)
+}
+
+func parseSeen(s string) ([]int64, error) {
+	if s == "" {
+		return nil, nil
+	}
+	return event.ParseSeen(s)
 }

@@ -12,14 +12,17 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+
+	"eventstream/wire"
 )
 
 // stream is how messages come. Only one goroutine reads, and acknowledges.
 type stream interface {
 	read() ([]byte, error) // the next message
 	ping(context.Context) error
-	ack(cursor string) // if the stream can; one that fails is as good as none
-	close()            // as the protocol says
+	ack(place)  // if the stream can; one that fails is as good as none
+	id() string // of the last message, if it has one: a cursor
+	close()     // as the protocol says
 	closeNow()
 }
 
@@ -48,10 +51,12 @@ func (s webSocket) ping(ctx context.Context) error { return s.Ping(ctx) }
 func (s webSocket) close()                         { s.Close(websocket.StatusNormalClosure, "") }
 func (s webSocket) closeNow()                      { s.CloseNow() }
 
-func (s webSocket) ack(cursor string) {
+func (s webSocket) id() string { return "" }
+
+func (s webSocket) ack(at place) {
 	ctx, cancel := context.WithTimeout(context.Background(), dialLimit)
 	defer cancel()
-	b, err := json.Marshal(map[string]string{"type": "ack", "cursor": cursor})
+	b, err := json.Marshal(wire.Request{Type: wire.Ack, Cursor: at.cursor, Seen: at.seen()})
 	if err == nil {
 		s.Write(ctx, websocket.MessageText, b)
 	}
@@ -62,6 +67,7 @@ type eventSource struct {
 	body   io.Closer
 	lines  *bufio.Scanner
 	cancel context.CancelFunc
+	last   string // id
 }
 
 func openSSE(ctx context.Context, client *http.Client, addr string, q url.Values, longest int, limit time.Duration) (stream, error) {
@@ -88,7 +94,7 @@ func openSSE(ctx context.Context, client *http.Client, addr string, q url.Values
 	}
 	lines := bufio.NewScanner(resp.Body)
 	lines.Buffer(nil, longest+len("\r\n"))
-	return &eventSource{resp.Body, lines, cancel}, nil
+	return &eventSource{body: resp.Body, lines: lines, cancel: cancel}, nil
 }
 
 // read returns the data of the next event that ends as it should.
@@ -97,6 +103,9 @@ func (s *eventSource) read() ([]byte, error) {
 	for s.lines.Scan() {
 		if b, ok := bytes.CutPrefix(s.lines.Bytes(), []byte("data: ")); ok {
 			data = append(data, b...)
+		}
+		if b, ok := bytes.CutPrefix(s.lines.Bytes(), []byte("id: ")); ok {
+			s.last = string(b)
 		}
 		if len(s.lines.Bytes()) == 0 && len(data) > 0 {
 			return data, nil
@@ -109,7 +118,8 @@ func (s *eventSource) read() ([]byte, error) {
 }
 
 func (s *eventSource) ping(context.Context) error { return nil }
-func (s *eventSource) ack(string)                 {}
+func (s *eventSource) ack(place)                  {}
+func (s *eventSource) id() string                 { return s.last }
 func (s *eventSource) close()                     { s.closeNow() }
 
 func (s *eventSource) closeNow() {

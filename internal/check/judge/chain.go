@@ -27,6 +27,7 @@ type Conn struct {
 	gateway string
 	dialed  Seq
 	used    *event.Cursor // resumed from; nil if it began anew
+	has     []int64       // what the client said to have since that, as event.ParseSeen has it
 
 	hello   Seq // 0 if there was none
 	resumed bool
@@ -80,6 +81,13 @@ func (c *Chain) Dial(at Seq, gateway string, used *event.Cursor) *Conn {
 	n := &Conn{of: c, gateway: gateway, dialed: at, used: used}
 	c.conns = append(c.conns, n)
 	return n
+}
+
+// Has notes what the client says, when it connects, that it has got since its cursor.
+func (n *Conn) Has(next []int64) {
+	n.of.mu.Lock()
+	defer n.of.mu.Unlock()
+	n.has = next
 }
 
 // Hello notes the first message.

@@ -15,6 +15,7 @@ const (
 	Lost     = "lost"     // an event that was due did not come
 	Extra    = "extra"    // an event came that no filter can have matched
 	Repeated = "repeated" // an event came twice in a connection, or again after a cursor that was past it
+	Again    = "again"    // an event came again to a client that had said that it has it
 	Disorder = "disorder" // events of a partition came out of order
 	Late     = "late"     // an event came after a cursor that was past it: who left in between would have lost it
 	Unasked  = "gap"      // a gap was told of without a reason that is allowed
@@ -71,7 +72,7 @@ func (c *Case) Judge() Verdict {
 			v.Lost++
 		case Extra:
 			v.Extra++
-		case Repeated:
+		case Repeated, Again:
 			v.Repeated++
 		}
 	}
@@ -131,9 +132,9 @@ func (t *trial) chain(v *Verdict, c *Chain) {
 
 // conn judges what came over one connection.
 func (t *trial) conn(v *Verdict, n *Conn, got map[int]bool) {
-	var past []int64 // positions of the last cursor
+	var past, has []int64 // positions of the last cursor, and what the client said to have
 	if n.used != nil && (n.hello == 0 || n.resumed) {
-		past = n.used.Next
+		past, has = n.used.Next, n.has
 	}
 	newest := make(map[int32]int64)
 	here := make(map[event.ID]bool)
@@ -146,6 +147,10 @@ func (t *trial) conn(v *Verdict, n *Conn, got map[int]bool) {
 		switch {
 		case here[i.id]:
 			t.found(v, n, Repeated, i, "it came before in this connection")
+		case below(has, i.id) && got[i.n]:
+			t.found(v, n, Again, i, "it came before, and the client said so")
+		case below(has, i.id):
+			t.found(v, n, Late, i, "the client said that it has it, by a later one of its partition")
 		case below(past, i.id) && got[i.n]:
 			t.found(v, n, Repeated, i, "it came before, and the last cursor is past it")
 		case below(past, i.id):

@@ -298,6 +298,34 @@ func TestJudge(t *testing.T) {
 			w.connect(0, 0)
 			w.gets(e)
 		}, nil},
+		{"a repeat of what the client said to have", func(w *world) {
+			w.filter("a")
+			w.connect(-1, 0)
+			first, second := w.send("a"), w.send("a")
+			w.gets(first, second)
+			w.connect(0, 0)
+			w.conn.Has([]int64{1})
+			w.gets(first, second)
+		}, []string{Again}},
+		{"what is before the event that it said to have comes after it", func(w *world) {
+			w.filter("a")
+			w.connect(-1, 0)
+			first, second := w.send("a"), w.send("a")
+			w.gets(second)
+			w.connect(0, 0)
+			w.conn.Has([]int64{2})
+			w.gets(first)
+		}, []string{Late}},
+		{"lost before what it said to have", func(w *world) {
+			w.filter("a")
+			w.connect(-1, 0)
+			w.send("a")
+			second := w.send("a")
+			w.gets(second)
+			w.connect(0, 0)
+			w.conn.Has([]int64{2})
+			w.cursor(2)
+		}, []string{Lost}},
 		{"late", func(w *world) {
 			w.filter("a")
 			w.connect(-1, 0)
