@@ -22,13 +22,18 @@ const connectTimeout = 3 * time.Second
 // IDs are passed to pgx as plain strings: of a type of ours it first makes an error,
 // with a text, before it looks what is below it.
 type Postgres struct {
-	pool  *gate
-	quota filter.Quota
+	pool       *gate
+	quota      filter.Quota
+	migrations []Migration
 }
 
 // NewPostgres returns a store for a connection string or URL, which may set
 // pool_max_conns. It connects when it is first used.
 func NewPostgres(dsn string) (*Postgres, error) {
+	migrations, err := parseMigrations(migrationFiles)
+	if err != nil {
+		return nil, err
+	}
 	cfg, err := pgxpool.ParseConfig(dsn)
 	if err != nil {
 		return nil, fmt.Errorf("PostgreSQL address: %w", err)
@@ -44,7 +49,7 @@ func NewPostgres(dsn string) (*Postgres, error) {
 	if err != nil {
 		return nil, fmt.Errorf("PostgreSQL pool: %w", err)
 	}
-	return &Postgres{pool: newGate(pool)}, nil
+	return &Postgres{pool: newGate(pool), migrations: migrations}, nil
 }
 
 // Close waits for the calls under way and closes the connections.

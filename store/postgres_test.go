@@ -1,15 +1,11 @@
 package store_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
 	"net"
 	"net/url"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -143,98 +139,6 @@ func TestUnknownCondition(t *testing.T) {
 	_, err := s.Load(t.Context(), func(filter.Filter) error { return nil })
 	if !errors.Is(err, filter.ErrUnknown) || !strings.Contains(err.Error(), string(made.ID)) || !strings.Contains(err.Error(), "wildcard") {
 		t.Errorf("Load: error %v, want one that names the filter and the condition", err)
-	}
-}
-
-func TestMigrate(t *testing.T) {
-	t.Run("by many at once", func(t *testing.T) {
-		dsn := testenv.Postgres(t)
-		var wg sync.WaitGroup
-		for range 5 {
-			wg.Go(func() {
-				p, err := store.NewPostgres(dsn)
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				defer p.Close()
-				for range 2 {
-					if err := p.Migrate(t.Context()); err != nil {
-						t.Error(err)
-					}
-				}
-			})
-		}
-		wg.Wait()
-	})
-	t.Run("psql", func(t *testing.T) {
-		psql, err := exec.LookPath("psql")
-		if err != nil {
-			t.Skip("psql is not installed")
-		}
-		dsn := testenv.Postgres(t)
-		var wg sync.WaitGroup
-		for range 3 {
-			wg.Go(func() {
-				for range 2 {
-					cmd := exec.CommandContext(t.Context(), psql, "-X", "-q", "-f", "../schema.sql", dsn)
-					// It is to be silent: errors and notices alike are news.
-					if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
-						t.Errorf("psql -f schema.sql: %v, output %q", err, out)
-					}
-				}
-			})
-		}
-		wg.Wait()
-		create(t, postgres(t, dsn), spec("ada", "purchase"))
-	})
-}
-
-// TestMigrateWaitsForNobody: a service that starts while filters are written has
-// no part in it.
-func TestMigrateWaitsForNobody(t *testing.T) {
-	dsn := testenv.Postgres(t)
-	s, conn := postgres(t, dsn), connect(t, dsn)
-	if _, err := conn.Exec(t.Context(), `begin; lock table filters, filter_changes, acks in row exclusive mode`); err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	if err := s.Migrate(ctx); err != nil {
-		t.Errorf("Migrate beside a writer = %v", err)
-	}
-}
-
-// TestMigrateAddsWhatIsMissing: a database of an older version gets the rest.
-func TestMigrateAddsWhatIsMissing(t *testing.T) {
-	dsn := testenv.Postgres(t)
-	s, conn := postgres(t, dsn), connect(t, dsn)
-	for _, drop := range []string{"table acks", "index filters_deleted", "table filter_changes"} {
-		if _, err := conn.Exec(t.Context(), "drop "+drop); err != nil {
-			t.Fatal(err)
-		}
-		if err := s.Migrate(t.Context()); err != nil {
-			t.Errorf("Migrate after drop %s = %v", drop, err)
-		}
-		name := drop[strings.Index(drop, " ")+1:]
-		var there bool
-		if err := conn.QueryRow(t.Context(), `select to_regclass($1) is not null`, name).Scan(&there); err != nil || !there {
-			t.Errorf("Migrate after drop %s: it is there = %t, %v", drop, there, err)
-		}
-	}
-}
-
-func TestSchemaAtTheRootIsOurs(t *testing.T) {
-	ours, err := os.ReadFile("schema.sql")
-	if err != nil {
-		t.Fatal(err)
-	}
-	root, err := os.ReadFile(filepath.Join("..", "schema.sql"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(root, ours) {
-		t.Error("schema.sql at the root differs from store/schema.sql; it should be a link to it")
 	}
 }
 

@@ -240,7 +240,7 @@ func TestOldFiltersAreCounted(t *testing.T) {
 	changed := create(t, s, spec("ada", "a"))
 	gone := create(t, s, spec("ada", "a"))
 	if _, err := conn.Exec(ctx, `
-		drop table filter_counts; drop index filters_uncounted;
+		drop table eventstream_migrations; drop table filter_counts; drop index filters_uncounted;
 		alter table filters drop column n_values, drop column n_tried, drop column n_broad, drop column n_bytes`); err != nil {
 		t.Fatal(err)
 	}

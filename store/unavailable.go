@@ -56,7 +56,7 @@ func passing(code string) bool {
 	case "25006", // read-only: a standby, or a failover under way
 		"40001", "40P01", // serialization failure, deadlock
 		"55P03",          // lock not available
-		"42P01", "42703": // no table, no column: schema.sql has not been applied yet
+		"42P01", "42703": // no table, no column: migrations are pending
 		return true
 	}
 	return false
