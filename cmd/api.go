@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -40,7 +39,7 @@ func (a *app) apiCommand() (*cobra.Command, error) {
 	c := &cobra.Command{
 		Use:   "api",
 		Short: "Serve the filter API",
-		Long: "Serves the filter API: subscribers' filters, kept in PostgreSQL. It makes the schema itself.\n" +
+		Long: "Serves the filter API: subscribers' filters, kept in PostgreSQL. It makes the schema itself, unless --migrate=false.\n" +
 			"It also streams the events of the past that a subscriber's filters match, which it asks\n" +
 			"the filter services for.",
 		Example: "  eventstream api --postgres postgres://user:secret@db/eventstream --redis redis:6379\n" +
@@ -80,6 +79,7 @@ func (a *app) apiCommand() (*cobra.Command, error) {
 			}
 			defer s.Close()
 			s.Limit(quotas.quota())
+			tables := newSchema(s, postgres, a.log)
 			lanes, err := redis.open(a.log)
 			if err != nil {
 				return err
@@ -89,7 +89,7 @@ func (a *app) apiCommand() (*cobra.Command, error) {
 			if err != nil {
 				return err
 			}
-			if err := guardAPI(ctx, &listen, s, a.log); err != nil {
+			if err := guardAPI(ctx, &listen, s, tables); err != nil {
 				return err
 			}
 			ln, err := listen.open(ctx, plainListen, a.log)
@@ -104,20 +104,20 @@ func (a *app) apiCommand() (*cobra.Command, error) {
 			cfg.Limits = api.LimitConfig{PerKey: own.PerKey, PerAddress: perAddress(own.PerAddress, listen.guarded), Redis: lanes, Proxies: proxies}
 			cfg.MaxStreams, cfg.StreamsEach, cfg.MaxImports, cfg.ImportsEach = own.Streams, own.StreamsEach, own.Imports, own.ImportsEach
 			cfg.LeastRate, cfg.Room = own.LeastRate, servers.Room("api", fitRoom(4096, own.Streams))
-			cfg.Checks = append(cfg.Checks, addClock(&g, s, reg, a.log))
+			cfg.Checks = append(cfg.Checks, tables.ready(), addClock(&g, s, reg, a.log))
 			quotas.apply(&cfg)
 			addAPI(&g, servers, ln, reg, cfg, s, lanes, replays, a.log)
-			tables := make(chan struct{}) // closed when they are there
+			migrated := make(chan struct{}) // closed when the schema is up to date
 			g.Add("schema", func(ctx context.Context) error {
-				if err := migrate(ctx, s, a.log); err != nil {
+				if err := tables.run(ctx); err != nil || ctx.Err() != nil {
 					return err
 				}
-				close(tables)
+				close(migrated)
 				return countOld(ctx, s, a.log)
 			})
 			g.Add("owner", func(ctx context.Context) error { return sameOwner(ctx, s, lanes.Topic) })
 			purge := newPurger(s, store.Purge{Deleted: 24 * time.Hour, Acks: own.ForgetAcks}, reg, a.log)
-			g.Add("purge", func(ctx context.Context) error { return purge.run(ctx, tables) })
+			g.Add("purge", func(ctx context.Context) error { return purge.run(ctx, migrated) })
 			if err := listen.addAdmin(ctx, &g, servers, a.log); err != nil {
 				return err
 			}
@@ -159,12 +159,12 @@ func perAddress(asked int, guarded bool) int {
 }
 
 // guardAPI makes sure that there is a key before strangers can reach the API.
-func guardAPI(ctx context.Context, listen *listenFlags, s *store.Postgres, log *slog.Logger) error {
+func guardAPI(ctx context.Context, listen *listenFlags, s *store.Postgres, tables *schema) error {
 	exposed := ops.CheckExposure(listen.Listen, listen.Insecure)
 	if !errors.Is(exposed, ops.ErrExposed) {
 		return nil // what else is wrong with it comes up when it is opened
 	}
-	if err := migrate(ctx, s, log); err != nil {
+	if err := tables.run(ctx); err != nil {
 		return err
 	}
 	keys, err := s.APIKeys(ctx)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"text/tabwriter"
 	"time"
 
@@ -36,7 +37,7 @@ func (a *app) apikeyCommand() (*cobra.Command, error) {
 	return c, nil
 }
 
-// withStore passes a store whose schema is there.
+// withStore passes a store whose schema is up to date.
 func withStore(ctx context.Context, p *postgresFlags, do func(context.Context, *store.Postgres) error) error {
 	s, err := p.open()
 	if err != nil {
@@ -45,7 +46,7 @@ func withStore(ctx context.Context, p *postgresFlags, do func(context.Context, *
 	defer s.Close()
 	ctx, cancel := context.WithTimeout(ctx, apikeyTimeout)
 	defer cancel()
-	if err := s.Migrate(ctx); err != nil {
+	if err := newSchema(s, *p, slog.New(slog.DiscardHandler)).ensure(ctx); err != nil {
 		return err
 	}
 	return do(ctx, s)

@@ -120,7 +120,7 @@ func port(ln net.Listener) string {
 
 // TestHelp checks that every subcommand shows an example.
 func TestHelp(t *testing.T) {
-	for _, name := range []string{"api", "filter", "gateway", "producer", "listen", "dev", "seed", "healthcheck"} {
+	for _, name := range []string{"api", "filter", "gateway", "producer", "listen", "dev", "seed", "healthcheck", "migrate"} {
 		out, err := exec.Command(testenv.Binary(t), name, "--help").CombinedOutput()
 		if err != nil || !strings.Contains(string(out), "Examples:\n  ") {
 			t.Errorf("%s --help: %v, printed %q; want an example", name, err, out)

@@ -11,8 +11,6 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"eventstream/filter"
-	"eventstream/internal/trouble"
 	"eventstream/lane"
 	"eventstream/replay"
 	"eventstream/store"
@@ -75,9 +73,15 @@ func (r *redisFlags) open(log *slog.Logger) (*lane.Redis, error) {
 // postgresFlags say where PostgreSQL is.
 type postgresFlags struct {
 	Postgres string `env:"POSTGRES" envDefault:"postgres://eventstream:eventstream@127.0.0.1:5432/eventstream"`
+	Migrate  bool   `env:"MIGRATE" envDefault:"true"`
 }
 
 func (p *postgresFlags) add(fs *pflag.FlagSet) {
+	p.addAddress(fs)
+	fs.BoolVar(&p.Migrate, "migrate", p.Migrate, "apply pending migrations of the schema; otherwise wait until `eventstream migrate` has done so")
+}
+
+func (p *postgresFlags) addAddress(fs *pflag.FlagSet) {
 	fs.StringVar(&p.Postgres, "postgres", p.Postgres, "PostgreSQL DSN or URL; better given as EVENTSTREAM_POSTGRES")
 	fs.Lookup("postgres").DefValue = "$EVENTSTREAM_POSTGRES" // help must not show a password
 }
@@ -137,25 +141,6 @@ func replaySecrets(text string) (replay.Secrets, error) {
 	return s, nil
 }
 
-// migrate applies the schema as soon as PostgreSQL is there.
-func migrate(ctx context.Context, s *store.Postgres, log *slog.Logger) error {
-	applying := trouble.New(log, "can't apply the schema; retrying", "the schema is applied")
-	for wait := 250 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
-		err := s.Migrate(ctx)
-		if ctx.Err() != nil {
-			return nil
-		}
-		if err == nil {
-			applying.Worked()
-			return nil
-		}
-		applying.Failed(err, "in", wait)
-		if !pause(ctx, wait) {
-			return nil
-		}
-	}
-}
-
 // pause waits, and returns false if ctx ends before.
 func pause(ctx context.Context, d time.Duration) bool {
 	select {
@@ -164,14 +149,4 @@ func pause(ctx context.Context, d time.Duration) bool {
 	case <-time.After(d):
 		return true
 	}
-}
-
-// migrated makes the schema before it loads: a filter service may be first.
-type migrated struct{ *store.Postgres }
-
-func (m migrated) Load(ctx context.Context, each func(filter.Filter) error) (filter.Mark, error) {
-	if err := m.Migrate(ctx); err != nil {
-		return "", err
-	}
-	return m.Postgres.Load(ctx, each)
 }

@@ -103,7 +103,7 @@ func (a *app) filterCommand() (*cobra.Command, error) {
 			"set can't match for all subscribers, start one for each --shard.\n" +
 			"Each of them replays what Kafka still holds for gateways and the API: POST /replay. If they\n" +
 			"share a secret of at least 32 characters, EVENTSTREAM_REPLAY_SECRET, nobody else may ask.\n" +
-			"It makes the topic and the schema itself, and waits for servers that are down.",
+			"It makes the topic and the schema itself, unless told not to, and waits for servers that are down.",
 		Example: "  eventstream filter --kafka kafka:9092 --redis redis:6379 --postgres postgres://user:secret@db/eventstream",
 		Args:    noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -159,7 +159,8 @@ func (a *app) filterCommand() (*cobra.Command, error) {
 			}
 			reg := newRegistry(a.version)
 			servers := ops.NewServers(reg, a.log)
-			if err := addFilter(&g, servers, ln, hosts, reg, cfg, kcfg, secrets, lanes, migrated{s}, a.log, addClock(&g, s, reg, a.log)); err != nil {
+			tables := newSchema(s, postgres, a.log)
+			if err := addFilter(&g, servers, ln, hosts, reg, cfg, kcfg, secrets, lanes, migrated{s, tables}, a.log, tables.ready(), addClock(&g, s, reg, a.log)); err != nil {
 				return err
 			}
 			if err := listen.addAdmin(ctx, &g, servers, a.log); err != nil {

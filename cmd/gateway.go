@@ -150,7 +150,7 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 			servers := ops.NewServers(reg, a.log)
 			if verifier != nil {
 				cfg.Tokens, cfg.Revocations = verifier, acks
-				g.Add("schema", func(ctx context.Context) error { return migrate(ctx, acks, a.log) })
+				g.Add("schema", newSchema(acks, postgres, a.log).run)
 			}
 			g.Add("owner", func(ctx context.Context) error { return sameOwner(ctx, acks, lanes.Topic) })
 			checks := []ops.Check{addClock(&g, acks, reg, a.log)}

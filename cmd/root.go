@@ -28,6 +28,7 @@ const (
 	exitFailed  = 1
 	exitUsage   = 2 // wrong flags, arguments or environment
 	exitUnacked = 3 // producer: some events were not acknowledged
+	exitPending = 4 // migrate --status: some migrations are pending
 )
 
 // usageError is an error in what the user typed.
@@ -90,6 +91,8 @@ func exitCode(err error) int {
 		return exitUsage
 	case errors.Is(err, errUnacked):
 		return exitUnacked // it has been reported
+	case errors.Is(err, errPending):
+		return exitPending // so has this
 	}
 	fmt.Fprintln(os.Stderr, "eventstream:", redact.Text(err.Error()))
 	return exitFailed
@@ -103,7 +106,8 @@ Every flag of api, filter and gateway can also be given in the environment:
 is EVENTSTREAM_PRODUCER_RATE. Flags go before the environment.
 
 Exit codes: 0 done or stopped by a signal, 1 failed, 2 wrong usage,
-3 producer only: some events were not acknowledged.`
+3 producer only: some events were not acknowledged, 4 migrate --status only:
+migrations are pending.`
 
 func (a *app) root() (*cobra.Command, error) {
 	root := &cobra.Command{
@@ -160,7 +164,7 @@ func (a *app) root() (*cobra.Command, error) {
 	})
 	for _, add := range []func() (*cobra.Command, error){
 		a.devCommand, a.apiCommand, a.filterCommand, a.gatewayCommand, a.producerCommand,
-		a.listenCommand, a.seedCommand, a.skipLostCommand, a.tokenCommand, a.apikeyCommand, a.checkCommand, a.healthcheckCommand, a.versionCommand,
+		a.listenCommand, a.seedCommand, a.migrateCommand, a.skipLostCommand, a.tokenCommand, a.apikeyCommand, a.checkCommand, a.healthcheckCommand, a.versionCommand,
 	} {
 		c, err := add()
 		if err != nil {

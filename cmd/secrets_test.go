@@ -74,6 +74,9 @@ func TestSecretsStaySecret(t *testing.T) {
 	add("seed", "--api", "EVENTSTREAM_API", addresses("http")[2:7]...) // with the others it tries for 10 s
 	forms = append(forms, form{[]string{"seed", "--api", addresses("http")[1]}, nil})
 	add("listen", "--url", "EVENTSTREAM_GATEWAY", append(addresses("ws"), "ws://127.0.0.1:1/ws?token=Zq7vXwJk9pTr", "ws://127.0.0.1:1/ws?token=Zq7vXwJk9pTr%", "127.0.0.1:1/?token=Zq7vXwJk9pTr")...)
+	for _, v := range addresses("postgres")[:4] {
+		forms = append(forms, form{[]string{"migrate", "--timeout", "0s", "--postgres", v}, nil})
+	}
 	for _, v := range addresses("http")[:8] {
 		forms = append(forms, form{[]string{"healthcheck", v}, nil})
 	}
