@@ -16,11 +16,12 @@ RUN --mount=type=cache,target=/go/pkg/mod \
     CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH \
     go build -trimpath -ldflags "-s -w -X main.version=$VERSION" -o /eventstream .
 
-# Nothing but the binary and the certificates it trusts; health checks run
+# Nothing but the binary, its licences and the certificates it trusts; health checks run
 # `eventstream healthcheck <url>`, since there is no shell.
 FROM scratch
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
 COPY --from=build /eventstream /eventstream
+COPY LICENSE NOTICE THIRD_PARTY_NOTICES /
 USER 65532:65532
 EXPOSE 8001 8002 8003
 ENTRYPOINT ["/eventstream"]

@@ -6,12 +6,12 @@ SCENARIO ?= smoke
 ARGS ?=
 SEED ?= 0
 
-.PHONY: help check test check-defects check-long load load-smoke profile swarm peers fuzz-api perf-api limits plots bench services services-stop run
+.PHONY: help check test check-defects check-long load load-smoke profile swarm peers fuzz-api perf-api limits plots bench services services-stop run notices
 
 help: ## list the targets
 	@awk -F ': .*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-check: ## format, vet, staticcheck, shellcheck, docker-compose.yml and Dockerfile
+check: ## format, vet, staticcheck, shellcheck, docker-compose.yml, Dockerfile, licences of libraries
 	@scripts/gofmt.sh
 	go vet ./...
 	go tool -modfile=tools/go.mod staticcheck ./...
@@ -73,6 +73,9 @@ limits: services ## Kafka's own producer and consumer, bare XADD and XREAD, and 
 
 plots: ## draw the SVGs of perf/RESULTS.md from its tables
 	cd perf/plots && go run . ../RESULTS.md
+
+notices: ## THIRD_PARTY_NOTICES, after a library was added, changed or dropped
+	cd tools && go run ./notices
 
 bench: ## all benchmarks
 	go test -run '^$$' -bench . ./...
