@@ -13,7 +13,15 @@ import (
 	"testing"
 )
 
-const module = "eventstream"
+// module is our module's path.
+var module = func() string {
+	text, err := os.ReadFile("../../go.mod")
+	if err != nil {
+		panic(err)
+	}
+	line, _, _ := strings.Cut(string(text), "\n")
+	return strings.TrimPrefix(line, "module ")
+}()
 
 // Sets of packages, for the table.
 var (
