@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"eventstream/gateway/framing"
 )
 
 // The Autobahn test suite wants a server that echoes. This one is made of the
@@ -21,7 +23,7 @@ type echo struct {
 	engine engine
 
 	mu     sync.Mutex
-	packer deflater
+	packer framing.Deflater
 }
 
 func (e *echo) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -30,9 +32,9 @@ func (e *echo) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refused.write(w)
 		return
 	}
-	c, extensions := &conn{}, answerDeflate(r.Header)
+	c, extensions := &conn{}, framing.AcceptDeflate(r.Header)
 	if extensions != "" {
-		c.framing = deflated
+		c.framing = framing.Deflated
 	}
 	nc, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
@@ -49,39 +51,37 @@ func (e *echo) data(c *conn, b []byte) {
 	if c.deaf {
 		return
 	}
-	var err *protocolError
-	c.in, err = c.in.feed(b, rules{limit: 16 << 20, deflate: c.framing == deflated}, func(op byte, payload []byte) *protocolError {
+	var err *framing.Error
+	c.in, err = c.in.Feed(b, framing.Rules{Limit: 16 << 20, Deflate: c.framing == framing.Deflated}, func(op byte, payload []byte) *framing.Error {
 		switch op {
-		case opPing:
-			c.sock.Write(newFrame(opPong, payload))
-		case opClose:
-			code, err := closeStatus(payload)
+		case framing.OpPing:
+			c.sock.Write(framing.NewFrame(framing.OpPong, payload))
+		case framing.OpClose:
+			code, err := framing.CloseStatus(payload)
 			if err == nil {
-				err = &protocolError{code: code, bye: true}
+				err = &framing.Error{Code: code, Bye: true}
 			}
 			return err
-		case opText, opBinary:
+		case framing.OpText, framing.OpBinary:
 			c.sock.Write(e.frame(c, op, payload))
 		}
 		return nil
 	})
 	if err != nil {
 		c.in, c.deaf = nil, true
-		c.sock.Write(closeFrame(err.code, err.reason))
+		c.sock.Write(framing.WebSocket.Close(err.Code, err.Reason))
 		c.sock.Close()
 	}
 }
 
 func (e *echo) frame(c *conn, op byte, payload []byte) []byte {
-	if c.framing != deflated {
-		return newFrame(op, payload)
+	if c.framing != framing.Deflated {
+		return framing.NewFrame(op, payload)
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.packer.pack(payload)
-	buf := append(make([]byte, headRoom), e.packer.out.Bytes()...)
-	frame := sealFrame(appendStored(buf, nil), op)
-	frame[0] |= rsv1Bit
+	e.packer.Pack(payload)
+	frame, _ := e.packer.Seal(make([]byte, framing.HeadRoom), op, nil)
 	return frame
 }
 

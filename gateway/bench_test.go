@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"eventstream/event"
+	"eventstream/gateway/framing"
 	"eventstream/lane"
 )
 
@@ -24,9 +25,11 @@ func (n *nullSocket) Write(b []byte) (int, error) {
 func (n *nullSocket) Close() error { return nil }
 
 // openMany opens n connections that write to nothing.
-func openMany(tb testing.TB, n int) (*bench, []*nullSocket) { return openManyAs(tb, webSocket, n) }
+func openMany(tb testing.TB, n int) (*bench, []*nullSocket) {
+	return openManyAs(tb, framing.WebSocket, n)
+}
 
-func openManyAs(tb testing.TB, f framing, n int) (*bench, []*nullSocket) {
+func openManyAs(tb testing.TB, f framing.Kind, n int) (*bench, []*nullSocket) {
 	b := newBench(tb, Config{})
 	socks := make([]*nullSocket, n)
 	for i := range socks {
@@ -50,9 +53,9 @@ func entryFor(b *bench, p *lane.Packer, offset int64, seats []event.Seat) lane.B
 func BenchmarkFanout(b *testing.B) {
 	for _, bb := range []struct {
 		name string
-		as   framing
+		as   framing.Kind
 		n    int
-	}{{"conns", webSocket, 1000}, {"conns", webSocket, 10_000}, {"streams", eventStream, 1000}, {"streams", eventStream, 10_000}} {
+	}{{"conns", framing.WebSocket, 1000}, {"conns", framing.WebSocket, 10_000}, {"streams", framing.EventStream, 1000}, {"streams", framing.EventStream, 10_000}} {
 		n := bb.n
 		b.Run(fmt.Sprintf("%s=%d", bb.name, n), func(b *testing.B) {
 			g, socks := openManyAs(b, bb.as, n)

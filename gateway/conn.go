@@ -7,6 +7,7 @@ import (
 
 	"eventstream/auth"
 	"eventstream/event"
+	"eventstream/gateway/framing"
 	"eventstream/lane"
 	"eventstream/wire"
 )
@@ -27,7 +28,7 @@ type conn struct {
 	answers atomic.Int64 // of these, at most so many are answers to the client
 	stalled atomic.Bool  // the worker waits for unsent to become 0
 	deaf    bool         // only the engine's: the connection is failed, or the client said goodbye; here it takes no memory
-	framing framing      // never changes; here it takes no memory
+	framing framing.Kind // never changes; here it takes no memory
 	heard   atomic.Int64 // when something last came from the client, uptime in seconds
 	expires atomic.Int64 // when its token ends, Unix seconds; 0 if it has none
 
@@ -54,7 +55,7 @@ type conn struct {
 	closeBy      int64         // when it is to be cut off, uptime in seconds; 0 if it is not closing
 
 	// engine
-	in   *inbound
+	in   *framing.Inbound
 	busy time.Time // up to when its messages take up its time
 }
 
@@ -173,7 +174,7 @@ func (c *conn) mayAnswer(bytes int) bool {
 
 // received handles bytes from the client. The engine calls it.
 func (c *conn) received(b []byte, limit int) {
-	if !c.opened.Load() || c.framing == eventStream {
+	if !c.opened.Load() || c.framing == framing.EventStream {
 		c.sock.Close() // RFC 6455 section 4.1: nothing before the handshake is answered; nothing at all into a stream
 		return
 	}
@@ -181,29 +182,29 @@ func (c *conn) received(b []byte, limit int) {
 	if c.deaf {
 		return
 	}
-	var err *protocolError
-	if c.in, err = c.in.feed(b, rules{limit, c.framing == deflated}, c.message); err != nil {
+	var err *framing.Error
+	if c.in, err = c.in.Feed(b, framing.Rules{Limit: limit, Deflate: c.framing == framing.Deflated}, c.message); err != nil {
 		c.in, c.deaf = nil, true
-		c.shard.post(post{conn: c, what: verbEnd, ending: ending{err.code, err.reason}, bye: err.bye})
+		c.shard.post(post{conn: c, what: verbEnd, ending: ending{err.Code, err.Reason}, bye: err.Bye})
 	}
 }
 
-func (c *conn) message(op byte, payload []byte) *protocolError {
+func (c *conn) message(op byte, payload []byte) *framing.Error {
 	if !c.allowed(time.Now()) {
-		return &protocolError{code: wire.CloseTooMany, reason: "too many messages"}
+		return &framing.Error{Code: wire.CloseTooMany, Reason: "too many messages"}
 	}
 	switch op {
-	case opPing:
-		c.answer(newFrame(opPong, payload))
-	case opClose:
-		code, err := closeStatus(payload)
+	case framing.OpPing:
+		c.answer(framing.NewFrame(framing.OpPong, payload))
+	case framing.OpClose:
+		code, err := framing.CloseStatus(payload)
 		if err != nil {
 			return err
 		}
-		return &protocolError{code: code, bye: true} // answered with the same code
-	case opBinary:
-		return &protocolError{code: closeUnsupported, reason: "binary messages are not understood"}
-	case opText:
+		return &framing.Error{Code: code, Bye: true} // answered with the same code
+	case framing.OpBinary:
+		return &framing.Error{Code: framing.CloseUnsupported, Reason: "binary messages are not understood"}
+	case framing.OpText:
 		c.request(payload)
 	}
 	return nil
@@ -213,12 +214,12 @@ func (c *conn) request(payload []byte) {
 	r, err := wire.ParseRequest(payload)
 	switch {
 	case err != nil:
-		c.answer(newFrame(opText, wire.AppendError(nil, "bad_message", err.Error())))
+		c.answer(framing.NewFrame(framing.OpText, wire.AppendError(nil, "bad_message", err.Error())))
 	case r.Type == wire.Ping:
-		c.answer(newFrame(opText, []byte(wire.PongMessage)))
+		c.answer(framing.NewFrame(framing.OpText, []byte(wire.PongMessage)))
 	case r.Type == wire.Token: // answered when it is checked
 		if err := c.shard.gw.renewals.take(c, r.Token); err != nil {
-			c.answer(newFrame(opText, wire.AppendError(nil, "bad_token", err.Error())))
+			c.answer(framing.NewFrame(framing.OpText, wire.AppendError(nil, "bad_token", err.Error())))
 		}
 	case r.Type == wire.Ack: // answered when it is saved
 		if err := c.shard.gw.acks.take(c, asked{r.Cursor, r.Seen}); err != nil {
@@ -226,7 +227,7 @@ func (c *conn) request(payload []byte) {
 			if errors.Is(err, errAcksFull) {
 				code = "ack_later"
 			}
-			c.answer(newFrame(opText, wire.AppendError(nil, code, err.Error())))
+			c.answer(framing.NewFrame(framing.OpText, wire.AppendError(nil, code, err.Error())))
 		}
 	}
 }

@@ -10,6 +10,8 @@ import (
 
 	"github.com/coder/websocket"
 
+	"eventstream/gateway/framing"
+	"eventstream/gateway/framing/framingtest"
 	"eventstream/internal/ops"
 	"eventstream/internal/testenv"
 	"eventstream/wire"
@@ -66,10 +68,12 @@ func TestMessageRate(t *testing.T) {
 		name string
 		send func(c *rawConn)
 	}{
-		{"pings", func(c *rawConn) { c.nc.Write(clientFrame(opPing, true, nil, 1)) }},
-		{"pongs", func(c *rawConn) { c.nc.Write(clientFrame(opPong, true, nil, 1)) }},
-		{"requests", func(c *rawConn) { c.nc.Write(clientFrame(opText, true, []byte(`{"type":"ping"}`), 1)) }},
-		{"nonsense", func(c *rawConn) { c.nc.Write(clientFrame(opText, true, []byte(`x`), 1)) }},
+		{"pings", func(c *rawConn) { c.nc.Write(framingtest.ClientFrame(framing.OpPing, true, nil, 1)) }},
+		{"pongs", func(c *rawConn) { c.nc.Write(framingtest.ClientFrame(framing.OpPong, true, nil, 1)) }},
+		{"requests", func(c *rawConn) {
+			c.nc.Write(framingtest.ClientFrame(framing.OpText, true, []byte(`{"type":"ping"}`), 1))
+		}},
+		{"nonsense", func(c *rawConn) { c.nc.Write(framingtest.ClientFrame(framing.OpText, true, []byte(`x`), 1)) }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newWorld(t, 1)

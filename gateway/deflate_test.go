@@ -2,13 +2,9 @@ package gateway
 
 import (
 	"bytes"
-	"compress/flate"
 	"encoding/json"
 	"fmt"
-	"io"
 	"math/rand/v2"
-	"net/http"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -16,45 +12,10 @@ import (
 	"github.com/coder/websocket"
 
 	"eventstream/event"
+	"eventstream/gateway/framing"
+	"eventstream/gateway/framing/framingtest"
 	"eventstream/wire"
 )
-
-func TestDeflateOffers(t *testing.T) {
-	for _, tt := range []struct {
-		offer string
-		want  string
-	}{
-		{"permessage-deflate", deflateAnswer},
-		{"permessage-deflate; client_max_window_bits", deflateAnswer}, // Chromium, Firefox
-		{"permessage-deflate; client_max_window_bits=9", deflateAnswer},
-		{`permessage-deflate; client_max_window_bits="15"`, deflateAnswer},
-		{"permessage-deflate;server_no_context_takeover;client_no_context_takeover", deflateAnswer},
-		{"x-webkit-deflate-frame, permessage-deflate", deflateAnswer},
-		{"permessage-deflate; server_max_window_bits=10, permessage-deflate", deflateAnswer}, // the second one
-		{"", ""},
-		{"x-webkit-deflate-frame", ""},
-		{"permessage-deflate; server_max_window_bits=10", ""}, // can't be met
-		{"permessage-deflate; server_max_window_bits", ""},
-		{"permessage-deflate; server_max_window_bits=14", ""},
-		{"permessage-deflate; server_max_window_bits=015", ""},
-		{"permessage-deflate; server_max_window_bits=15; server_max_window_bits=15", ""},
-		{`permessage-deflate; server_max_window_bits=15; client_max_window_bits`, deflateAnswer + "; server_max_window_bits=15"}, // Boost.Beast
-		{`permessage-deflate; server_max_window_bits="15"`, deflateAnswer + "; server_max_window_bits=15"},
-		{"permessage-deflate; client_max_window_bits=16", ""},
-		{"permessage-deflate; client_max_window_bits=7", ""},
-		{"permessage-deflate; client_max_window_bits=08", ""},
-		{"permessage-deflate; client_max_window_bits=", ""},
-		{"permessage-deflate; client_max_window_bits=x", ""},
-		{"permessage-deflate; client_no_context_takeover=1", ""},
-		{"permessage-deflate; server_no_context_takeover; server_no_context_takeover", ""},
-		{"permessage-deflate; unknown", ""},
-		{"permessage-deflate;", ""},
-	} {
-		if got := answerDeflate(http.Header{"Sec-Websocket-Extensions": {tt.offer}}); got != tt.want {
-			t.Errorf("%q: got %q, want %q", tt.offer, got, tt.want)
-		}
-	}
-}
 
 // It is used only where the operator and the client want it.
 func TestDeflateNegotiated(t *testing.T) {
@@ -65,7 +26,7 @@ func TestDeflateNegotiated(t *testing.T) {
 		name, request, want string
 		gateway             *instance
 	}{
-		{"both", asks, deflateAnswer, on},
+		{"both", asks, "permessage-deflate; server_no_context_takeover; client_no_context_takeover", on},
 		{"operator alone", request("user_1", ""), "", on},
 		{"client alone", asks, "", off},
 	} {
@@ -110,29 +71,6 @@ func TestDeflate(t *testing.T) {
 	}
 }
 
-// packed is a compressed message's payload, as the RFC has it made.
-func packed(t testing.TB, text []byte) []byte {
-	t.Helper()
-	var b bytes.Buffer
-	w, err := flate.NewWriter(&b, 9)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.Write(text)
-	w.Flush()
-	return bytes.TrimSuffix(b.Bytes(), []byte("\x00\x00\xff\xff"))
-}
-
-// unpacked is the slow obvious reading of one.
-func unpacked(t testing.TB, payload []byte) []byte {
-	t.Helper()
-	out, err := io.ReadAll(flate.NewReader(bytes.NewReader(append(slices.Clone(payload), "\x00\x00\xff\xff\x01\x00\x00\xff\xff"...))))
-	if err != nil {
-		t.Fatalf("payload %x: %v", payload, err)
-	}
-	return out
-}
-
 // What several recipients get is compressed once, and each has its own cursor.
 // They get what they would over a connection without compression.
 func TestDeflateShared(t *testing.T) {
@@ -140,7 +78,7 @@ func TestDeflateShared(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
 	var socks []*fakeSocket
 	var seats []event.Seat
-	for _, f := range []framing{webSocket, deflated, deflated, deflated} {
+	for _, f := range []framing.Kind{framing.WebSocket, framing.Deflated, framing.Deflated, framing.Deflated} {
 		c, sock := b.joinAs(f, nil)
 		b.openConn(c)
 		socks, seats = append(socks, sock), append(seats, c.seat)
@@ -162,7 +100,7 @@ func TestDeflateShared(t *testing.T) {
 			if err := json.Unmarshal(payload, &m); err != nil {
 				t.Fatalf("%q: %v", payload, err)
 			}
-			if compressed == want && size > minDeflate || compressed && size < minDeflate/3 {
+			if compressed == want && size > framing.MinDeflate || compressed && size < framing.MinDeflate/3 {
 				t.Errorf("message of %d bytes: compressed is %t", len(payload), compressed)
 			}
 			if m.Events[0].ID != (event.ID{Offset: 2 * i}).String() || len(m.Events[0].Data) != size+2 {
@@ -182,13 +120,17 @@ func TestDeflateShared(t *testing.T) {
 // A huge event is compressed once too, and its memory is let go with the next one.
 func TestDeflateHuge(t *testing.T) {
 	var d deflater
-	huge := []*message{{json: []byte(strings.Repeat("x", 2<<20))}}
-	d.append(nil, huge, "")
-	d.out.Reset() // so that making it again would show
-	if got := d.append(nil, huge, ""); len(got) > 100 {
-		t.Errorf("compressed again: %d bytes", len(got))
+	packed := func(events ...*message) []byte {
+		frame, _ := d.seal(make([]byte, framing.HeadRoom), events, "")
+		return frame
 	}
-	d.append(nil, []*message{{json: []byte("{}")}}, "")
+	huge := &message{json: []byte(strings.Repeat("x", 2<<20))}
+	once := bytes.Clone(packed(huge))
+	huge.json = nil // so that making it again would show
+	if got := packed(huge); !bytes.Equal(got, once) {
+		t.Errorf("compressed again: %d bytes, before %d", len(got), len(once))
+	}
+	packed(&message{json: []byte("{}")})
 	if cap(d.in) > 1<<20 {
 		t.Errorf("%d bytes are kept", cap(d.in))
 	}
@@ -198,73 +140,20 @@ func TestDeflateHuge(t *testing.T) {
 func payloadOf(t testing.TB, frame []byte) (payload []byte, compressed bool) {
 	t.Helper()
 	frame = slices.Clone(frame)
-	compressed = frame[0]&rsv1Bit != 0
-	frame[0] &^= rsv1Bit
-	_, payload = decodeServerFrame(t, frame)
+	compressed = frame[0]&framingtest.RSV1 != 0
+	frame[0] &^= framingtest.RSV1
+	_, payload = framingtest.ServerFrame(t, frame)
 	if compressed {
-		payload = unpacked(t, payload)
+		payload = framingtest.Decompressed(t, payload)
 	}
 	return payload, compressed
-}
-
-// A message of few bytes can be one of very many: no more is made of it than may be.
-func TestInflateBomb(t *testing.T) {
-	bomb := packed(t, make([]byte, 1<<20))
-	if _, err := inflate(bomb, maxRequest); err != errTooBig {
-		t.Fatalf("got %v, want %v", err, errTooBig)
-	}
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	for range 20 {
-		inflate(bomb, maxRequest)
-	}
-	runtime.ReadMemStats(&after)
-	if got := (after.TotalAlloc - before.TotalAlloc) / 20; got > 16*maxRequest {
-		t.Errorf("a bomb of %d bytes takes %d bytes", len(bomb), got)
-	}
-	for _, n := range []int{0, 1, maxRequest - 1, maxRequest, maxRequest + 1} {
-		got, err := inflate(packed(t, make([]byte, n)), maxRequest)
-		if fits := n <= maxRequest; fits != (err == nil) || fits && len(got) != n {
-			t.Errorf("%d bytes: got %d, %v", n, len(got), err)
-		}
-	}
-}
-
-// Whatever a client compresses, or says it has, is bounded, and what is right is
-// understood however it is cut into fragments.
-func FuzzInflate(f *testing.F) {
-	f.Add([]byte("abc"), 1)
-	f.Add([]byte("\x00"), 0)
-	f.Fuzz(func(t *testing.T, b []byte, cut int) {
-		if out, err := inflate(b, 512); err == nil && len(out) > 512 {
-			t.Errorf("%d bytes", len(out))
-		}
-		if len(b) > 400 {
-			return
-		}
-		message := packed(t, b)
-		cut = max(0, min(cut, len(message)))
-		first := clientFrame(opBinary, false, message[:cut], 5)
-		first[0] |= rsv1Bit
-		stream := slices.Concat(first, clientFrame(opPing, true, nil, 1), clientFrame(opContinuation, true, message[cut:], 6))
-		var got []byte
-		var in *inbound
-		if _, err := in.feed(stream, rules{512, true}, func(op byte, payload []byte) *protocolError {
-			if op == opBinary {
-				got = slices.Clone(payload)
-			}
-			return nil
-		}); err != nil || !bytes.Equal(got, b) {
-			t.Errorf("%x: got %x, %v", b, got, err)
-		}
-	})
 }
 
 func TestDeflateAllocs(t *testing.T) {
 	b := newBench(t, Config{})
 	var socks []*nullSocket
 	for range 1000 {
-		c, _ := b.joinAs(deflated, nil)
+		c, _ := b.joinAs(framing.Deflated, nil)
 		socks = append(socks, &nullSocket{c: c})
 		c.sock = socks[len(socks)-1]
 		b.openConn(c)
@@ -291,19 +180,19 @@ func TestDeflateAllocs(t *testing.T) {
 func BenchmarkDeflate(b *testing.B) {
 	for _, f := range []struct {
 		name string
-		framing
-	}{{"plain", webSocket}, {"deflate", deflated}} {
+		framing.Kind
+	}{{"plain", framing.WebSocket}, {"deflate", framing.Deflated}} {
 		for _, events := range []int{4, 32} {
 			for _, shared := range []bool{true, false} {
 				b.Run(fmt.Sprintf("%s/events=%d/shared=%t", f.name, events, shared), func(b *testing.B) {
-					benchDeflate(b, f.framing, events, shared)
+					benchDeflate(b, f.Kind, events, shared)
 				})
 			}
 		}
 	}
 }
 
-func benchDeflate(b *testing.B, f framing, events int, shared bool) {
+func benchDeflate(b *testing.B, f framing.Kind, events int, shared bool) {
 	g := newBench(b, Config{})
 	c, _ := g.joinAs(f, nil)
 	sock := &nullSocket{c: c}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"eventstream/event"
+	"eventstream/gateway/framing"
 	"eventstream/wire"
 )
 
@@ -32,7 +33,7 @@ func TestDismissByTurns(t *testing.T) {
 		told := 0
 		for _, f := range socks {
 			msgs, ops := f.messages(t)
-			closed := slices.Index(ops, opClose)
+			closed := slices.Index(ops, framing.OpClose)
 			if closed >= 0 {
 				told++
 			}

@@ -11,6 +11,8 @@ import (
 	"github.com/coder/websocket"
 
 	"eventstream/event"
+	"eventstream/gateway/framing"
+	"eventstream/gateway/framing/framingtest"
 	"eventstream/internal/testenv"
 	"eventstream/lane"
 	"eventstream/wire"
@@ -82,7 +84,7 @@ func TestHelloComesFirst(t *testing.T) {
 	g := w.gateway(Config{})
 	for i := range 50 {
 		c := rawDial(t, g, "user_1", "")
-		c.sendFrame(opText, []byte(`{"type":"ping"}`))
+		c.sendFrame(framing.OpText, []byte(`{"type":"ping"}`))
 		if m := c.message(); m.Type != wire.Hello {
 			t.Fatalf("connection %d: first message: got %+v, want hello", i, m)
 		}
@@ -293,7 +295,7 @@ func TestPingFlood(t *testing.T) {
 	w := newWorld(t, 1)
 	g := w.gateway(Config{})
 	c := rawDial(t, g, "user_1", "")
-	ping := clientFrame(opText, true, []byte(`{"type":"ping"}`), 7)
+	ping := framingtest.ClientFrame(framing.OpText, true, []byte(`{"type":"ping"}`), 7)
 	flood := []byte(strings.Repeat(string(ping), 100))
 	c.nc.SetWriteDeadline(time.Now().Add(20 * time.Second))
 	for sent := 0; ; sent += len(flood) {

@@ -16,6 +16,7 @@ import (
 
 	"eventstream/auth"
 	"eventstream/event"
+	"eventstream/gateway/framing"
 	"eventstream/internal/defect"
 	"eventstream/internal/ops"
 	"eventstream/lane"
@@ -80,10 +81,10 @@ func (g *Gateway) upgrade(w http.ResponseWriter, r *http.Request) *refusal {
 	if refused := g.checkOrigin(r); refused != nil {
 		return refused
 	}
-	how, extensions := webSocket, ""
+	how, extensions := framing.WebSocket, ""
 	if g.cfg.Compress {
-		if extensions = answerDeflate(r.Header); extensions != "" {
-			how = deflated
+		if extensions = framing.AcceptDeflate(r.Header); extensions != "" {
+			how = framing.Deflated
 		}
 	}
 	q, refused := parseQuery(r, params)
@@ -96,7 +97,7 @@ func (g *Gateway) upgrade(w http.ResponseWriter, r *http.Request) *refusal {
 // enter lets the client in whose request is right in itself, and which asks for
 // what the query says. Its answer comes with the connection's first message. What
 // costs little to refuse is refused first, and counts for nothing: see rates.
-func (g *Gateway) enter(w http.ResponseWriter, r *http.Request, q url.Values, f framing, answer func(door) []byte) *refusal {
+func (g *Gateway) enter(w http.ResponseWriter, r *http.Request, q url.Values, f framing.Kind, answer func(door) []byte) *refusal {
 	door, refused := g.shown(r)
 	if refused != nil {
 		return refused
@@ -169,7 +170,7 @@ type ask struct {
 	address    string        // it is counted by; empty if addresses are not counted
 	expires    int64         // when its token ends, Unix seconds; 0 if it has none
 	pass       auth.Pass     // of its token
-	framing    framing
+	framing    framing.Kind
 	maxMessage uint32 // bytes, as it says; 0 if it does not
 }
 
@@ -469,7 +470,7 @@ func (g *Gateway) takeOver(w http.ResponseWriter, c *conn) error {
 		return errors.New("client sent frames before the handshake was answered")
 	}
 	unacked := time.Duration(0)
-	if c.framing == eventStream {
+	if c.framing == framing.EventStream {
 		unacked = time.Duration(g.deadSeconds()) * time.Second
 	}
 	tune(nc, unacked)
@@ -478,7 +479,7 @@ func (g *Gateway) takeOver(w http.ResponseWriter, c *conn) error {
 	if err != nil {
 		g.metrics.refused.WithLabelValues("503").Inc()
 		var head []byte
-		if c.framing == eventStream {
+		if c.framing == framing.EventStream {
 			head = []byte(eventStreamType)
 		}
 		ops.Refuse(nc, head)

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"eventstream/gateway/framing"
+	"eventstream/gateway/framing/framingtest"
 	"eventstream/internal/testenv"
 	"eventstream/origin"
 )
@@ -160,7 +162,7 @@ func TestEarlyFrames(t *testing.T) {
 	w := newWorld(t, 1)
 	g := w.gateway(Config{})
 	c := rawConnect(t, g)
-	c.sendBytes(append([]byte(request("user_1", "")), clientFrame(opText, true, []byte(`{"type":"ping"}`), 1)...))
+	c.sendBytes(append([]byte(request("user_1", "")), framingtest.ClientFrame(framing.OpText, true, []byte(`{"type":"ping"}`), 1)...))
 	if resp, err := http.ReadResponse(c.r, nil); err == nil {
 		t.Errorf("answered: %d", resp.StatusCode)
 	}
@@ -323,7 +325,7 @@ func vanish(t *testing.T, g *instance, rng *rand.Rand, cursor string) {
 	case 1: // right after it
 		c.nc.Write(text)
 	case 2: // with early frames
-		c.nc.Write(slices.Concat(text, clientFrame(opText, true, nil, 1)))
+		c.nc.Write(slices.Concat(text, framingtest.ClientFrame(framing.OpText, true, nil, 1)))
 	case 3: // after some of the answer
 		c.nc.Write(text)
 		io.CopyN(io.Discard, c.r, int64(rng.IntN(400)))
@@ -334,7 +336,7 @@ func vanish(t *testing.T, g *instance, rng *rand.Rand, cursor string) {
 	case 5: // with a close frame
 		c.nc.Write(text)
 		if _, err := http.ReadResponse(c.r, nil); err == nil {
-			c.nc.Write(clientFrame(opClose, true, []byte{3, 232}, 1))
+			c.nc.Write(framingtest.ClientFrame(framing.OpClose, true, []byte{3, 232}, 1))
 			c.ended()
 		}
 	}

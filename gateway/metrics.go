@@ -6,6 +6,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"eventstream/gateway/framing"
 )
 
 // metrics of the gateway, beside shardCounts. active_websocket_connections and
@@ -77,9 +79,9 @@ func newMetrics(reg prometheus.Registerer, g *Gateway) *metrics {
 }
 
 // count takes note of connections that have opened, or ended.
-func (m *metrics) count(f framing, n float64) {
+func (m *metrics) count(f framing.Kind, n float64) {
 	m.active.Add(n)
-	if f == eventStream {
+	if f == framing.EventStream {
 		m.streams.Add(n)
 	}
 }

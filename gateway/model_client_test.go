@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"eventstream/event"
+	"eventstream/gateway/framing"
+	"eventstream/gateway/framing/framingtest"
 	"eventstream/wire"
 )
 
@@ -275,15 +277,15 @@ func (c *modelConn) read(n int) {
 		return
 	}
 	for _, f := range c.sock.arrived(n) {
-		op, payload := decodeServerFrame(c.m.t, f)
+		op, payload := framingtest.ServerFrame(c.m.t, f)
 		switch op {
-		case opText:
+		case framing.OpText:
 			var m wire.Message
 			if err := json.Unmarshal(payload, &m); err != nil {
 				c.fail("message %.100q: %v", payload, err)
 			}
 			c.message(&m)
-		case opClose:
+		case framing.OpClose:
 			c.closed(int(payload[0])<<8|int(payload[1]), string(payload[2:]))
 			return
 		}

@@ -9,7 +9,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"eventstream/gateway/framing"
+	"eventstream/gateway/framing/framingtest"
 	"eventstream/wire"
 )
 
@@ -23,14 +26,14 @@ type protocolCase struct {
 }
 
 func fragment(op byte, fin bool, payload string) []byte {
-	return clientFrame(op, fin, []byte(payload), 0x8F3C0A51)
+	return framingtest.ClientFrame(op, fin, []byte(payload), 0x8F3C0A51)
 }
 
-func textFrame(payload string) []byte { return fragment(opText, true, payload) }
-func pingFrame(payload string) []byte { return fragment(opPing, true, payload) }
+func textFrame(payload string) []byte { return fragment(framing.OpText, true, payload) }
+func pingFrame(payload string) []byte { return fragment(framing.OpPing, true, payload) }
 
 func goodbye(code int, reason string) []byte {
-	return fragment(opClose, true, string(binary.BigEndian.AppendUint16(nil, uint16(code)))+reason)
+	return fragment(framing.OpClose, true, string(binary.BigEndian.AppendUint16(nil, uint16(code)))+reason)
 }
 
 // bits sets some of the first byte's bits in a frame.
@@ -43,7 +46,7 @@ func bits(b byte, frame []byte) []byte {
 func pieces(op byte, message string, n int) (out [][]byte) {
 	for len(message) > n {
 		out = append(out, fragment(op, false, message[:n]))
-		message, op = message[n:], opContinuation
+		message, op = message[n:], framing.OpContinuation
 	}
 	return append(out, fragment(op, true, message))
 }
@@ -62,7 +65,7 @@ func protocolCases(t testing.TB) (out []protocolCase) {
 		}
 		payload := strings.Repeat("*", n)
 		add(fmt.Sprintf("1.1.%d", i+1), fmt.Sprintf("text of %d bytes", n), text, textFrame(payload))
-		add(fmt.Sprintf("1.2.%d", i+1), fmt.Sprintf("binary of %d bytes", n), bin, fragment(opBinary, true, payload))
+		add(fmt.Sprintf("1.2.%d", i+1), fmt.Sprintf("binary of %d bytes", n), bin, fragment(framing.OpBinary, true, payload))
 	}
 
 	full := strings.Repeat("\xfe", 125)
@@ -71,9 +74,9 @@ func protocolCases(t testing.TB) (out []protocolCase) {
 	add("2.3", "ping with bytes that are no text", "pong:\x00\xff\xfe", pingFrame("\x00\xff\xfe"))
 	add("2.4", "ping of 125 bytes", "pong:"+full, pingFrame(full))
 	add("2.5", "ping of 126 bytes", "close 1002", pingFrame(full+"x"))
-	add("2.7", "pong that nobody asked for", "", fragment(opPong, true, ""))
-	add("2.8", "pong with payload", "", fragment(opPong, true, "unsolicited"))
-	add("2.9", "pong, then ping", "pong:x", fragment(opPong, true, "unsolicited"), pingFrame("x"))
+	add("2.7", "pong that nobody asked for", "", fragment(framing.OpPong, true, ""))
+	add("2.8", "pong with payload", "", fragment(framing.OpPong, true, "unsolicited"))
+	add("2.9", "pong, then ping", "pong:x", fragment(framing.OpPong, true, "unsolicited"), pingFrame("x"))
 	var pings [][]byte
 	var pongs []string
 	for i := range 10 {
@@ -84,7 +87,7 @@ func protocolCases(t testing.TB) (out []protocolCase) {
 	for rsv := byte(1); rsv <= 7; rsv++ {
 		add(fmt.Sprintf("3.%d", rsv), "reserved bits of text", "error close 1002", hello, bits(rsv<<4, textFrame("x")), pingFrame(""))
 	}
-	add("3.5", "reserved bits of binary", "close 1002", bits(5<<4, fragment(opBinary, true, "x")))
+	add("3.5", "reserved bits of binary", "close 1002", bits(5<<4, fragment(framing.OpBinary, true, "x")))
 	add("3.6", "reserved bits of a ping", "close 1002", bits(6<<4, pingFrame("x")))
 	add("3.7", "reserved bits of a close", "close 1002", bits(7<<4, goodbye(1000, "")))
 
@@ -95,9 +98,9 @@ func protocolCases(t testing.TB) (out []protocolCase) {
 		add(fmt.Sprintf("4.2.%d", i+1), "the same with payload", "close 1002", fragment(byte(11+i), true, "x"))
 	}
 
-	begin, middle, end := fragment(opText, false, "a"), fragment(opContinuation, false, "b"), fragment(opContinuation, true, "c")
-	add("5.1", "fragmented ping", "close 1002", fragment(opPing, false, "a"), end)
-	add("5.2", "fragmented pong", "close 1002", fragment(opPong, false, "a"), end)
+	begin, middle, end := fragment(framing.OpText, false, "a"), fragment(framing.OpContinuation, false, "b"), fragment(framing.OpContinuation, true, "c")
+	add("5.1", "fragmented ping", "close 1002", fragment(framing.OpPing, false, "a"), end)
+	add("5.2", "fragmented pong", "close 1002", fragment(framing.OpPong, false, "a"), end)
 	add("5.3", "text in two fragments", "error", begin, end)
 	add("5.6", "ping between fragments", "pong:p error", begin, pingFrame("p"), end)
 	add("5.9", "continuation of nothing, the last, then text", "close 1002", end, hello)
@@ -109,15 +112,15 @@ func protocolCases(t testing.TB) (out []protocolCase) {
 	add("5.19", "pings amidst five fragments", "pong:1 pong:2 error", begin, middle, pingFrame("1"), middle, middle, pingFrame("2"), end)
 
 	add("6.1.1", "text of no bytes", "error", textFrame(""))
-	add("6.1.2", "three fragments of no bytes", "error", fragment(opText, false, ""), fragment(opContinuation, false, ""), fragment(opContinuation, true, ""))
-	add("6.1.3", "three fragments, of which the middle one has bytes", "error", fragment(opText, false, ""), middle, fragment(opContinuation, true, ""))
-	add("6.2.2", "runes end with fragments", "error", fragment(opText, false, "Hello-µ@ßöä"), fragment(opContinuation, true, "üàá-UTF-8!!"))
-	add("6.2.3", "runes go on in the next fragment", "error", pieces(opText, "Hello-µ@ßöäüàá-UTF-8!!", 1)...)
-	add("6.2.4", "the same of others", "error", pieces(opText, greek, 1)...)
+	add("6.1.2", "three fragments of no bytes", "error", fragment(framing.OpText, false, ""), fragment(framing.OpContinuation, false, ""), fragment(framing.OpContinuation, true, ""))
+	add("6.1.3", "three fragments, of which the middle one has bytes", "error", fragment(framing.OpText, false, ""), middle, fragment(framing.OpContinuation, true, ""))
+	add("6.2.2", "runes end with fragments", "error", fragment(framing.OpText, false, "Hello-µ@ßöä"), fragment(framing.OpContinuation, true, "üàá-UTF-8!!"))
+	add("6.2.3", "runes go on in the next fragment", "error", pieces(framing.OpText, "Hello-µ@ßöäüàá-UTF-8!!", 1)...)
+	add("6.2.4", "the same of others", "error", pieces(framing.OpText, greek, 1)...)
 	add("6.3.1", "a surrogate in text", "close 1007", textFrame(greek+"\xed\xa0\x80edited"))
-	add("6.3.2", "the same in fragments of a byte", "close 1007", pieces(opText, greek+"\xed\xa0\x80edited", 1)...)
-	add("6.4.1", "fails before the last fragment comes", "close 1007", fragment(opText, false, greek), fragment(opContinuation, false, "\xf4\x90\x80\x80"))
-	add("6.4.2", "fails when a rune can't become one any more", "close 1007", fragment(opText, false, greek+"\xf4"), fragment(opContinuation, false, "\x90"))
+	add("6.3.2", "the same in fragments of a byte", "close 1007", pieces(framing.OpText, greek+"\xed\xa0\x80edited", 1)...)
+	add("6.4.1", "fails before the last fragment comes", "close 1007", fragment(framing.OpText, false, greek), fragment(framing.OpContinuation, false, "\xf4\x90\x80\x80"))
+	add("6.4.2", "fails when a rune can't become one any more", "close 1007", fragment(framing.OpText, false, greek+"\xf4"), fragment(framing.OpContinuation, false, "\x90"))
 	for _, tt := range utf8Sequences {
 		for _, s := range tt.valid {
 			add(tt.id, tt.text, "error", textFrame(s))
@@ -132,8 +135,8 @@ func protocolCases(t testing.TB) (out []protocolCase) {
 	add("7.1.3", "ping after close", "close 1000", goodbye(1000, ""), pingFrame(""))
 	add("7.1.4", "text after close", "close 1000", goodbye(1000, ""), hello)
 	add("7.1.5", "close amidst fragments", "close 1000", begin, goodbye(1000, ""), end)
-	add("7.3.1", "close without status", "close 1005", fragment(opClose, true, ""))
-	add("7.3.2", "close of one byte", "close 1002", fragment(opClose, true, "a"))
+	add("7.3.1", "close without status", "close 1005", fragment(framing.OpClose, true, ""))
+	add("7.3.2", "close of one byte", "close 1002", fragment(framing.OpClose, true, "a"))
 	add("7.3.4", "close with reason", "close 1000", goodbye(1000, "Hello World!"))
 	add("7.3.5", "close with the longest reason", "close 1000", goodbye(1000, strings.Repeat("*", 123)))
 	add("7.3.6", "close with a longer one", "close 1002", goodbye(1000, strings.Repeat("*", 124)))
@@ -150,13 +153,13 @@ func protocolCases(t testing.TB) (out []protocolCase) {
 	// The suite's sizes are up to 16 MiB; ours up to the limit of a request.
 	large := strings.Repeat("*", maxRequest)
 	add("9.1", "the largest text", "error", textFrame(large))
-	add("9.3", "the largest text in fragments of 64 bytes", "error", pieces(opText, large, 64)...)
-	add("9.3", "the largest text in as many fragments as may be", "error", pieces(opText, large, maxRequest/maxFragments)...)
-	add("9.3", "more fragments than may be", "close 1009", pieces(opText, large[:maxFragments+1], 1)...)
-	add("9.3", "one byte too many, in fragments", "close 1009", pieces(opText, large+"*", 64)...)
-	add("9.3", "fragments of no bytes without end", "close 1009", append([][]byte{begin}, slices.Repeat([][]byte{fragment(opContinuation, false, "")}, maxFragments)...)...)
+	add("9.3", "the largest text in fragments of 64 bytes", "error", pieces(framing.OpText, large, 64)...)
+	add("9.3", "the largest text in as many fragments as may be", "error", pieces(framing.OpText, large, maxRequest/framing.MaxFragments)...)
+	add("9.3", "more fragments than may be", "close 1009", pieces(framing.OpText, large[:framing.MaxFragments+1], 1)...)
+	add("9.3", "one byte too many, in fragments", "close 1009", pieces(framing.OpText, large+"*", 64)...)
+	add("9.3", "fragments of no bytes without end", "close 1009", append([][]byte{begin}, slices.Repeat([][]byte{fragment(framing.OpContinuation, false, "")}, framing.MaxFragments)...)...)
 	add("", "absurd length", "close 1009", []byte{0x81, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0})
-	add("10.1.1", "text in fragments of 1300 bytes", "error", pieces(opText, large, 1300)...)
+	add("10.1.1", "text in fragments of 1300 bytes", "error", pieces(framing.OpText, large, 1300)...)
 
 	add("", "frame that is not masked", "close 1002", []byte{0x81, 0x01, 'x'})
 	add("", "garbage", "close 1002", []byte("GET / HTTP/1.1\r\n\r\n"))
@@ -168,26 +171,26 @@ func deflateCases(t testing.TB) (out []protocolCase) {
 	add := func(id, text, want string, send ...[]byte) {
 		out = append(out, protocolCase{id: id, text: text, deflate: true, send: send, want: want})
 	}
-	compressed := func(s string) string { return string(packed(t, []byte(s))) }
+	compressed := func(s string) string { return string(framingtest.Compressed(t, []byte(s))) }
 	ping := compressed(`{"type":"ping"}`)
 	for i, n := range []int{0, 16, 64, 256, 1024, maxRequest} {
-		add(fmt.Sprintf("12.1.%d", i+1), fmt.Sprintf("compressed text of %d bytes", n), "error", bits(rsv1Bit, textFrame(compressed(strings.Repeat("*", n)))))
+		add(fmt.Sprintf("12.1.%d", i+1), fmt.Sprintf("compressed text of %d bytes", n), "error", bits(framingtest.RSV1, textFrame(compressed(strings.Repeat("*", n)))))
 	}
-	add("12.1", "compressed request", "pong", bits(rsv1Bit, textFrame(ping)))
-	add("12.1", "several, each by itself", "pong pong pong", bits(rsv1Bit, textFrame(ping)), bits(rsv1Bit, textFrame(ping)), textFrame(`{"type":"ping"}`))
-	fragments := pieces(opText, ping, 3)
-	bits(rsv1Bit, fragments[0])
+	add("12.1", "compressed request", "pong", bits(framingtest.RSV1, textFrame(ping)))
+	add("12.1", "several, each by itself", "pong pong pong", bits(framingtest.RSV1, textFrame(ping)), bits(framingtest.RSV1, textFrame(ping)), textFrame(`{"type":"ping"}`))
+	fragments := pieces(framing.OpText, ping, 3)
+	bits(framingtest.RSV1, fragments[0])
 	add("12.1", "compressed, in fragments", "pong", fragments...)
 	add("12.1", "with a ping between", "pong:p pong", append([][]byte{fragments[0], pingFrame("p")}, fragments[1:]...)...)
-	add("12.2", "compressed binary", "close 1003", bits(rsv1Bit, fragment(opBinary, true, ping)))
+	add("12.2", "compressed binary", "close 1003", bits(framingtest.RSV1, fragment(framing.OpBinary, true, ping)))
 
-	add("", "compressed continuation", "close 1002", fragments[0], bits(rsv1Bit, bytes.Clone(fragments[1])))
-	add("", "compressed ping", "close 1002", bits(rsv1Bit, pingFrame("x")))
+	add("", "compressed continuation", "close 1002", fragments[0], bits(framingtest.RSV1, bytes.Clone(fragments[1])))
+	add("", "compressed ping", "close 1002", bits(framingtest.RSV1, pingFrame("x")))
 	add("", "another reserved bit", "close 1002", bits(0x20, textFrame("x")))
-	add("", "no deflate", "close 1007", bits(rsv1Bit, textFrame("\xff\xff\xff")))
-	add("", "compressed text that is not UTF-8", "close 1007", bits(rsv1Bit, textFrame(compressed("\xed\xa0\x80"))))
-	add("", "more than may be, in few bytes", "close 1009", bits(rsv1Bit, textFrame(compressed(strings.Repeat("*", 1<<20)))))
-	add("", "goes back before its beginning", "close 1007", bits(rsv1Bit, textFrame("\x02\x03\x00"))) // a match, first of all
+	add("", "no deflate", "close 1007", bits(framingtest.RSV1, textFrame("\xff\xff\xff")))
+	add("", "compressed text that is not UTF-8", "close 1007", bits(framingtest.RSV1, textFrame(compressed("\xed\xa0\x80"))))
+	add("", "more than may be, in few bytes", "close 1009", bits(framingtest.RSV1, textFrame(compressed(strings.Repeat("*", 1<<20)))))
+	add("", "goes back before its beginning", "close 1007", bits(framingtest.RSV1, textFrame("\x02\x03\x00"))) // a match, first of all
 	return out
 }
 
@@ -247,9 +250,9 @@ func converse(t *testing.T, g *instance, deflate bool, parts [][]byte) string {
 		switch {
 		case err != nil:
 			t.Fatalf("after %q: %v", heard, err)
-		case op == opPong:
+		case op == framing.OpPong:
 			heard = append(heard, "pong:"+string(payload))
-		case op == opText:
+		case op == framing.OpText:
 			var m wire.Message
 			if err := json.Unmarshal(payload, &m); err != nil {
 				t.Fatalf("message %q: %v", payload, err)
@@ -258,8 +261,8 @@ func converse(t *testing.T, g *instance, deflate bool, parts [][]byte) string {
 				continue
 			}
 			heard = append(heard, m.Type)
-		case op == opClose:
-			code := closeNoStatus
+		case op == framing.OpClose:
+			code := framing.CloseNoStatus
 			if len(payload) >= 2 {
 				code = int(binary.BigEndian.Uint16(payload))
 			}
@@ -295,4 +298,41 @@ var utf8Sequences = []struct {
 	{"6.21", "pairs of surrogates", nil, []string{"\xed\xa0\x80\xed\xb0\x80", "\xed\xad\xbf\xed\xbf\xbf", "\xed\xae\x80\xed\xb0\x80", "\xed\xaf\xbf\xed\xbf\xbf"}},
 	{"6.22", "noncharacters", []string{"\xef\xbf\xbe", "\xf0\x9f\xbf\xbe", "\xf1\xbf\xbf\xbf", "\xf3\xbf\xbf\xbe", "\xf4\x8f\xbf\xbf"}, nil},
 	{"6.23", "specials", []string{"\xef\xbf\xb9", "\xef\xbf\xba", "\xef\xbf\xbb", "\xef\xbf\xbc", "\xef\xbf\xbd"}, nil},
+}
+
+// A client that goes on sending after a protocol error still gets its close
+// frame, and is cut off in the end.
+func TestOversizedMessageWhileSending(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	g := w.gateway(Config{})
+	c := rawDial(t, g, "user_1", "")
+	c.message()
+	go c.nc.Write(framingtest.ClientFrame(framing.OpBinary, true, make([]byte, 1<<20), 1))
+	if got := c.closeCode(); got != framing.CloseTooBig {
+		t.Errorf("close code: got %d, want %d", got, framing.CloseTooBig)
+	}
+	c.nc.SetReadDeadline(time.Now().Add(12 * time.Second))
+	if err := c.ended(); err != nil {
+		t.Errorf("still open: %v", err)
+	}
+}
+
+// Frames that arrive byte by byte are understood.
+func TestTrickle(t *testing.T) {
+	w := newWorld(t, 1)
+	g := w.gateway(Config{})
+	c := rawDial(t, g, "user_1", "")
+	c.message()
+	for _, b := range framingtest.ClientFrame(framing.OpText, true, []byte(`{"type":"ping"}`), 0xDEADBEEF) {
+		c.sendBytes([]byte{b})
+	}
+	if m := c.message(); m.Type != "pong" {
+		t.Errorf("got %+v, want pong", m)
+	}
+	c.sendFrame(framing.OpPing, []byte("echo"))
+	op, payload, err := c.frame()
+	if err != nil || op != framing.OpPong || string(payload) != "echo" {
+		t.Errorf("answer to a ping: op %d %q, %v", op, payload, err)
+	}
 }

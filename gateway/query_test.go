@@ -49,10 +49,10 @@ func TestLastEventIDInQuery(t *testing.T) {
 	g := w.gateway(Config{})
 	c := sseAsk(t, g, sseRequest("subscriber_id=user_1"))
 	c.message()
-	start := c.id
+	start := c.Last
 	first := w.publish(0, "user_1")
 	c.message()
-	if c.id == start {
+	if c.Last == start {
 		t.Fatal("no cursor came with the event")
 	}
 	c.nc.Close()
@@ -61,12 +61,12 @@ func TestLastEventIDInQuery(t *testing.T) {
 		query, header, want string
 	}{
 		{"lastEventId=" + start, "", first},
-		{"lastEventID=" + c.id, "", second},
-		{"Last-Event-ID=" + c.id, "", second},
-		{"cursor=" + start + "&lastEventId=" + c.id, "", second},
-		{"cursor=nonsense&lastEventId=" + c.id, "", second},
-		{"since=1h&lastEventId=" + c.id, "", second},
-		{"lastEventId=" + start, "Last-Event-ID: " + c.id, second},
+		{"lastEventID=" + c.Last, "", second},
+		{"Last-Event-ID=" + c.Last, "", second},
+		{"cursor=" + start + "&lastEventId=" + c.Last, "", second},
+		{"cursor=nonsense&lastEventId=" + c.Last, "", second},
+		{"since=1h&lastEventId=" + c.Last, "", second},
+		{"lastEventId=" + start, "Last-Event-ID: " + c.Last, second},
 	} {
 		var headers []string
 		if tt.header != "" {

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 
+	"eventstream/gateway/framing/framingtest"
 	"eventstream/internal/ops"
 )
 
@@ -181,9 +182,9 @@ func TestSubscriberRate(t *testing.T) {
 	if err != nil || stream.StatusCode != 200 {
 		t.Fatalf("stream: %v, %v", stream, err)
 	}
-	p := sseParser{r: bufio.NewReader(stream.Body)}
-	if e, err := p.next(); err != nil || !strings.Contains(e.data, "too_many_handshakes") || p.retry < 1000 {
-		t.Errorf("stream: %+v, %v, retry %v", e, err, p.retry)
+	p := framingtest.Parser{R: bufio.NewReader(stream.Body)}
+	if e, err := p.Next(); err != nil || !strings.Contains(e.Data, "too_many_handshakes") || p.Retry < 1000 {
+		t.Errorf("stream: %+v, %v, retry %v", e, err, p.Retry)
 	}
 }
 

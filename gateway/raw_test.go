@@ -15,6 +15,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"eventstream/gateway/framing"
+	"eventstream/gateway/framing/framingtest"
 	"eventstream/wire"
 )
 
@@ -67,7 +69,7 @@ func rawDial(t testing.TB, g *instance, subscriber, cursor string) *rawConn {
 
 func (c *rawConn) sendFrame(op byte, payload []byte) {
 	c.t.Helper()
-	c.sendBytes(clientFrame(op, true, payload, 0x01020304))
+	c.sendBytes(framingtest.ClientFrame(op, true, payload, 0x01020304))
 }
 
 func (c *rawConn) sendBytes(b []byte) {
@@ -108,7 +110,7 @@ func (c *rawConn) message() wire.Message {
 		if err != nil {
 			c.t.Fatalf("read: %v", err)
 		}
-		if op != opText {
+		if op != framing.OpText {
 			continue
 		}
 		var m wire.Message
@@ -127,10 +129,10 @@ func (c *rawConn) closeCode() int {
 		if err != nil {
 			return 0
 		}
-		if op == opClose && len(payload) < 2 {
-			return closeNoStatus
+		if op == framing.OpClose && len(payload) < 2 {
+			return framing.CloseNoStatus
 		}
-		if op == opClose {
+		if op == framing.OpClose {
 			return int(binary.BigEndian.Uint16(payload))
 		}
 	}
@@ -143,30 +145,6 @@ func (c *rawConn) ended() error {
 		return err
 	}
 	return nil
-}
-
-// clientFrame is the slow obvious way to write a client's frame.
-func clientFrame(op byte, fin bool, payload []byte, key uint32) []byte {
-	b := []byte{op, 0x80}
-	if fin {
-		b[0] |= 0x80
-	}
-	switch n := len(payload); {
-	case n < 126:
-		b[1] |= byte(n)
-	case n < 1<<16:
-		b[1] |= 126
-		b = binary.BigEndian.AppendUint16(b, uint16(n))
-	default:
-		b[1] |= 127
-		b = binary.BigEndian.AppendUint64(b, uint64(n))
-	}
-	mask := binary.BigEndian.AppendUint32(nil, key)
-	b = append(b, mask...)
-	for i, x := range payload {
-		b = append(b, x^mask[i%4])
-	}
-	return b
 }
 
 // metric returns a metric's samples as text.

@@ -295,7 +295,7 @@ func TestRevokeStream(t *testing.T) {
 	if m := c.until("close", func(m wire.Message) bool { return m.Type == wire.Close }); m.CloseCode != wire.CloseNotAllowed {
 		t.Errorf("closed with %+v", m)
 	}
-	if c := sseAsk(t, g, sseRequest("token="+one, "Last-Event-ID: "+c.last)); c.resp.StatusCode != 401 {
+	if c := sseAsk(t, g, sseRequest("token="+one, "Last-Event-ID: "+c.Last)); c.resp.StatusCode != 401 {
 		t.Errorf("coming back: %d, want 401", c.resp.StatusCode)
 	}
 }

@@ -185,7 +185,7 @@ func TestSeenSSE(t *testing.T) {
 	k := &walker{t: t, got: make(map[string]int)}
 	var want []string
 	first, _ := sseConnect(t, gateways[0], "subscriber_id=user_1", "")
-	begin := first.last
+	begin := first.Last
 	first.nc.Close()
 	for i, last := 0, begin; len(want) < 60 || len(k.got) < len(want); i++ {
 		// What its URL says is of the beginning.
@@ -204,7 +204,7 @@ func TestSeenSSE(t *testing.T) {
 				n--
 			}
 		}
-		last = c.last
+		last = c.Last
 		c.nc.Close()
 		c.got.check()
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"eventstream/event"
+	"eventstream/gateway/framing"
 	"eventstream/internal/defect"
 	"eventstream/internal/watchdog"
 	"eventstream/lane"
@@ -47,7 +48,7 @@ type shard struct {
 
 // newShard returns one of so many shards.
 func newShard(gw *Gateway, of int) *shard {
-	s := &shard{gw: gw, conns: table{shards: event.Seat(of)}, ready: make(chan struct{}, 1), scratch: make([]byte, headRoom)}
+	s := &shard{gw: gw, conns: table{shards: event.Seat(of)}, ready: make(chan struct{}, 1), scratch: make([]byte, framing.HeadRoom)}
 	s.room.L = &s.mu
 	return s
 }
@@ -320,7 +321,7 @@ func (s *shard) close(c *conn, code int, reason string) {
 	c.state = closing
 	s.endReplay(c)
 	c.closeBy = uptimeSeconds() + 5
-	c.write(c.framing.close(code, reason))
+	c.write(c.framing.Close(code, reason))
 	s.hangUp(c)
 }
 
@@ -330,7 +331,7 @@ func (s *shard) close(c *conn, code int, reason string) {
 func (s *shard) sweep(now, wall int64) {
 	beat := int64(s.gw.heartbeatSeconds())
 	s.conns.each(func(c *conn) {
-		if c.framing == eventStream && c.unsent.Load() == 0 {
+		if c.framing == framing.EventStream && c.unsent.Load() == 0 {
 			c.heard.Store(now) // it says nothing; that it takes what it is sent, the kernel watches: see tune
 		}
 		switch {

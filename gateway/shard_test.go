@@ -14,6 +14,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"eventstream/event"
+	"eventstream/gateway/framing"
+	"eventstream/gateway/framing/framingtest"
 	"eventstream/internal/testenv"
 	"eventstream/lane"
 	"eventstream/wire"
@@ -40,9 +42,9 @@ func newBench(t testing.TB, cfg Config) *bench {
 }
 
 // join makes a connection known to the shard.
-func (b *bench) join(old *resume) (*conn, *fakeSocket) { return b.joinAs(webSocket, old) }
+func (b *bench) join(old *resume) (*conn, *fakeSocket) { return b.joinAs(framing.WebSocket, old) }
 
-func (b *bench) joinAs(f framing, old *resume) (*conn, *fakeSocket) {
+func (b *bench) joinAs(f framing.Kind, old *resume) (*conn, *fakeSocket) {
 	c := &conn{framing: f, subscriber: "user_1", reader: b.reader, shard: b.shard, last: event.ID{Partition: -1}, resume: old}
 	c.seat, _ = b.presence.reserve(c.subscriber)
 	sock := &fakeSocket{c: c, keep: true}
@@ -85,9 +87,9 @@ func (f *fakeSocket) messages(t testing.TB) (msgs []wire.Message, ops []byte) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, frame := range f.frames {
-		op, payload := decodeServerFrame(t, frame)
+		op, payload := framingtest.ServerFrame(t, frame)
 		ops = append(ops, op)
-		if op != opText {
+		if op != framing.OpText {
 			continue
 		}
 		var m wire.Message
@@ -108,24 +110,6 @@ func (f *fakeSocket) ids(t testing.TB) []string {
 		}
 	}
 	return out
-}
-
-// decodeServerFrame is the slow obvious reading of one whole frame.
-func decodeServerFrame(t testing.TB, b []byte) (op byte, payload []byte) {
-	n, head := int(b[1]), 2
-	switch n {
-	case 126:
-		n, head = int(b[2])<<8|int(b[3]), 4
-	case 127:
-		n, head = 0, 10
-		for _, x := range b[2:10] {
-			n = n<<8 | int(x)
-		}
-	}
-	if b[0]&0xF0 != 0x80 || n != len(b)-head {
-		t.Fatalf("frame %x…: header says %d bytes, there are %d", b[:head], n, len(b)-head)
-	}
-	return b[0] & 0xF, b[head:]
 }
 
 func TestEventsBeforeHelloWait(t *testing.T) {
@@ -159,7 +143,7 @@ func TestClosedDuringReplayStaysClosed(t *testing.T) {
 	b.event(1, 10, c.seat)
 	b.settleMail()
 	_, ops := f.messages(t)
-	if want := []byte{opText, opClose}; !slices.Equal(ops, want) {
+	if want := []byte{framing.OpText, framing.OpClose}; !slices.Equal(ops, want) {
 		t.Errorf("frames: got ops %v, want hello and close %v", ops, want)
 	}
 	if b.sweep(uptimeSeconds()+10, time.Now().Unix()+10); !f.closed {
@@ -180,7 +164,7 @@ func TestTooMuchBeforeHello(t *testing.T) {
 	}
 	t.Cleanup(b.Gateway.endReplay)
 	b.openConn(c)
-	if _, ops := f.messages(t); !slices.Equal(ops, []byte{opText}) || c.state != replaying {
+	if _, ops := f.messages(t); !slices.Equal(ops, []byte{framing.OpText}) || c.state != replaying {
 		t.Errorf("frames: got ops %v, state %d; want hello, and then what is behind", ops, c.state)
 	}
 }
@@ -193,7 +177,7 @@ func TestCloseAllWhileJoining(t *testing.T) {
 	b.settleMail()
 	b.openConn(c)
 	_, ops := f.messages(t)
-	if want := []byte{opText, opClose}; !slices.Equal(ops, want) {
+	if want := []byte{framing.OpText, framing.OpClose}; !slices.Equal(ops, want) {
 		t.Errorf("frames: got ops %v, want hello and close %v", ops, want)
 	}
 }
@@ -216,7 +200,7 @@ func TestBusyWorkerSweeps(t *testing.T) {
 	b.event(0, 10, busy.seat)
 	testenv.Eventually(t, 10*time.Second, func() error {
 		_, ops := qf.messages(t)
-		if !slices.Contains(ops, opPing) {
+		if !slices.Contains(ops, framing.OpPing) {
 			return errFlaky
 		}
 		return nil
@@ -379,7 +363,7 @@ func TestFallBehind(t *testing.T) {
 		}
 	}
 	if c.state != replaying || c.behind == nil {
-		_, payload := decodeServerFrame(t, f.frames[len(f.frames)-1])
+		_, payload := framingtest.ServerFrame(t, f.frames[len(f.frames)-1])
 		t.Fatalf("state %d, %q, behind %v; want replaying, and further behind", c.state, payload, c.behind)
 	}
 	rest, waiting := c.behind.spans[0], int64(len(c.pending))

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"eventstream/event"
+	"eventstream/gateway/framing"
 	"eventstream/wire"
 )
 
@@ -34,7 +35,7 @@ func parseMaxMessage(q url.Values) (uint32, *refusal) {
 
 // envelope is what an events message has beside its events and a cursor, and the name of
 // the field in which a stream has it.
-const envelope = len(`{"type":"events","events":[],"cursor":""}`) + len(dataField)
+const envelope = len(`{"type":"events","events":[],"cursor":""}`) + len(framing.DataField)
 
 // cursorRoom bounds the bytes of a cursor of c's that is not beyond at.
 func (s *shard) cursorRoom(c *conn, at []int64) int {
@@ -89,7 +90,7 @@ func (s *shard) sendSome(c *conn, messages []*message, at []int64) (n int) {
 		return n
 	}
 	due, cursor := fits && s.cursorDue(c), "" // beside an event that just fits a cursor would not
-	if due || c.framing == eventStream && len(at) <= maxIDPartitions {
+	if due || c.framing == framing.EventStream && len(at) <= maxIDPartitions {
 		cursor = s.cursor(c, before(at, rest))
 	}
 	s.sendEvents(c, some, cursor, due)

@@ -11,32 +11,30 @@ import (
 	"testing"
 
 	"eventstream/event"
+	"eventstream/gateway/framing"
+	"eventstream/gateway/framing/framingtest"
 	"eventstream/lane"
 	"eventstream/wire"
 )
 
 // texts returns the text messages that a socket was given: of a stream, its lines of data.
-func (f *fakeSocket) texts(t *testing.T, how framing) (texts []string) {
+func (f *fakeSocket) texts(t *testing.T, how framing.Kind) (texts []string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, frame := range f.frames {
-		if how == eventStream {
+		if how == framing.EventStream {
 			in := bufio.NewReader(strings.NewReader(string(frame)))
 			for line, err := in.ReadString('\n'); err == nil; line, err = in.ReadString('\n') {
-				if strings.HasPrefix(line, dataField) {
+				if strings.HasPrefix(line, framing.DataField) {
 					texts = append(texts, strings.TrimSuffix(line, "\n"))
 				}
 			}
 			continue
 		}
-		if frame[0]&rsv1Bit != 0 {
+		if frame[0]&framingtest.RSV1 != 0 {
 			payload := frame[len(frame)-payloadLen(frame):]
-			text, err := inflate(payload, 1<<26)
-			if err != nil {
-				t.Fatal(err)
-			}
-			texts = append(texts, string(text))
-		} else if op, payload := decodeServerFrame(t, frame); op == opText {
+			texts = append(texts, string(framingtest.Decompressed(t, payload)))
+		} else if op, payload := framingtest.ServerFrame(t, frame); op == framing.OpText {
 			texts = append(texts, string(payload))
 		}
 	}
@@ -59,7 +57,7 @@ func TestMessageSizes(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	for n := range 24 {
 		partitions := []int{1, 12, 300, event.MaxPartitions}[n%4]
-		how := []framing{webSocket, deflated, eventStream}[n%3]
+		how := []framing.Kind{framing.WebSocket, framing.Deflated, framing.EventStream}[n%3]
 		most := []uint32{0, leastMaxMessage, 40_000, 100_000}[rng.IntN(4)]
 		limit := int(most)
 		if most == 0 {
@@ -98,7 +96,7 @@ func TestMessageSizes(t *testing.T) {
 			var last *event.Cursor
 			for _, text := range f.texts(t, how) {
 				var m wire.Message
-				if err := json.Unmarshal([]byte(strings.TrimPrefix(text, dataField)), &m); err != nil {
+				if err := json.Unmarshal([]byte(strings.TrimPrefix(text, framing.DataField)), &m); err != nil {
 					t.Fatal(err)
 				}
 				if m.Type == wire.Events && len(text) > limit && (len(m.Events) > 1 || most != 0 || m.Cursor != "") {

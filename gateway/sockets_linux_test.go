@@ -21,6 +21,7 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 
 	"eventstream/event"
+	"eventstream/gateway/framing"
 	"eventstream/lane"
 	"eventstream/perf/usage"
 	"eventstream/wire"
@@ -153,7 +154,7 @@ func benchmarkWrites(b *testing.B, open func(*Gateway) engine, n int) {
 	for i := range seats {
 		seats[i] = event.Seat(i + 1)
 	}
-	frame := newFrame(opText, append(append(wire.AppendEventsHead(nil), h.json(0)...), wire.EventsTail...))
+	frame := framing.NewFrame(framing.OpText, append(append(wire.AppendEventsHead(nil), h.json(0)...), wire.EventsTail...))
 	var bare, one, eight time.Duration
 	took := func(sum *time.Duration, do func()) {
 		began := cpu(b)

@@ -2,12 +2,12 @@ package gateway
 
 import (
 	"bytes"
-	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"strconv"
 	"time"
 
+	"eventstream/gateway/framing"
 	"eventstream/origin"
 	"eventstream/wire"
 )
@@ -67,7 +67,7 @@ func (g *Gateway) stream(w http.ResponseWriter, r *http.Request) *refusal {
 	if refused != nil {
 		return refused
 	}
-	return g.enter(w, r, q, eventStream, func(door) []byte { return streamHead(w.Header()) })
+	return g.enter(w, r, q, framing.EventStream, func(door) []byte { return streamHead(w.Header()) })
 }
 
 // checkStreamRequest checks a request for a stream, or a browser's question whether it
@@ -100,7 +100,7 @@ func streamHead(h http.Header) []byte {
 	b.WriteString("HTTP/1.1 200 OK\r\n")
 	h.Write(&b)
 	b.WriteString("\r\n")
-	return appendRetry(b.Bytes(), time.Second+rand.N(time.Second))
+	return framing.AppendRetry(b.Bytes(), time.Second+rand.N(time.Second))
 }
 
 func setStream(h http.Header) {
@@ -110,81 +110,25 @@ func setStream(h http.Header) {
 	h.Set("Connection", "close")     // the stream ends with it, and needs no chunks
 }
 
-// appendRetry tells an EventSource how long to wait before it comes back, until it
-// is told otherwise. It is a field of the message that has to follow: some clients
-// take it alone for a message without data.
-func appendRetry(b []byte, wait time.Duration) []byte {
-	return fmt.Appendf(b, "retry: %d\n", wait.Milliseconds())
-}
-
 // postpone refuses for now: an EventSource has to come back.
 func (r *refusal) postpone(w http.ResponseWriter) {
 	setStream(w.Header())
-	retry := appendRetry(nil, time.Duration(r.retryAfter)*time.Second+rand.N(time.Second))
-	w.Write(append(retry, eventStream.message(wire.AppendError(nil, r.code, r.detail), "")...))
-}
-
-// A message's bytes: see framing.
-
-const dataField = "data: "
-
-// appendLine appends JSON. It may have line ends between its tokens, which would end the
-// field: a space says the same there.
-func appendLine(buf, json []byte) []byte {
-	buf = append(buf, json...)
-	line := buf[len(buf)-len(json):]
-	for _, end := range []byte{'\n', '\r'} {
-		for at := 0; ; {
-			i := bytes.IndexByte(line[at:], end)
-			if i < 0 {
-				break
-			}
-			at += i
-			line[at] = ' '
-		}
-	}
-	return buf
-}
-
-// typeAt is where a message's type stands in its payload.
-const typeAt = len(`{"type":"`)
-
-// appendEventEnd appends the fields that come after a message's data. A ping is a
-// comment.
-func appendEventEnd(buf []byte, op byte, cursor string) []byte {
-	if op == opPing {
-		return append(buf, ":\n\n"...)
-	}
-	kind := buf[headRoom+typeAt:]
-	kind = kind[:bytes.IndexByte(kind, '"')]
-	buf = append(buf, "\nevent: "...)
-	buf = append(buf, kind...)
-	if cursor != "" {
-		buf = append(buf, "\nid: "...)
-		buf = append(buf, cursor...)
-	}
-	return append(buf, "\n\n"...)
-}
-
-func sealEvent(buf []byte, op byte) []byte {
-	if op == opPing {
-		return buf[headRoom:]
-	}
-	return buf[headRoom-copy(buf[headRoom-len(dataField):], dataField):]
+	retry := framing.AppendRetry(nil, time.Duration(r.retryAfter)*time.Second+rand.N(time.Second))
+	w.Write(append(retry, framing.EventStream.Message(wire.AppendError(nil, r.code, r.detail), "")...))
 }
 
 // hint asks a stream's client to wait so long before it comes back. The message which
 // follows has to be the last.
 func (s *shard) hint(c *conn, wait time.Duration) {
-	if c.framing == eventStream && (c.state == replaying || c.state == live) {
-		c.write(appendRetry(nil, wait))
+	if c.framing == framing.EventStream && (c.state == replaying || c.state == live) {
+		c.write(framing.AppendRetry(nil, wait))
 	}
 }
 
 // hangUp ends a stream, after its last message, when that has gone: a client does
 // not answer it.
 func (s *shard) hangUp(c *conn) {
-	if c.framing == eventStream && !c.stall() {
+	if c.framing == framing.EventStream && !c.stall() {
 		c.sock.Close()
 	}
 }

@@ -3,109 +3,27 @@ package gateway
 import (
 	"bufio"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
-	"unicode/utf8"
 
 	"eventstream/event"
+	"eventstream/gateway/framing"
+	"eventstream/gateway/framing/framingtest"
 	"eventstream/internal/testenv"
 	"eventstream/lane"
 	"eventstream/wire"
 )
 
-// sseParser reads a stream as the HTML standard says, section 9.2.6.
-type sseParser struct {
-	r      *bufio.Reader
-	skip   bool // an LF, which belongs to the CR before
-	data   []byte
-	event  string
-	id     string // buffer
-	last   string // the source's last event ID
-	retry  int
-	fields int      // of the message so far
-	lines  []string // all of them
-}
-
-type sseEvent struct{ kind, data, id string }
-
-// line reads up to CRLF, LF or CR.
-func (p *sseParser) line() (string, error) {
-	var b []byte
-	for {
-		c, err := p.r.ReadByte()
-		if err != nil {
-			return "", err // an incomplete line, and its event, do not count
-		}
-		skip := p.skip && c == '\n'
-		p.skip = c == '\r'
-		switch {
-		case skip:
-		case c == '\n' || c == '\r':
-			if !utf8.Valid(b) {
-				return "", fmt.Errorf("line %q is not UTF-8", b)
-			}
-			p.lines = append(p.lines, string(b))
-			return string(b), nil
-		default:
-			b = append(b, c)
-		}
-	}
-}
-
-// next returns the next event that a source would dispatch.
-func (p *sseParser) next() (sseEvent, error) {
-	for {
-		line, err := p.line()
-		if err != nil {
-			return sseEvent{}, err
-		}
-		if line == "" {
-			p.last = p.id
-			e := sseEvent{p.event, strings.TrimSuffix(string(p.data), "\n"), p.last}
-			empty, fields := len(p.data) == 0, p.fields
-			p.data, p.event, p.fields = nil, "", 0
-			if !empty {
-				return e, nil
-			}
-			if fields > 0 {
-				return sseEvent{}, errors.New("a message without data: some clients take that for an event")
-			}
-			continue
-		}
-		name, value, _ := strings.Cut(line, ":")
-		value = strings.TrimPrefix(value, " ")
-		if name != "" { // a comment
-			p.fields++
-		}
-		switch name {
-		case "event":
-			p.event = value
-		case "data":
-			p.data = append(append(p.data, value...), '\n')
-		case "id":
-			if !strings.Contains(value, "\x00") {
-				p.id = value
-			}
-		case "retry":
-			if n, err := strconv.Atoi(value); err == nil {
-				p.retry = n
-			}
-		}
-	}
-}
-
 // sseClient is an EventSource, except that it comes back only when it is told to.
 type sseClient struct {
 	*rawConn
 	resp *http.Response
-	sseParser
+	framingtest.Parser
 	got wsClient // what came, noted like a WebSocket's
 }
 
@@ -121,7 +39,7 @@ func sseAsk(t testing.TB, g *instance, request string) *sseClient {
 	if c.resp, err = http.ReadResponse(c.rawConn.r, nil); err != nil {
 		t.Fatalf("answer: %v", err)
 	}
-	c.sseParser.r = bufio.NewReader(c.resp.Body)
+	c.Parser.R = bufio.NewReader(c.resp.Body)
 	c.got = wsClient{t: t, seen: make(map[string]int)}
 	return c
 }
@@ -147,31 +65,31 @@ func sseConnect(t testing.TB, g *instance, query, last string) (*sseClient, wire
 // message reads one event and holds it to what a WebSocket's message would be.
 func (c *sseClient) message() wire.Message {
 	c.t.Helper()
-	before := c.last
-	e, err := c.next()
+	before := c.Last
+	e, err := c.Next()
 	if err != nil {
 		c.t.Fatalf("read: %v", err)
 	}
 	var m wire.Message
-	if err := json.Unmarshal([]byte(e.data), &m); err != nil {
-		c.t.Fatalf("data %.200q: %v", e.data, err)
+	if err := json.Unmarshal([]byte(e.Data), &m); err != nil {
+		c.t.Fatalf("data %.200q: %v", e.Data, err)
 	}
-	if m.Type != e.kind {
-		c.t.Errorf("event: %s, of a message %s", e.kind, m.Type)
+	if m.Type != e.Kind {
+		c.t.Errorf("event: %s, of a message %s", e.Kind, m.Type)
 	}
 	want := before
 	switch {
-	case m.Type == wire.Hello && e.id == before: // and a gap follows
+	case m.Type == wire.Hello && e.ID == before: // and a gap follows
 	case m.Cursor != "":
 		want = m.Cursor
 	case m.To != "":
 		want = m.To
 	case m.Type == wire.Events:
-		c.past(before, e.id, m.Events)
-		want = e.id
+		c.past(before, e.ID, m.Events)
+		want = e.ID
 	}
-	if e.id != want {
-		c.t.Errorf("last event ID after %s: %q, want %q", m.Type, e.id, want)
+	if e.ID != want {
+		c.t.Errorf("last event ID after %s: %q, want %q", m.Type, e.ID, want)
 	}
 	c.got.note(m)
 	return m
@@ -214,8 +132,8 @@ func TestSSE(t *testing.T) {
 	w.beats()
 	g := w.gateway(Config{})
 	c, hello := sseConnect(t, g, "subscriber_id=user_1&cursor=", "")
-	if hello.Resumed || hello.SubscriberID != "user_1" || c.last != hello.Cursor || c.retry < 1000 || c.retry > 2000 {
-		t.Errorf("hello %+v, last event ID %q, retry %d", hello, c.last, c.retry)
+	if hello.Resumed || hello.SubscriberID != "user_1" || c.Last != hello.Cursor || c.Retry < 1000 || c.Retry > 2000 {
+		t.Errorf("hello %+v, last event ID %q, retry %d", hello, c.Last, c.Retry)
 	}
 	var want []string
 	for i := range 20 {
@@ -229,7 +147,7 @@ func TestSSE(t *testing.T) {
 	c.nc.Close()
 
 	missed := []string{w.publish(0, "user_1"), w.publish(1, "user_1")}
-	again, hello := sseConnect(t, g, "subscriber_id=user_1&since=1h&cursor="+c.last[:8], c.last)
+	again, hello := sseConnect(t, g, "subscriber_id=user_1&since=1h&cursor="+c.Last[:8], c.Last)
 	if !hello.Resumed {
 		t.Errorf("hello %+v, want resumed", hello)
 	}
@@ -304,10 +222,10 @@ func TestSSERefusals(t *testing.T) {
 					t.Errorf("got %s, want %s", body, tt.code)
 				}
 			case tt.code != "":
-				if m := c.message(); m.Type != wire.Error || m.Code != tt.code || c.retry < 10_000 || c.id != "" {
-					t.Errorf("got %+v, retry %d, id %q; want %s", m, c.retry, c.id, tt.code)
+				if m := c.message(); m.Type != wire.Error || m.Code != tt.code || c.Retry < 10_000 || c.Last != "" {
+					t.Errorf("got %+v, retry %d, id %q; want %s", m, c.Retry, c.Last, tt.code)
 				}
-				if _, err := c.next(); err != io.EOF {
+				if _, err := c.Next(); err != io.EOF {
 					t.Errorf("then %v, want the end", err)
 				}
 			default:
@@ -365,22 +283,22 @@ func TestSSEEnds(t *testing.T) {
 	c, _ := sseConnect(t, g, short, "")
 	c.until("token", func(m wire.Message) bool { return m.Type == wire.Token })
 	m := c.until("close", func(m wire.Message) bool { return m.Type == wire.Close })
-	if m.CloseCode != wire.CloseExpired || m.Reason == "" || c.last == "" {
-		t.Errorf("got %+v, last event ID %q; want %d and a cursor", m, c.last, wire.CloseExpired)
+	if m.CloseCode != wire.CloseExpired || m.Reason == "" || c.Last == "" {
+		t.Errorf("got %+v, last event ID %q; want %d and a cursor", m, c.Last, wire.CloseExpired)
 	}
-	if _, err := c.next(); err != io.EOF {
+	if _, err := c.Next(); err != io.EOF {
 		t.Errorf("then %v, want the end", err)
 	}
-	if c := sseAsk(t, g, sseRequest(short, "Last-Event-ID: "+c.last)); c.resp.StatusCode != 401 {
+	if c := sseAsk(t, g, sseRequest(short, "Last-Event-ID: "+c.Last)); c.resp.StatusCode != 401 {
 		t.Errorf("with the same token again: %d, want 401, which an EventSource takes for an answer", c.resp.StatusCode)
 	}
-	stays, _ := sseConnect(t, g, "token="+token("user_1", time.Hour), c.last)
-	stays.retry = -1
+	stays, _ := sseConnect(t, g, "token="+token("user_1", time.Hour), c.Last)
+	stays.Retry = -1
 	go g.stop()
-	if m := stays.until("close", func(m wire.Message) bool { return m.Type == wire.Close }); m.CloseCode != wire.CloseDrain || stays.retry < 0 {
-		t.Errorf("got %+v, retry %d; want %d, and when to come back", m, stays.retry, wire.CloseDrain)
+	if m := stays.until("close", func(m wire.Message) bool { return m.Type == wire.Close }); m.CloseCode != wire.CloseDrain || stays.Retry < 0 {
+		t.Errorf("got %+v, retry %d; want %d, and when to come back", m, stays.Retry, wire.CloseDrain)
 	}
-	if _, err := stays.next(); err != io.EOF {
+	if _, err := stays.Next(); err != io.EOF {
 		t.Errorf("then %v, want the end", err)
 	}
 }
@@ -423,11 +341,11 @@ func TestSSEQuiet(t *testing.T) {
 		}
 		return beats == 5 // twice as long as a dead client would be kept
 	})
-	if cur, err := event.ParseCursor(c.last); err != nil || cur.Next[0] != at.Offset+1 {
+	if cur, err := event.ParseCursor(c.Last); err != nil || cur.Next[0] != at.Offset+1 {
 		t.Errorf("cursor %+v, %v; want after %s", cur, err, other)
 	}
-	if !slices.Contains(c.lines, ":") {
-		t.Errorf("no comment among %q", c.lines)
+	if !slices.Contains(c.Lines, ":") {
+		t.Errorf("no comment among %q", c.Lines)
 	}
 }
 
@@ -435,7 +353,7 @@ func TestSSEQuiet(t *testing.T) {
 // that takes what it is sent is not, however long ago it said anything.
 func TestSSEDead(t *testing.T) {
 	b := newBench(t, Config{Heartbeat: time.Second})
-	_, f := b.joinAs(eventStream, nil)
+	_, f := b.joinAs(framing.EventStream, nil)
 	b.openConn(f.c)
 	now, wall := uptimeSeconds(), time.Now().Unix()
 	b.sweep(now+1000, wall)
@@ -458,7 +376,7 @@ func TestSSEDead(t *testing.T) {
 // The last message leaves before the end, also when the client is slow.
 func TestSSEEndWaits(t *testing.T) {
 	b := newBench(t, Config{})
-	_, f := b.joinAs(eventStream, nil)
+	_, f := b.joinAs(framing.EventStream, nil)
 	b.openConn(f.c)
 	f.stuck = true
 	b.event(0, 10, f.c.seat)
@@ -485,7 +403,7 @@ func TestSSELines(t *testing.T) {
 		{"[" + strings.Repeat("\n", 1<<14) + "]", "[" + strings.Repeat(" ", 1<<14) + "]"},
 	} {
 		b := newBench(t, Config{})
-		_, f := b.joinAs(eventStream, nil)
+		_, f := b.joinAs(framing.EventStream, nil)
 		b.openConn(f.c)
 		id := event.ID{Offset: 7}
 		b.shard.post(post{
@@ -493,38 +411,18 @@ func TestSSELines(t *testing.T) {
 			next:       []int64{8, 0},
 		})
 		b.settleMail()
-		p := sseParser{r: bufio.NewReader(strings.NewReader(string(slices.Concat(f.frames...))))}
-		p.next()
-		e, err := p.next()
-		if want := `{"type":"events","events":[{"id":"0-7","ts":5,"data":` + tt.want + `}],`; err != nil || !strings.HasPrefix(e.data, want) {
-			t.Errorf("%.80q: got %.200q, %v; want %.200q…", tt.json, e.data, err, want)
+		p := framingtest.Parser{R: bufio.NewReader(strings.NewReader(string(slices.Concat(f.frames...))))}
+		p.Next()
+		e, err := p.Next()
+		if want := `{"type":"events","events":[{"id":"0-7","ts":5,"data":` + tt.want + `}],`; err != nil || !strings.HasPrefix(e.Data, want) {
+			t.Errorf("%.80q: got %.200q, %v; want %.200q…", tt.json, e.Data, err, want)
 		}
 	}
 }
 
-func FuzzSSELines(f *testing.F) {
-	f.Add([]byte("a\r\n\r\rb\n"))
-	f.Fuzz(func(t *testing.T, json []byte) {
-		if !utf8.Valid(json) {
-			return
-		}
-		buf := append(make([]byte, headRoom), `{"type":"x",`...)
-		buf = eventStream.appendJSON(buf, json)
-		stream := eventStream.seal(eventStream.end(buf, opText, "c"), opText)
-		p := sseParser{r: bufio.NewReader(strings.NewReader(string(stream)))}
-		want := strings.NewReplacer("\n", " ", "\r", " ").Replace(`{"type":"x",` + string(json))
-		if e, err := p.next(); err != nil || e != (sseEvent{"x", want, "c"}) {
-			t.Errorf("%q: got %+v, %v", json, e, err)
-		}
-		if _, err := p.next(); err != io.EOF {
-			t.Errorf("%q: more than one event", json)
-		}
-	})
-}
-
 func TestSSEAllocs(t *testing.T) {
 	b := newBench(t, Config{})
-	c, _ := b.joinAs(eventStream, nil)
+	c, _ := b.joinAs(framing.EventStream, nil)
 	c.sock = &nullSocket{c: c}
 	b.openConn(c)
 	var p lane.Packer

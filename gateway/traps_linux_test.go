@@ -11,6 +11,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"eventstream/gateway/framing"
+	"eventstream/gateway/framing/framingtest"
 	"eventstream/internal/testenv"
 )
 
@@ -94,9 +96,9 @@ func TestHalfClose(t *testing.T) {
 	g := w.gateway(Config{})
 	for name, before := range map[string][]byte{
 		"at once":            nil,
-		"in a frame":         clientFrame(opText, true, []byte("abc"), 1)[:5],
-		"between fragments":  clientFrame(opText, false, []byte("abc"), 1),
-		"after a whole text": clientFrame(opText, true, []byte(`{"type":"ping"}`), 1),
+		"in a frame":         framingtest.ClientFrame(framing.OpText, true, []byte("abc"), 1)[:5],
+		"between fragments":  framingtest.ClientFrame(framing.OpText, false, []byte("abc"), 1),
+		"after a whole text": framingtest.ClientFrame(framing.OpText, true, []byte(`{"type":"ping"}`), 1),
 	} {
 		c := rawDial(t, g, "user_1", "")
 		c.message()

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"eventstream/event"
+	"eventstream/gateway/framing"
 	"eventstream/wire"
 )
 
@@ -25,10 +26,10 @@ func (s *shard) hello(c *conn, p *post) {
 	if p.gap != "" {
 		id = "" // who goes on from it would not be told of the gap
 	}
-	c.write(append(p.http, c.framing.message(hello, id)...))
+	c.write(append(p.http, c.framing.Message(hello, id)...))
 	s.counts.frames.Add(1)
 	if expires := c.expires.Load(); expires != 0 {
-		s.send(c, opText, wire.AppendToken(nil, expires))
+		s.send(c, framing.OpText, wire.AppendToken(nil, expires))
 	}
 	if p.gap != "" {
 		s.gap(c, p, cursor)
@@ -102,25 +103,25 @@ func before(next []int64, messages []*message) []int64 {
 // also in it.
 func (s *shard) sendEvents(c *conn, messages []*message, cursor string, told bool) {
 	s.counts.sent.Add(int64(len(messages)))
-	if c.framing == deflated && worthDeflating(messages) {
+	if c.framing == framing.Deflated && worthDeflating(messages) {
 		s.sendDeflated(c, messages, cursor)
 		return
 	}
-	buf, inside := appendEvents(s.scratch[:headRoom], c.framing, messages), ""
+	buf, inside := appendEvents(s.scratch[:framing.HeadRoom], c.framing, messages), ""
 	if told {
 		inside = cursor
 	}
-	s.seal(c, opText, appendEventsTail(buf, inside), cursor)
+	s.seal(c, framing.OpText, appendEventsTail(buf, inside), cursor)
 }
 
 // appendEvents appends an events message up to its last event.
-func appendEvents(buf []byte, f framing, messages []*message) []byte {
+func appendEvents(buf []byte, f framing.Kind, messages []*message) []byte {
 	buf = wire.AppendEventsHead(buf)
 	for i, m := range messages {
 		if i > 0 {
 			buf = append(buf, ',')
 		}
-		buf = f.appendJSON(buf, m.json)
+		buf = f.AppendJSON(buf, m.json)
 	}
 	return buf
 }
@@ -134,24 +135,24 @@ func appendEventsTail(buf []byte, cursor string) []byte {
 
 // send writes one frame with the given payload.
 func (s *shard) send(c *conn, op byte, payload []byte) {
-	s.seal(c, op, append(s.scratch[:headRoom], payload...), "")
+	s.seal(c, op, append(s.scratch[:framing.HeadRoom], payload...), "")
 }
 
 // answer writes an answer to something that the client sent.
 func (s *shard) answer(c *conn, payload []byte) {
 	if c.mayAnswer(len(payload)) {
-		s.send(c, opText, payload)
+		s.send(c, framing.OpText, payload)
 	}
 }
 
 // sendCursor writes a message from after which the client can resume with cursor.
 func (s *shard) sendCursor(c *conn, payload []byte, cursor string) {
-	s.seal(c, opText, append(s.scratch[:headRoom], payload...), cursor)
+	s.seal(c, framing.OpText, append(s.scratch[:framing.HeadRoom], payload...), cursor)
 }
 
 func (s *shard) seal(c *conn, op byte, buf []byte, cursor string) {
-	buf = c.framing.end(buf, op, cursor)
-	s.writeFrame(c, c.framing.seal(buf, op), buf)
+	frame, buf := c.framing.Seal(buf, op, cursor)
+	s.writeFrame(c, frame, buf)
 }
 
 // writeFrame writes a frame that stands in buf, and keeps buf for the next one.
@@ -195,7 +196,7 @@ func (s *shard) beat(c *conn, now, beat int64) {
 		s.cursorTo(c, now)
 	}
 	if now-c.lastPing >= beat {
-		s.send(c, opPing, nil)
+		s.send(c, framing.OpPing, nil)
 		c.lastPing = now
 	}
 }

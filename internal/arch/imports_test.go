@@ -54,7 +54,8 @@ var table = map[string][]string{
 	// interface that they need of it, and cmd fills it in.
 	"producer":        slices.Concat(words, edges, support),
 	"filter/pipeline": slices.Concat(words, edges, support, []string{"internal/cow"}),
-	"gateway":         slices.Concat(words, edges, support, doors, []string{"replay"}),
+	"gateway":         slices.Concat(words, edges, support, doors, []string{"replay", "gateway/framing"}),
+	"gateway/framing": {"wire"},
 	"api":             slices.Concat(words, edges, support, doors, []string{"filter/expr"}),
 	"client":          slices.Concat(words, edges, support),
 
@@ -62,6 +63,8 @@ var table = map[string][]string{
 	"internal/check":         {"event", "filter", "topic", "wire", "internal/check/cluster", "internal/check/judge"},
 	"internal/check/cluster": nil,
 	"internal/check/judge":   {"event", "filter", "wire"},
+
+	"gateway/framing/framingtest": nil,
 
 	"internal/arch":     nil,
 	"internal/bubble":   nil,

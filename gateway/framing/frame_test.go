@@ -1,4 +1,4 @@
-package gateway
+package framing
 
 import (
 	"bytes"
@@ -8,8 +8,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 	"unicode/utf8"
+
+	"eventstream/gateway/framing/framingtest"
 )
 
 // heardMessage is one call of feed's callback.
@@ -19,18 +20,18 @@ type heardMessage struct {
 }
 
 // hear feeds pieces and returns what came out, and how it ended.
-func hear(limit int, pieces ...[]byte) (out []heardMessage, err *protocolError, kept *inbound) {
-	var in *inbound
+func hear(limit int, pieces ...[]byte) (out []heardMessage, err *Error, kept *Inbound) {
+	var in *Inbound
 	for _, p := range pieces {
 		p = bytes.Clone(p)
-		in, err = in.feed(p, rules{limit: limit}, func(op byte, payload []byte) *protocolError {
+		in, err = in.Feed(p, Rules{Limit: limit}, func(op byte, payload []byte) *Error {
 			out = append(out, heardMessage{op, string(payload)})
-			if op == opClose {
-				code, err := closeStatus(payload)
+			if op == OpClose {
+				code, err := CloseStatus(payload)
 				if err != nil {
 					return err
 				}
-				return &protocolError{code: code, bye: true}
+				return &Error{Code: code, Bye: true}
 			}
 			return nil
 		})
@@ -154,7 +155,7 @@ func checkStream(t *testing.T, stream []byte, limit int, split func(rest int) in
 	got, err, kept := hear(limit, pieces...)
 	code := 0
 	if err != nil {
-		code = err.code
+		code = err.Code
 	}
 	if !slices.Equal(got, want) || code != wantCode {
 		t.Fatalf("stream %x in %d pieces:\ngot  %q, code %d\nwant %q, code %d", stream, len(pieces), got, code, want, wantCode)
@@ -166,10 +167,10 @@ func checkStream(t *testing.T, stream []byte, limit int, split func(rest int) in
 
 func FuzzFrames(f *testing.F) {
 	for _, frames := range [][][]byte{
-		{clientFrame(opText, true, []byte(`{"type":"ping"}`), 1)},
-		{clientFrame(opText, false, []byte("a"), 2), clientFrame(opPing, true, []byte("p"), 3), clientFrame(opContinuation, true, []byte("b"), 4)},
-		{clientFrame(opBinary, true, make([]byte, 300), 5), clientFrame(opClose, true, []byte{3, 232, 'x'}, 6)},
-		{clientFrame(opText, true, []byte("\xff"), 7)},
+		{framingtest.ClientFrame(OpText, true, []byte(`{"type":"ping"}`), 1)},
+		{framingtest.ClientFrame(OpText, false, []byte("a"), 2), framingtest.ClientFrame(OpPing, true, []byte("p"), 3), framingtest.ClientFrame(OpContinuation, true, []byte("b"), 4)},
+		{framingtest.ClientFrame(OpBinary, true, make([]byte, 300), 5), framingtest.ClientFrame(OpClose, true, []byte{3, 232, 'x'}, 6)},
+		{framingtest.ClientFrame(OpText, true, []byte("\xff"), 7)},
 		{{0x81, 0xFF, 0x80, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4}},
 	} {
 		f.Add(bytes.Join(frames, nil), uint64(1))
@@ -192,20 +193,20 @@ func TestFramesLikeReference(t *testing.T) {
 		for range 1 + rng.IntN(6) {
 			payload := []byte(strings.Repeat("é", rng.IntN([]int{2, 40, 200}[rng.IntN(3)])))
 			payload = payload[:max(0, len(payload)-rng.IntN(3)/2)] // at times half a rune
-			op, fin := byte(opText), rng.IntN(3) > 0
+			op, fin := byte(OpText), rng.IntN(3) > 0
 			switch {
 			case rng.IntN(3) == 0:
-				op, fin, payload = byte(opClose+rng.IntN(3)), true, payload[:min(len(payload), 125)]
-				if op == opClose && rng.IntN(2) == 0 {
+				op, fin, payload = byte(OpClose+rng.IntN(3)), true, payload[:min(len(payload), 125)]
+				if op == OpClose && rng.IntN(2) == 0 {
 					payload = binary.BigEndian.AppendUint16(nil, uint16(998+rng.IntN(20)))
 				}
 			case open:
-				op = opContinuation
+				op = OpContinuation
 			}
-			if op < opClose {
+			if op < OpClose {
 				open = !fin
 			}
-			frame := clientFrame(op, fin, payload, rng.Uint32())
+			frame := framingtest.ClientFrame(op, fin, payload, rng.Uint32())
 			if rng.IntN(20) == 0 {
 				frame[rng.IntN(2)] ^= 1 << rng.IntN(8)
 			}
@@ -221,9 +222,9 @@ func TestFramesLikeReference(t *testing.T) {
 // count for its size.
 func TestControlInFullMessage(t *testing.T) {
 	stream := slices.Concat(
-		clientFrame(opText, false, make([]byte, 490), 1),
-		clientFrame(opPing, true, make([]byte, 125), 2),
-		clientFrame(opContinuation, true, make([]byte, 10), 3))
+		framingtest.ClientFrame(OpText, false, make([]byte, 490), 1),
+		framingtest.ClientFrame(OpPing, true, make([]byte, 125), 2),
+		framingtest.ClientFrame(OpContinuation, true, make([]byte, 10), 3))
 	if got, err, _ := hear(500, stream); err != nil || len(got) != 2 {
 		t.Errorf("got %d messages, %v; want ping and text", len(got), err)
 	}
@@ -232,63 +233,26 @@ func TestControlInFullMessage(t *testing.T) {
 func TestServerFrames(t *testing.T) {
 	for _, n := range []int{0, 1, 125, 126, 127, 65535, 65536, 70000} {
 		payload := bytes.Repeat([]byte("x"), n)
-		op, got := decodeServerFrame(t, newFrame(opText, payload))
-		if op != opText || !bytes.Equal(got, payload) {
+		op, got := framingtest.ServerFrame(t, NewFrame(OpText, payload))
+		if op != OpText || !bytes.Equal(got, payload) {
 			t.Errorf("frame of %d bytes: op %d, %d bytes", n, op, len(got))
 		}
 	}
-	if _, got := decodeServerFrame(t, closeFrame(1001, strings.Repeat("x", 300))); len(got) != maxControl {
+	if _, got := framingtest.ServerFrame(t, WebSocket.Close(1001, strings.Repeat("x", 300))); len(got) != maxControl {
 		t.Errorf("close frame with a long reason: %d bytes, want %d", len(got), maxControl)
 	}
-	if _, got := decodeServerFrame(t, closeFrame(closeNoStatus, "x")); len(got) != 0 {
+	if _, got := framingtest.ServerFrame(t, WebSocket.Close(CloseNoStatus, "x")); len(got) != 0 {
 		t.Errorf("close frame without a status: %d bytes, want none", len(got))
 	}
 }
 
-// A client that goes on sending after a protocol error still gets its close
-// frame, and is cut off in the end.
-func TestOversizedMessageWhileSending(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, 1)
-	g := w.gateway(Config{})
-	c := rawDial(t, g, "user_1", "")
-	c.message()
-	go c.nc.Write(clientFrame(opBinary, true, make([]byte, 1<<20), 1))
-	if got := c.closeCode(); got != closeTooBig {
-		t.Errorf("close code: got %d, want %d", got, closeTooBig)
-	}
-	c.nc.SetReadDeadline(time.Now().Add(12 * time.Second))
-	if err := c.ended(); err != nil {
-		t.Errorf("still open: %v", err)
-	}
-}
-
-// Frames that arrive byte by byte are understood.
-func TestTrickle(t *testing.T) {
-	w := newWorld(t, 1)
-	g := w.gateway(Config{})
-	c := rawDial(t, g, "user_1", "")
-	c.message()
-	for _, b := range clientFrame(opText, true, []byte(`{"type":"ping"}`), 0xDEADBEEF) {
-		c.sendBytes([]byte{b})
-	}
-	if m := c.message(); m.Type != "pong" {
-		t.Errorf("got %+v, want pong", m)
-	}
-	c.sendFrame(opPing, []byte("echo"))
-	op, payload, err := c.frame()
-	if err != nil || op != opPong || string(payload) != "echo" {
-		t.Errorf("answer to a ping: op %d %q, %v", op, payload, err)
-	}
-}
-
 func BenchmarkFeed(b *testing.B) {
-	frame := clientFrame(opText, true, []byte(`{"type":"ping"}`), 1)
+	frame := framingtest.ClientFrame(OpText, true, []byte(`{"type":"ping"}`), 1)
 	buf := make([]byte, len(frame))
-	var in *inbound
+	var in *Inbound
 	b.ReportAllocs()
 	for b.Loop() {
 		copy(buf, frame)
-		in, _ = in.feed(buf, rules{limit: maxRequest}, func(byte, []byte) *protocolError { return nil })
+		in, _ = in.Feed(buf, Rules{Limit: testLimit}, func(byte, []byte) *Error { return nil })
 	}
 }
