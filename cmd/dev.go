@@ -21,6 +21,7 @@ import (
 	"eventstream/filter"
 	"eventstream/filter/pipeline"
 	"eventstream/gateway"
+	"eventstream/gateway/socket"
 	"eventstream/internal/ops"
 	"eventstream/internal/run"
 	"eventstream/lane"
@@ -133,7 +134,7 @@ func (d *devFlags) listen(ctx context.Context) error {
 	}{
 		{&d.listenAPI, "--api-port", d.API, plainListen},
 		{&d.listenFilter, "--filter-port", d.Filter, plainListen},
-		{&d.listenGateway, "--gateway-port", d.Gateway, gateway.Listen},
+		{&d.listenGateway, "--gateway-port", d.Gateway, socket.Listen},
 	} {
 		addr := net.JoinHostPort(d.Host, strconv.Itoa(l.port))
 		if err := ops.CheckExposure(addr, d.Insecure); err != nil {

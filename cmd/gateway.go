@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"eventstream/gateway"
+	"eventstream/gateway/socket"
 	"eventstream/internal/ops"
 	"eventstream/internal/run"
 	"eventstream/origin"
@@ -199,7 +200,7 @@ func (a *app) gatewayCommand() (*cobra.Command, error) {
 
 // openAlone opens the listeners of a gateway that shares its port with nobody.
 func (a *app) openAlone(ctx context.Context, l *listenFlags, pagesAddr string) (opener, net.Listener, error) {
-	ln, err := l.open(ctx, gateway.Listen, a.log)
+	ln, err := l.open(ctx, socket.Listen, a.log)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -26,7 +26,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 
-	"eventstream/gateway"
+	"eventstream/gateway/socket"
 	"eventstream/internal/ops"
 	"eventstream/internal/run"
 )
@@ -83,7 +83,7 @@ func (m member) listen(l *listenFlags, log *slog.Logger) opener {
 				return nil, nil
 			}
 		}
-		return l.open(ctx, gateway.ListenShared, log)
+		return l.open(ctx, socket.ListenShared, log)
 	}
 }
 
@@ -136,7 +136,7 @@ func (a *app) runProcesses(ctx context.Context, n int, l *listenFlags, pagesAddr
 	if err != nil {
 		return err
 	}
-	ln, err := l.open(ctx, gateway.Listen, a.log)
+	ln, err := l.open(ctx, socket.Listen, a.log)
 	if err != nil {
 		return err // better now, and once
 	}

@@ -35,7 +35,7 @@ func TestUnreadAnswersOfTheWorker(t *testing.T) {
 			b := newBench(t, Config{})
 			c, _ := b.join(nil)
 			sock := &fullSocket{}
-			c.sock = sock
+			c.sock.Attach(sock)
 			b.openConn(c)
 			before := sock.bytes
 			p := tt.post

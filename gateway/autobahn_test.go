@@ -15,12 +15,13 @@ import (
 	"testing"
 
 	"eventstream/gateway/framing"
+	"eventstream/gateway/socket"
 )
 
 // The Autobahn test suite wants a server that echoes. This one is made of the
 // gateway's handshake, framing, compression and sockets.
 type echo struct {
-	engine engine
+	engine socket.Engine
 
 	mu     sync.Mutex
 	packer framing.Deflater
@@ -41,11 +42,18 @@ func (e *echo) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		panic(err)
 	}
 	nc.Write(switching(key, "", extensions))
-	e.engine.add(nc, c)
+	e.engine.Add(nc, &echoConn{c, e})
 }
 
-func (e *echo) written(*conn, int) {}
-func (e *echo) closed(*conn)       {}
+// echoConn is a connection of echo's.
+type echoConn struct {
+	*conn
+	e *echo
+}
+
+func (c *echoConn) Drained(bool)  {}
+func (c *echoConn) Closed()       {}
+func (c *echoConn) Data(b []byte) { c.e.data(c.conn, b) }
 
 func (e *echo) data(c *conn, b []byte) {
 	if c.deaf {
@@ -99,11 +107,11 @@ func TestAutobahn(t *testing.T) {
 		t.Skip("EVENTSTREAM_WSTEST is not set")
 	}
 	e := &echo{}
-	e.engine = newPollers(e)
-	if err := e.engine.start(); err != nil {
+	e.engine = socket.NewPollers()
+	if err := e.engine.Start(); err != nil {
 		t.Fatal(err)
 	}
-	defer e.engine.stop()
+	defer e.engine.Stop()
 	server := httptest.NewServer(e)
 	defer server.Close()
 	dir := t.TempDir()

@@ -6,6 +6,7 @@ import (
 
 	"eventstream/event"
 	"eventstream/gateway/framing"
+	"eventstream/gateway/socket"
 	"eventstream/lane"
 )
 
@@ -18,7 +19,7 @@ type nullSocket struct {
 func (n *nullSocket) Write(b []byte) (int, error) {
 	n.frames++
 	n.bytes += len(b)
-	n.c.written(len(b))
+	socket.Written(n.c, len(b))
 	return len(b), nil
 }
 
@@ -35,7 +36,7 @@ func openManyAs(tb testing.TB, f framing.Kind, n int) (*bench, []*nullSocket) {
 	for i := range socks {
 		c, _ := b.joinAs(f, nil)
 		socks[i] = &nullSocket{c: c}
-		c.sock = socks[i]
+		c.sock.Attach(socks[i])
 		b.openConn(c)
 	}
 	return b, socks

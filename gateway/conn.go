@@ -8,6 +8,7 @@ import (
 	"eventstream/auth"
 	"eventstream/event"
 	"eventstream/gateway/framing"
+	"eventstream/gateway/socket"
 	"eventstream/lane"
 	"eventstream/wire"
 )
@@ -20,13 +21,10 @@ type conn struct {
 	address    string  // it is counted by; empty if addresses are not counted
 	reader     *reader // of the lanes that carry its events
 	shard      *shard
-	sock       socket      // set before the conn is opened, never after
-	handed     atomic.Bool // to the engine: what was written before is the engine's to read, which epoll alone does not promise
+	sock       socket.Socket
 
 	opened  atomic.Bool  // the handshake is answered, or about to be
-	unsent  atomic.Int64 // bytes accepted by the socket and not taken by the kernel yet
-	answers atomic.Int64 // of these, at most so many are answers to the client
-	stalled atomic.Bool  // the worker waits for unsent to become 0
+	answers atomic.Int64 // of what the kernel has not taken yet, at most so many bytes are answers to the client
 	deaf    bool         // only the engine's: the connection is failed, or the client said goodbye; here it takes no memory
 	framing framing.Kind // never changes; here it takes no memory
 	heard   atomic.Int64 // when something last came from the client, uptime in seconds
@@ -105,43 +103,6 @@ type message struct {
 	json []byte
 }
 
-// write hands a frame to the socket and counts what the kernel has not taken.
-func (c *conn) write(frame []byte) {
-	c.unsent.Add(int64(len(frame)))
-	if _, err := c.sock.Write(frame); err != nil {
-		c.sock.Close() // the shard hears of it as of any other end
-	}
-}
-
-// written is called when the kernel took n bytes.
-func (c *conn) written(n int) {
-	if c.stalled.Load() {
-		c.heard.Store(uptimeSeconds()) // slow, but alive
-	}
-	if c.unsent.Add(int64(-n)) > 0 {
-		return
-	}
-	if c.answers.Load() != 0 {
-		c.answers.Store(0)
-	}
-	if c.stalled.Load() && c.stalled.CompareAndSwap(true, false) {
-		c.shard.drained(c)
-	}
-}
-
-// stall reports whether the kernel has not taken everything yet. If so, the
-// shard will hear when it has.
-func (c *conn) stall() bool {
-	if c.unsent.Load() == 0 {
-		return false
-	}
-	c.stalled.Store(true)
-	if c.unsent.Load() == 0 && c.stalled.CompareAndSwap(true, false) {
-		return false
-	}
-	return true
-}
-
 // dropPending drops what waits: a connection for which nothing does keeps no memory.
 func (c *conn) dropPending() { c.pending, c.one[0], c.pendingBytes = nil, nil, 0 }
 
@@ -151,14 +112,14 @@ const maxAnswers = 64 << 10
 // answer writes a small frame from the engine's side.
 func (c *conn) answer(frame []byte) {
 	if c.mayAnswer(len(frame)) {
-		c.write(frame)
+		c.sock.Write(frame)
 	}
 }
 
 // mayAnswer counts an answer, whoever writes it. A client that asks and does not
 // read is cut off.
 func (c *conn) mayAnswer(bytes int) bool {
-	if c.unsent.Load() == 0 {
+	if c.sock.Unsent() == 0 {
 		return true
 	}
 	n := c.answers.Add(int64(bytes))
@@ -171,6 +132,28 @@ func (c *conn) mayAnswer(bytes int) bool {
 	c.sock.Close()
 	return false
 }
+
+// Socket, Data, Moved, Drained and Closed are for socket.Handler.
+func (c *conn) Socket() *socket.Socket { return &c.sock }
+
+// Data takes what the client sends.
+func (c *conn) Data(b []byte) { c.received(b, maxRequest) }
+
+// Moved notes that a slow client is alive.
+func (c *conn) Moved() { c.heard.Store(uptimeSeconds()) }
+
+// Drained tells the worker, if it waits.
+func (c *conn) Drained(waited bool) {
+	if c.answers.Load() != 0 {
+		c.answers.Store(0)
+	}
+	if waited {
+		c.shard.drained(c)
+	}
+}
+
+// Closed tells the worker.
+func (c *conn) Closed() { c.shard.post(post{conn: c, what: verbClosed}) }
 
 // received handles bytes from the client. The engine calls it.
 func (c *conn) received(b []byte, limit int) {

@@ -155,7 +155,7 @@ func TestDeflateAllocs(t *testing.T) {
 	for range 1000 {
 		c, _ := b.joinAs(framing.Deflated, nil)
 		socks = append(socks, &nullSocket{c: c})
-		c.sock = socks[len(socks)-1]
+		c.sock.Attach(socks[len(socks)-1])
 		b.openConn(c)
 	}
 	seats := make([]event.Seat, len(socks))
@@ -196,7 +196,7 @@ func benchDeflate(b *testing.B, f framing.Kind, events int, shared bool) {
 	g := newBench(b, Config{})
 	c, _ := g.joinAs(f, nil)
 	sock := &nullSocket{c: c}
-	c.sock = sock
+	c.sock.Attach(sock)
 	g.openConn(c)
 	sets := make([][]*message, 2)
 	offset := int64(0)

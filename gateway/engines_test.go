@@ -11,6 +11,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"eventstream/gateway/socket"
 	"eventstream/internal/testenv"
 	"eventstream/wire"
 )
@@ -20,11 +21,11 @@ func TestEngines(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		tls  bool
-		open func(*Gateway) engine // of what is not TLS
+		open func(*Gateway) socket.Engine // of what is not TLS
 	}{
-		{"pollers", false, func(g *Gateway) engine { return newPollers(g) }},
-		{"threads", false, func(g *Gateway) engine { return newThreads(g) }},
-		{"TLS", true, func(g *Gateway) engine { return newPollers(g) }},
+		{"pollers", false, func(*Gateway) socket.Engine { return socket.NewPollers() }},
+		{"threads", false, func(*Gateway) socket.Engine { return socket.NewThreads() }},
+		{"TLS", true, func(*Gateway) socket.Engine { return socket.NewPollers() }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -32,7 +33,7 @@ func TestEngines(t *testing.T) {
 			g := started(launchWith(t, Config{}, w.store, nil, nil, func(g *Gateway) { g.pollers = tt.open(g) }))
 			front := httptest.NewUnstartedServer(g.server.Handler)
 			front.Listener.Close()
-			ln, err := Listen(t.Context(), "127.0.0.1:0")
+			ln, err := socket.Listen(t.Context(), "127.0.0.1:0")
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -14,7 +14,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"runtime"
 	"sync"
@@ -26,6 +25,7 @@ import (
 
 	"eventstream/auth"
 	"eventstream/event"
+	"eventstream/gateway/socket"
 	"eventstream/internal/ops"
 	"eventstream/internal/trouble"
 	"eventstream/internal/watchdog"
@@ -95,8 +95,8 @@ type Gateway struct {
 	presence    *presence
 	sockets     *trouble.Trouble // that engines don't take
 	recoveries  *trouble.Trouble // of clients that missed something
-	pollers     engine
-	threads     engine // for TLS
+	pollers     socket.Engine
+	threads     socket.Engine // for TLS
 	watchdog    *watchdog.Watchdog
 	open        atomic.Int64  // connections, joining ones included
 	timeout     time.Duration // storeTimeout, but in tests
@@ -141,7 +141,7 @@ func New(cfg Config, l Lanes, r Replayer, a Acks, reg prometheus.Registerer, log
 	g.revoked = &revocations{gw: g, store: cfg.Revocations}
 	g.presence = newPresence(g)
 	g.recoveries = trouble.New(log, "replay failed; the client may try again", "replays work again")
-	g.pollers, g.threads = newPollers(g), newThreads(g)
+	g.pollers, g.threads = socket.NewPollers(), socket.NewThreads()
 	g.sockets = trouble.NewError(log, "a connection can't be held, and its client was answered 503", "connections can be held again")
 	g.watchdog = watchdog.New(log)
 	g.presence.pulse = g.watchdog.Loop("the announcing of seats")
@@ -165,11 +165,11 @@ func (g *Gateway) Run(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return nil
 	}
-	for _, e := range []engine{g.pollers, g.threads} {
-		if err := e.start(); err != nil {
+	for _, e := range []socket.Engine{g.pollers, g.threads} {
+		if err := e.Start(); err != nil {
 			return fmt.Errorf("start to hold sockets: %w", err)
 		}
-		defer e.stop()
+		defer e.Stop()
 	}
 	return g.serve(ctx, topic)
 }
@@ -357,27 +357,6 @@ func (g *Gateway) heartbeatSeconds() int { return max(1, int(g.cfg.Heartbeat/tim
 // deadSeconds is for how long a client may give no sign of life.
 func (g *Gateway) deadSeconds() int64 { return int64(g.heartbeatSeconds()) * 5 / 2 }
 
-// data, written and closed are called by the engines.
-
-func (g *Gateway) data(c *conn, b []byte) { c.received(b, maxRequest) }
-func (g *Gateway) written(c *conn, n int) { c.written(n) }
-func (g *Gateway) closed(c *conn)         { c.shard.post(post{conn: c, what: verbClosed}) }
-
 // maxRequest bounds a client's message, in bytes: a token fits, and a cursor of some two
 // thousand partitions.
 const maxRequest = auth.MaxToken + 4<<10
-
-// Listen opens the gateway's listener. What accepted sockets inherit lets a client that
-// does not read be noticed after some KB that could not be sent, and not after the 4 MB
-// that the kernel would take for it.
-func Listen(ctx context.Context, addr string) (net.Listener, error) {
-	lc := listenConfig(false)
-	return lc.Listen(ctx, "tcp", addr)
-}
-
-// ListenShared is Listen for several processes at the same address, among which the
-// kernel divides those who connect.
-func ListenShared(ctx context.Context, addr string) (net.Listener, error) {
-	lc := listenConfig(true)
-	return lc.Listen(ctx, "tcp", addr)
-}

@@ -17,6 +17,7 @@ import (
 	"eventstream/auth"
 	"eventstream/event"
 	"eventstream/gateway/framing"
+	"eventstream/gateway/socket"
 	"eventstream/internal/defect"
 	"eventstream/internal/ops"
 	"eventstream/lane"
@@ -473,8 +474,12 @@ func (g *Gateway) takeOver(w http.ResponseWriter, c *conn) error {
 	if c.framing == framing.EventStream {
 		unacked = time.Duration(g.deadSeconds()) * time.Second
 	}
-	tune(nc, unacked)
-	err = g.engineFor(nc).add(nc, c)
+	socket.Tune(nc, unacked)
+	engine := g.pollers
+	if !socket.Pollable(nc) {
+		engine = g.threads
+	}
+	err = engine.Add(nc, c)
 	g.sockets.Saw(err)
 	if err != nil {
 		g.metrics.refused.WithLabelValues("503").Inc()

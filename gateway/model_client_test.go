@@ -13,6 +13,7 @@ import (
 	"eventstream/event"
 	"eventstream/gateway/framing"
 	"eventstream/gateway/framing/framingtest"
+	"eventstream/gateway/socket"
 	"eventstream/wire"
 )
 
@@ -53,7 +54,7 @@ func (s *modelSocket) leaveLocked(n int) {
 	}
 	s.way = append(s.way, s.queued[:n]...)
 	s.queued = slices.Delete(s.queued, 0, n)
-	s.c.written(size)
+	socket.Written(s.c, size)
 }
 
 func (s *modelSocket) Close() error {
@@ -221,7 +222,8 @@ func (m *model) connect(cl *modelClient, gw *modelGateway, from *known) {
 			c.refused = net.ErrClosed
 		} else {
 			c.sock.mu.Lock()
-			c.sock.c, e.conn.sock = e.conn, c.sock
+			c.sock.c = e.conn
+			e.conn.sock.Attach(c.sock)
 			c.sock.mu.Unlock()
 			gw.welcome(e, nil)
 		}

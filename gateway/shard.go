@@ -258,7 +258,7 @@ func (s *shard) replay(c *conn, p *post) {
 	for rest := p.batch; len(rest) > 0 && c.state == replaying; {
 		rest = rest[s.sendSome(c, rest, p.from):]
 	}
-	if c.state != replaying || !c.stall() {
+	if c.state != replaying || !c.sock.Stall() {
 		close(p.done)
 		return
 	}
@@ -321,7 +321,7 @@ func (s *shard) close(c *conn, code int, reason string) {
 	c.state = closing
 	s.endReplay(c)
 	c.closeBy = uptimeSeconds() + 5
-	c.write(c.framing.Close(code, reason))
+	c.sock.Write(c.framing.Close(code, reason))
 	s.hangUp(c)
 }
 
@@ -331,7 +331,7 @@ func (s *shard) close(c *conn, code int, reason string) {
 func (s *shard) sweep(now, wall int64) {
 	beat := int64(s.gw.heartbeatSeconds())
 	s.conns.each(func(c *conn) {
-		if c.framing == framing.EventStream && c.unsent.Load() == 0 {
+		if c.framing == framing.EventStream && c.sock.Unsent() == 0 {
 			c.heard.Store(now) // it says nothing; that it takes what it is sent, the kernel watches: see tune
 		}
 		switch {
@@ -347,8 +347,8 @@ func (s *shard) sweep(now, wall int64) {
 			s.gw.metrics.dead.Inc()
 			s.gw.log.Debug("closing a connection from which nothing is heard", "conn", c.seat, "subscriber", c.subscriber, "for", time.Duration(now-c.heard.Load())*time.Second)
 			c.sock.Close()
-		case c.unsent.Load() > 0:
-			c.stall() // so that what it takes shows that it is alive
+		case c.sock.Unsent() > 0:
+			c.sock.Stall() // so that what it takes shows that it is alive
 		default:
 			s.beat(c, now, beat)
 		}

@@ -48,7 +48,7 @@ func (b *bench) joinAs(f framing.Kind, old *resume) (*conn, *fakeSocket) {
 	c := &conn{framing: f, subscriber: "user_1", reader: b.reader, shard: b.shard, last: event.ID{Partition: -1}, resume: old}
 	c.seat, _ = b.presence.reserve(c.subscriber)
 	sock := &fakeSocket{c: c, keep: true}
-	c.sock = sock
+	c.sock.Attach(sock)
 	c.heard.Store(uptimeSeconds())
 	b.Gateway.open.Add(1)
 	b.reader.join(c)
@@ -195,7 +195,7 @@ func TestBusyWorkerSweeps(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	sock := &loopSocket{fakeSocket: bf, b: b, seat: busy.seat}
-	busy.sock = sock
+	busy.sock.Attach(sock)
 	go func() { done <- b.run(ctx) }()
 	b.event(0, 10, busy.seat)
 	testenv.Eventually(t, 10*time.Second, func() error {

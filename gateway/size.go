@@ -142,7 +142,7 @@ func (s *shard) settleCursors() {
 		case c.state != live && c.state != replaying || c.owes == owesNothing:
 			c.owes = owesNothing
 			return true
-		case c.owes == owesNewly || c.state == replaying || len(c.pending) > 0 || c.unsent.Load() > 0:
+		case c.owes == owesNewly || c.state == replaying || len(c.pending) > 0 || c.sock.Unsent() > 0:
 			c.owes = owesQuietly
 			return false
 		}

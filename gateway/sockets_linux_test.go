@@ -22,6 +22,7 @@ import (
 
 	"eventstream/event"
 	"eventstream/gateway/framing"
+	"eventstream/gateway/socket"
 	"eventstream/lane"
 	"eventstream/perf/usage"
 	"eventstream/wire"
@@ -37,17 +38,17 @@ type hall struct {
 	sent   int   // deliveries
 }
 
-func newHall(tb testing.TB, e func(*Gateway) engine) *hall {
+func newHall(tb testing.TB, e func(*Gateway) socket.Engine) *hall {
 	h := &hall{w: newWorld(tb, 1)}
 	h.instance = started(launchWith(tb, Config{Heartbeat: time.Hour, Drain: 10 * time.Millisecond}, h.w.store, nil, nil, func(g *Gateway) {
-		h.engine = &watched{engine: e(g), latency: hdrhistogram.New(1, 60_000_000, 3)}
+		h.engine = &watched{Engine: e(g), latency: hdrhistogram.New(1, 60_000_000, 3)}
 		g.pollers = h.engine
 	}))
 	return h
 }
 
-func onPollers(g *Gateway) engine { return newPollers(g) }
-func onThreads(g *Gateway) engine { return newThreads(g) }
+func onPollers(*Gateway) socket.Engine { return socket.NewPollers() }
+func onThreads(*Gateway) socket.Engine { return socket.NewThreads() }
 
 var hallEvent = []byte(`{"event_id":"e1","event_type":"purchase","user_id":"user_1","user_tier":"premium","amount":12.5,"pad":"` + string(bytes.Repeat([]byte("x"), 60)) + `"}`)
 
@@ -84,7 +85,7 @@ func (h *hall) settle() {
 
 // watched is an engine whose sockets tell when they are written to.
 type watched struct {
-	engine
+	socket.Engine
 	appended [1 << 17]atomic.Int64 // when, by offset
 
 	timed event.Seat // up to here
@@ -94,10 +95,10 @@ type watched struct {
 	latency *hdrhistogram.Histogram // µs from the append to the write of the oldest event of a frame
 }
 
-func (w *watched) add(nc net.Conn, c *conn) error {
-	err := w.engine.add(nc, c)
+func (w *watched) Add(nc net.Conn, h socket.Handler) error {
+	c, err := h.(*conn), w.Engine.Add(nc, h)
 	if err == nil && c.seat <= w.timed {
-		c.sock = timed{c.sock, w}
+		c.sock.Wrap(func(raw socket.Raw) socket.Raw { return timed{raw, w} })
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -107,12 +108,12 @@ func (w *watched) add(nc net.Conn, c *conn) error {
 
 // timed is a socket of watched.
 type timed struct {
-	socket
+	socket.Raw
 	in *watched
 }
 
 func (t timed) Write(frame []byte) (int, error) {
-	n, err := t.socket.Write(frame)
+	n, err := t.Raw.Write(frame)
 	if _, rest, ok := bytes.Cut(frame[:min(len(frame), 100)], []byte(`"id":"0-`)); ok {
 		digits, _, _ := bytes.Cut(rest, []byte(`"`))
 		offset, _ := strconv.ParseInt(string(digits), 10, 64)
@@ -139,7 +140,7 @@ func cpu(tb testing.TB) time.Duration {
 func BenchmarkWrites(b *testing.B) {
 	for _, e := range []struct {
 		name string
-		open func(*Gateway) engine
+		open func(*Gateway) socket.Engine
 	}{{"pollers", onPollers}, {"goroutines", onThreads}} {
 		for _, n := range []int{1000, 10_000, 19_000} {
 			b.Run(fmt.Sprintf("%s/conns=%d", e.name, n), func(b *testing.B) { benchmarkWrites(b, e.open, n) })
@@ -147,7 +148,7 @@ func BenchmarkWrites(b *testing.B) {
 	}
 }
 
-func benchmarkWrites(b *testing.B, open func(*Gateway) engine, n int) {
+func benchmarkWrites(b *testing.B, open func(*Gateway) socket.Engine, n int) {
 	h := newHall(b, open)
 	startSink(b, h.addr, 0, n)
 	seats := make([]event.Seat, n)
@@ -178,13 +179,10 @@ func benchmarkWrites(b *testing.B, open func(*Gateway) engine, n int) {
 func (h *hall) bare(b *testing.B, frame []byte) {
 	for _, c := range h.engine.conns {
 		fd := 0
-		switch s := c.sock.(type) {
-		case *polled:
-			fd = s.nc.Hash()
-		case *threaded:
-			rc, _ := s.nc.(*net.TCPConn).SyscallConn()
-			rc.Control(func(raw uintptr) { fd = int(raw) })
-		}
+		c.sock.Wrap(func(raw socket.Raw) socket.Raw {
+			fd = raw.(interface{ FD() int }).FD()
+			return raw
+		})
 		if n, err := syscall.Write(fd, frame); n < len(frame) {
 			b.Fatalf("write: %d of %d, %v", n, len(frame), err)
 		}
@@ -210,7 +208,7 @@ func (h *hall) json(offset int64) []byte {
 func BenchmarkIdle(b *testing.B) {
 	for _, e := range []struct {
 		name  string
-		open  func(*Gateway) engine
+		open  func(*Gateway) socket.Engine
 		tls   bool
 		conns int
 	}{{"pollers", onPollers, false, 19_000}, {"goroutines", onThreads, false, 19_000}, {"TLS", onPollers, true, 5000}} {

@@ -121,14 +121,14 @@ func (r *refusal) postpone(w http.ResponseWriter) {
 // follows has to be the last.
 func (s *shard) hint(c *conn, wait time.Duration) {
 	if c.framing == framing.EventStream && (c.state == replaying || c.state == live) {
-		c.write(framing.AppendRetry(nil, wait))
+		c.sock.Write(framing.AppendRetry(nil, wait))
 	}
 }
 
 // hangUp ends a stream, after its last message, when that has gone: a client does
 // not answer it.
 func (s *shard) hangUp(c *conn) {
-	if c.framing == framing.EventStream && !c.stall() {
+	if c.framing == framing.EventStream && !c.sock.Stall() {
 		c.sock.Close()
 	}
 }

@@ -423,12 +423,12 @@ func TestSSELines(t *testing.T) {
 func TestSSEAllocs(t *testing.T) {
 	b := newBench(t, Config{})
 	c, _ := b.joinAs(framing.EventStream, nil)
-	c.sock = &nullSocket{c: c}
+	c.sock.Attach(&nullSocket{c: c})
 	b.openConn(c)
 	var p lane.Packer
 	offset := int64(0)
 	ws, _ := b.join(nil)
-	ws.sock = &nullSocket{c: ws}
+	ws.sock.Attach(&nullSocket{c: ws})
 	b.openConn(ws)
 	allocs := func(seat event.Seat) float64 {
 		return testing.AllocsPerRun(200, func() {

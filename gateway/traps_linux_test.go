@@ -13,6 +13,7 @@ import (
 
 	"eventstream/gateway/framing"
 	"eventstream/gateway/framing/framingtest"
+	"eventstream/gateway/socket"
 	"eventstream/internal/testenv"
 )
 
@@ -67,7 +68,7 @@ func noFiles(t *testing.T) (restore func()) {
 // The kernel takes little that it can't send, and ends a stream's socket when nothing is
 // acknowledged.
 func TestTune(t *testing.T) {
-	ln, err := Listen(t.Context(), "127.0.0.1:0")
+	ln, err := socket.Listen(t.Context(), "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,8 +78,8 @@ func TestTune(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer nc.Close()
-	tune(struct{ net.Conn }{nc}, time.Second) // hidden: nothing can be done
-	tune(nc, 62*time.Second)
+	socket.Tune(struct{ net.Conn }{nc}, time.Second) // hidden: nothing can be done
+	socket.Tune(nc, 62*time.Second)
 	rc, _ := nc.(*net.TCPConn).SyscallConn()
 	rc.Control(func(fd uintptr) {
 		if ms, err := unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT); err != nil || ms != 62_000 {

@@ -24,6 +24,7 @@ import (
 	"go.uber.org/goleak"
 
 	"eventstream/event"
+	"eventstream/gateway/socket"
 	"eventstream/internal/testenv"
 	"eventstream/lane"
 	"eventstream/origin"
@@ -275,7 +276,7 @@ func launchWith(t testing.TB, cfg Config, l Lanes, r Replayer, a Acks, change fu
 	g.patience = 2 * time.Second
 	change(g)
 	ctx, cancel := context.WithCancel(context.Background())
-	ln, err := Listen(ctx, "127.0.0.1:0")
+	ln, err := socket.Listen(ctx, "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -623,7 +624,7 @@ func (f *fakeSocket) Write(b []byte) (int, error) {
 		f.queued += len(b)
 		return len(b), nil
 	}
-	f.c.written(len(b))
+	socket.Written(f.c, len(b))
 	return len(b), nil
 }
 
@@ -641,5 +642,5 @@ func (f *fakeSocket) release() {
 	f.stuck = false
 	n := f.queued
 	f.queued = 0
-	f.c.written(n)
+	socket.Written(f.c, n)
 }

@@ -26,7 +26,7 @@ func (s *shard) hello(c *conn, p *post) {
 	if p.gap != "" {
 		id = "" // who goes on from it would not be told of the gap
 	}
-	c.write(append(p.http, c.framing.Message(hello, id)...))
+	c.sock.Write(append(p.http, c.framing.Message(hello, id)...))
 	s.counts.frames.Add(1)
 	if expires := c.expires.Load(); expires != 0 {
 		s.send(c, framing.OpText, wire.AppendToken(nil, expires))
@@ -55,7 +55,7 @@ func (s *shard) cursorDue(c *conn) bool {
 // flush writes what waits for c, if its socket has room. It returns the number
 // of writes.
 func (s *shard) flush(c *conn) int {
-	if c.state == gone || c.state == joining || c.stall() {
+	if c.state == gone || c.state == joining || c.sock.Stall() {
 		return 0
 	}
 	if c.replayDone != nil {
@@ -157,7 +157,7 @@ func (s *shard) seal(c *conn, op byte, buf []byte, cursor string) {
 
 // writeFrame writes a frame that stands in buf, and keeps buf for the next one.
 func (s *shard) writeFrame(c *conn, frame, buf []byte) {
-	c.write(frame)
+	c.sock.Write(frame)
 	s.counts.frames.Add(1)
 	if cap(buf) <= 1<<20 { // a huge event's buffer is not kept
 		s.scratch = buf

@@ -1,6 +1,6 @@
 //go:build !linux
 
-package gateway
+package socket
 
 import (
 	"errors"
@@ -22,5 +22,5 @@ func listenConfig(shared bool) net.ListenConfig {
 	}
 }
 
-// tune leaves it to the system how much it takes, and how patient it is with who is gone.
-func tune(net.Conn, time.Duration) {}
+// Tune leaves it to the system how much it takes, and how patient it is with who is gone.
+func Tune(net.Conn, time.Duration) {}

@@ -1,6 +1,6 @@
 //go:build !linux || race
 
-package gateway
+package socket
 
 import "syscall"
 

@@ -1,4 +1,4 @@
-package gateway
+package socket
 
 import (
 	"errors"
@@ -18,7 +18,8 @@ type pollers struct {
 	engine *nbio.Engine
 }
 
-func newPollers(on socketEvents) *pollers {
+// NewPollers returns an engine of a few goroutines that wait for all sockets.
+func NewPollers() Engine {
 	logging.SetLevel(logging.LevelNone) // it prints to stdout; what matters comes back as errors
 	e := nbio.NewEngine(nbio.Config{
 		Name:               "gateway",
@@ -26,30 +27,29 @@ func newPollers(on socketEvents) *pollers {
 		ReadBufferSize:     32 << 10,
 		MaxWriteBufferSize: maxQueued,
 	})
-	e.OnData(func(c *nbio.Conn, b []byte) { on.data(owner(c), b) })
-	e.OnWrittenSize(func(c *nbio.Conn, _ []byte, n int) { on.written(owner(c), n) })
-	e.OnClose(func(c *nbio.Conn, _ error) { on.closed(owner(c)) })
+	e.OnData(func(c *nbio.Conn, b []byte) { owner(c).Data(b) })
+	e.OnWrittenSize(func(c *nbio.Conn, _ []byte, n int) { Written(owner(c), n) })
+	e.OnClose(func(c *nbio.Conn, _ error) { owner(c).Closed() })
 	return &pollers{engine: e}
 }
 
-// owner returns the conn that c is the socket of.
-func owner(c *nbio.Conn) *conn {
-	o := c.Session().(*conn)
-	o.handed.Load()
-	return o
+// owner returns the handler that c is the socket of.
+func owner(c *nbio.Conn) Handler {
+	h := c.Session().(Handler)
+	h.Socket().handed.Load()
+	return h
 }
 
-func (p *pollers) start() error { return p.engine.Start() }
-func (p *pollers) stop()        { p.engine.Stop() }
+func (p *pollers) Start() error { return p.engine.Start() }
+func (p *pollers) Stop()        { p.engine.Stop() }
 
-func (p *pollers) add(nc net.Conn, c *conn) error {
+func (p *pollers) Add(nc net.Conn, h Handler) error {
 	sock, err := nbio.NBConn(nc)
 	if err != nil {
 		return fmt.Errorf("hand the socket to the poller: %w", err)
 	}
-	sock.SetSession(c)
-	c.sock = &polled{nc: sock, c: c}
-	c.handed.Store(true)
+	sock.SetSession(h)
+	h.Socket().Attach(&polled{nc: sock, h: h})
 	if _, err := p.engine.AddConn(sock); err != nil {
 		return fmt.Errorf("hand the socket to the poller: %w", err)
 	}
@@ -64,7 +64,7 @@ func (p *pollers) add(nc net.Conn, c *conn) error {
 // So everybody else shuts the connection down, of which the poller then hears.
 type polled struct {
 	nc *nbio.Conn
-	c  *conn
+	h  Handler
 	mu sync.Mutex // between writers
 }
 
@@ -75,7 +75,7 @@ func (s *polled) Write(frame []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n := 0
-	if int64(len(frame)) == s.c.unsent.Load() { // nothing but this frame
+	if int64(len(frame)) == s.h.Socket().Unsent() { // nothing but this frame
 		var err error
 		if n, err = s.try(frame); err != nil {
 			return 0, err
@@ -102,7 +102,7 @@ func (s *polled) try(frame []byte) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("write: %w", err)
 	}
-	s.c.written(n)
+	Written(s.h, n)
 	return n, nil
 }
 
@@ -114,3 +114,6 @@ func (s *polled) Close() error {
 	}
 	return syscall.Shutdown(s.nc.Hash(), syscall.SHUT_RDWR)
 }
+
+// FD returns the descriptor, for those who measure.
+func (s *polled) FD() int { return s.nc.Hash() }

@@ -1,4 +1,4 @@
-package gateway
+package socket
 
 import (
 	"cmp"
@@ -42,11 +42,11 @@ func listenConfig(shared bool) net.ListenConfig {
 	}}
 }
 
-// tune has the kernel take no more than some KB beyond what it can send, so that a client
+// Tune has the kernel take no more than some KB beyond what it can send, so that a client
 // that does not read is noticed. It does not bound what is on its way. Unless it is 0, a
 // connection is ended whose peer acknowledges nothing for so long, which stands for the
 // answers to pings where a client gives none. A socket does not have these from its listener.
-func tune(nc net.Conn, unacked time.Duration) {
+func Tune(nc net.Conn, unacked time.Duration) {
 	if tls, ok := nc.(interface{ NetConn() net.Conn }); ok {
 		nc = tls.NetConn()
 	}

@@ -1,10 +1,11 @@
-package gateway
+package socket
 
 import (
 	"errors"
 	"fmt"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -12,21 +13,18 @@ import (
 // second one while something waits to be written. It takes any connection,
 // and some ten times the memory: for TLS, which pollers can't read.
 type threads struct {
-	on socketEvents
-
 	mu      sync.Mutex
 	open    map[*threaded]struct{}
 	stopped bool
 	running sync.WaitGroup
 }
 
-func newThreads(on socketEvents) *threads {
-	return &threads{on: on, open: make(map[*threaded]struct{})}
-}
+// NewThreads returns an engine with a goroutine for each socket.
+func NewThreads() Engine { return &threads{open: make(map[*threaded]struct{})} }
 
-func (t *threads) start() error { return nil }
+func (t *threads) Start() error { return nil }
 
-func (t *threads) stop() {
+func (t *threads) Stop() {
 	t.mu.Lock()
 	t.stopped = true
 	for s := range t.open {
@@ -36,8 +34,8 @@ func (t *threads) stop() {
 	t.running.Wait()
 }
 
-func (t *threads) add(nc net.Conn, c *conn) error {
-	s := &threaded{nc: nc, c: c, in: t}
+func (t *threads) Add(nc net.Conn, h Handler) error {
+	s := &threaded{nc: nc, h: h, in: t}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.stopped {
@@ -47,8 +45,7 @@ func (t *threads) add(nc net.Conn, c *conn) error {
 		return fmt.Errorf("take the socket over: %w", err)
 	}
 	t.open[s] = struct{}{}
-	c.sock = s
-	c.handed.Store(true)
+	h.Socket().Attach(s)
 	t.running.Go(s.read)
 	return nil
 }
@@ -56,7 +53,7 @@ func (t *threads) add(nc net.Conn, c *conn) error {
 // threaded is a socket of threads.
 type threaded struct {
 	nc net.Conn
-	c  *conn
+	h  Handler
 	in *threads
 
 	mu      sync.Mutex
@@ -97,7 +94,7 @@ func (s *threaded) write() {
 			return
 		}
 		n, err := s.nc.Write(b)
-		s.in.on.written(s.c, n)
+		Written(s.h, n)
 		if err != nil {
 			s.nc.SetReadDeadline(longAgo) // the reader closes, and tells
 			return
@@ -142,7 +139,7 @@ func (s *threaded) read() {
 	for {
 		n, err := s.nc.Read(buf)
 		if n > 0 {
-			s.in.on.data(s.c, buf[:n])
+			s.h.Data(buf[:n])
 		}
 		if err != nil {
 			break
@@ -153,5 +150,15 @@ func (s *threaded) read() {
 	s.in.mu.Lock()
 	delete(s.in.open, s)
 	s.in.mu.Unlock()
-	s.in.on.closed(s.c)
+	s.h.Closed()
+}
+
+// FD returns the descriptor, for those who measure; 0 if it is not known.
+func (s *threaded) FD() (fd int) {
+	if sc, ok := s.nc.(syscall.Conn); ok {
+		if rc, err := sc.SyscallConn(); err == nil {
+			rc.Control(func(raw uintptr) { fd = int(raw) })
+		}
+	}
+	return fd
 }
