@@ -1,9 +1,7 @@
 package gateway
 
 import (
-	"net/url"
 	"slices"
-	"strconv"
 	"time"
 
 	"eventstream/event"
@@ -19,19 +17,6 @@ const (
 	leastMaxMessage   = 1 << 10
 	mostMaxMessage    = 64 << 20
 )
-
-// parseMaxMessage reads how large a client's messages may be, 0 if it does not say.
-func parseMaxMessage(q url.Values) (uint32, *refusal) {
-	text := q.Get("max_message")
-	if text == "" {
-		return 0, nil
-	}
-	n, err := strconv.ParseUint(text, 10, 32)
-	if err != nil || n < leastMaxMessage || n > mostMaxMessage {
-		return 0, badRequest("bad_max_message", "query parameter max_message: %.20q; want a number of bytes from %d to %d", text, leastMaxMessage, mostMaxMessage)
-	}
-	return uint32(n), nil
-}
 
 // envelope is what an events message has beside its events and a cursor, and the name of
 // the field in which a stream has it.

@@ -1,0 +1,151 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+
+	"eventstream/event"
+	"eventstream/lane"
+	"eventstream/wire"
+)
+
+// entrance is a connection that is announced and not open yet.
+type entrance struct {
+	conn    *conn
+	ask     ask
+	first   bool // it is durable, and has never acknowledged anything
+	rescan  bool // Kafka is asked for all that it missed
+	at      lane.ControlID
+	gap     string // reason, if what was asked for can't be had in full
+	missing []wire.Missing
+	ctx     context.Context // of the replay: ends with the connection
+	old     event.Address   // resumed from
+	from    []int64         // where it goes on, by partition; nil if it does not resume
+	floor   []int64         // what is live begins here; nil if with its seat
+	stream  *stream         // to be sent first, up to until; nil if Kafka is not needed
+	until   []int64
+	spans   []span // of the lanes, to be sent then
+}
+
+// join announces a seat for the client. If it fails, the connection is counted
+// out.
+func (g *Gateway) join(ctx context.Context, a ask) (*entrance, error) {
+	a.subscriber = strings.Clone(a.subscriber) // without the request that it is a part of
+	c := &conn{framing: a.framing, maxMessage: a.maxMessage, subscriber: a.subscriber, address: a.address, pass: a.pass, reader: g.reader(a.subscriber), last: event.ID{Partition: -1}}
+	e := &entrance{conn: c, ask: a}
+	err := c.reader.started(ctx)
+	if err == nil {
+		err = g.origin(ctx, e)
+	}
+	if err == nil {
+		c.seat, err = g.presence.reserve(a.subscriber)
+	}
+	if err != nil {
+		g.countOut(c)
+		return nil, err
+	}
+	if c.resume != nil || e.rescan || e.gap == wire.GapUnknownAddress {
+		e.ctx, c.stopReplay = context.WithCancel(g.replayCtx)
+	}
+	c.heard.Store(uptimeSeconds())
+	c.expires.Store(a.expires)
+	c.shard = g.shards[int(c.seat)%len(g.shards)]
+	live, now := c.reader.join(c) // from here on the shard counts it out
+	e.at, err = g.presence.announce(ctx, lane.Seated{Seat: c.seat, Subscriber: a.subscriber})
+	if err == nil {
+		err = g.prepare(ctx, e, live, now)
+	}
+	if err != nil {
+		c.shard.post(post{conn: c, what: verbClosed})
+		return nil, err
+	}
+	return e, nil
+}
+
+// errSeatLost reports that the gateway gave up its seats while a client joined.
+var errSeatLost = errors.New("the gateway was cut off from the store while the client joined")
+
+// origin finds out where the client goes on.
+func (g *Gateway) origin(ctx context.Context, e *entrance) (err error) {
+	if e.ask.durable {
+		last, err := g.acks.last(ctx, e.ask.subscriber)
+		if err != nil {
+			return err
+		}
+		e.first = last == nil
+		if e.ask.cursor == nil && e.ask.since.IsZero() {
+			e.ask.cursor = last
+		}
+	}
+	if e.ask.cursor == nil {
+		e.rescan = !e.ask.since.IsZero()
+		return nil
+	}
+	if err := g.came(ctx, e); err != nil {
+		return err
+	}
+	e.conn.resume, e.gap, err = g.resumable(ctx, e.ask)
+	if e.gap == wire.GapUnknownAddress && g.replayer != nil {
+		e.gap, e.rescan = "", true
+	}
+	if e.conn.resume != nil {
+		e.old = e.conn.resume.old
+	}
+	return err
+}
+
+// prepare plans what is to be sent before what is live.
+func (g *Gateway) prepare(ctx context.Context, e *entrance, live, now []int64) (err error) {
+	switch {
+	case e.ask.cursor == nil && !e.rescan && now != nil:
+		e.floor, live = now, now // filter services are behind: what they have yet to match is not news
+	case e.conn.resume != nil:
+		err = g.plan(ctx, e, live)
+	case e.rescan:
+		err = g.rescan(ctx, e)
+	case e.gap == wire.GapUnknownAddress:
+		err = g.forgotten(ctx, e)
+	}
+	if err == nil && e.first {
+		err = g.acks.first(ctx, e, live)
+	}
+	return err
+}
+
+// forgotten finds out what is missing for a cursor that can't be resumed. What has
+// been matched already, without knowing our seat, may yet come into the lanes: so
+// that reaches up to the floor.
+func (g *Gateway) forgotten(ctx context.Context, e *entrance) error {
+	floor, err := g.floor(ctx, e)
+	if err != nil {
+		return err
+	}
+	e.floor, e.from = floor, floor
+	e.missing = between(e.ask.cursor.Next, floor)
+	return nil
+}
+
+// floor waits for where on everything is surely addressed to e's own seat. A
+// cursor may come from a gateway that is ahead of us.
+func (g *Gateway) floor(ctx context.Context, e *entrance) ([]int64, error) {
+	floor, err := e.conn.reader.settled(ctx, e.at)
+	if err != nil {
+		return nil, err
+	}
+	if cur := e.ask.cursor; cur != nil {
+		return highest(floor, cur.Next), nil
+	}
+	return slices.Clone(floor), nil
+}
+
+// between returns what lies between two positions.
+func between(from, to []int64) (m []wire.Missing) {
+	for p := range to {
+		if from := offsetIn(from, int32(p)); from < to[p] {
+			m = append(m, wire.Missing{Partition: int32(p), From: from, To: to[p]})
+		}
+	}
+	return m
+}
