@@ -41,7 +41,7 @@ func TestUnreadAnswersOfTheWorker(t *testing.T) {
 			p := tt.post
 			p.conn = c
 			for range 10_000 {
-				c.shard.applyTo(c, &p)
+				c.worker.applyTo(c, &p)
 			}
 			if got := sock.bytes - before; got > maxAnswers*5/4 || got < maxAnswers/2 {
 				t.Errorf("%d bytes wait for a client that does not read, want about %d", got, maxAnswers)

@@ -109,7 +109,7 @@ func BenchmarkPersonal(b *testing.B) {
 }
 
 // A delivery costs a connection nothing but the memory of what waits for it:
-// one allocation, and none in the shard for the frame.
+// one allocation, and none in the worker for the frame.
 func TestFanoutAllocs(t *testing.T) {
 	const n = 1000
 	b, socks := openMany(t, n)

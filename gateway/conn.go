@@ -13,14 +13,14 @@ import (
 	"eventstream/wire"
 )
 
-// conn is one client's connection. Only its shard's worker touches the fields
+// conn is one client's connection. Only its worker touches the fields
 // below worker, and only its engine those below engine.
 type conn struct {
 	seat       event.Seat
 	subscriber string
 	address    string  // it is counted by; empty if addresses are not counted
 	reader     *reader // of the lanes that carry its events
-	shard      *shard
+	worker     *worker
 	sock       socket.Socket
 
 	opened  atomic.Bool  // the handshake is answered, or about to be
@@ -33,7 +33,7 @@ type conn struct {
 	// worker
 	pass         auth.Pass // of its token
 	state        state
-	dirty        bool        // is in the shard's dirty list
+	dirty        bool        // is in the worker's dirty list
 	reached      bool        // all below floor was sent, or is not wanted
 	owes         owing       // a cursor; here it takes no memory
 	since        uint32      // when it was opened, uptime in seconds
@@ -60,7 +60,7 @@ type conn struct {
 type state uint8
 
 const (
-	joining   state = iota // known to the shard; events wait
+	joining   state = iota // known to the worker; events wait
 	replaying              // hello is sent, earlier events are being sent; live ones wait
 	live
 	closing // a close frame is sent
@@ -69,7 +69,7 @@ const (
 
 // opening is what a conn needs only until its hello.
 type opening struct {
-	from []int64 // positions when the conn became known to the shard
+	from []int64 // positions when the conn became known to the worker
 	end  *ending // it is to be closed right after its hello; nil if not
 }
 
@@ -127,7 +127,7 @@ func (c *conn) mayAnswer(bytes int) bool {
 		return true
 	}
 	if n-int64(bytes) <= maxAnswers { // the first that is too much
-		c.shard.gw.metrics.unread.Inc()
+		c.worker.gw.metrics.unread.Inc()
 	}
 	c.sock.Close()
 	return false
@@ -148,12 +148,12 @@ func (c *conn) Drained(waited bool) {
 		c.answers.Store(0)
 	}
 	if waited {
-		c.shard.drained(c)
+		c.worker.drained(c)
 	}
 }
 
 // Closed tells the worker.
-func (c *conn) Closed() { c.shard.post(post{conn: c, what: verbClosed}) }
+func (c *conn) Closed() { c.worker.post(post{conn: c, what: verbClosed}) }
 
 // received handles bytes from the client. The engine calls it.
 func (c *conn) received(b []byte, limit int) {
@@ -168,7 +168,7 @@ func (c *conn) received(b []byte, limit int) {
 	var err *framing.Error
 	if c.in, err = c.in.Feed(b, framing.Rules{Limit: limit, Deflate: c.framing == framing.Deflated}, c.message); err != nil {
 		c.in, c.deaf = nil, true
-		c.shard.post(post{conn: c, what: verbEnd, ending: ending{err.Code, err.Reason}, bye: err.Bye})
+		c.worker.post(post{conn: c, what: verbEnd, ending: ending{err.Code, err.Reason}, bye: err.Bye})
 	}
 }
 
@@ -201,11 +201,11 @@ func (c *conn) request(payload []byte) {
 	case r.Type == wire.Ping:
 		c.answer(framing.NewFrame(framing.OpText, []byte(wire.PongMessage)))
 	case r.Type == wire.Token: // answered when it is checked
-		if err := c.shard.gw.renewals.take(c, r.Token); err != nil {
+		if err := c.worker.gw.renewals.take(c, r.Token); err != nil {
 			c.answer(framing.NewFrame(framing.OpText, wire.AppendError(nil, "bad_token", err.Error())))
 		}
 	case r.Type == wire.Ack: // answered when it is saved
-		if err := c.shard.gw.acks.take(c, asked{r.Cursor, r.Seen}); err != nil {
+		if err := c.worker.gw.acks.take(c, asked{r.Cursor, r.Seen}); err != nil {
 			code := "bad_ack"
 			if errors.Is(err, errAcksFull) {
 				code = "ack_later"

@@ -18,12 +18,12 @@ func worthDeflating(messages []*message) bool {
 }
 
 // sendDeflated writes one compressed frame of events.
-func (s *shard) sendDeflated(c *conn, messages []*message, cursor string) {
+func (s *worker) sendDeflated(c *conn, messages []*message, cursor string) {
 	frame, buf := s.deflater.seal(s.scratch[:framing.HeadRoom], messages, cursor)
 	s.writeFrame(c, frame, buf)
 }
 
-// deflater compresses events for a shard's worker. It keeps the last ones: an event
+// deflater compresses events for a worker. It keeps the last ones: an event
 // for many is compressed once for all of them, whatever their cursors.
 type deflater struct {
 	framing.Deflater

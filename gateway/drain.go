@@ -76,7 +76,7 @@ const lastSeat = math.MaxUint32
 // dismiss sends one client of so many away, of those that are left at the seats up
 // to one.
 func (g *Gateway) dismiss(of int, upTo event.Seat, reason string) {
-	for _, s := range g.shards {
+	for _, s := range g.workers {
 		s.post(post{what: verbDismiss, of: of, upTo: upTo, ending: ending{wire.CloseDrain, reason}})
 	}
 }
@@ -84,7 +84,7 @@ func (g *Gateway) dismiss(of int, upTo event.Seat, reason string) {
 // dismiss closes one of so many connections, and asks each client to wait a while
 // of its own before it comes back, so that those who go together don't come
 // together.
-func (s *shard) dismiss(of int, upTo event.Seat, e ending) {
+func (s *worker) dismiss(of int, upTo event.Seat, e ending) {
 	stays := func(c *conn) bool { return c.leaving() || c.seat > upTo }
 	left := 0
 	s.conns.each(func(c *conn) {
@@ -93,7 +93,7 @@ func (s *shard) dismiss(of int, upTo event.Seat, e ending) {
 		}
 	})
 	left = (left + of - 1) / of
-	spread := time.Duration(left*len(s.gw.shards))*time.Second/reconnectRate + 1
+	spread := time.Duration(left*len(s.gw.workers))*time.Second/reconnectRate + 1
 	s.conns.each(func(c *conn) {
 		if left == 0 || stays(c) {
 			return

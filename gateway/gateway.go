@@ -90,7 +90,7 @@ type Gateway struct {
 	rates       rates
 	log         *slog.Logger
 	metrics     *metrics
-	shards      []*shard
+	workers     []*worker
 	readers     atomic.Pointer[[]*reader] // by lane shard; set before topic is, and replaced while nobody is connected
 	presence    *presence
 	sockets     *trouble.Trouble // that engines don't take
@@ -150,9 +150,9 @@ func New(cfg Config, l Lanes, r Replayer, a Acks, reg prometheus.Registerer, log
 	g.watchdog.Lock("the lock of acknowledgements", &g.acks.mu)
 	n := runtime.GOMAXPROCS(0)
 	for i := range n {
-		g.shards = append(g.shards, newShard(g, n))
-		g.shards[i].pulse = g.watchdog.Loop(fmt.Sprintf("worker %d of the connections", i))
-		g.watchdog.Lock(fmt.Sprintf("the lock of mailbox %d", i), &g.shards[i].mu)
+		g.workers = append(g.workers, newWorker(g, n))
+		g.workers[i].pulse = g.watchdog.Loop(fmt.Sprintf("worker %d of the connections", i))
+		g.watchdog.Lock(fmt.Sprintf("the lock of mailbox %d", i), &g.workers[i].mu)
 	}
 	return g
 }
@@ -180,7 +180,7 @@ func (g *Gateway) serve(ctx context.Context, topic lane.Topic) error {
 	defer stop()
 	group, work := errgroup.WithContext(work)
 	g.setUp(topic)
-	for _, s := range g.shards {
+	for _, s := range g.workers {
 		group.Go(func() error { return s.run(work) })
 	}
 	group.Go(func() error { return g.watchdog.Run(work) })
@@ -249,7 +249,7 @@ func (g *Gateway) setUp(topic lane.Topic) {
 	for i := range n {
 		readers[i] = newReader(g, int(i), lane.Shard{Index: i, Of: n}, topic.Partitions)
 	}
-	for _, s := range g.shards {
+	for _, s := range g.workers {
 		if g.topic.Load() == nil { // no worker runs yet
 			s.next = make([][]int64, n)
 			continue

@@ -467,14 +467,14 @@ func TestStuckWorkerIsNoticed(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)
 	g := started(launchWith(t, Config{}, w.store, nil, nil, func(g *Gateway) { g.watchdog.Limit = 6 * time.Second }))
-	for i := range 2 * len(g.shards) {
+	for i := range 2 * len(g.workers) {
 		connect(t, g, fmt.Sprint("user_", i), "")
 	}
 	if err := g.Alive(); err != nil {
 		t.Errorf("at work: %v", err)
 	}
 	letGo, done := make(chan struct{}), make(chan struct{})
-	g.shards[0].post(post{what: verbVisit, done: done, visit: func(*shard, *conn) { <-letGo }})
+	g.workers[0].post(post{what: verbVisit, done: done, visit: func(*worker, *conn) { <-letGo }})
 	testenv.Eventually(t, time.Minute, func() error {
 		if err := g.Alive(); err == nil || !strings.Contains(err.Error(), "worker 0 of the connections") {
 			return fmt.Errorf("Alive = %v, want that worker 0 is stuck", err)

@@ -46,7 +46,7 @@ func (g *Gateway) enter(w http.ResponseWriter, r *http.Request, q url.Values, f 
 		return refusalOf(err)
 	}
 	if err := g.takeOver(w, e.conn); err != nil {
-		e.conn.shard.post(post{conn: e.conn, what: verbClosed})
+		e.conn.worker.post(post{conn: e.conn, what: verbClosed})
 		g.log.Debug("upgrade failed", "err", err)
 		return nil // who is there was told
 	}
@@ -77,7 +77,7 @@ func (g *Gateway) admit(a ask) *refusal {
 }
 
 // takeOver hands the socket to an engine. The handshake is not answered yet:
-// the shard's worker does that together with hello, so that nothing can come
+// the worker does that together with hello, so that nothing can come
 // before it.
 func (g *Gateway) takeOver(w http.ResponseWriter, c *conn) error {
 	nc, buf, err := http.NewResponseController(w).Hijack()

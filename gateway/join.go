@@ -51,14 +51,14 @@ func (g *Gateway) join(ctx context.Context, a ask) (*entrance, error) {
 	}
 	c.heard.Store(uptimeSeconds())
 	c.expires.Store(a.expires)
-	c.shard = g.shards[int(c.seat)%len(g.shards)]
-	live, now := c.reader.join(c) // from here on the shard counts it out
+	c.worker = g.workers[int(c.seat)%len(g.workers)]
+	live, now := c.reader.join(c) // from here on the worker counts it out
 	e.at, err = g.presence.announce(ctx, lane.Seated{Seat: c.seat, Subscriber: a.subscriber})
 	if err == nil {
 		err = g.prepare(ctx, e, live, now)
 	}
 	if err != nil {
-		c.shard.post(post{conn: c, what: verbClosed})
+		c.worker.post(post{conn: c, what: verbClosed})
 		return nil, err
 	}
 	return e, nil

@@ -56,12 +56,12 @@ func (r *reader) losses() losses {
 	return nil
 }
 
-// tellLost has the shards tell all who are live, also if events behind the loss have come
+// tellLost has the workers tell all who are live, also if events behind the loss have come
 // meanwhile: positions are read once a second. Those who join are told with their hello,
 // and those who catch up when that is done.
 func (r *reader) tellLost(news losses) {
-	for _, s := range r.gw.shards {
-		s.post(post{what: verbVisit, done: make(chan struct{}), visit: func(s *shard, c *conn) {
+	for _, s := range r.gw.workers {
+		s.post(post{what: verbVisit, done: make(chan struct{}), visit: func(s *worker, c *conn) {
 			if c.reader == r && c.state == live {
 				at := before(s.positions(c), c.pending)
 				s.lost(c, news, make([]int64, len(at)), s.cursor(c, at))
@@ -71,7 +71,7 @@ func (r *reader) tellLost(news losses) {
 }
 
 // lost tells c of the losses that concern one who goes on from the given positions.
-func (s *shard) lost(c *conn, all losses, from []int64, cursor string) {
+func (s *worker) lost(c *conn, all losses, from []int64, cursor string) {
 	var gap []wire.Missing
 	for _, p := range slices.Sorted(maps.Keys(all)) {
 		if l := all[p]; int(p) < len(from) && from[p] <= l.To {
@@ -84,7 +84,7 @@ func (s *shard) lost(c *conn, all losses, from []int64, cursor string) {
 }
 
 // lostMeanwhile tells c, which has caught up, of what was lost since it was opened.
-func (s *shard) lostMeanwhile(c *conn) {
+func (s *worker) lostMeanwhile(c *conn) {
 	news := maps.Clone(c.reader.losses())
 	maps.DeleteFunc(news, func(_ int32, l notedLoss) bool { return secondsAt(l.noted.Sub(birth)) < int64(c.since) })
 	if len(news) > 0 {

@@ -10,7 +10,7 @@ import (
 	"eventstream/gateway/framing"
 )
 
-// metrics of the gateway, beside shardCounts. active_websocket_connections and
+// metrics of the gateway, beside workerCounts. active_websocket_connections and
 // events_sent_total are the predecessor's names.
 type metrics struct {
 	active        prometheus.Gauge
@@ -46,7 +46,7 @@ func newMetrics(reg prometheus.Registerer, g *Gateway) *metrics {
 	gauge("acks_waiting", "Acknowledgements that are to be saved in the database.", func() int64 { return g.acks.waiting() })
 	gauge("revocations", "Revocations of tokens that are minded.", func() int64 { return int64(g.revoked.Len()) })
 	gauge("revocations_age_seconds", "Time since it was last read from the database which tokens are revoked; 0 if it never was.", func() int64 { return g.revoked.age() })
-	reg.MustRegister(positionAges{g}, shardCounts{g})
+	reg.MustRegister(positionAges{g}, workerCounts{g})
 	counter := func(name, help string) prometheus.Counter {
 		return f.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
 	}
@@ -99,7 +99,7 @@ func (g *Gateway) ringBytes() (n int64) {
 }
 
 func (g *Gateway) mailBytes() (n int64) {
-	for _, s := range g.shards {
+	for _, s := range g.workers {
 		s.mu.Lock()
 		n += int64(s.mail.size)
 		s.mu.Unlock()

@@ -22,7 +22,7 @@ import (
 type modelSocket struct {
 	mu     sync.Mutex
 	c      *conn
-	ours   bool      // c's shard was told of the end
+	ours   bool      // c's worker was told of the end
 	closed bool      // no frame goes in any more
 	end    time.Time // of it
 	stuck  bool      // no frame leaves
@@ -67,7 +67,7 @@ func (s *modelSocket) Close() error {
 	c := s.c
 	s.mu.Unlock()
 	if !told && c != nil {
-		c.shard.post(post{conn: c, what: verbClosed})
+		c.worker.post(post{conn: c, what: verbClosed})
 	}
 	return nil
 }
@@ -218,7 +218,7 @@ func (m *model) connect(cl *modelClient, gw *modelGateway, from *known) {
 		if err != nil {
 			c.refused = err
 		} else if c.sock.isClosed() {
-			e.conn.shard.post(post{conn: e.conn, what: verbClosed})
+			e.conn.worker.post(post{conn: e.conn, what: verbClosed})
 			c.refused = net.ErrClosed
 		} else {
 			c.sock.mu.Lock()

@@ -196,7 +196,7 @@ func (m *model) launch(i int, rng *rand.Rand) {
 		line:    l, cancel: cancel, done: make(chan struct{}),
 	}
 	g.id = event.Gateway(rng.Uint64())
-	g.shards = []*shard{newShard(g.Gateway, 2), newShard(g.Gateway, 2)}
+	g.workers = []*worker{newWorker(g.Gateway, 2), newWorker(g.Gateway, 2)}
 	m.gateways[i] = g
 	go func() {
 		defer close(g.done)

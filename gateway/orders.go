@@ -41,9 +41,9 @@ func (g *Gateway) obey(ctx context.Context, o lane.Order) lane.Answer {
 		return lane.Answer{}
 	}
 	now := time.Now()
-	var mu sync.Mutex // several shards look, and may go on after ctx
+	var mu sync.Mutex // several workers look, and may go on after ctx
 	var a lane.Answer
-	g.visit(ctx, func(s *shard, c *conn) {
+	g.visit(ctx, func(s *worker, c *conn) {
 		if c.state >= closing || o.Subscriber != c.subscriber && (o.Address == nil || o.Address.Seat != c.seat) {
 			return
 		}
@@ -69,9 +69,9 @@ func (g *Gateway) obey(ctx context.Context, o lane.Order) lane.Answer {
 }
 
 // visit has the workers call f with every connection, and waits for that.
-func (g *Gateway) visit(ctx context.Context, f func(*shard, *conn)) {
+func (g *Gateway) visit(ctx context.Context, f func(*worker, *conn)) {
 	var all []chan struct{}
-	for _, s := range g.shards {
+	for _, s := range g.workers {
 		done := make(chan struct{})
 		all = append(all, done)
 		s.post(post{what: verbVisit, visit: f, done: done})

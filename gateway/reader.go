@@ -48,7 +48,7 @@ type reader struct {
 	// Only run touches these.
 	unpacker lane.Unpacker
 	seats    []event.Seat
-	posts    []post // by shard
+	posts    []post // by worker
 }
 
 // beat is what a partition's position showed last, and since when.
@@ -145,14 +145,14 @@ func (r *reader) grow(n int) {
 }
 
 // takeLocked takes the partitions up that next has more than there were, and tells the
-// shards where all are.
+// workers where all are.
 func (r *reader) takeLocked(next []int64) {
 	for p := len(r.past); p < len(next); p++ {
 		r.past = append(r.past, newPast(r, int32(p)))
 		r.beats = append(r.beats, beat{at: time.Now()})
 	}
 	r.ring.start(next)
-	for _, s := range r.gw.shards {
+	for _, s := range r.gw.workers {
 		s.post(post{reader: r.index, next: next})
 	}
 	r.next = next
@@ -227,7 +227,7 @@ func (r *reader) start(positions []lane.Position) {
 	for _, p := range positions {
 		next[p.Partition] = p.Next
 	}
-	r.posts = make([]post, len(r.gw.shards))
+	r.posts = make([]post, len(r.gw.workers))
 	r.heard.Store(int64(uptime()))
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -353,7 +353,7 @@ func (r *reader) origin() []int64 {
 	return r.began
 }
 
-// join makes c known to its shard, following the seat it resumed from, at one
+// join makes c known to its worker, following the seat it resumed from, at one
 // point between two batches: from the returned live on, c gets every event
 // that is addressed to it. What is below now was produced before; nil if that is so
 // of nothing that live holds.
@@ -363,7 +363,7 @@ func (r *reader) join(c *conn) (live, now []int64) {
 	if c.resume != nil && c.resume.old != (event.Address{Gateway: r.gw.id, Seat: c.seat}) {
 		r.followOld(c.resume.old, c.seat)
 	}
-	c.shard.post(post{conn: c, what: verbJoin})
+	c.worker.post(post{conn: c, what: verbJoin})
 	if below(r.next, r.ends) >= 0 {
 		now = highest(r.next, r.ends)
 	}
@@ -437,7 +437,7 @@ func (r *reader) batch(b lane.Batch) error {
 	}
 	for i := range r.posts {
 		p.deliveries, r.posts[i].deliveries = r.posts[i].deliveries, nil
-		r.gw.shards[i].post(p)
+		r.gw.workers[i].post(p)
 	}
 	r.heard.Store(int64(uptime()))
 	return malformed
@@ -545,7 +545,7 @@ func (r *reader) collect(g event.Gateway, encoded lane.Seats) {
 	r.seats = append(r.seats, more...)
 }
 
-// deliver adds one event to the posts of its recipients' shards.
+// deliver adds one event to the posts of its recipients' workers.
 func (r *reader) deliver(id event.ID, u *lane.Unpacker) {
 	msg := newMessage(id, u)
 	n := event.Seat(len(r.posts))

@@ -45,13 +45,13 @@ func (g *Gateway) startRecovery(ctx context.Context, r *recovery) {
 		err := g.recover(ctx, r)
 		if err == nil {
 			g.recoveries.Worked()
-			c.shard.post(post{conn: c, what: verbLive})
+			c.worker.post(post{conn: c, what: verbLive})
 			return
 		}
 		if ctx.Err() == nil {
 			g.recoveries.Failed(err, "seat", c.seat)
 		}
-		c.shard.post(post{conn: c, what: verbAbort})
+		c.worker.post(post{conn: c, what: verbAbort})
 	})
 }
 
@@ -107,7 +107,7 @@ func (g *Gateway) fromLane(ctx context.Context, r *recovery, s *span) error {
 // send hands a part to the connection and waits until it has left.
 func (r *recovery) send(ctx context.Context, batch []*message) error {
 	done := make(chan struct{})
-	r.conn.shard.post(post{conn: r.conn, what: verbReplay, batch: batch, from: slices.Clone(r.at), done: done})
+	r.conn.worker.post(post{conn: r.conn, what: verbReplay, batch: batch, from: slices.Clone(r.at), done: done})
 	select {
 	case <-done:
 	case <-ctx.Done():
@@ -121,14 +121,14 @@ func (g *Gateway) lost(r *recovery, reason string, m wire.Missing) {
 	c := r.conn
 	if r.slow {
 		g.metrics.tooSlow.Inc()
-		c.shard.post(post{
+		c.worker.post(post{
 			conn: c, what: verbEnd, from: slices.Clone(r.at),
 			ending: ending{wire.CloseTooSlow, "too slow: what waits is past retention"},
 		})
 		return
 	}
 	r.at[m.Partition] = max(r.at[m.Partition], m.To)
-	c.shard.post(post{
+	c.worker.post(post{
 		conn: c, what: verbGap, ask: ask{text: r.cursor}, from: slices.Clone(r.at),
 		gap: reason, missing: []wire.Missing{m},
 	})

@@ -145,7 +145,7 @@ func (g *Gateway) trimmed(ctx context.Context, e *entrance, until []int64) error
 // welcome opens the connection: hello, what it missed, then what is live.
 func (g *Gateway) welcome(e *entrance, answer []byte) {
 	c := e.conn
-	c.shard.post(post{
+	c.worker.post(post{
 		conn: c, what: verbOpen, http: answer, join: e.at, ask: e.ask, from: e.from, floor: e.floor,
 		gap: e.gap, missing: e.missing,
 	})

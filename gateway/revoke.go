@@ -114,11 +114,11 @@ func (r *revocations) learn(ctx context.Context, v auth.Revocation) {
 // expelAll closes the connections whose tokens are revoked. Those that are not
 // open yet look by themselves when they are.
 func (r *revocations) expelAll(ctx context.Context) {
-	r.gw.visit(ctx, func(s *shard, c *conn) { s.expel(c) })
+	r.gw.visit(ctx, func(s *worker, c *conn) { s.expel(c) })
 }
 
 // expel closes c if its token is revoked.
-func (s *shard) expel(c *conn) bool {
+func (s *worker) expel(c *conn) bool {
 	if c.state == joining || c.state >= closing || s.gw.cfg.Tokens == nil || !s.gw.revoked.Has(c.subscriber, c.pass) {
 		return false
 	}

@@ -23,7 +23,7 @@ const (
 const envelope = len(`{"type":"events","events":[],"cursor":""}`) + len(framing.DataField)
 
 // cursorRoom bounds the bytes of a cursor of c's that is not beyond at.
-func (s *shard) cursorRoom(c *conn, at []int64) int {
+func (s *worker) cursorRoom(c *conn, at []int64) int {
 	at = highest(at, c.floor)
 	if c.resume != nil {
 		at = highest(at, c.resume.from)
@@ -63,7 +63,7 @@ func (c *conn) limit() int {
 // Once all are sent it has everything below at. A cursor comes with them if it is due. In a
 // stream it stands at each message, as its id, unless that would be long. Of a client that has
 // said nothing of sizes, an event that has no room stands alone.
-func (s *shard) sendSome(c *conn, messages []*message, at []int64) (n int) {
+func (s *worker) sendSome(c *conn, messages []*message, at []int64) (n int) {
 	n, room := len(messages), c.limit()-envelope
 	fits := true
 	if bytesOf(messages) > room-event.MaxCursorLen(len(at)) { // mostly there is room for any cursor
@@ -90,7 +90,7 @@ func (s *shard) sendSome(c *conn, messages []*message, at []int64) (n int) {
 const maxIDPartitions = 64
 
 // tooLarge tells c that it does not get an event, as it said that it can't take it.
-func (s *shard) tooLarge(c *conn, m *message, cursor string) {
+func (s *worker) tooLarge(c *conn, m *message, cursor string) {
 	s.gw.metrics.gaps.WithLabelValues(wire.GapTooLarge).Inc()
 	missing := []wire.Missing{{Partition: m.id.Partition, From: m.id.Offset, To: m.id.Offset + 1}}
 	s.sendCursor(c, wire.AppendGap(nil, "", cursor, wire.GapTooLarge, missing), cursor)
@@ -113,7 +113,7 @@ const (
 const cursorsEvery = 450 * time.Millisecond
 
 // owe notes that events went to c without a cursor.
-func (s *shard) owe(c *conn) {
+func (s *worker) owe(c *conn) {
 	if c.owes == owesNothing {
 		s.owing = append(s.owing, c)
 	}
@@ -121,7 +121,7 @@ func (s *shard) owe(c *conn) {
 }
 
 // settleCursors gives a cursor to those that have got no events between two looks.
-func (s *shard) settleCursors() {
+func (s *worker) settleCursors() {
 	s.owing = slices.DeleteFunc(s.owing, func(c *conn) bool {
 		switch {
 		case c.state != live && c.state != replaying || c.owes == owesNothing:

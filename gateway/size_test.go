@@ -81,7 +81,7 @@ func TestMessageSizes(t *testing.T) {
 				msg := &message{id: id, json: wire.AppendEvent(nil, id, 5, fmt.Appendf(nil, "%q", strings.Repeat("x", size)))}
 				want = append(want, id.String())
 				large[id.String()] = len(msg.json) > limit-envelope
-				b.shard.post(post{deliveries: []delivery{{msg: msg, seats: []event.Seat{c.seat}}}, next: next})
+				b.worker.post(post{deliveries: []delivery{{msg: msg, seats: []event.Seat{c.seat}}}, next: next})
 				if rng.IntN(4) == 0 {
 					b.settleMail()
 				}

@@ -77,7 +77,7 @@ func (h *hall) append(tb testing.TB, first int64) {
 func (h *hall) settle() {
 	for written := 0; written < h.sent; time.Sleep(500 * time.Microsecond) {
 		written = 0
-		for _, s := range h.shards {
+		for _, s := range h.workers {
 			written += int(s.counts.sent.Load())
 		}
 	}

@@ -119,7 +119,7 @@ func (r *refusal) postpone(w http.ResponseWriter) {
 
 // hint asks a stream's client to wait so long before it comes back. The message which
 // follows has to be the last.
-func (s *shard) hint(c *conn, wait time.Duration) {
+func (s *worker) hint(c *conn, wait time.Duration) {
 	if c.framing == framing.EventStream && (c.state == replaying || c.state == live) {
 		c.sock.Write(framing.AppendRetry(nil, wait))
 	}
@@ -127,7 +127,7 @@ func (s *shard) hint(c *conn, wait time.Duration) {
 
 // hangUp ends a stream, after its last message, when that has gone: a client does
 // not answer it.
-func (s *shard) hangUp(c *conn) {
+func (s *worker) hangUp(c *conn) {
 	if c.framing == framing.EventStream && !c.sock.Stall() {
 		c.sock.Close()
 	}

@@ -381,7 +381,7 @@ func TestSSEEndWaits(t *testing.T) {
 	f.stuck = true
 	b.event(0, 10, f.c.seat)
 	b.settleMail()
-	b.shard.post(post{conn: f.c, what: verbEnd, ending: ending{wire.CloseExpired, "x"}})
+	b.worker.post(post{conn: f.c, what: verbEnd, ending: ending{wire.CloseExpired, "x"}})
 	b.settleMail()
 	if f.closed {
 		t.Fatal("ended before its messages had gone")
@@ -406,7 +406,7 @@ func TestSSELines(t *testing.T) {
 		_, f := b.joinAs(framing.EventStream, nil)
 		b.openConn(f.c)
 		id := event.ID{Offset: 7}
-		b.shard.post(post{
+		b.worker.post(post{
 			deliveries: []delivery{{msg: &message{id: id, json: wire.AppendEvent(nil, id, 5, []byte(tt.json))}, seats: []event.Seat{f.c.seat}}},
 			next:       []int64{8, 0},
 		})

@@ -2,12 +2,12 @@ package gateway
 
 import "eventstream/event"
 
-// table finds a shard's connections by seat, in three steps. A part of it without
+// table finds a worker's connections by seat, in three steps. A part of it without
 // connections is dropped, so that it is as large as the connections are many, not
 // as the seats that there were.
 type table struct {
-	shards event.Seat // each has one of so many consecutive seats
-	top    []*branch
+	workers event.Seat // each has one of so many consecutive seats
+	top     []*branch
 }
 
 type branch struct {
@@ -27,7 +27,7 @@ const (
 
 // at returns where a seat is: in the top, its branch, and its page.
 func (t *table) at(seat event.Seat) (top, branch, page int) {
-	n := int(seat / t.shards)
+	n := int(seat / t.workers)
 	return n / pageSize / branchSize, n / pageSize % branchSize, n % pageSize
 }
 

@@ -13,7 +13,7 @@ import (
 // that no answer to the client comes between. The cursor is from before
 // anything that waits, so that a client which dies with it in hand loses
 // nothing.
-func (s *shard) hello(c *conn, p *post) {
+func (s *worker) hello(c *conn, p *post) {
 	from := c.opening.from
 	if p.from != nil {
 		from = p.from
@@ -37,13 +37,13 @@ func (s *shard) hello(c *conn, p *post) {
 	s.lost(c, c.reader.losses(), p.heardOf(from), cursor)
 }
 
-func (s *shard) gap(c *conn, p *post, to string) {
+func (s *worker) gap(c *conn, p *post, to string) {
 	s.gw.metrics.gaps.WithLabelValues(p.gap).Inc()
 	s.sendCursor(c, wire.AppendGap(nil, p.ask.text, to, p.gap, p.missing), to)
 }
 
 // cursorDue reports whether a busy connection may have a cursor: once a second.
-func (s *shard) cursorDue(c *conn) bool {
+func (s *worker) cursorDue(c *conn) bool {
 	now := secondsAt(s.now.Sub(birth))
 	if now <= c.lastCursor {
 		return false
@@ -54,7 +54,7 @@ func (s *shard) cursorDue(c *conn) bool {
 
 // flush writes what waits for c, if its socket has room. It returns the number
 // of writes.
-func (s *shard) flush(c *conn) int {
+func (s *worker) flush(c *conn) int {
 	if c.state == gone || c.state == joining || c.sock.Stall() {
 		return 0
 	}
@@ -101,7 +101,7 @@ func before(next []int64, messages []*message) []int64 {
 
 // sendEvents writes one frame of events. The cursor, if it is not "", is its id, and if told
 // also in it.
-func (s *shard) sendEvents(c *conn, messages []*message, cursor string, told bool) {
+func (s *worker) sendEvents(c *conn, messages []*message, cursor string, told bool) {
 	s.counts.sent.Add(int64(len(messages)))
 	if c.framing == framing.Deflated && worthDeflating(messages) {
 		s.sendDeflated(c, messages, cursor)
@@ -134,29 +134,29 @@ func appendEventsTail(buf []byte, cursor string) []byte {
 }
 
 // send writes one frame with the given payload.
-func (s *shard) send(c *conn, op byte, payload []byte) {
+func (s *worker) send(c *conn, op byte, payload []byte) {
 	s.seal(c, op, append(s.scratch[:framing.HeadRoom], payload...), "")
 }
 
 // answer writes an answer to something that the client sent.
-func (s *shard) answer(c *conn, payload []byte) {
+func (s *worker) answer(c *conn, payload []byte) {
 	if c.mayAnswer(len(payload)) {
 		s.send(c, framing.OpText, payload)
 	}
 }
 
 // sendCursor writes a message from after which the client can resume with cursor.
-func (s *shard) sendCursor(c *conn, payload []byte, cursor string) {
+func (s *worker) sendCursor(c *conn, payload []byte, cursor string) {
 	s.seal(c, framing.OpText, append(s.scratch[:framing.HeadRoom], payload...), cursor)
 }
 
-func (s *shard) seal(c *conn, op byte, buf []byte, cursor string) {
+func (s *worker) seal(c *conn, op byte, buf []byte, cursor string) {
 	frame, buf := c.framing.Seal(buf, op, cursor)
 	s.writeFrame(c, frame, buf)
 }
 
 // writeFrame writes a frame that stands in buf, and keeps buf for the next one.
-func (s *shard) writeFrame(c *conn, frame, buf []byte) {
+func (s *worker) writeFrame(c *conn, frame, buf []byte) {
 	c.sock.Write(frame)
 	s.counts.frames.Add(1)
 	if cap(buf) <= 1<<20 { // a huge event's buffer is not kept
@@ -167,7 +167,7 @@ func (s *shard) writeFrame(c *conn, frame, buf []byte) {
 // cursor returns c's cursor for the given positions. Before c's floor events are
 // addressed to nobody, so that it names no address until it is there. Our lanes
 // may be behind the floor even then.
-func (s *shard) cursor(c *conn, next []int64) string {
+func (s *worker) cursor(c *conn, next []int64) string {
 	cur := event.Cursor{
 		Topic: s.gw.topic.Load().ID, Issued: time.Now(),
 		Addr: event.Address{Gateway: s.gw.id, Seat: c.seat}, Next: next,
@@ -191,7 +191,7 @@ func (s *shard) cursor(c *conn, next []int64) string {
 }
 
 // beat sends what a quiet connection is due.
-func (s *shard) beat(c *conn, now, beat int64) {
+func (s *worker) beat(c *conn, now, beat int64) {
 	if c.state == live && len(c.pending) == 0 && now-c.lastCursor >= beat {
 		s.cursorTo(c, now)
 	}
@@ -201,7 +201,7 @@ func (s *shard) beat(c *conn, now, beat int64) {
 	}
 }
 
-func (s *shard) cursorTo(c *conn, now int64) {
+func (s *worker) cursorTo(c *conn, now int64) {
 	cursor := s.cursor(c, s.positions(c))
 	s.sendCursor(c, wire.AppendCursor(nil, cursor), cursor)
 	c.lastCursor = now

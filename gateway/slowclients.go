@@ -31,7 +31,7 @@ func (b *behind) add(id event.ID) {
 }
 
 // fallBehind drops what waits for c.
-func (s *shard) fallBehind(c *conn) {
+func (s *worker) fallBehind(c *conn) {
 	s.gw.metrics.behind.Inc()
 	if c.behind == nil {
 		c.behind = &behind{}
@@ -47,7 +47,7 @@ func (s *shard) fallBehind(c *conn) {
 
 // catchUp sends c what it is behind with. If it falls further behind meanwhile,
 // that comes after it.
-func (s *shard) catchUp(c *conn) {
+func (s *worker) catchUp(c *conn) {
 	r := &recovery{conn: c, slow: true, spans: c.behind.spans, at: slices.Clone(before(s.positions(c), c.pending))}
 	for _, sp := range r.spans {
 		r.at[sp.partition] = min(r.at[sp.partition], sp.from)

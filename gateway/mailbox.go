@@ -16,7 +16,7 @@ type mailbox struct {
 	drained []*conn // sockets that have sent all that was queued
 }
 
-// maxMail bounds the bytes of events that wait for a shard's worker; then the
+// maxMail bounds the bytes of events that wait for a worker; then the
 // lane reader waits. The worker waits for nobody.
 const maxMail = 16 << 20
 
@@ -41,7 +41,7 @@ type post struct {
 	batch   []*message     // verbReplay
 	done    chan struct{}  // verbReplay: closed when the batch has left, or never will; verbVisit
 
-	visit func(*shard, *conn) // verbVisit; then done is closed
+	visit func(*worker, *conn) // verbVisit; then done is closed
 
 	ending            // verbEnd, verbDismiss
 	of     int        // verbDismiss: of so many connections one is closed
@@ -49,7 +49,7 @@ type post struct {
 	bye    bool       // verbEnd: the client has closed already
 }
 
-// delivery is an event and the seats of this shard that it is for.
+// delivery is an event and the seats of this worker that it is for.
 type delivery struct {
 	msg   *message
 	seats []event.Seat
@@ -75,7 +75,7 @@ const (
 )
 
 // post leaves p in the mailbox. Deliveries wait while it is full.
-func (s *shard) post(p post) {
+func (s *worker) post(p post) {
 	s.mu.Lock()
 	for len(p.deliveries) > 0 && s.mail.size > maxMail && !s.stopped {
 		s.room.Wait()
@@ -89,14 +89,14 @@ func (s *shard) post(p post) {
 }
 
 // drained tells that c's socket has sent all that was queued.
-func (s *shard) drained(c *conn) {
+func (s *worker) drained(c *conn) {
 	s.mu.Lock()
 	s.mail.drained = append(s.mail.drained, c)
 	s.mu.Unlock()
 	s.wake()
 }
 
-func (s *shard) wake() {
+func (s *worker) wake() {
 	select {
 	case s.ready <- struct{}{}:
 	default:
@@ -104,7 +104,7 @@ func (s *shard) wake() {
 }
 
 // collect applies all mail.
-func (s *shard) collect() {
+func (s *worker) collect() {
 	s.mu.Lock()
 	s.work, s.mail = s.mail, mailbox{posts: s.work.posts[:0], drained: s.work.drained[:0]}
 	s.room.Broadcast()

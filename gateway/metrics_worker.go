@@ -8,7 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// counts are what a shard counts with each write. A counter that all shards
+// counts are what a worker counts with each write. A counter that all workers
 // share would cost them more than the rest of their work.
 type counts struct {
 	sent   atomic.Int64 // events
@@ -40,8 +40,8 @@ func (c *counts) age(ms int64) {
 	c.total.Add(ms)
 }
 
-// shardCounts tells all shards' counts.
-type shardCounts struct{ g *Gateway }
+// workerCounts tells all workers' counts.
+type workerCounts struct{ g *Gateway }
 
 var (
 	sentDesc   = prometheus.NewDesc("events_sent_total", "Events written to sockets, counted once for each recipient.", nil, nil)
@@ -51,16 +51,16 @@ var (
 )
 
 // Describe is for prometheus.Collector.
-func (s shardCounts) Describe(out chan<- *prometheus.Desc) {
+func (s workerCounts) Describe(out chan<- *prometheus.Desc) {
 	out <- sentDesc
 	out <- framesDesc
 	out <- ageDesc
 }
 
 // Collect is for prometheus.Collector.
-func (s shardCounts) Collect(out chan<- prometheus.Metric) {
+func (s workerCounts) Collect(out chan<- prometheus.Metric) {
 	sum := func(of func(*counts) *atomic.Int64) (n float64) {
-		for _, sh := range s.g.shards {
+		for _, sh := range s.g.workers {
 			n += float64(of(&sh.counts).Load())
 		}
 		return n

@@ -194,7 +194,7 @@ func (r *renewals) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case n := <-r.queue:
-			n.conn.shard.post(r.renew(ctx, n))
+			n.conn.worker.post(r.renew(ctx, n))
 		}
 	}
 }
@@ -216,7 +216,7 @@ func (r *renewals) renew(ctx context.Context, n renewal) post {
 }
 
 // renew puts a new token in the place of the one before.
-func (s *shard) renew(c *conn, claims *auth.Claims) {
+func (s *worker) renew(c *conn, claims *auth.Claims) {
 	c.pass = claims.Pass()
 	c.expires.Store(claims.Expires.Unix())
 	s.answer(c, wire.AppendToken(nil, claims.Expires.Unix()))

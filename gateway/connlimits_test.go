@@ -91,7 +91,7 @@ func TestMessageRate(t *testing.T) {
 
 // Who stays within the rate stays.
 func TestMessageRateAllows(t *testing.T) {
-	c := &conn{shard: &shard{gw: &Gateway{cfg: Config{MessageRate: 10}}}}
+	c := &conn{worker: &worker{gw: &Gateway{cfg: Config{MessageRate: 10}}}}
 	at := time.Unix(1000, 0)
 	for range 100 {
 		if !c.allowed(at) {

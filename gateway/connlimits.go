@@ -93,7 +93,7 @@ const messageWindow = 10 * time.Second
 
 // allowed counts one message from the client.
 func (c *conn) allowed(now time.Time) bool {
-	rate := c.shard.gw.cfg.MessageRate
+	rate := c.worker.gw.cfg.MessageRate
 	if rate == 0 {
 		return true
 	}

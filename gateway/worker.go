@@ -15,13 +15,13 @@ import (
 	"eventstream/wire"
 )
 
-// shard serves the connections whose seats fall to it. One worker owns all of
+// worker serves the connections whose seats fall to it. One goroutine owns all of
 // their state and writes all of their events; others leave posts in its mailbox.
 //
 // The worker clocks itself: it visits each connection that has something
 // waiting and writes all of it as one frame. What comes in meanwhile waits for
 // the next visit, so load raises the events in a write and not the writes.
-type shard struct {
+type worker struct {
 	gw    *Gateway
 	pulse *watchdog.Part // of run
 
@@ -46,15 +46,15 @@ type shard struct {
 	deflater deflater
 }
 
-// newShard returns one of so many shards.
-func newShard(gw *Gateway, of int) *shard {
-	s := &shard{gw: gw, conns: table{shards: event.Seat(of)}, ready: make(chan struct{}, 1), scratch: make([]byte, framing.HeadRoom)}
+// newWorker returns one of so many workers.
+func newWorker(gw *Gateway, of int) *worker {
+	s := &worker{gw: gw, conns: table{workers: event.Seat(of)}, ready: make(chan struct{}, 1), scratch: make([]byte, framing.HeadRoom)}
 	s.room.L = &s.mu
 	return s
 }
 
 // run is the worker. It ends when ctx does.
-func (s *shard) run(ctx context.Context) error {
+func (s *worker) run(ctx context.Context) error {
 	sweep, cursors := time.NewTicker(time.Second), time.NewTicker(cursorsEvery)
 	defer sweep.Stop()
 	defer cursors.Stop()
@@ -79,14 +79,14 @@ func (s *shard) run(ctx context.Context) error {
 }
 
 // stop lets go of those who wait for room.
-func (s *shard) stop() {
+func (s *worker) stop() {
 	s.mu.Lock()
 	s.stopped = true
 	s.room.Broadcast()
 	s.mu.Unlock()
 }
 
-func (s *shard) apply(p *post) {
+func (s *worker) apply(p *post) {
 	for i := range p.deliveries {
 		d := &p.deliveries[i]
 		for _, seat := range d.seats {
@@ -116,9 +116,9 @@ func (s *shard) apply(p *post) {
 }
 
 // positions returns how far the lanes of c's events have been queued.
-func (s *shard) positions(c *conn) []int64 { return s.next[c.reader.index] }
+func (s *worker) positions(c *conn) []int64 { return s.next[c.reader.index] }
 
-func (s *shard) applyTo(c *conn, p *post) {
+func (s *worker) applyTo(c *conn, p *post) {
 	switch {
 	case p.what == verbJoin:
 		s.conns.set(c.seat, c)
@@ -156,7 +156,7 @@ func (s *shard) applyTo(c *conn, p *post) {
 }
 
 // goLive ends the replay, unless c has fallen behind meanwhile.
-func (s *shard) goLive(c *conn) {
+func (s *worker) goLive(c *conn) {
 	s.endReplay(c)
 	if c.state == replaying {
 		s.lostMeanwhile(c)
@@ -174,7 +174,7 @@ func (s *shard) goLive(c *conn) {
 
 // queue adds an event for c, unless it has it: an event can be addressed to its
 // own seat and to the one it resumed from.
-func (s *shard) queue(c *conn, m *message) {
+func (s *worker) queue(c *conn, m *message) {
 	if c.state >= closing || c.last == m.id && !defect.On(defect.NoDedupe) || c.opening != nil && c.opening.end != nil {
 		return
 	}
@@ -194,7 +194,7 @@ func (s *shard) queue(c *conn, m *message) {
 	s.markDirty(c)
 }
 
-func (s *shard) markDirty(c *conn) {
+func (s *worker) markDirty(c *conn) {
 	if !c.dirty {
 		c.dirty = true
 		s.dirty = append(s.dirty, c)
@@ -203,7 +203,7 @@ func (s *shard) markDirty(c *conn) {
 
 // open answers the handshake and says hello. A conn that resumed a cursor
 // replays before it goes live.
-func (s *shard) open(c *conn, p *post) {
+func (s *worker) open(c *conn, p *post) {
 	c.state = live
 	if c.resume != nil {
 		c.resume.join = p.join
@@ -233,7 +233,7 @@ func (s *shard) open(c *conn, p *post) {
 
 // raise has what is live begin at the floor: what waits from below comes from the
 // replay, or is not wanted.
-func (s *shard) raise(c *conn, floor []int64) {
+func (s *worker) raise(c *conn, floor []int64) {
 	if floor == nil {
 		return
 	}
@@ -254,7 +254,7 @@ func (s *shard) raise(c *conn, floor []int64) {
 }
 
 // replay writes earlier events and tells the resumer when they have left.
-func (s *shard) replay(c *conn, p *post) {
+func (s *worker) replay(c *conn, p *post) {
 	for rest := p.batch; len(rest) > 0 && c.state == replaying; {
 		rest = rest[s.sendSome(c, rest, p.from):]
 	}
@@ -268,7 +268,7 @@ func (s *shard) replay(c *conn, p *post) {
 // settle ends the following of old addresses: every event from here on is
 // addressed to the seats announced up to at. A conn that has yet to send earlier
 // ones goes on: its cursors, and what it is behind with, need the old address.
-func (s *shard) settle(reader int, at lane.ControlID) {
+func (s *worker) settle(reader int, at lane.ControlID) {
 	s.conns.each(func(c *conn) {
 		r := c.resume
 		if r == nil || c.reader.index != reader || c.state == joining || r.join.Compare(at) > 0 {
@@ -286,7 +286,7 @@ func (s *shard) settle(reader int, at lane.ControlID) {
 
 // flushAll visits every connection that has something waiting, once. What came
 // in meanwhile is for the next round.
-func (s *shard) flushAll() {
+func (s *worker) flushAll() {
 	visit := s.dirty
 	s.dirty, s.spare = s.spare[:0], nil
 	writes := 0
@@ -308,7 +308,7 @@ func (s *shard) flushAll() {
 
 // close says goodbye to c; the sweeper cuts it off if it does not answer. A conn
 // that has yet to say hello does that first.
-func (s *shard) close(c *conn, code int, reason string) {
+func (s *worker) close(c *conn, code int, reason string) {
 	if c.state >= closing {
 		return
 	}
@@ -328,7 +328,7 @@ func (s *shard) close(c *conn, code int, reason string) {
 // sweep looks after connections once a second: a cursor for those that are
 // quiet, an end for those that are dead. now is uptime, wall Unix time, in seconds:
 // only the ends of tokens go by wall.
-func (s *shard) sweep(now, wall int64) {
+func (s *worker) sweep(now, wall int64) {
 	beat := int64(s.gw.heartbeatSeconds())
 	s.conns.each(func(c *conn) {
 		if c.framing == framing.EventStream && c.sock.Unsent() == 0 {
@@ -355,7 +355,7 @@ func (s *shard) sweep(now, wall int64) {
 	})
 }
 
-func (s *shard) remove(c *conn) {
+func (s *worker) remove(c *conn) {
 	if c.state != joining {
 		s.gw.metrics.count(c.framing, -1)
 	}
@@ -372,7 +372,7 @@ func (s *shard) remove(c *conn) {
 	s.gw.countOut(c) // now, so that who comes in its place finds its seat free
 }
 
-func (s *shard) endReplay(c *conn) {
+func (s *worker) endReplay(c *conn) {
 	if c.replayDone != nil {
 		close(c.replayDone)
 		c.replayDone = nil

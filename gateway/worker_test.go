@@ -25,27 +25,27 @@ import (
 // pollers and, but for run itself, the worker.
 type bench struct {
 	*Gateway
-	*shard
+	*worker
 	reader *reader
 	t      testing.TB
 }
 
 func newBench(t testing.TB, cfg Config) *bench {
 	g := New(cfg, lane.NewMemory(), nil, nil, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
-	g.shards = g.shards[:1]
-	g.shards[0].conns.shards = 1
+	g.workers = g.workers[:1]
+	g.workers[0].conns.workers = 1
 	g.setUp(lane.Topic{ID: testTopic, Partitions: 2})
-	b := &bench{Gateway: g, shard: g.shards[0], reader: g.laneReaders()[0], t: t}
+	b := &bench{Gateway: g, worker: g.workers[0], reader: g.laneReaders()[0], t: t}
 	b.reader.start([]lane.Position{{Partition: 0}, {Partition: 1}})
 	b.settleMail()
 	return b
 }
 
-// join makes a connection known to the shard.
+// join makes a connection known to the worker.
 func (b *bench) join(old *resume) (*conn, *fakeSocket) { return b.joinAs(framing.WebSocket, old) }
 
 func (b *bench) joinAs(f framing.Kind, old *resume) (*conn, *fakeSocket) {
-	c := &conn{framing: f, subscriber: "user_1", reader: b.reader, shard: b.shard, last: event.ID{Partition: -1}, resume: old}
+	c := &conn{framing: f, subscriber: "user_1", reader: b.reader, worker: b.worker, last: event.ID{Partition: -1}, resume: old}
 	c.seat, _ = b.presence.reserve(c.subscriber)
 	sock := &fakeSocket{c: c, keep: true}
 	c.sock.Attach(sock)
@@ -61,7 +61,7 @@ func (b *bench) openConn(c *conn) {
 	if c.resume != nil {
 		p.from = c.resume.from
 	}
-	b.shard.post(p)
+	b.worker.post(p)
 	b.settleMail()
 }
 
@@ -76,7 +76,7 @@ func (b *bench) settleMail() {
 func (b *bench) event(offset int64, size int, seats ...event.Seat) {
 	id := event.ID{Partition: 0, Offset: offset}
 	json := wire.AppendEvent(nil, id, 0, []byte(`"`+strings.Repeat("x", size)+`"`))
-	b.shard.post(post{
+	b.worker.post(post{
 		deliveries: []delivery{{msg: &message{id: id, json: json}, seats: seats}},
 		next:       []int64{offset + 1, 0},
 	})
@@ -136,9 +136,9 @@ func TestClosedDuringReplayStaysClosed(t *testing.T) {
 	b := newBench(t, Config{})
 	c, f := b.join(&resume{old: event.Address{Gateway: 7, Seat: 1}, from: []int64{0, 0}})
 	b.openConn(c)
-	b.shard.post(post{conn: c, what: verbAbort})
-	b.shard.post(post{conn: c, what: verbGap, gap: wire.GapTrimmed})
-	b.shard.post(post{conn: c, what: verbLive})
+	b.worker.post(post{conn: c, what: verbAbort})
+	b.worker.post(post{conn: c, what: verbGap, gap: wire.GapTrimmed})
+	b.worker.post(post{conn: c, what: verbLive})
 	b.settleMail()
 	b.event(1, 10, c.seat)
 	b.settleMail()
@@ -308,16 +308,16 @@ func TestMailIsBounded(t *testing.T) {
 		}
 	}()
 	testenv.Eventually(t, 10*time.Second, func() error {
-		b.shard.mu.Lock()
-		defer b.shard.mu.Unlock()
+		b.worker.mu.Lock()
+		defer b.worker.mu.Unlock()
 		if b.mail.size <= maxMail {
 			return fmt.Errorf("%d bytes wait", b.mail.size)
 		}
 		return nil
 	})
-	b.shard.mu.Lock()
+	b.worker.mu.Lock()
 	n := len(b.mail.posts)
-	b.shard.mu.Unlock()
+	b.worker.mu.Unlock()
 	if n > 20 {
 		t.Errorf("%d MB of events wait for the worker", n)
 	}
@@ -378,18 +378,18 @@ func TestSettle(t *testing.T) {
 	old := event.Address{Gateway: 7, Seat: 1}
 	c, f := b.join(&resume{old: old, from: []int64{5, 0}})
 	b.openConn(c)
-	b.shard.post(post{conn: c, what: verbLive})
+	b.worker.post(post{conn: c, what: verbLive})
 	b.event(3, 1, c.seat) // the client has it
 	b.event(5, 1, c.seat)
 	b.event(5, 1, c.seat) // addressed to both seats
-	b.shard.post(post{settled: lane.ControlID{Ms: 1}, next: []int64{4, 0}})
+	b.worker.post(post{settled: lane.ControlID{Ms: 1}, next: []int64{4, 0}})
 	b.settleMail()
 	if c.resume == nil {
 		t.Error("settled before its own positions were reached")
 	}
 	b.event(6, 1, c.seat)
 	b.settleMail()
-	b.shard.post(post{settled: lane.ControlID{Ms: 1}, next: []int64{7, 0}})
+	b.worker.post(post{settled: lane.ControlID{Ms: 1}, next: []int64{7, 0}})
 	b.settleMail()
 	if c.resume != nil || len(b.reader.follow) != 0 {
 		t.Errorf("resume %+v, follow %v: want none", c.resume, b.reader.follow)
@@ -408,7 +408,7 @@ func TestSettleWithBacklog(t *testing.T) {
 	old := event.Address{Gateway: 7, Seat: 1}
 	c, f := b.join(&resume{old: old, from: []int64{0, 0}})
 	b.openConn(c)
-	b.shard.post(post{conn: c, what: verbLive})
+	b.worker.post(post{conn: c, what: verbLive})
 	f.mu.Lock()
 	f.stuck = true
 	f.mu.Unlock()
@@ -416,7 +416,7 @@ func TestSettleWithBacklog(t *testing.T) {
 		b.event(i, 10_000, c.seat)
 		b.settleMail()
 	}
-	b.shard.post(post{settled: lane.ControlID{Ms: 1}, next: []int64{20, 0}})
+	b.worker.post(post{settled: lane.ControlID{Ms: 1}, next: []int64{20, 0}})
 	b.settleMail()
 	if c.resume == nil || len(c.pending) == 0 {
 		t.Fatalf("resume %v, %d wait: want it kept while what came before waits", c.resume, len(c.pending))
@@ -430,7 +430,7 @@ func TestSettleWithBacklog(t *testing.T) {
 	}
 	f.release()
 	b.settleMail()
-	b.shard.post(post{settled: lane.ControlID{Ms: 1}, next: []int64{20, 0}})
+	b.worker.post(post{settled: lane.ControlID{Ms: 1}, next: []int64{20, 0}})
 	b.settleMail()
 	if c.resume != nil || len(f.ids(t)) != 20 {
 		t.Errorf("resume %v, %d events: want it over after all 20", c.resume, len(f.ids(t)))
@@ -443,8 +443,8 @@ func TestCursorFromAhead(t *testing.T) {
 	b := newBench(t, Config{})
 	c, f := b.join(nil)
 	ahead := []int64{5, 0}
-	b.shard.post(post{conn: c, what: verbOpen, from: ahead, floor: ahead, gap: wire.GapUnknownAddress})
-	b.shard.post(post{conn: c, what: verbLive})
+	b.worker.post(post{conn: c, what: verbOpen, from: ahead, floor: ahead, gap: wire.GapUnknownAddress})
+	b.worker.post(post{conn: c, what: verbLive})
 	b.event(3, 1, c.seat)
 	b.settleMail()
 	cur, err := event.ParseCursor(b.cursor(c, b.positions(c)))
@@ -462,7 +462,7 @@ func TestCursorFromAhead(t *testing.T) {
 // those that are left, it has no more parts than they need.
 func TestTable(t *testing.T) {
 	for _, shards := range []event.Seat{1, 2, 7} {
-		tab := table{shards: shards}
+		tab := table{workers: shards}
 		conns := make(map[event.Seat]*conn)
 		set := func(seat event.Seat) {
 			conns[seat] = &conn{seat: seat}
@@ -472,7 +472,7 @@ func TestTable(t *testing.T) {
 			delete(conns, seat)
 			tab.set(seat, nil)
 		}
-		last := math.MaxUint32 - math.MaxUint32%shards - 3*shards // seats of this shard
+		last := math.MaxUint32 - math.MaxUint32%shards - 3*shards // seats of this worker
 		for i := range event.Seat(1000) {
 			set(i * shards)
 		}
