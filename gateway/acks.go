@@ -225,7 +225,7 @@ func (a *acks) save(ctx context.Context) error {
 // for later.
 func (a *acks) look() {
 	for _, c := range a.sort(time.Now()) {
-		c.worker.post(post{conn: c, what: verbTell, text: wire.AppendError(nil, "bad_ack", "the acknowledgement is of events that were not sent yet")})
+		c.worker.tell(answered{c, wire.AppendError(nil, "bad_ack", "the acknowledgement is of events that were not sent yet")})
 	}
 }
 
@@ -295,7 +295,7 @@ func (a *acks) saved(list []event.Ack) {
 		a.mu.Unlock()
 		a.gw.metrics.acks.Add(float64(u.of))
 		for c, want := range u.asked { // gone can't find it any more
-			c.worker.post(post{conn: c, what: verbTell, text: wire.AppendAcked(nil, want.cursor, want.seen)})
+			c.worker.tell(answered{c, wire.AppendAcked(nil, want.cursor, want.seen)})
 		}
 	}
 }

@@ -24,12 +24,14 @@ func (f *fullSocket) Close() error                { f.closes++; return nil }
 func TestUnreadAnswersOfTheWorker(t *testing.T) {
 	cursor := strings.Repeat("c", 200)
 	for _, tt := range []struct {
-		name string
-		post post
+		name    string
+		command func(*conn) command
 	}{
-		{"acked", post{what: verbTell, text: wire.AppendAcked(nil, cursor, "0-1")}},
-		{"token", post{what: verbRenew, claims: &auth.Claims{Subject: "user_1", Expires: time.Unix(1<<31, 0)}}},
-		{"no token", post{what: verbTell, text: []byte(`{"type":"error","code":"bad_token"}`)}},
+		{"acked", func(c *conn) command { return answered{c, wire.AppendAcked(nil, cursor, "0-1")} }},
+		{"token", func(c *conn) command {
+			return &renewed{c, auth.Claims{Subject: "user_1", Expires: time.Unix(1<<31, 0)}}
+		}},
+		{"no token", func(c *conn) command { return answered{c, []byte(`{"type":"error","code":"bad_token"}`)} }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			b := newBench(t, Config{})
@@ -38,10 +40,9 @@ func TestUnreadAnswersOfTheWorker(t *testing.T) {
 			c.sock.Attach(sock)
 			b.openConn(c)
 			before := sock.bytes
-			p := tt.post
-			p.conn = c
+			command := tt.command(c)
 			for range 10_000 {
-				c.worker.applyTo(c, &p)
+				command.apply(c.worker)
 			}
 			if got := sock.bytes - before; got > maxAnswers*5/4 || got < maxAnswers/2 {
 				t.Errorf("%d bytes wait for a client that does not read, want about %d", got, maxAnswers)

@@ -194,13 +194,13 @@ func (r *renewals) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case n := <-r.queue:
-			n.conn.worker.post(r.renew(ctx, n))
+			n.conn.worker.tell(r.renew(ctx, n))
 		}
 	}
 }
 
 // renew returns what becomes of a new token.
-func (r *renewals) renew(ctx context.Context, n renewal) post {
+func (r *renewals) renew(ctx context.Context, n renewal) command {
 	claims, err := r.gw.cfg.Tokens.Verify(ctx, n.token)
 	if err == nil && claims.Subject != n.conn.subscriber {
 		err = errors.New("it is another subscriber's")
@@ -210,17 +210,9 @@ func (r *renewals) renew(ctx context.Context, n renewal) post {
 	}
 	if err != nil {
 		text := wire.AppendError(nil, "bad_token", "the token does not count, and the one before still does: "+err.Error())
-		return post{conn: n.conn, what: verbTell, text: text}
+		return answered{n.conn, text}
 	}
-	return post{conn: n.conn, what: verbRenew, claims: &claims}
-}
-
-// renew puts a new token in the place of the one before.
-func (s *worker) renew(c *conn, claims *auth.Claims) {
-	c.pass = claims.Pass()
-	c.expires.Store(claims.Expires.Unix())
-	s.answer(c, wire.AppendToken(nil, claims.Expires.Unix()))
-	s.expel(c) // it may have been revoked while it was on its way here
+	return &renewed{n.conn, claims}
 }
 
 // expired reports whether the client's token has ended.

@@ -153,7 +153,7 @@ func (c *conn) Drained(waited bool) {
 }
 
 // Closed tells the worker.
-func (c *conn) Closed() { c.worker.post(post{conn: c, what: verbClosed}) }
+func (c *conn) Closed() { c.worker.tell(closed{c}) }
 
 // received handles bytes from the client. The engine calls it.
 func (c *conn) received(b []byte, limit int) {
@@ -168,7 +168,7 @@ func (c *conn) received(b []byte, limit int) {
 	var err *framing.Error
 	if c.in, err = c.in.Feed(b, framing.Rules{Limit: limit, Deflate: c.framing == framing.Deflated}, c.message); err != nil {
 		c.in, c.deaf = nil, true
-		c.worker.post(post{conn: c, what: verbEnd, ending: ending{err.Code, err.Reason}, bye: err.Bye})
+		c.worker.tell(&end{conn: c, ending: ending{err.Code, err.Reason}, bye: err.Bye})
 	}
 }
 

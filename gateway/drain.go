@@ -77,7 +77,7 @@ const lastSeat = math.MaxUint32
 // to one.
 func (g *Gateway) dismiss(of int, upTo event.Seat, reason string) {
 	for _, s := range g.workers {
-		s.post(post{what: verbDismiss, of: of, upTo: upTo, ending: ending{wire.CloseDrain, reason}})
+		s.tell(&dismissed{of, upTo, ending{wire.CloseDrain, reason}})
 	}
 }
 

@@ -254,7 +254,7 @@ func (g *Gateway) setUp(topic lane.Topic) {
 			s.next = make([][]int64, n)
 			continue
 		}
-		s.post(post{what: verbTopic, reader: int(n)})
+		s.tell(topicChanged{int(n)})
 	}
 	g.readers.Store(&readers)
 	g.topic.Store(&topic)

@@ -474,7 +474,7 @@ func TestStuckWorkerIsNoticed(t *testing.T) {
 		t.Errorf("at work: %v", err)
 	}
 	letGo, done := make(chan struct{}), make(chan struct{})
-	g.workers[0].post(post{what: verbVisit, done: done, visit: func(*worker, *conn) { <-letGo }})
+	g.workers[0].tell(visit{func(*worker, *conn) { <-letGo }, done})
 	testenv.Eventually(t, time.Minute, func() error {
 		if err := g.Alive(); err == nil || !strings.Contains(err.Error(), "worker 0 of the connections") {
 			return fmt.Errorf("Alive = %v, want that worker 0 is stuck", err)

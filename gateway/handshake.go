@@ -46,7 +46,7 @@ func (g *Gateway) enter(w http.ResponseWriter, r *http.Request, q url.Values, f 
 		return refusalOf(err)
 	}
 	if err := g.takeOver(w, e.conn); err != nil {
-		e.conn.worker.post(post{conn: e.conn, what: verbClosed})
+		e.conn.worker.tell(closed{e.conn})
 		g.log.Debug("upgrade failed", "err", err)
 		return nil // who is there was told
 	}

@@ -58,7 +58,7 @@ func (g *Gateway) join(ctx context.Context, a ask) (*entrance, error) {
 		err = g.prepare(ctx, e, live, now)
 	}
 	if err != nil {
-		c.worker.post(post{conn: c, what: verbClosed})
+		c.worker.tell(closed{c})
 		return nil, err
 	}
 	return e, nil

@@ -61,7 +61,7 @@ func (r *reader) losses() losses {
 // and those who catch up when that is done.
 func (r *reader) tellLost(news losses) {
 	for _, s := range r.gw.workers {
-		s.post(post{what: verbVisit, done: make(chan struct{}), visit: func(s *worker, c *conn) {
+		s.tell(visit{done: make(chan struct{}), each: func(s *worker, c *conn) {
 			if c.reader == r && c.state == live {
 				at := before(s.positions(c), c.pending)
 				s.lost(c, news, make([]int64, len(at)), s.cursor(c, at))
@@ -72,14 +72,14 @@ func (r *reader) tellLost(news losses) {
 
 // lost tells c of the losses that concern one who goes on from the given positions.
 func (s *worker) lost(c *conn, all losses, from []int64, cursor string) {
-	var gap []wire.Missing
+	var missing []wire.Missing
 	for _, p := range slices.Sorted(maps.Keys(all)) {
 		if l := all[p]; int(p) < len(from) && from[p] <= l.To {
-			gap = append(gap, wire.Missing{Partition: p, From: l.From, To: l.To})
+			missing = append(missing, wire.Missing{Partition: p, From: l.From, To: l.To})
 		}
 	}
-	if gap != nil {
-		s.gap(c, &post{gap: wire.GapLost, missing: gap}, cursor)
+	if missing != nil {
+		s.gap(c, gap{reason: wire.GapLost, missing: missing}, cursor)
 	}
 }
 

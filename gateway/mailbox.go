@@ -3,10 +3,8 @@ package gateway
 import (
 	"time"
 
-	"eventstream/auth"
 	"eventstream/event"
 	"eventstream/lane"
-	"eventstream/wire"
 )
 
 // mailbox is what waits for the worker.
@@ -20,33 +18,13 @@ type mailbox struct {
 // lane reader waits. The worker waits for nobody.
 const maxMail = 16 << 20
 
-// post is one thing for the worker to do.
+// post is what somebody leaves for the worker: what a reader has read, or a command.
 type post struct {
 	deliveries []delivery
-	reader     int            // whose positions follow; verbTopic: how many there are
+	reader     int            // whose positions follow
 	next       []int64        // positions after deliveries; nil if unchanged
 	settled    lane.ControlID // addresses announced up to here are in use everywhere; zero if nothing new
-
-	conn    *conn
-	what    verb
-	join    lane.ControlID // verbOpen: where its seat was announced
-	ask     ask            // verbOpen, verbGap
-	http    []byte         // verbOpen: answer to the handshake
-	text    []byte         // verbTell: the message
-	claims  *auth.Claims   // verbRenew: of the new token
-	from    []int64        // verbOpen, verbGap: where a resumed connection goes on; verbReplay: after batch; verbEnd: for its last cursor, if not nil
-	floor   []int64        // verbOpen: what is live begins here; nil if with its seat
-	gap     string         // verbOpen, verbGap: why the cursor can't be resumed in full; "" if it can
-	missing []wire.Missing // verbOpen, verbGap: what is missing
-	batch   []*message     // verbReplay
-	done    chan struct{}  // verbReplay: closed when the batch has left, or never will; verbVisit
-
-	visit func(*worker, *conn) // verbVisit; then done is closed
-
-	ending            // verbEnd, verbDismiss
-	of     int        // verbDismiss: of so many connections one is closed
-	upTo   event.Seat // verbDismiss: the last seat concerned
-	bye    bool       // verbEnd: the client has closed already
+	command    command        // to be applied last; nil if there is none
 }
 
 // delivery is an event and the seats of this worker that it is for.
@@ -54,25 +32,6 @@ type delivery struct {
 	msg   *message
 	seats []event.Seat
 }
-
-type verb uint8
-
-const (
-	verbNone    verb = iota
-	verbJoin         // conn exists, events for it wait
-	verbOpen         // its socket is open: say hello
-	verbReplay       // earlier events, before the live ones
-	verbLive         // no more earlier events
-	verbGap          // some of the earlier events are gone
-	verbTell         // it is sent a message
-	verbRenew        // it has a new token
-	verbAbort        // the replay failed: it has to reconnect
-	verbEnd          // it is to be closed
-	verbClosed       // its socket is closed
-	verbDismiss      // some connections are to be closed
-	verbVisit        // visit is called with every connection
-	verbTopic        // another topic is read
-)
 
 // post leaves p in the mailbox. Deliveries wait while it is full.
 func (s *worker) post(p post) {
@@ -87,6 +46,9 @@ func (s *worker) post(p post) {
 	s.mu.Unlock()
 	s.wake()
 }
+
+// tell leaves a command in the mailbox.
+func (s *worker) tell(c command) { s.post(post{command: c}) }
 
 // drained tells that c's socket has sent all that was queued.
 func (s *worker) drained(c *conn) {

@@ -67,7 +67,7 @@ func (s *modelSocket) Close() error {
 	c := s.c
 	s.mu.Unlock()
 	if !told && c != nil {
-		c.worker.post(post{conn: c, what: verbClosed})
+		c.worker.tell(closed{c})
 	}
 	return nil
 }
@@ -218,7 +218,7 @@ func (m *model) connect(cl *modelClient, gw *modelGateway, from *known) {
 		if err != nil {
 			c.refused = err
 		} else if c.sock.isClosed() {
-			e.conn.worker.post(post{conn: e.conn, what: verbClosed})
+			e.conn.worker.tell(closed{e.conn})
 			c.refused = net.ErrClosed
 		} else {
 			c.sock.mu.Lock()

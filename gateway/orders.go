@@ -74,7 +74,7 @@ func (g *Gateway) visit(ctx context.Context, f func(*worker, *conn)) {
 	for _, s := range g.workers {
 		done := make(chan struct{})
 		all = append(all, done)
-		s.post(post{what: verbVisit, visit: f, done: done})
+		s.tell(visit{f, done})
 	}
 	for _, done := range all {
 		select {

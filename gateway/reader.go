@@ -363,7 +363,7 @@ func (r *reader) join(c *conn) (live, now []int64) {
 	if c.resume != nil && c.resume.old != (event.Address{Gateway: r.gw.id, Seat: c.seat}) {
 		r.followOld(c.resume.old, c.seat)
 	}
-	c.worker.post(post{conn: c, what: verbJoin})
+	c.worker.tell(added{c})
 	if below(r.next, r.ends) >= 0 {
 		now = highest(r.next, r.ends)
 	}

@@ -45,13 +45,13 @@ func (g *Gateway) startRecovery(ctx context.Context, r *recovery) {
 		err := g.recover(ctx, r)
 		if err == nil {
 			g.recoveries.Worked()
-			c.worker.post(post{conn: c, what: verbLive})
+			c.worker.tell(caughtUp{c})
 			return
 		}
 		if ctx.Err() == nil {
 			g.recoveries.Failed(err, "seat", c.seat)
 		}
-		c.worker.post(post{conn: c, what: verbAbort})
+		c.worker.tell(aborted{c})
 	})
 }
 
@@ -107,7 +107,7 @@ func (g *Gateway) fromLane(ctx context.Context, r *recovery, s *span) error {
 // send hands a part to the connection and waits until it has left.
 func (r *recovery) send(ctx context.Context, batch []*message) error {
 	done := make(chan struct{})
-	r.conn.worker.post(post{conn: r.conn, what: verbReplay, batch: batch, from: slices.Clone(r.at), done: done})
+	r.conn.worker.tell(&replayed{r.conn, batch, slices.Clone(r.at), done})
 	select {
 	case <-done:
 	case <-ctx.Done():
@@ -121,17 +121,11 @@ func (g *Gateway) lost(r *recovery, reason string, m wire.Missing) {
 	c := r.conn
 	if r.slow {
 		g.metrics.tooSlow.Inc()
-		c.worker.post(post{
-			conn: c, what: verbEnd, from: slices.Clone(r.at),
-			ending: ending{wire.CloseTooSlow, "too slow: what waits is past retention"},
-		})
+		c.worker.tell(&end{conn: c, at: slices.Clone(r.at), ending: ending{wire.CloseTooSlow, "too slow: what waits is past retention"}})
 		return
 	}
 	r.at[m.Partition] = max(r.at[m.Partition], m.To)
-	c.worker.post(post{
-		conn: c, what: verbGap, ask: ask{text: r.cursor}, from: slices.Clone(r.at),
-		gap: reason, missing: []wire.Missing{m},
-	})
+	c.worker.tell(&gapped{c, gap{reason, []wire.Missing{m}, r.cursor}, slices.Clone(r.at)})
 }
 
 // What is missed is handed to a connection in parts of about replayBytes, or less

@@ -145,9 +145,9 @@ func (g *Gateway) trimmed(ctx context.Context, e *entrance, until []int64) error
 // welcome opens the connection: hello, what it missed, then what is live.
 func (g *Gateway) welcome(e *entrance, answer []byte) {
 	c := e.conn
-	c.worker.post(post{
-		conn: c, what: verbOpen, http: answer, join: e.at, ask: e.ask, from: e.from, floor: e.floor,
-		gap: e.gap, missing: e.missing,
+	c.worker.tell(&open{
+		conn: c, http: answer, join: e.at, ask: e.ask, from: e.from, floor: e.floor,
+		gap: gap{e.gap, e.missing, e.ask.text},
 	})
 	if e.from == nil {
 		return

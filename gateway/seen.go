@@ -90,9 +90,9 @@ func (r *reader) exist() ([]int64, []beat) {
 
 // heardOf returns up to where a client that goes on from the given positions was surely told
 // what Kafka lost. Events that it has seen since its cursor may have come before that was told.
-func (p *post) heardOf(from []int64) []int64 {
-	if p.from == nil || p.ask.seen == nil {
+func (o *open) heardOf(from []int64) []int64 {
+	if o.from == nil || o.ask.seen == nil {
 		return from
 	}
-	return extended(p.ask.issued.Next, len(from))
+	return extended(o.ask.issued.Next, len(from))
 }

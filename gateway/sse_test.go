@@ -381,7 +381,7 @@ func TestSSEEndWaits(t *testing.T) {
 	f.stuck = true
 	b.event(0, 10, f.c.seat)
 	b.settleMail()
-	b.worker.post(post{conn: f.c, what: verbEnd, ending: ending{wire.CloseExpired, "x"}})
+	b.worker.tell(&end{conn: f.c, ending: ending{wire.CloseExpired, "x"}})
 	b.settleMail()
 	if f.closed {
 		t.Fatal("ended before its messages had gone")

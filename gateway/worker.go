@@ -101,59 +101,13 @@ func (s *worker) apply(p *post) {
 	if p.settled != (lane.ControlID{}) {
 		s.settle(p.reader, p.settled)
 	}
-	if p.conn != nil {
-		s.applyTo(p.conn, p)
-	}
-	switch p.what {
-	case verbDismiss:
-		s.dismiss(p.of, p.upTo, p.ending)
-	case verbTopic:
-		s.next = make([][]int64, p.reader)
-	case verbVisit:
-		s.conns.each(func(c *conn) { p.visit(s, c) })
-		close(p.done)
+	if p.command != nil {
+		p.command.apply(s)
 	}
 }
 
 // positions returns how far the lanes of c's events have been queued.
 func (s *worker) positions(c *conn) []int64 { return s.next[c.reader.index] }
-
-func (s *worker) applyTo(c *conn, p *post) {
-	switch {
-	case p.what == verbJoin:
-		s.conns.set(c.seat, c)
-		c.opening = &opening{from: s.positions(c)}
-	case c.state == gone:
-		if p.done != nil {
-			close(p.done)
-		}
-	case p.what == verbOpen:
-		s.open(c, p)
-	case p.what == verbReplay:
-		s.replay(c, p)
-	case p.what == verbLive && c.state == replaying:
-		s.goLive(c)
-	case p.what == verbGap && c.state == replaying:
-		s.gap(c, p, s.cursor(c, p.from))
-	case p.what == verbTell && c.state < closing:
-		s.answer(c, p.text)
-	case p.what == verbRenew && c.state < closing:
-		s.renew(c, p.claims)
-	case p.what == verbAbort:
-		s.close(c, wire.CloseDrain, "what was missed can't be read now; reconnect")
-	case p.what == verbEnd:
-		if p.from != nil && c.state < closing {
-			cursor := s.cursor(c, p.from)
-			s.sendCursor(c, wire.AppendCursor(nil, cursor), cursor)
-		}
-		s.close(c, p.code, p.reason)
-		if p.bye {
-			c.sock.Close()
-		}
-	case p.what == verbClosed:
-		s.remove(c)
-	}
-}
 
 // goLive ends the replay, unless c has fallen behind meanwhile.
 func (s *worker) goLive(c *conn) {
@@ -201,36 +155,6 @@ func (s *worker) markDirty(c *conn) {
 	}
 }
 
-// open answers the handshake and says hello. A conn that resumed a cursor
-// replays before it goes live.
-func (s *worker) open(c *conn, p *post) {
-	c.state = live
-	if c.resume != nil {
-		c.resume.join = p.join
-	}
-	if p.from != nil {
-		c.state = replaying
-	}
-	c.reached = p.from == nil // what is below the floor is not sent then
-	s.raise(c, p.floor)
-	s.hello(c, p)
-	s.gw.metrics.count(c.framing, 1)
-	c.lastPing = uptimeSeconds()
-	c.since = uint32(c.lastPing)
-	end := c.opening.end
-	c.opening = nil
-	if end != nil {
-		s.close(c, end.code, end.reason)
-		return
-	}
-	if s.expel(c) { // it was revoked during the handshake
-		return
-	}
-	if c.state == live {
-		s.goLive(c)
-	}
-}
-
 // raise has what is live begin at the floor: what waits from below comes from the
 // replay, or is not wanted.
 func (s *worker) raise(c *conn, floor []int64) {
@@ -251,18 +175,6 @@ func (s *worker) raise(c *conn, floor []int64) {
 			sp.from = max(sp.from, offsetIn(floor, sp.partition))
 		}
 	}
-}
-
-// replay writes earlier events and tells the resumer when they have left.
-func (s *worker) replay(c *conn, p *post) {
-	for rest := p.batch; len(rest) > 0 && c.state == replaying; {
-		rest = rest[s.sendSome(c, rest, p.from):]
-	}
-	if c.state != replaying || !c.sock.Stall() {
-		close(p.done)
-		return
-	}
-	c.replayDone = p.done
 }
 
 // settle ends the following of old addresses: every event from here on is

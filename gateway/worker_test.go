@@ -57,11 +57,11 @@ func (b *bench) joinAs(f framing.Kind, old *resume) (*conn, *fakeSocket) {
 }
 
 func (b *bench) openConn(c *conn) {
-	p := post{conn: c, what: verbOpen, join: lane.ControlID{Ms: 1}}
+	o := &open{conn: c, join: lane.ControlID{Ms: 1}}
 	if c.resume != nil {
-		p.from = c.resume.from
+		o.from = c.resume.from
 	}
-	b.worker.post(p)
+	b.worker.tell(o)
 	b.settleMail()
 }
 
@@ -136,9 +136,9 @@ func TestClosedDuringReplayStaysClosed(t *testing.T) {
 	b := newBench(t, Config{})
 	c, f := b.join(&resume{old: event.Address{Gateway: 7, Seat: 1}, from: []int64{0, 0}})
 	b.openConn(c)
-	b.worker.post(post{conn: c, what: verbAbort})
-	b.worker.post(post{conn: c, what: verbGap, gap: wire.GapTrimmed})
-	b.worker.post(post{conn: c, what: verbLive})
+	b.worker.tell(aborted{c})
+	b.worker.tell(&gapped{conn: c, gap: gap{reason: wire.GapTrimmed}})
+	b.worker.tell(caughtUp{c})
 	b.settleMail()
 	b.event(1, 10, c.seat)
 	b.settleMail()
@@ -378,7 +378,7 @@ func TestSettle(t *testing.T) {
 	old := event.Address{Gateway: 7, Seat: 1}
 	c, f := b.join(&resume{old: old, from: []int64{5, 0}})
 	b.openConn(c)
-	b.worker.post(post{conn: c, what: verbLive})
+	b.worker.tell(caughtUp{c})
 	b.event(3, 1, c.seat) // the client has it
 	b.event(5, 1, c.seat)
 	b.event(5, 1, c.seat) // addressed to both seats
@@ -408,7 +408,7 @@ func TestSettleWithBacklog(t *testing.T) {
 	old := event.Address{Gateway: 7, Seat: 1}
 	c, f := b.join(&resume{old: old, from: []int64{0, 0}})
 	b.openConn(c)
-	b.worker.post(post{conn: c, what: verbLive})
+	b.worker.tell(caughtUp{c})
 	f.mu.Lock()
 	f.stuck = true
 	f.mu.Unlock()
@@ -443,8 +443,8 @@ func TestCursorFromAhead(t *testing.T) {
 	b := newBench(t, Config{})
 	c, f := b.join(nil)
 	ahead := []int64{5, 0}
-	b.worker.post(post{conn: c, what: verbOpen, from: ahead, floor: ahead, gap: wire.GapUnknownAddress})
-	b.worker.post(post{conn: c, what: verbLive})
+	b.worker.tell(&open{conn: c, from: ahead, floor: ahead, gap: gap{reason: wire.GapUnknownAddress}})
+	b.worker.tell(caughtUp{c})
 	b.event(3, 1, c.seat)
 	b.settleMail()
 	cur, err := event.ParseCursor(b.cursor(c, b.positions(c)))

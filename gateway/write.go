@@ -13,33 +13,34 @@ import (
 // that no answer to the client comes between. The cursor is from before
 // anything that waits, so that a client which dies with it in hand loses
 // nothing.
-func (s *worker) hello(c *conn, p *post) {
+func (s *worker) hello(o *open) {
+	c := o.conn
 	from := c.opening.from
-	if p.from != nil {
-		from = p.from
+	if o.from != nil {
+		from = o.from
 	}
 	cursor := s.cursor(c, from)
-	resumed := p.from != nil && p.gap == ""
+	resumed := o.from != nil && o.gap.reason == ""
 	hello := wire.AppendHello(nil, c.subscriber, cursor, resumed, s.gw.heartbeatSeconds())
 	c.opened.Store(true)
 	id := cursor
-	if p.gap != "" {
+	if o.gap.reason != "" {
 		id = "" // who goes on from it would not be told of the gap
 	}
-	c.sock.Write(append(p.http, c.framing.Message(hello, id)...))
+	c.sock.Write(append(o.http, c.framing.Message(hello, id)...))
 	s.counts.frames.Add(1)
 	if expires := c.expires.Load(); expires != 0 {
 		s.send(c, framing.OpText, wire.AppendToken(nil, expires))
 	}
-	if p.gap != "" {
-		s.gap(c, p, cursor)
+	if o.gap.reason != "" {
+		s.gap(c, o.gap, cursor)
 	}
-	s.lost(c, c.reader.losses(), p.heardOf(from), cursor)
+	s.lost(c, c.reader.losses(), o.heardOf(from), cursor)
 }
 
-func (s *worker) gap(c *conn, p *post, to string) {
-	s.gw.metrics.gaps.WithLabelValues(p.gap).Inc()
-	s.sendCursor(c, wire.AppendGap(nil, p.ask.text, to, p.gap, p.missing), to)
+func (s *worker) gap(c *conn, g gap, to string) {
+	s.gw.metrics.gaps.WithLabelValues(g.reason).Inc()
+	s.sendCursor(c, wire.AppendGap(nil, g.cursor, to, g.reason, g.missing), to)
 }
 
 // cursorDue reports whether a busy connection may have a cursor: once a second.
