@@ -98,15 +98,14 @@ func (a *app) apiCommand() (*cobra.Command, error) {
 			}
 			g := run.Group{Log: a.log}
 			g.Add("files", func(ctx context.Context) error { return a.reloads.run(ctx, a.log) })
-			reg := newRegistry(a.version)
-			servers := ops.NewServers(reg, a.log)
+			here := newProcess(&g, a.version, a.log)
 			cfg := api.Config{Keys: s, RequireKey: listen.guarded, Hosts: hosts, Signer: signer}
 			cfg.Limits = api.LimitConfig{PerKey: own.PerKey, PerAddress: perAddress(own.PerAddress, listen.guarded), Redis: lanes, Proxies: proxies}
 			cfg.MaxStreams, cfg.StreamsEach, cfg.MaxImports, cfg.ImportsEach = own.Streams, own.StreamsEach, own.Imports, own.ImportsEach
-			cfg.LeastRate, cfg.Room = own.LeastRate, servers.Room("api", fitRoom(4096, own.Streams))
-			cfg.Checks = append(cfg.Checks, tables.ready(), addClock(&g, s, reg, a.log))
+			cfg.LeastRate, cfg.Room = own.LeastRate, here.servers.Room("api", fitRoom(4096, own.Streams))
+			cfg.Checks = append(cfg.Checks, tables.ready(), addClock(&g, s, here.reg, a.log))
 			quotas.apply(&cfg)
-			addAPI(&g, servers, ln, reg, cfg, s, lanes, replays, a.log)
+			here.addAPI(ln, cfg, s, lanes, replays)
 			migrated := make(chan struct{}) // closed when the schema is up to date
 			g.Add("schema", func(ctx context.Context) error {
 				if err := tables.run(ctx); err != nil || ctx.Err() != nil {
@@ -116,9 +115,9 @@ func (a *app) apiCommand() (*cobra.Command, error) {
 				return countOld(ctx, s, a.log)
 			})
 			g.Add("owner", func(ctx context.Context) error { return sameOwner(ctx, s, lanes.Topic) })
-			purge := newPurger(s, store.Purge{Deleted: 24 * time.Hour, Acks: own.ForgetAcks}, reg, a.log)
+			purge := newPurger(s, store.Purge{Deleted: 24 * time.Hour, Acks: own.ForgetAcks}, here.reg, a.log)
 			g.Add("purge", func(ctx context.Context) error { return purge.run(ctx, migrated) })
-			if err := listen.addAdmin(ctx, &g, servers, a.log); err != nil {
+			if err := listen.addAdmin(ctx, &g, here.servers, a.log); err != nil {
 				return err
 			}
 			a.log.Info("filter API listens", "addr", ln.Addr().String())

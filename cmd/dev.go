@@ -19,7 +19,6 @@ import (
 
 	"eventstream/api"
 	"eventstream/filter"
-	"eventstream/filter/pipeline"
 	"eventstream/gateway"
 	"eventstream/gateway/socket"
 	"eventstream/internal/ops"
@@ -112,14 +111,17 @@ func (a *app) dev(ctx context.Context, d *devFlags, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	reg := newRegistry(a.version)
-	addAPI(&g, ops.NewServers(reg, a.log), d.listenAPI, reg, api.Config{Hosts: hosts}, filters, lanes, replays, a.log)
-	reg = newRegistry(a.version)
-	if err := addFilter(&g, ops.NewServers(reg, a.log), d.listenFilter, hosts, reg, pipeline.Config{}, kcfg, nil, lanes, filters, a.log); err != nil {
+	// Each has metrics of its own, as if it were alone.
+	newProcess(&g, a.version, a.log).addAPI(d.listenAPI, api.Config{Hosts: hosts}, filters, lanes, replays)
+	if err := newProcess(&g, a.version, a.log).addFilter(filterService{
+		listen: d.listenFilter, hosts: hosts, kafka: kcfg, lanes: lanes, filters: filters,
+	}); err != nil {
 		return err
 	}
-	reg = newRegistry(a.version)
-	addGateway(&g, ops.NewServers(reg, a.log), opened(d.listenGateway), nil, true, ops.Limits{}, reg, gateway.Config{Drain: time.Second, Hosts: hosts}, lanes, replays, filters, a.log)
+	newProcess(&g, a.version, a.log).addGateway(gatewayService{
+		listen: opened(d.listenGateway), shown: true, cfg: gateway.Config{Drain: time.Second, Hosts: hosts},
+		lanes: lanes, replayer: replays, acks: filters,
+	})
 	g.Add("greeting", func(ctx context.Context) error { return d.greet(ctx, out, broker.Addr(), a.log) })
 	return g.Run(ctx)
 }

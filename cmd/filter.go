@@ -157,13 +157,15 @@ func (a *app) filterCommand() (*cobra.Command, error) {
 			if cfg.Compare = own.Compare; own.Compare == 0 {
 				cfg.Compare = -1 // zero is the default there
 			}
-			reg := newRegistry(a.version)
-			servers := ops.NewServers(reg, a.log)
+			here := newProcess(&g, a.version, a.log)
 			tables := newSchema(s, postgres, a.log)
-			if err := addFilter(&g, servers, ln, hosts, reg, cfg, kcfg, secrets, lanes, migrated{s, tables}, a.log, tables.ready(), addClock(&g, s, reg, a.log)); err != nil {
+			if err := here.addFilter(filterService{
+				listen: ln, hosts: hosts, cfg: cfg, kafka: kcfg, secrets: secrets, lanes: lanes, filters: migrated{s, tables},
+				checks: []ops.Check{tables.ready(), addClock(&g, s, here.reg, a.log)},
+			}); err != nil {
 				return err
 			}
-			if err := listen.addAdmin(ctx, &g, servers, a.log); err != nil {
+			if err := listen.addAdmin(ctx, &g, here.servers, a.log); err != nil {
 				return err
 			}
 			a.log.Info("filter service listens", "addr", ln.Addr().String())

@@ -50,11 +50,24 @@ func addProcessMetrics(reg prometheus.Registerer, version string) {
 	reg.MustRegister(info, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 }
 
-// addAPI adds the filter API to g.
-func addAPI(g *run.Group, servers *ops.Servers, ln net.Listener, reg *prometheus.Registry, cfg api.Config, s api.Store, l laneStore, r api.Replays, log *slog.Logger) {
-	cfg.Checks = append(cfg.Checks, servers.Descriptors())
-	srv := api.New(cfg, s, l, l, r, reg, log)
-	g.Add("api", func(ctx context.Context) error { return srv.Run(ctx, servers.Sparing("api", ln)) })
+// process is what the services of a process share.
+type process struct {
+	group   *run.Group
+	servers *ops.Servers
+	reg     *prometheus.Registry
+	log     *slog.Logger
+}
+
+func newProcess(g *run.Group, version string, log *slog.Logger) process {
+	reg := newRegistry(version)
+	return process{g, ops.NewServers(reg, log), reg, log}
+}
+
+// addAPI adds the filter API.
+func (p process) addAPI(ln net.Listener, cfg api.Config, s api.Store, l laneStore, r api.Replays) {
+	cfg.Checks = append(cfg.Checks, p.servers.Descriptors())
+	srv := api.New(cfg, s, l, l, r, p.reg, p.log)
+	p.group.Add("api", func(ctx context.Context) error { return srv.Run(ctx, p.servers.Sparing("api", ln)) })
 }
 
 // kafka is topic.Consumer with the topic made if it is missing.
@@ -72,18 +85,30 @@ func (k kafka) Ensure(ctx context.Context, make bool) (topic.Info, error) {
 	return topic.Ensure(ctx, cfg, k.log)
 }
 
-// addFilter adds the filter service and its pages to g.
-func addFilter(g *run.Group, servers *ops.Servers, ln net.Listener, hosts origin.Hosts, reg *prometheus.Registry, cfg pipeline.Config, kcfg topic.Config, secrets replay.Secrets, l laneStore, f pipeline.Filters, log *slog.Logger, more ...ops.Check) error {
-	consumer, err := topic.NewConsumer(kcfg, reg, log)
+// filterService is what a filter service is made of.
+type filterService struct {
+	listen  net.Listener
+	hosts   origin.Hosts
+	cfg     pipeline.Config
+	kafka   topic.Config
+	secrets replay.Secrets // who may ask for events of the past; everybody if there are none
+	lanes   laneStore
+	filters pipeline.Filters
+	checks  []ops.Check // of its readiness, beside its own
+}
+
+// addFilter adds the filter service and its pages.
+func (p process) addFilter(f filterService) error {
+	consumer, err := topic.NewConsumer(f.kafka, p.reg, p.log)
 	if err != nil {
 		return usageError{err}
 	}
-	dead, err := topic.NewProducer(kcfg, reg, log)
+	dead, err := topic.NewProducer(f.kafka, p.reg, p.log)
 	if err != nil {
 		return usageError{err}
 	}
-	svc := pipeline.New(cfg, l, f, kafka{consumer, kcfg, log}, dead, reg, log)
-	g.Add("filter", func(ctx context.Context) error {
+	svc := pipeline.New(f.cfg, f.lanes, f.filters, kafka{consumer, f.kafka, p.log}, dead, p.reg, p.log)
+	p.group.Add("filter", func(ctx context.Context) error {
 		defer dead.Close()
 		return svc.Run(ctx)
 	})
@@ -91,20 +116,20 @@ func addFilter(g *run.Group, servers *ops.Servers, ln net.Listener, hosts origin
 	mux.Handle("POST "+replayPath, replay.Handler(func(ctx context.Context, r replay.Request, w *replay.Writer) error {
 		ops.Admit(ctx) // the service bounds how many there are
 		return svc.Replay(ctx, r, w)
-	}, secrets, log))
-	mux.Handle("POST "+explainPath, replay.LiveHandler(svc.Explain, secrets, log))
+	}, f.secrets, p.log))
+	mux.Handle("POST "+explainPath, replay.LiveHandler(svc.Explain, f.secrets, p.log))
 	checks := append([]ops.Check{
-		{Name: "filter", Do: svc.Ready}, {Name: "kafka", Do: consumer.Ping}, {Name: "lanes", Do: l.Ping},
-		addInspector(g, "redis", "redis", l, reg, log), addSettings(g, consumer, log), servers.Descriptors(),
-	}, more...)
-	ops.Handle(mux, reg, svc.Alive, checks...)
-	door.Handle("/", openTo(hosts, mux))
-	if len(secrets) > 0 {
+		{Name: "filter", Do: svc.Ready}, {Name: "kafka", Do: consumer.Ping}, {Name: "lanes", Do: f.lanes.Ping},
+		addInspector(p.group, "redis", "redis", f.lanes, p.reg, p.log), addSettings(p.group, consumer, p.log), p.servers.Descriptors(),
+	}, f.checks...)
+	ops.Handle(mux, p.reg, svc.Alive, checks...)
+	door.Handle("/", openTo(f.hosts, mux))
+	if len(f.secrets) > 0 {
 		door.Handle(replayPath, origin.Sealed(mux)) // who knows the secret is no web page
 		door.Handle(explainPath, origin.Sealed(mux))
 	}
 	limits := ops.Limits{Body: func(r *http.Request) bool { return r.URL.Path == replayPath || r.URL.Path == explainPath }}
-	g.Add("filter pages", func(ctx context.Context) error { return servers.Serve(ctx, "filter", ln, door, limits) })
+	p.group.Add("filter pages", func(ctx context.Context) error { return p.servers.Serve(ctx, "filter", f.listen, door, limits) })
 	return nil
 }
 
@@ -127,19 +152,31 @@ func opened(ln net.Listener) opener {
 	return func(context.Context, func(context.Context) error) (net.Listener, error) { return ln, nil }
 }
 
-// addGateway adds a gateway and its pages to g. Metrics, and why it is not ready,
-// are on pages, which may be nil; if they are shown, also where the clients come.
-func addGateway(g *run.Group, servers *ops.Servers, listen opener, pages net.Listener, shown bool, limits ops.Limits, reg *prometheus.Registry, cfg gateway.Config, l laneStore, r gateway.Replayer, acks gateway.Acks, log *slog.Logger, more ...ops.Check) {
-	gw := gateway.New(cfg, l, r, acks, reg, log)
-	g.Add("gateway", gw.Run)
+// gatewayService is what a gateway is made of.
+type gatewayService struct {
+	listen   opener
+	pages    net.Listener // for metrics, and why it is not ready; may be nil
+	shown    bool         // these are also where the clients come
+	limits   ops.Limits
+	cfg      gateway.Config
+	lanes    laneStore
+	replayer gateway.Replayer
+	acks     gateway.Acks
+	checks   []ops.Check // of its readiness, beside its own
+}
+
+// addGateway adds a gateway and its pages.
+func (p process) addGateway(s gatewayService) {
+	gw := gateway.New(s.cfg, s.lanes, s.replayer, s.acks, p.reg, p.log)
+	p.group.Add("gateway", gw.Run)
 	checks := append([]ops.Check{
-		{Name: "gateway", Do: gw.Ready, Local: true}, {Name: "lanes", Do: l.Ping},
-		addInspector(g, "redis", "redis", l, reg, log), servers.Descriptors(),
-	}, more...)
+		{Name: "gateway", Do: gw.Ready, Local: true}, {Name: "lanes", Do: s.lanes.Ping},
+		addInspector(p.group, "redis", "redis", s.lanes, p.reg, p.log), p.servers.Descriptors(),
+	}, s.checks...)
 	others := "/health, /livez, /readyz, /metrics"
 	door, mux := http.NewServeMux(), http.NewServeMux()
-	if shown {
-		ops.Handle(mux, reg, gw.Alive, checks...)
+	if s.shown {
+		ops.Handle(mux, p.reg, gw.Alive, checks...)
 	} else {
 		ops.HandleStrangers(mux, gw.Alive, checks...)
 		others = "/health, /livez, /readyz"
@@ -149,19 +186,19 @@ func addGateway(g *run.Group, servers *ops.Servers, listen opener, pages net.Lis
 	})
 	door.Handle("/ws", gw.Handler()) // it looks at hosts and origins itself
 	door.Handle("/sse", gw.StreamHandler())
-	door.Handle("/", origin.Rules{Open: cfg.Tokens == nil, Hosts: cfg.Hosts}.Handler(mux))
-	g.Add("gateway pages", func(ctx context.Context) error {
-		ln, err := listen(ctx, gw.Ready)
+	door.Handle("/", origin.Rules{Open: s.cfg.Tokens == nil, Hosts: s.cfg.Hosts}.Handler(mux))
+	p.group.Add("gateway pages", func(ctx context.Context) error {
+		ln, err := s.listen(ctx, gw.Ready)
 		if ln == nil {
 			return err
 		}
-		return servers.Serve(ctx, "gateway", ln, origin.Sealed(door), limits)
+		return p.servers.Serve(ctx, "gateway", ln, origin.Sealed(door), s.limits)
 	})
-	if pages != nil {
+	if s.pages != nil {
 		inside := http.NewServeMux()
-		ops.Handle(inside, reg, gw.Alive, checks...)
-		g.Add("pages", func(ctx context.Context) error {
-			return servers.Serve(ctx, "pages", pages, openTo(cfg.Hosts, inside), ops.Limits{})
+		ops.Handle(inside, p.reg, gw.Alive, checks...)
+		p.group.Add("pages", func(ctx context.Context) error {
+			return p.servers.Serve(ctx, "pages", s.pages, openTo(s.cfg.Hosts, inside), ops.Limits{})
 		})
 	}
 }
