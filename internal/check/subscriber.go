@@ -120,7 +120,7 @@ func (s *subscriber) remove(ctx, over context.Context, i int) error {
 		change := f.slot.Ask(s.check.clock.Now(), nil)
 		what, _, err := s.ask(ctx, http.MethodDelete, "/"+string(f.id), nil)
 		if what == refused {
-			what = unknown // it may be gone already, by a request whose answer did not come
+			what = unknown // nobody was reached; it is asked again
 		}
 		s.came(f.slot, change, what)
 		if what != unknown || err != nil || !pause(over, time.Second) {
@@ -190,7 +190,7 @@ func judgeAnswer(method string, status int, answer []byte) (outcome, filter.ID, 
 	case status < 300:
 		return done, f.ID, nil
 	case status == http.StatusNotFound && method == http.MethodDelete:
-		return refused, "", nil
+		return waiting, "", nil // it is gone already, by a request whose answer did not come
 	case status < 500:
 		return refused, "", fmt.Errorf("the filter API refused %s with %d: %s", method, status, answer)
 	}
