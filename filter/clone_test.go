@@ -1,15 +1,17 @@
-package filter
+package filter_test
 
 import (
 	"math/rand/v2"
 	"reflect"
 	"testing"
+
+	"eventstream/filter/filtertest"
 )
 
 func TestCloneSharesNothing(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 5))
 	for range 500 {
-		s := randomSpec(rng)
+		s := filtertest.Spec(rng)
 		c := s.Clone()
 		if !reflect.DeepEqual(c, s) {
 			t.Fatalf("Clone = %+v, want %+v", c, s)

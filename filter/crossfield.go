@@ -58,8 +58,8 @@ func (s *Spec) checkSizes(bad *Invalid) {
 // values counts the values in all lists.
 func (s *Spec) values() int {
 	n := 0
-	for _, l := range s.shortLists() {
-		n += len(l.values)
+	for _, l := range s.ShortLists() {
+		n += len(l.Values)
 	}
 	for _, w := range slices.Concat([]Where{s.Where}, s.Any, s.ExprAny) {
 		for _, t := range w {
@@ -72,12 +72,12 @@ func (s *Spec) values() int {
 // shortGivens lists the short fields as the operators that they are short for.
 func (s *Spec) shortGivens() []given {
 	var gs []given
-	for _, l := range s.shortLists() {
-		if len(l.values) == 0 {
+	for _, l := range s.ShortLists() {
+		if len(l.Values) == 0 {
 			continue
 		}
-		g := given{within: l.at, short: true, path: l.path, op: "in"}
-		for _, v := range l.values {
+		g := given{within: l.Field, short: true, path: l.Path, op: "in"}
+		for _, v := range l.Values {
 			g.values = append(g.values, Text(v))
 		}
 		gs = append(gs, g)
@@ -375,7 +375,7 @@ func kind(v Scalar) string {
 }
 
 func (r *reach) narrow(g *given) {
-	from, to, end := r.lo, r.hi, g.values[0].key()
+	from, to, end := r.lo, r.hi, g.values[0].Key()
 	switch g.op {
 	case "gt":
 		from = end + 1
@@ -386,7 +386,7 @@ func (r *reach) narrow(g *given) {
 	case "lte":
 		to = end
 	case "between":
-		from, to = end, g.values[1].key()
+		from, to = end, g.values[1].Key()
 	}
 	if from > r.lo {
 		r.lo, r.above = from, g

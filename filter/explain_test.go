@@ -1,9 +1,12 @@
-package filter
+package filter_test
 
 import (
 	"encoding/json"
 	"math/rand/v2"
 	"testing"
+
+	"eventstream/filter"
+	"eventstream/filter/filtertest"
 )
 
 func TestExplain(t *testing.T) {
@@ -23,11 +26,11 @@ func TestExplain(t *testing.T) {
 		{`{"subscriber_id":"a","where":{"a":{"between":[1,2]}}}`, `{"event_type":"x","a":[]}`,
 			`{"matches":false,"failed":[{"field":"/where/a/between","attribute":"a","asked":"between [1, 2]","found":"[]"}]}`},
 	} {
-		var s Spec
+		var s filter.Spec
 		if err := json.Unmarshal([]byte(tt.spec), &s); err != nil {
 			t.Fatal(err)
 		}
-		ev, err := DecodeEvent([]byte(tt.event))
+		ev, err := filter.DecodeEvent([]byte(tt.event))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -44,8 +47,8 @@ func TestExplainAgreesWithMatch(t *testing.T) {
 	rng := rand.New(rand.NewPCG(9, 10))
 	matches, checked := 0, 0
 	for range 5000 {
-		s, raw := randomSpec(rng), randomEventJSON(rng)
-		ev, err := DecodeEvent(raw)
+		s, raw := filtertest.Spec(rng), filtertest.Event(rng)
+		ev, err := filter.DecodeEvent(raw)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -56,9 +59,8 @@ func TestExplainAgreesWithMatch(t *testing.T) {
 		if x.Matches {
 			matches++
 		}
-		for _, g := range allGivens(&s) {
-			alone := Spec{Where: Where{g.path: g.test()}}
-			told := failure([]given{g}, valuesAt(ev, g.path))
+		for _, g := range filter.Operators(&s) {
+			alone, told := g.Alone(), g.Failure(ev)
 			for _, f := range x.Failed {
 				if f != told {
 					continue
@@ -72,12 +74,4 @@ func TestExplainAgreesWithMatch(t *testing.T) {
 	if matches < 250 || checked < 2500 {
 		t.Errorf("%d matches, %d failures checked", matches, checked)
 	}
-}
-
-func allGivens(s *Spec) []given {
-	gs := append(s.shortGivens(), s.Where.givens("/where")...)
-	for _, w := range append(givensOfAll(s.Any, anyField), givensOfAll(s.ExprAny, func(int) string { return exprField })...) {
-		gs = append(gs, w...)
-	}
-	return gs
 }

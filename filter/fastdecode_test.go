@@ -1,4 +1,4 @@
-package filter
+package filter_test
 
 import (
 	"errors"
@@ -7,6 +7,9 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"eventstream/filter"
+	"eventstream/filter/filtertest"
 )
 
 // TestPlain tells what need not go to the strict decoder.
@@ -63,9 +66,8 @@ func TestPlain(t *testing.T) {
 		{`{"where":{"a":{"eq":1}}}`, false},
 		{`{"expr":"a == 1"}`, false},
 	} {
-		p := plain{[]byte(tt.json)}
-		if got := p.spec(new(Spec)); got != tt.want {
-			t.Errorf("%.80s: plain = %t, want %t", tt.json, got, tt.want)
+		if got := filter.DecodesFast([]byte(tt.json)); got != tt.want {
+			t.Errorf("%.80s: decoded fast = %t, want %t", tt.json, got, tt.want)
 		}
 		checkDecodeStored(t, []byte(tt.json))
 	}
@@ -75,7 +77,7 @@ func TestPlain(t *testing.T) {
 func FuzzDecodeStored(f *testing.F) {
 	rng := rand.New(rand.NewPCG(5, 6))
 	for range 20 {
-		f.Add(stored(f, randomSpec(rng)))
+		f.Add(filtertest.Stored(f, filtertest.Spec(rng)))
 	}
 	f.Add([]byte(`{"max_amount": 1.5, "countries": ["ä", "b"], "match_all": true, "subscriber_id": "a"}`))
 	f.Add([]byte(`{"user_ids":["a"],"user_ids":["b","c"],"min_amount":-0,"min_amount":1e3,"EVENT_TYPES":[null]}`))
@@ -86,17 +88,17 @@ func FuzzDecodeStored(f *testing.F) {
 func checkDecodeStored(t *testing.T, b []byte) {
 	t.Helper()
 	before := string(b)
-	var want Spec
+	var want filter.Spec
 	wantErr := want.UnmarshalJSON(b)
-	got, err := DecodeStored(b)
-	if fmt.Sprint(err) != fmt.Sprint(wantErr) || errors.Is(err, ErrUnknown) != errors.Is(wantErr, ErrUnknown) {
+	got, err := filter.DecodeStored(b)
+	if fmt.Sprint(err) != fmt.Sprint(wantErr) || errors.Is(err, filter.ErrUnknown) != errors.Is(wantErr, filter.ErrUnknown) {
 		t.Fatalf("%q: error %v, want %v", b, err, wantErr)
 	}
 	if string(b) != before {
 		t.Fatalf("%q has become %q", before, b)
 	}
-	clear(b)                                          // none of it is kept
-	text, wantText := stored(t, got), stored(t, want) // they tell 0 from -0
+	clear(b)                                                                // none of it is kept
+	text, wantText := filtertest.Stored(t, got), filtertest.Stored(t, want) // they tell 0 from -0
 	if !reflect.DeepEqual(got, want) || string(text) != string(wantText) {
 		t.Fatalf("%q read as %+v, want %+v", before, got, want)
 	}
@@ -104,9 +106,9 @@ func checkDecodeStored(t *testing.T, b []byte) {
 
 func BenchmarkDecodeStored(b *testing.B) {
 	text := []byte(`{"min_amount": 0.4387265982374, "user_tiers": ["tier_1"], "event_types": ["type_3", "type_17"], "subscriber_id": "user_123456"}`)
-	for name, decode := range map[string]func([]byte) (Spec, error){
-		"plain":  DecodeStored,
-		"strict": func(b []byte) (s Spec, err error) { err = s.UnmarshalJSON(b); return s, err },
+	for name, decode := range map[string]func([]byte) (filter.Spec, error){
+		"plain":  filter.DecodeStored,
+		"strict": func(b []byte) (s filter.Spec, err error) { err = s.UnmarshalJSON(b); return s, err },
 	} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()

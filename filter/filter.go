@@ -1,6 +1,7 @@
-// Package filter is the filter language and its engine. A Filter selects events
-// for one subscriber; an Index finds the subscribers whose filters match an
-// event without trying the filters one by one. The package does no I/O.
+// Package filter is the filter language: what a Filter may say, how it is parsed,
+// validated, stored and explained, and what it means. Spec.Match defines the meaning,
+// one filter and one event at a time; package filter/index finds the matching filters
+// among millions. The package does no I/O.
 package filter
 
 // ID identifies a filter: a UUID in its usual text form.

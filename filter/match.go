@@ -53,13 +53,13 @@ func atLeastOne(alternatives []Where) []Where {
 // shortWhere is what the short fields are short for.
 func (s *Spec) shortWhere() Where {
 	w := Where{}
-	for _, l := range s.shortLists() {
-		if len(l.values) > 0 {
+	for _, l := range s.ShortLists() {
+		if len(l.Values) > 0 {
 			var in []Scalar
-			for _, v := range l.values {
+			for _, v := range l.Values {
 				in = append(in, Text(v))
 			}
-			w[l.path] = Test{In: in}
+			w[l.Path] = Test{In: in}
 		}
 	}
 	var amount Test

@@ -1,9 +1,12 @@
-package filter
+package filter_test
 
 import (
 	"encoding/json"
 	"math/rand/v2"
 	"testing"
+
+	"eventstream/filter"
+	"eventstream/filter/filtertest"
 )
 
 // testdata/corners.txt has the cases; what is here is about the form of events.
@@ -13,13 +16,13 @@ func TestMatchTakesFloats(t *testing.T) {
 	rng := rand.New(rand.NewPCG(5, 6))
 	compared := 0
 	for range 1000 {
-		s, raw := randomSpec(rng), randomEventJSON(rng)
+		s, raw := filtertest.Spec(rng), filtertest.Event(rng)
 		var floats map[string]any
 		if json.Unmarshal(raw, &floats) != nil {
 			continue // 1e999 has no float64
 		}
 		compared++
-		numbers, err := DecodeEvent(raw)
+		numbers, err := filter.DecodeEvent(raw)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -34,7 +37,7 @@ func TestMatchTakesFloats(t *testing.T) {
 
 func TestDecodeEventRefusesWhatIsNoObject(t *testing.T) {
 	for _, raw := range []string{``, `null`, `[]`, `1`, `{`, `{}{}`, `{} x`} {
-		if ev, err := DecodeEvent([]byte(raw)); err == nil {
+		if ev, err := filter.DecodeEvent([]byte(raw)); err == nil {
 			t.Errorf("DecodeEvent(%s) = %v, want an error", raw, ev)
 		}
 	}

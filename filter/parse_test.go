@@ -1,4 +1,4 @@
-package filter
+package filter_test
 
 import (
 	"encoding/json"
@@ -8,40 +8,43 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"eventstream/filter"
+	"eventstream/filter/filtertest"
 )
 
 func TestParseSpec(t *testing.T) {
 	amount := func(f float64) *float64 { return &f }
 	for _, tt := range []struct {
 		body string
-		want Spec
+		want filter.Spec
 	}{
 		{
 			`{"subscriber_id":"user_1","event_types":["purchase"],"user_tiers":["premium"],"min_amount":100}`,
-			Spec{SubscriberID: "user_1", EventTypes: []string{"purchase"}, UserTiers: []string{"premium"}, MinAmount: amount(100)},
+			filter.Spec{SubscriberID: "user_1", EventTypes: []string{"purchase"}, UserTiers: []string{"premium"}, MinAmount: amount(100)},
 		},
-		{` {"min_amount" : -1.5e3 , "subscriber_id":"\u00e4/日本語"} ` + "\n", Spec{SubscriberID: "ä/日本語", MinAmount: amount(-1500)}},
-		{`{"subscriber_id":"a","min_amount":0}`, Spec{SubscriberID: "a", MinAmount: amount(0)}},
-		{`{"subscriber_id":"a","min_amount":0.1}`, Spec{SubscriberID: "a", MinAmount: amount(0.1)}},
-		{`{"subscriber_id":"a","match_all":true}`, Spec{SubscriberID: "a", MatchAll: true}},
-		{`{"subscriber_id":"a","event_types":["x y"],"match_all":false}`, Spec{SubscriberID: "a", EventTypes: []string{"x y"}}},
+		{` {"min_amount" : -1.5e3 , "subscriber_id":"\u00e4/日本語"} ` + "\n", filter.Spec{SubscriberID: "ä/日本語", MinAmount: amount(-1500)}},
+		{`{"subscriber_id":"a","min_amount":0}`, filter.Spec{SubscriberID: "a", MinAmount: amount(0)}},
+		{`{"subscriber_id":"a","min_amount":0.1}`, filter.Spec{SubscriberID: "a", MinAmount: amount(0.1)}},
+		{`{"subscriber_id":"a","match_all":true}`, filter.Spec{SubscriberID: "a", MatchAll: true}},
+		{`{"subscriber_id":"a","event_types":["x y"],"match_all":false}`, filter.Spec{SubscriberID: "a", EventTypes: []string{"x y"}}},
 		{
 			`{"subscriber_id":"a","user_ids":["u"],"countries":["DE"],"max_amount":5,"where":{"a.b":{"eq":"x","not_in":[1,true]},` +
 				`"c":{"between":["2026-01-02T03:04:05Z","2027-01-02T03:04:05+02:00"]}},"any":[{"d":{"prefix":"p","exists":true}}]}`,
-			Spec{
+			filter.Spec{
 				SubscriberID: "a", UserIDs: []string{"u"}, Countries: []string{"DE"}, MaxAmount: amount(5),
-				Where: Where{
-					"a.b": {Eq: new(Text("x")), NotIn: []Scalar{Num(1), Flag(true)}},
-					"c":   {Between: []Scalar{Text("2026-01-02T03:04:05Z"), Text("2027-01-02T03:04:05+02:00")}},
+				Where: filter.Where{
+					"a.b": {Eq: new(filter.Text("x")), NotIn: []filter.Scalar{filter.Num(1), filter.Flag(true)}},
+					"c":   {Between: []filter.Scalar{filter.Text("2026-01-02T03:04:05Z"), filter.Text("2027-01-02T03:04:05+02:00")}},
 				},
-				Any: []Where{{"d": {Prefix: new("p"), Exists: new(true)}}},
+				Any: []filter.Where{{"d": {Prefix: new("p"), Exists: new(true)}}},
 			},
 		},
-		{`{"subscriber_id":"a","min_amount":1152921504606847000}`, Spec{SubscriberID: "a", MinAmount: amount(1 << 60)}}, // as encoding/json writes it
-		{`{"subscriber_id":"a","min_amount":1152921504606846976}`, Spec{SubscriberID: "a", MinAmount: amount(1 << 60)}},
-		{`{"subscriber_id":"` + strings.Repeat("é", 64) + `","match_all":true}`, Spec{SubscriberID: strings.Repeat("é", 64), MatchAll: true}},
+		{`{"subscriber_id":"a","min_amount":1152921504606847000}`, filter.Spec{SubscriberID: "a", MinAmount: amount(1 << 60)}}, // as encoding/json writes it
+		{`{"subscriber_id":"a","min_amount":1152921504606846976}`, filter.Spec{SubscriberID: "a", MinAmount: amount(1 << 60)}},
+		{`{"subscriber_id":"` + strings.Repeat("é", 64) + `","match_all":true}`, filter.Spec{SubscriberID: strings.Repeat("é", 64), MatchAll: true}},
 	} {
-		got, err := ParseSpec([]byte(tt.body), nil)
+		got, err := filter.ParseSpec([]byte(tt.body), nil)
 		if err != nil || !reflect.DeepEqual(got, tt.want) {
 			t.Errorf("ParseSpec(%s) = %+v, %v; want %+v, nil", tt.body, got, err, tt.want)
 		}
@@ -67,8 +70,8 @@ func TestParseSpecRefusesWhatIsNoObject(t *testing.T) {
 		{`{"a":` + strings.Repeat("[", 20000) + `}`, "malformed JSON at byte 37: nested deeper than 32 levels"},
 		{`{"\"":"[{` + strings.Repeat("[{", 40) + `","a":` + strings.Repeat(`{"b":`, 31) + `]}`, "malformed JSON at byte 251: invalid character ']' looking for beginning of value"},
 	} {
-		_, err := ParseSpec([]byte(tt.body), nil)
-		if !errors.Is(err, ErrSyntax) || err.Error() != tt.want {
+		_, err := filter.ParseSpec([]byte(tt.body), nil)
+		if !errors.Is(err, filter.ErrSyntax) || err.Error() != tt.want {
 			t.Errorf("ParseSpec(%.60s): error %q, want %q", tt.body, err, tt.want)
 		}
 	}
@@ -86,13 +89,13 @@ func TestParseSpecTellsAllThatIsWrong(t *testing.T) {
 		{`{}`, []string{"/subscriber_id: required", noCondition}},
 		{`{"subscriber_id":"a"}`, []string{noCondition}},
 		{`{"subscriber_id":"a","match_all":false}`, []string{noCondition}},
-		{`{` + ok + `,"event_type":"x"}`, []string{"/event_type: unknown field; allowed are " + fieldNames + "; did you mean event_types?"}},
+		{`{` + ok + `,"event_type":"x"}`, []string{"/event_type: unknown field; allowed are " + filter.FieldNames + "; did you mean event_types?"}},
 		{`{` + ok + `,"a/b~":1,"":1}`, []string{
-			"/a~1b~0: unknown field; allowed are " + fieldNames,
-			"/: unknown field; allowed are " + fieldNames,
+			"/a~1b~0: unknown field; allowed are " + filter.FieldNames,
+			"/: unknown field; allowed are " + filter.FieldNames,
 		}},
 		{`{` + ok + `,"event_types":["y"]}`, []string{"/event_types: given twice"}},
-		{`{` + ok + `,"Event_Types":["y"]}`, []string{"/Event_Types: unknown field; allowed are " + fieldNames + "; did you mean event_types?"}},
+		{`{` + ok + `,"Event_Types":["y"]}`, []string{"/Event_Types: unknown field; allowed are " + filter.FieldNames + "; did you mean event_types?"}},
 		{`{"subscriber_id":1,"event_types":"x","user_tiers":[1],"min_amount":"5","match_all":0}`, []string{
 			"/subscriber_id: want a string, got 1",
 			`/event_types: want a list of strings, got "x"`,
@@ -125,8 +128,8 @@ func TestParseSpecTellsAllThatIsWrong(t *testing.T) {
 		{`{"subscriber_id":"a\u00a0b","match_all":true}`, []string{`/subscriber_id: '\u00a0' is not allowed; spaces, and control, format and private-use characters are not`}},
 		{`{"subscriber_id":["` + strings.Repeat("é", 40) + `"],"match_all":true}`, []string{`/subscriber_id: want a string, got ["` + strings.Repeat("é", 29) + `…`}},
 	} {
-		_, err := ParseSpec([]byte(tt.body), nil)
-		bad, ok := errors.AsType[*Invalid](err)
+		_, err := filter.ParseSpec([]byte(tt.body), nil)
+		bad, ok := errors.AsType[*filter.Invalid](err)
 		if !ok {
 			t.Errorf("ParseSpec(%.80s): error %v, want *Invalid", tt.body, err)
 			continue
@@ -138,28 +141,28 @@ func TestParseSpecTellsAllThatIsWrong(t *testing.T) {
 }
 
 // translateTest is a small stand-in for the translation of expr.
-func translateTest(expr string) ([]Where, error) {
+func translateTest(expr string) ([]filter.Where, error) {
 	switch expr {
 	case "bad":
-		return nil, &SyntaxError{2, 7, "unknown function f"}
+		return nil, &filter.SyntaxError{2, 7, "unknown function f"}
 	case "never":
 		return nil, nil
 	case "always":
-		return []Where{{}}, nil
+		return []filter.Where{{}}, nil
 	case "small or large":
-		return []Where{{"amount": {Lt: new(Num(5))}}, {"amount": {Gt: new(Num(50))}}}, nil
+		return []filter.Where{{"amount": {Lt: new(filter.Num(5))}}, {"amount": {Gt: new(filter.Num(50))}}}, nil
 	case "broad":
-		return []Where{{"a": {Eq: new(Num(1))}}, {"a": {Ne: new(Num(1))}}}, nil
+		return []filter.Where{{"a": {Eq: new(filter.Num(1))}}, {"a": {Ne: new(filter.Num(1))}}}, nil
 	case "long value":
-		return []Where{{"a": {In: []Scalar{Text("x"), Text(strings.Repeat("x", 257))}}}}, nil
+		return []filter.Where{{"a": {In: []filter.Scalar{filter.Text("x"), filter.Text(strings.Repeat("x", 257))}}}}, nil
 	case "many":
-		var list []Where
+		var list []filter.Where
 		for i := range 9 {
-			list = append(list, Where{"a": {Eq: new(Num(float64(i)))}})
+			list = append(list, filter.Where{"a": {Eq: new(filter.Num(float64(i)))}})
 		}
 		return list, nil
 	}
-	return []Where{{"a": {Eq: new(Text(expr))}}}, nil
+	return []filter.Where{{"a": {Eq: new(filter.Text(expr))}}}, nil
 }
 
 func TestParseSpecTranslatesExpr(t *testing.T) {
@@ -177,7 +180,7 @@ func TestParseSpecTranslatesExpr(t *testing.T) {
 		{`"expr":"always"`, "/expr: holds for every event, at least with one of its alternatives; ask for something in all of them"},
 		{`"expr":"` + strings.Repeat("x", 4097) + `"`, "/expr: 4097 bytes; at most 4096 are allowed"},
 		{`"expr":"long value"`, "/expr: a, in: 257 bytes; at most 256 are allowed"},
-		{`"expr":"broad"`, "/expr: " + tooBroad},
+		{`"expr":"broad"`, "/expr: " + filter.TooBroad},
 		{`"expr":"small or large","min_amount":10,"max_amount":20`, "/expr: amount, lt: empty: no value is both lt 5 and gte 10 (/min_amount); and so with all other alternatives"},
 		{
 			`"expr":"small or large","where":{"amount":{"lt":"2026-01-02T03:04:05Z"}}`,
@@ -187,7 +190,7 @@ func TestParseSpecTranslatesExpr(t *testing.T) {
 		{`"expr":"many","any":[{"b":{"eq":1}},{"b":{"eq":2}}]`, "/expr: comes to 9 alternatives, and to 18 with each of the 2 of any; at most 16 are allowed"},
 		{`"expr":"x","expr_any":[]`, "/expr_any: is made from expr; leave it out"},
 	} {
-		s, err := ParseSpec([]byte(`{"subscriber_id":"a",`+tt.fields+`}`), translateTest)
+		s, err := filter.ParseSpec([]byte(`{"subscriber_id":"a",`+tt.fields+`}`), translateTest)
 		if got := fmt.Sprint(err); got != tt.want && (err != nil || tt.want != "") {
 			t.Errorf("ParseSpec({%.80s}):\n got %s\nwant %s", tt.fields, got, tt.want)
 		}
@@ -200,39 +203,13 @@ func TestParseSpecTranslatesExpr(t *testing.T) {
 // TestParseSpecTellsAHundredProblems: a long list of wrong values is not
 // answered with a longer one.
 func TestParseSpecTellsAHundredProblems(t *testing.T) {
-	_, err := ParseSpec([]byte(`{"event_types":[1`+strings.Repeat(",1", 5000)+`]}`), nil)
-	bad, ok := errors.AsType[*Invalid](err)
+	_, err := filter.ParseSpec([]byte(`{"event_types":[1`+strings.Repeat(",1", 5000)+`]}`), nil)
+	bad, ok := errors.AsType[*filter.Invalid](err)
 	if !ok || len(bad.Problems) != 101 {
 		t.Fatalf("error %.200v, want an *Invalid with 101 Problems", err)
 	}
-	if got, want := bad.Problems[100], (Problem{"", "there are more problems than these 100"}); got != want {
+	if got, want := bad.Problems[100], (filter.Problem{"", "there are more problems than these 100"}); got != want {
 		t.Errorf("the last one is %v, want %v", got, want)
-	}
-}
-
-func TestDidYouMean(t *testing.T) {
-	for _, tt := range []struct{ name, want string }{
-		{"EQ", "eq"}, {"eqq", "eq"}, {"==", "eq"}, {"Starts_With", "prefix"}, {"prefx", "prefix"}, {"sufix", "suffix"},
-		{"contain", "contains"}, {"betwen", "between"}, {"notin", "not_in"}, {"not-in", "not_in"}, {"nin", "not_in"},
-		{"lt ", "lt"}, {"x", ""}, {"xx", ""}, {"", ""}, {"regex", ""}, {"sku", ""}, {strings.Repeat("é", 10000), ""},
-	} {
-		want := tt.want
-		if want != "" {
-			want = "; did you mean " + want + "?"
-		}
-		if got := didYouMean(tt.name, operatorNames, operatorAliases); got != want {
-			t.Errorf("didYouMean(%.20q) = %q, want %q", tt.name, got, want)
-		}
-	}
-	for alias, name := range operatorAliases {
-		if !strings.Contains(", "+operatorNames+",", ", "+name+",") {
-			t.Errorf("%s stands for %s, which is no operator", alias, name)
-		}
-	}
-	for alias, name := range fieldAliases {
-		if !strings.Contains(", "+fieldNames+",", ", "+name+",") {
-			t.Errorf("%s stands for %s, which is no field", alias, name)
-		}
 	}
 }
 
@@ -248,18 +225,18 @@ func FuzzParseSpec(f *testing.F) {
 	} {
 		f.Add([]byte(seed))
 	}
-	for _, l := range readCorners(f) {
-		if l.mark == "filter" || l.mark == "refused" {
-			f.Add(l.withField("subscriber_id"))
+	for _, l := range filtertest.Corners(f, "testdata/corners.txt") {
+		if l.Mark == "filter" || l.Mark == "refused" {
+			f.Add(l.WithField("subscriber_id"))
 		}
 	}
 	for _, expr := range []string{"x", "bad", "never", "always", "small or large", "broad", "long value", "many"} {
 		f.Add([]byte(`{"subscriber_id":"a","max_amount":20,"expr":"` + expr + `"}`))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		s, err := ParseSpec(body, translateTest)
+		s, err := filter.ParseSpec(body, translateTest)
 		if err != nil {
-			if bad, ok := errors.AsType[*Invalid](err); !ok && !errors.Is(err, ErrSyntax) || ok && len(bad.Problems) == 0 {
+			if bad, ok := errors.AsType[*filter.Invalid](err); !ok && !errors.Is(err, filter.ErrSyntax) || ok && len(bad.Problems) == 0 {
 				t.Errorf("error %v of type %T, want one that wraps ErrSyntax, or an *Invalid with Problems", err, err)
 			}
 			return
@@ -271,7 +248,7 @@ func FuzzParseSpec(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var again Spec
+		var again filter.Spec
 		if err := json.Unmarshal(stored, &again); err != nil || !reflect.DeepEqual(again, s) {
 			t.Errorf("stored as %s and read as %+v, %v; want %+v", stored, again, err, s)
 		}
@@ -287,12 +264,12 @@ func FuzzParseSpec(f *testing.F) {
 func TestParseStored(t *testing.T) {
 	rng := rand.New(rand.NewPCG(11, 12))
 	for range 500 {
-		s := randomSpec(rng)
-		body, err := json.Marshal(Filter{ID: "01890a5d-ac96-774b-bcce-b302099a8057", Revision: 7, Spec: s})
+		s := filtertest.Spec(rng)
+		body, err := json.Marshal(filter.Filter{ID: "01890a5d-ac96-774b-bcce-b302099a8057", Revision: 7, Spec: s})
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := ParseStored(body, func(string) ([]Where, error) { return s.ExprAny, nil })
+		got, err := filter.ParseStored(body, func(string) ([]filter.Where, error) { return s.ExprAny, nil })
 		if err != nil || !reflect.DeepEqual(got, s) {
 			t.Fatalf("ParseStored(%s) = %+v, %v; want %+v", body, got, err, s)
 		}
@@ -301,7 +278,7 @@ func TestParseStored(t *testing.T) {
 		`{"id":"x","subscriber_id":"ada","event_types":["a"],"revisions":1}`,
 		`{"id":"x","id":"y","subscriber_id":"ada","event_types":["a"]}`,
 	} {
-		if s, err := ParseStored([]byte(body), nil); err == nil {
+		if s, err := filter.ParseStored([]byte(body), nil); err == nil {
 			t.Errorf("ParseStored(%s) = %+v, want an error", body, s)
 		}
 	}

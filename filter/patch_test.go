@@ -1,4 +1,4 @@
-package filter
+package filter_test
 
 import (
 	"encoding/json"
@@ -8,6 +8,9 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"eventstream/filter"
+	"eventstream/filter/filtertest"
 )
 
 func TestPatch(t *testing.T) {
@@ -33,7 +36,7 @@ func TestPatch(t *testing.T) {
 		{"{\"a\":\"\xff\"}", `malformed JSON at byte 7: not valid UTF-8`},
 		{``, `malformed JSON: want a JSON object`},
 	} {
-		var s Spec
+		var s filter.Spec
 		if err := json.Unmarshal([]byte(stored), &s); err != nil {
 			t.Fatal(err)
 		}
@@ -56,7 +59,7 @@ func TestPatchIsAMerge(t *testing.T) {
 	rng := rand.New(rand.NewPCG(7, 8))
 	patched := 0
 	for range 2000 {
-		s, other := randomSpec(rng), randomSpec(rng)
+		s, other := filtertest.Spec(rng), filtertest.Spec(rng)
 		patch := make(map[string]any)
 		for k, v := range asMap(t, other) {
 			switch rng.IntN(3) {
@@ -67,16 +70,16 @@ func TestPatchIsAMerge(t *testing.T) {
 			}
 		}
 		body, _ := json.Marshal(patch)
-		made := func(string) ([]Where, error) { return other.ExprAny, nil }
+		made := func(string) ([]filter.Where, error) { return other.ExprAny, nil }
 		got, err := s.Patch(body, made)
 		merged, _ := json.Marshal(mergeRFC(asMap(t, s), patch))
-		want, wantErr := ParseSpec(merged, made)
+		want, wantErr := filter.ParseSpec(merged, made)
 		if !reflect.DeepEqual(got, want) || (err == nil) != (wantErr == nil) {
 			t.Fatalf("%+v patched by %s:\n got %+v, %v\nwant %+v, %v", s, body, got, err, want, wantErr)
 		}
 		if err == nil {
 			patched++
-		} else if !errors.As(err, new(*Invalid)) {
+		} else if !errors.As(err, new(*filter.Invalid)) {
 			t.Fatalf("%s: %v", body, err)
 		}
 	}
@@ -85,14 +88,14 @@ func TestPatchIsAMerge(t *testing.T) {
 	}
 }
 
-func asMap(t *testing.T, s Spec) map[string]any {
+func asMap(t *testing.T, s filter.Spec) map[string]any {
 	t.Helper()
 	s.ExprAny = nil
 	b, err := json.Marshal(s)
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := DecodeEvent(b) // any object; numbers stay as they are written
+	m, err := filter.DecodeEvent(b) // any object; numbers stay as they are written
 	if err != nil {
 		t.Fatal(err)
 	}

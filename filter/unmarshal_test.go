@@ -1,4 +1,4 @@
-package filter
+package filter_test
 
 import (
 	"encoding/json"
@@ -7,34 +7,36 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"eventstream/filter"
 )
 
 const storedSpec = `"subscriber_id":"user_1","event_types":["purchase"],"min_amount":10,` +
 	`"where":{"user.address.city":{"in":["Berlin","Bonn"]},"at":{"gte":"2026-01-02T03:04:05Z"}},` +
 	`"any":[{"a":{"eq":1}},{"b":{"exists":true}}],"expr":"c == true","expr_any":[{"c":{"eq":true}}]`
 
-func wantSpec() Spec {
-	return Spec{
+func wantSpec() filter.Spec {
+	return filter.Spec{
 		SubscriberID: "user_1", EventTypes: []string{"purchase"}, MinAmount: new(10.0),
-		Where: Where{
-			"user.address.city": {In: []Scalar{Text("Berlin"), Text("Bonn")}},
-			"at":                {Gte: new(Text("2026-01-02T03:04:05Z"))},
+		Where: filter.Where{
+			"user.address.city": {In: []filter.Scalar{filter.Text("Berlin"), filter.Text("Bonn")}},
+			"at":                {Gte: new(filter.Text("2026-01-02T03:04:05Z"))},
 		},
-		Any:  []Where{{"a": {Eq: new(Num(1))}}, {"b": {Exists: new(true)}}},
-		Expr: "c == true", ExprAny: []Where{{"c": {Eq: new(Flag(true))}}},
+		Any:  []filter.Where{{"a": {Eq: new(filter.Num(1))}}, {"b": {Exists: new(true)}}},
+		Expr: "c == true", ExprAny: []filter.Where{{"c": {Eq: new(filter.Flag(true))}}},
 	}
 }
 
 func TestUnmarshalStored(t *testing.T) {
-	want := Change{Filter{"x", 7, wantSpec()}, true}
+	want := filter.Change{filter.Filter{"x", 7, wantSpec()}, true}
 	for _, tt := range []struct {
 		json      string
 		got, want any
 	}{
-		{`{` + storedSpec + `}`, new(Spec), &want.Spec},
-		{`{"id":"x","revision":7,` + storedSpec + `}`, new(Filter), &want.Filter},
-		{`{"id":"x","revision":7,` + storedSpec + `,"deleted":true}`, new(Change), &want},
-		{`[{"id":"x","revision":7,` + storedSpec + `}]`, new([]Filter), &[]Filter{want.Filter}},
+		{`{` + storedSpec + `}`, new(filter.Spec), &want.Spec},
+		{`{"id":"x","revision":7,` + storedSpec + `}`, new(filter.Filter), &want.Filter},
+		{`{"id":"x","revision":7,` + storedSpec + `,"deleted":true}`, new(filter.Change), &want},
+		{`[{"id":"x","revision":7,` + storedSpec + `}]`, new([]filter.Filter), &[]filter.Filter{want.Filter}},
 	} {
 		if err := json.Unmarshal([]byte(tt.json), tt.got); err != nil || !reflect.DeepEqual(tt.got, tt.want) {
 			t.Errorf("%s read as %+v, %v; want %+v", tt.json, tt.got, err, tt.want)
@@ -61,9 +63,9 @@ func rewritten(t *testing.T, text string, into any) string {
 
 func TestUnmarshalRefusesWhatItDoesNotKnow(t *testing.T) {
 	targets := map[string]func() any{
-		"Spec":   func() any { return new(Spec) },
-		"Filter": func() any { return new(Filter) },
-		"Change": func() any { return new(Change) },
+		"Spec":   func() any { return new(filter.Spec) },
+		"Filter": func() any { return new(filter.Filter) },
+		"Change": func() any { return new(filter.Change) },
 	}
 	for _, tt := range []struct{ json, unknown string }{
 		{`{"subscriber_id":"a","cities":["x"]}`, "cities"},
@@ -73,20 +75,20 @@ func TestUnmarshalRefusesWhatItDoesNotKnow(t *testing.T) {
 	} {
 		for name, target := range targets {
 			err := json.Unmarshal([]byte(tt.json), target())
-			if !errors.Is(err, ErrUnknown) || !strings.HasSuffix(err.Error(), fmt.Sprintf("%q", tt.unknown)) {
+			if !errors.Is(err, filter.ErrUnknown) || !strings.HasSuffix(err.Error(), fmt.Sprintf("%q", tt.unknown)) {
 				t.Errorf("%s into a %s: error %v, want ErrUnknown with %q", tt.json, name, err, tt.unknown)
 			}
 		}
 	}
 	// What belongs to a level above is unknown below.
-	if err := json.Unmarshal([]byte(`{"id":"x"}`), new(Spec)); !errors.Is(err, ErrUnknown) {
+	if err := json.Unmarshal([]byte(`{"id":"x"}`), new(filter.Spec)); !errors.Is(err, filter.ErrUnknown) {
 		t.Errorf("id in a Spec: error %v, want ErrUnknown", err)
 	}
-	if err := json.Unmarshal([]byte(`{"deleted":true}`), new(Filter)); !errors.Is(err, ErrUnknown) {
+	if err := json.Unmarshal([]byte(`{"deleted":true}`), new(filter.Filter)); !errors.Is(err, filter.ErrUnknown) {
 		t.Errorf("deleted in a Filter: error %v, want ErrUnknown", err)
 	}
 	for name, target := range targets {
-		if err := json.Unmarshal([]byte(`{"subscriber_id":1}`), target()); err == nil || errors.Is(err, ErrUnknown) {
+		if err := json.Unmarshal([]byte(`{"subscriber_id":1}`), target()); err == nil || errors.Is(err, filter.ErrUnknown) {
 			t.Errorf("a number for a string in a %s: error %v, want another than ErrUnknown", name, err)
 		}
 	}
@@ -95,8 +97,8 @@ func TestUnmarshalRefusesWhatItDoesNotKnow(t *testing.T) {
 // TestUnmarshalNull: as for all types, null changes nothing, and a pointer to
 // null is nil.
 func TestUnmarshalNull(t *testing.T) {
-	c := Change{Filter{"x", 7, wantSpec()}, true}
-	if err := json.Unmarshal([]byte(`null`), &c); err != nil || !reflect.DeepEqual(c, Change{Filter{"x", 7, wantSpec()}, true}) {
+	c := filter.Change{filter.Filter{"x", 7, wantSpec()}, true}
+	if err := json.Unmarshal([]byte(`null`), &c); err != nil || !reflect.DeepEqual(c, filter.Change{filter.Filter{"x", 7, wantSpec()}, true}) {
 		t.Errorf("null made it %+v, %v", c, err)
 	}
 	p := &c
@@ -113,7 +115,7 @@ func BenchmarkUnmarshalStored(b *testing.B) {
 		b.Run(tt.name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				var s Spec
+				var s filter.Spec
 				if err := json.Unmarshal([]byte(tt.spec), &s); err != nil {
 					b.Fatal(err)
 				}

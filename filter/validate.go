@@ -113,8 +113,8 @@ func CheckSubscriberID(id string) error {
 
 // checkEach checks every condition by itself.
 func (s *Spec) checkEach(bad *Invalid) {
-	for _, l := range s.shortLists() {
-		bad.shortList(l.at, l.values)
+	for _, l := range s.ShortLists() {
+		bad.shortList(l.Field, l.Values)
 	}
 	for _, a := range s.shortAmounts() {
 		if a.value != nil && (math.IsNaN(*a.value) || math.IsInf(*a.value, 0)) {
@@ -151,14 +151,16 @@ func (s *Spec) checkExpr(bad *Invalid) {
 	}
 }
 
-// shortList is one of the lists that are short for conditions in Where.
-type shortList struct {
-	at, path string
-	values   []string
+// ShortList is one of a Spec's lists of strings, which are short for conditions in Where.
+type ShortList struct {
+	Field  string // JSON Pointer, such as /event_types
+	Path   string // of the attribute, such as event_type
+	Values []string
 }
 
-func (s *Spec) shortLists() []shortList {
-	return []shortList{
+// ShortLists returns all of them, also those that are empty.
+func (s *Spec) ShortLists() []ShortList {
+	return []ShortList{
 		{"/event_types", "event_type", s.EventTypes}, {"/user_tiers", "user_tier", s.UserTiers},
 		{"/user_ids", "user_id", s.UserIDs}, {"/countries", "country", s.Countries},
 	}

@@ -94,9 +94,15 @@ func (s *Scalar) UnmarshalJSON(b []byte) error {
 // escaped reports whether r is not what it means in a string's JSON.
 func escaped(r rune) bool { return r == '\\' || r == '"' || r < ' ' || r == utf8.RuneError }
 
-// key returns where s lies in the order of its kind; a string's is that of the
-// timestamp that it must be.
-func (s Scalar) key() uint64 {
+// Kind returns String, Number or Bool, and Other for the zero Scalar.
+func (s Scalar) Kind() event.Kind { return s.kind }
+
+// Text returns the text of a string, "" of all others.
+func (s Scalar) Text() string { return s.text }
+
+// Key returns where s lies in the order of its kind, as an event.Value has it. Strings are
+// ordered only as timestamps.
+func (s Scalar) Key() uint64 {
 	switch s.kind {
 	case event.Number:
 		return event.NumberKey(s.num)

@@ -14,6 +14,7 @@ import (
 
 	"eventstream/event"
 	"eventstream/filter"
+	"eventstream/filter/index"
 	"eventstream/replay"
 )
 
@@ -77,7 +78,7 @@ func (s *Service) upToDate(ctx context.Context) error {
 func (r *routes) addressed(subscriber string, data []byte) (yes bool, seats int, err error) {
 	r.mu.Lock()
 	v := r.published.Load()
-	var slot filter.Slot
+	var slot index.Slot
 	if s := r.subscribers[subscriber]; s != nil {
 		slot, seats = s.slot, s.seats
 	}
@@ -87,18 +88,18 @@ func (r *routes) addressed(subscriber string, data []byte) (yes bool, seats int,
 }
 
 // slots matches an event.
-func slots(in *filter.Snapshot, data []byte) (map[filter.Slot]bool, error) {
+func slots(in *index.Snapshot, data []byte) (map[index.Slot]bool, error) {
 	var d event.Decoder
 	ev, err := d.Decode(data, in.Paths())
 	if err != nil {
 		return nil, err
 	}
-	var m filter.Matcher
+	var m index.Matcher
 	m.Match(in, ev)
-	found := make(map[filter.Slot]bool)
+	found := make(map[index.Slot]bool)
 	for base, mask := range m.All() {
 		for ; mask != 0; mask &= mask - 1 {
-			found[base+filter.Slot(bits.TrailingZeros64(mask))] = true
+			found[base+index.Slot(bits.TrailingZeros64(mask))] = true
 		}
 	}
 	return found, nil
@@ -139,24 +140,24 @@ func (r *routes) filtersOf(ctx context.Context, q replay.Question) (keys []key, 
 
 // explain tells of filters, by an index of their own, which of them match.
 func (r *routes) explain(keys []key, data []byte) ([]replay.LiveFilter, error) {
-	out, index := []replay.LiveFilter{}, filter.NewIndex()
+	out, x := []replay.LiveFilter{}, index.New()
 	for _, k := range keys {
 		f, wants, ok := r.lookUp(k)
 		if !ok {
 			continue // it was deleted just now
 		}
-		index.Add(index.InternPortable(wants), filter.Slot(len(out)))
+		x.Add(x.InternPortable(wants), index.Slot(len(out)))
 		out = append(out, replay.LiveFilter{ID: filter.ID(uuid.UUID(k).String()), Revision: f.revision})
 	}
-	matched, err := slots(index.Snapshot(), data)
+	matched, err := slots(x.Snapshot(), data)
 	for i := range out {
-		out[i].Matches = matched[filter.Slot(i)]
+		out[i].Matches = matched[index.Slot(i)]
 	}
 	return out, err
 }
 
 // lookUp returns a filter, unless it is deleted, and what it asks for.
-func (r *routes) lookUp(k key) (f known, wants filter.Portable, ok bool) {
+func (r *routes) lookUp(k key) (f known, wants index.Portable, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if f = r.filters[k]; f.condition == nil {

@@ -7,7 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
-	"eventstream/filter"
+	"eventstream/filter/index"
 	"eventstream/replay"
 )
 
@@ -91,7 +91,7 @@ func (m *metrics) lag(partition int32, n int64) {
 }
 
 // tell adds what m has counted since it was told last.
-func (m *metrics) tell(c *filter.Matcher) {
+func (m *metrics) tell(c *index.Matcher) {
 	m.candidates.Add(float64(c.Candidates))
 	m.matches.Add(float64(c.Matches))
 	m.digests.Add(float64(c.Digests))

@@ -6,7 +6,7 @@ import (
 	"slices"
 
 	"eventstream/event"
-	"eventstream/filter"
+	"eventstream/filter/index"
 	"eventstream/internal/cow"
 	"eventstream/lane"
 )
@@ -41,11 +41,11 @@ type irregular struct {
 }
 
 // of returns the block of the 64 slots from base on, nil if they never had seats.
-func (p *places) of(base filter.Slot) *block { return p.blocks.At(uint32(base) / 64) }
+func (p *places) of(base index.Slot) *block { return p.blocks.At(uint32(base) / 64) }
 
 // add gives a slot a seat that it does not have. It takes O(log n) of the n seats
 // of the slot.
-func (p *places) add(g cow.Gen, s filter.Slot, a event.Address) {
+func (p *places) add(g cow.Gen, s index.Slot, a event.Address) {
 	b, at := p.blocks.Own(g, uint32(s)/64), uint8(s%64)
 	if !b.addRegular(at, a) {
 		b.own(g).add(at, a)
@@ -78,7 +78,7 @@ func (b *block) own(g cow.Gen) *irregular {
 }
 
 // remove takes a seat from a slot that has it. It takes as long as add.
-func (p *places) remove(g cow.Gen, s filter.Slot, a event.Address) {
+func (p *places) remove(g cow.Gen, s index.Slot, a event.Address) {
 	b, at := p.blocks.Own(g, uint32(s)/64), uint8(s%64)
 	if b.regular>>at&1 == 0 || b.gateway != a.Gateway || b.first+int64(at) != int64(a.Seat) {
 		b.own(g).remove(at, a)
@@ -191,7 +191,7 @@ func (r *irregular) all(mask uint64) iter.Seq[event.Address] {
 // resolver finds the recipients of events and owns the memory of the result. One
 // resolver serves one goroutine. The zero value works.
 type resolver struct {
-	matcher filter.Matcher
+	matcher index.Matcher
 	groups  []lane.Group
 	open    *lane.Group // the one that got the last seat
 	sorter  seatSorter

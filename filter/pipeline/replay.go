@@ -9,7 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"eventstream/filter"
+	"eventstream/filter/index"
 	"eventstream/internal/scan"
 	"eventstream/lane"
 	"eventstream/replay"
@@ -135,7 +135,7 @@ func (s *replays) enter(ctx context.Context) (context.Context, func(), error) {
 
 // wants returns what a subscriber's filters ask for, once all that was changed
 // before the call is applied.
-func (s *replays) wants(ctx context.Context, subscriber string) ([]filter.Portable, error) {
+func (s *replays) wants(ctx context.Context, subscriber string) ([]index.Portable, error) {
 	ctx, cancel := context.WithTimeout(ctx, syncTimeout)
 	defer cancel()
 	if _, err := s.follower.sync(ctx); err != nil {
@@ -148,15 +148,15 @@ func (s *replays) wants(ctx context.Context, subscriber string) ([]filter.Portab
 }
 
 // wantedBy returns the conditions of a subscriber's filters.
-func (r *routes) wantedBy(subscriber string) []filter.Portable {
+func (r *routes) wantedBy(subscriber string) []index.Portable {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := r.subscribers[subscriber]
 	if s == nil {
 		return nil
 	}
-	seen := make(map[*filter.Condition]bool)
-	var all []filter.Portable
+	seen := make(map[*index.Condition]bool)
+	var all []index.Portable
 	for c := range s.wants.all() {
 		if !seen[c] {
 			seen[c] = true
@@ -187,7 +187,7 @@ func (s *replays) scanOf(partition int32) *scan.Scan[*ride, *matched] {
 // asker is one who is served.
 type asker struct {
 	*replays
-	wants []filter.Portable
+	wants []index.Portable
 	w     *replay.Writer
 	left  int64 // bytes of events that it may still be given
 }

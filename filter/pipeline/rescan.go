@@ -13,7 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"eventstream/event"
-	"eventstream/filter"
+	"eventstream/filter/index"
 	"eventstream/internal/scan"
 	"eventstream/topic"
 )
@@ -23,13 +23,13 @@ const stepTimeout = 20 * time.Second
 
 // ride is an asker on one pass through a partition.
 type ride struct {
-	wants  []filter.Portable
+	wants  []index.Portable
 	to     int64
 	passed atomic.Int64 // offsets below are done for good, although Take has not returned
 
 	// Only the scan touches these.
-	slot  filter.Slot
-	conds []*filter.Condition
+	slot  index.Slot
+	conds []*index.Condition
 	full  bool // it has no room left
 	holds bool // it has something that it can't be told of yet
 }
@@ -51,13 +51,13 @@ type passenger = scan.Request[*ride, *matched]
 type rescan struct {
 	*replays
 	partition int32
-	index     *filter.Index
+	index     *index.Index
 	aboard    []*passenger // by slot; nil where nobody is
-	free      []filter.Slot
+	free      []index.Slot
 	n         int // aboard
 	hungry    int // of them, with room left
 	decoder   event.Decoder
-	matcher   filter.Matcher
+	matcher   index.Matcher
 
 	// What was fetched last is kept for a moment: those who left because they had
 	// no room left come back for the rest of it.
@@ -75,7 +75,7 @@ type fetched struct {
 const keepFor = 2 * time.Second
 
 func newRescan(s *replays, partition int32) *rescan {
-	return &rescan{replays: s, partition: partition, index: filter.NewIndex()}
+	return &rescan{replays: s, partition: partition, index: index.New()}
 }
 
 // Gather waits for those who come at about the same time: the longer the more there
@@ -95,7 +95,7 @@ func (l *rescan) Board(r *passenger) {
 	if n := len(l.free); n > 0 {
 		ride.slot, l.free = l.free[n-1], l.free[:n-1]
 	} else {
-		ride.slot = filter.Slot(len(l.aboard))
+		ride.slot = index.Slot(len(l.aboard))
 		l.aboard = append(l.aboard, nil)
 	}
 	l.aboard[ride.slot] = r
@@ -117,7 +117,7 @@ func (l *rescan) Leave(r *passenger) {
 	l.aboard[ride.slot] = nil
 	l.free = append(l.free, ride.slot)
 	if l.n--; l.n == 0 { // what the index has grown to is not kept
-		l.index, l.aboard, l.free, l.matcher = filter.NewIndex(), nil, nil, filter.Matcher{}
+		l.index, l.aboard, l.free, l.matcher = index.New(), nil, nil, index.Matcher{}
 	}
 }
 
@@ -198,7 +198,7 @@ func (l *rescan) match(records []*kgo.Record, next, to int64) int64 {
 
 // give matches one record. What is no event is skipped: the worker that had it
 // wrote it to the dead letters.
-func (l *rescan) give(s *filter.Snapshot, r *kgo.Record) {
+func (l *rescan) give(s *index.Snapshot, r *kgo.Record) {
 	data, err := topic.Value(r)
 	if err != nil {
 		return

@@ -13,6 +13,7 @@ import (
 
 	"eventstream/event"
 	"eventstream/filter"
+	"eventstream/filter/index"
 	"eventstream/internal/cow"
 	"eventstream/lane"
 )
@@ -26,7 +27,7 @@ type routes struct {
 	published atomic.Pointer[view]
 
 	mu          sync.Mutex
-	index       *filter.Index
+	index       *index.Index
 	places      places
 	gen         cow.Gen // of places
 	filters     map[key]known
@@ -34,8 +35,8 @@ type routes struct {
 	live        int    // filters that are not deleted
 	subscribers map[string]*subscriber
 	active      int // subscribers with a seat
-	next        filter.Slot
-	free        []filter.Slot
+	next        index.Slot
+	free        []index.Slot
 	print       filter.Fingerprint // of filters that are not deleted
 	watching    *watch             // nil unless the store is being read as the truth
 	unknown     error              // a filter that this version doesn't understand is among the changes
@@ -45,7 +46,7 @@ type routes struct {
 
 // view is what workers match with: the routes as they were at one moment.
 type view struct {
-	index  *filter.Snapshot
+	index  *index.Snapshot
 	places places
 }
 
@@ -65,7 +66,7 @@ func keyOf(id filter.ID) key {
 // that arrives late from bringing the filter back.
 type known struct {
 	revision   int64
-	condition  *filter.Condition // nil in a tombstone
+	condition  *index.Condition // nil in a tombstone
 	subscriber *subscriber
 }
 
@@ -78,14 +79,14 @@ type tomb struct {
 type subscriber struct {
 	id    string
 	wants wants
-	slot  filter.Slot
+	slot  index.Slot
 	seats int
 }
 
 func newRoutes(sh lane.Shard) *routes {
 	r := &routes{
 		shard:       sh,
-		index:       filter.NewIndex(),
+		index:       index.New(),
 		gen:         1,
 		filters:     make(map[key]known),
 		subscribers: make(map[string]*subscriber),

@@ -4,27 +4,27 @@ import (
 	"iter"
 	"slices"
 
-	"eventstream/filter"
+	"eventstream/filter/index"
 )
 
 // wants is the conditions of one subscriber's filters, and how many filters have
 // each. Most subscribers have few filters: only many are worth a map.
 type wants struct {
-	few  []*filter.Condition // one for each filter
-	many map[*filter.Condition]int
+	few  []*index.Condition // one for each filter
+	many map[*index.Condition]int
 }
 
 const fewWants = 32
 
 // add notes one more filter, and reports whether its condition is new.
-func (w *wants) add(c *filter.Condition) (first bool) {
+func (w *wants) add(c *index.Condition) (first bool) {
 	if w.many != nil {
 		w.many[c]++
 		return w.many[c] == 1
 	}
 	first = !slices.Contains(w.few, c)
 	if w.few = append(w.few, c); len(w.few) > fewWants {
-		w.many = make(map[*filter.Condition]int)
+		w.many = make(map[*index.Condition]int)
 		for _, c := range w.few {
 			w.many[c]++
 		}
@@ -34,7 +34,7 @@ func (w *wants) add(c *filter.Condition) (first bool) {
 }
 
 // remove notes one filter fewer, and reports whether it was the last with its condition.
-func (w *wants) remove(c *filter.Condition) (last bool) {
+func (w *wants) remove(c *index.Condition) (last bool) {
 	if w.many != nil {
 		if w.many[c]--; w.many[c] > 0 {
 			return false
@@ -50,8 +50,8 @@ func (w *wants) remove(c *filter.Condition) (last bool) {
 func (w *wants) none() bool { return len(w.few)+len(w.many) == 0 }
 
 // all yields the conditions; one that several filters have may come several times.
-func (w *wants) all() iter.Seq[*filter.Condition] {
-	return func(yield func(*filter.Condition) bool) {
+func (w *wants) all() iter.Seq[*index.Condition] {
+	return func(yield func(*index.Condition) bool) {
 		for _, c := range w.few {
 			if !yield(c) {
 				return

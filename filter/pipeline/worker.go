@@ -404,7 +404,7 @@ func (w *worker) append(ctx context.Context, next int64, at lane.ControlID) (ok 
 }
 
 const (
-	// costlyEffort is what matching one event may take by filter.Matcher.Effort: some
+	// costlyEffort is what matching one event may take by index.Matcher.Effort: some
 	// tens of milliseconds. The default quotas keep one subscriber below it, unless
 	// the event itself has megabytes.
 	costlyEffort = 64 << 20

@@ -7,27 +7,28 @@ import (
 
 	"eventstream/event"
 	"eventstream/filter"
+	"eventstream/filter/index"
 )
 
 // ours is package filter as the filter service uses it. It is the only engine
 // that gets events as raw JSON.
 type ours struct {
 	events  []occurrence
-	index   *filter.Index
-	snap    *filter.Snapshot
+	index   *index.Index
+	snap    *index.Snapshot
 	decoder event.Decoder
-	matcher filter.Matcher
+	matcher index.Matcher
 	pairs   []pair
 }
 
 func newOurs(w workload, specOf func(query) (filter.Spec, error)) (*ours, error) {
-	e := &ours{events: w.events, index: filter.NewIndex()}
+	e := &ours{events: w.events, index: index.New()}
 	for i, q := range w.queries {
 		spec, err := specOf(q)
 		if err != nil {
 			return nil, fmt.Errorf("our filter %d: %w", i, err)
 		}
-		e.index.Add(e.index.Intern(&spec), filter.Slot(i))
+		e.index.Add(e.index.Intern(&spec), index.Slot(i))
 	}
 	e.snap = e.index.Snapshot()
 	return e, nil

@@ -1,4 +1,4 @@
-package filter
+package index
 
 import (
 	"bytes"
@@ -6,6 +6,8 @@ import (
 	"encoding/binary"
 	"iter"
 	"slices"
+
+	"eventstream/filter"
 )
 
 // Condition is what a Spec asks for, apart from who asks, in compact form.
@@ -39,7 +41,7 @@ const maxSpread = 64
 
 // Intern returns the Condition of s, which must be valid. The caller releases it
 // when it has no more use for it.
-func (x *Index) Intern(s *Spec) *Condition { return x.intern(x.alternatives(s)) }
+func (x *Index) Intern(s *filter.Spec) *Condition { return x.intern(x.alternatives(s)) }
 
 func (x *Index) intern(all []conjunction) *Condition {
 	text := x.text[:0]
@@ -76,7 +78,7 @@ func (x *Index) Release(c *Condition) {
 		return
 	}
 	if c.word != nobody {
-		panic("filter: released a Condition that is in the Index")
+		panic("index: released a Condition that is in the Index")
 	}
 	for code := range c.codes() {
 		x.countUsers(code, -1)
@@ -112,7 +114,7 @@ type conjunction struct {
 
 // alternatives returns those of s, in an order that doesn't depend on how s says
 // it. They are valid until the next call.
-func (x *Index) alternatives(s *Spec) []conjunction {
+func (x *Index) alternatives(s *filter.Spec) []conjunction {
 	x.buf = x.buf[:0]
 	all := x.all[:0]
 	for _, a := range atLeastOne(s.Any) {
@@ -182,7 +184,7 @@ func (p *lowered) encode(x *Index) {
 // appendPlan chooses what a conjunction is filed under, and in which order the
 // rest is looked at.
 func (x *Index) appendPlan(b []byte, preds []*lowered) []byte {
-	var room [MaxPredicates]ranked
+	var room [filter.MaxPredicates]ranked
 	order := room[:0]
 	for i, p := range preds {
 		order = append(order, ranked{byte(i), x.rank(p)})
@@ -245,7 +247,7 @@ func (x *Index) rank(p *lowered) float64 {
 // code is in buf, or in what buf has grown to.
 func (c *Condition) programs(buf []byte) iter.Seq[entry] {
 	return func(yield func(entry) bool) {
-		var room [MaxPredicates][]byte
+		var room [filter.MaxPredicates][]byte
 		for plans, alternatives := c.parts(); len(alternatives) > 0; {
 			var code []byte
 			code, alternatives = nextAlternative(alternatives)

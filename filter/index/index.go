@@ -1,4 +1,9 @@
-package filter
+// Package index finds the subscribers whose filters match an event, without trying the
+// filters one by one. It does what filter.Spec.Match does, for millions of filters at once.
+//
+// An Index is changed by one goroutine and matched against by any number: a Snapshot of
+// it never changes. The package does no I/O.
+package index
 
 import (
 	"hash/maphash"
@@ -6,6 +11,7 @@ import (
 	"math/bits"
 
 	"eventstream/event"
+	"eventstream/filter"
 	"eventstream/internal/cow"
 )
 
@@ -54,8 +60,8 @@ type attribute struct {
 	distinct float64 // estimate of how many values there are, and one more
 }
 
-// NewIndex returns an empty Index.
-func NewIndex() *Index {
+// New returns an empty Index.
+func New() *Index {
 	x := &Index{
 		gen: 1, root: &node{},
 		conditions: newConditions(), attrOf: make(map[string]event.Attr),
@@ -270,7 +276,7 @@ func (x *Index) newPaths() *event.Paths {
 	paths := make([]event.Path, len(x.attrs))
 	for i := range x.attrs {
 		if a := &x.attrs[i]; a.filed > 0 || i == int(event.TypeAttr) {
-			paths[i], _ = ParsePath(a.path)
+			paths[i], _ = filter.ParsePath(a.path)
 		}
 	}
 	return event.NewPaths(paths)

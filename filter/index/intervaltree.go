@@ -1,4 +1,4 @@
-package filter
+package index
 
 import (
 	"bytes"
@@ -22,7 +22,7 @@ type tree struct {
 	root *treeNode
 	n    int // entries below root
 
-	waiting *waiting // to be inserted, see bulk.go; mostly nil
+	waiting *waiting // to be inserted, see bulkload.go; mostly nil
 }
 
 // treeNode is a leaf, or a branch if it has kids. For each entry or kid it has
@@ -298,7 +298,7 @@ func (n *treeNode) slice(g cow.Gen, i, j int) *treeNode {
 }
 
 // errMisfiled says that the index has lost its order, which is our mistake.
-const errMisfiled = "filter: an entry is not where it was filed"
+const errMisfiled = "index: an entry is not where it was filed"
 
 // find returns where e is in a leaf, or which kid has it, and whether there is
 // one. If e is known to be there, one possible kid need not be asked.

@@ -1,10 +1,12 @@
-package filter
+package index
 
 import (
-	"encoding/json"
 	"math/rand/v2"
 	"slices"
 	"testing"
+
+	"eventstream/filter"
+	"eventstream/filter/filtertest"
 )
 
 // FuzzIndex compares the index with the plain definition. A stored Spec that
@@ -12,18 +14,18 @@ import (
 func FuzzIndex(f *testing.F) {
 	rng := rand.New(rand.NewPCG(2, 3))
 	for range 20 {
-		s := randomSpec(rng)
-		f.Add(stored(f, s), randomEventJSON(rng))
+		s := filtertest.Spec(rng)
+		f.Add(filtertest.Stored(f, s), filtertest.Event(rng))
 	}
 	f.Add([]byte(`{"where":{"a..b":{"between":[1]},"":{"in":[]}},"min_amount":5,"max_amount":1}`), []byte(`{"event_type":"a"}`))
 	f.Add([]byte(`{"where":{"t":{"gt":"x","lt":5,"gte":true}}}`), []byte(`{"event_type":"a","t":"x"}`))
 	size, from := digestSize, digestFrom
 	f.Fuzz(func(t *testing.T, spec, raw []byte) {
-		var s Spec
+		var s filter.Spec
 		if s.UnmarshalJSON(spec) != nil {
 			return
 		}
-		x := NewIndex()
+		x := New()
 		c := x.Intern(&s)
 		x.Add(c, 3)
 		var r reader
@@ -37,7 +39,7 @@ func FuzzIndex(f *testing.F) {
 		x.Remove(c, 3)
 		x.Release(c)
 		checkEmpty(t, x)
-		doc, notEvent := DecodeEvent(raw)
+		doc, notEvent := filter.DecodeEvent(raw)
 		if err != nil || notEvent != nil || s.Validate() != nil {
 			return
 		}
@@ -45,13 +47,4 @@ func FuzzIndex(f *testing.F) {
 			t.Fatalf("filter %s, event %s: match = %t, want %t", spec, raw, len(got) == 1, want)
 		}
 	})
-}
-
-func stored(t testing.TB, s Spec) []byte {
-	t.Helper()
-	b, err := json.Marshal(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
 }

@@ -1,4 +1,4 @@
-package filter
+package index
 
 import (
 	"fmt"
@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"eventstream/event"
+	"eventstream/filter"
+	"eventstream/filter/filtertest"
 )
 
 // small makes the parts of an index so small that a few filters reach all that
@@ -35,12 +37,12 @@ type model struct {
 }
 
 type holding struct {
-	spec Spec
+	spec filter.Spec
 	slot Slot
 	c    *Condition
 }
 
-func (m *model) add(s Spec, slot Slot) {
+func (m *model) add(s filter.Spec, slot Slot) {
 	h := holding{s, slot, m.x.Intern(&s)}
 	if m.x.Add(h.c, slot) {
 		m.held = append(m.held, h)
@@ -59,7 +61,7 @@ func (m *model) remove(i int) {
 }
 
 func (m *model) want(raw []byte) []Slot {
-	doc, err := DecodeEvent(raw)
+	doc, err := filter.DecodeEvent(raw)
 	if err != nil {
 		panic(err)
 	}
@@ -117,13 +119,13 @@ func TestIndexAgainstReference(t *testing.T) {
 }
 
 func testIndex(t *testing.T, rng *rand.Rand) {
-	m := &model{x: NewIndex()}
+	m := &model{x: New()}
 	var r reader
-	common := []Spec{randomSpec(rng), randomSpec(rng), randomSpec(rng)} // many hold these
+	common := []filter.Spec{filtertest.Spec(rng), filtertest.Spec(rng), filtertest.Spec(rng)} // many hold these
 	for step := range 2000 {
 		grow := step/500%2 == 0 // and then shrink
 		if n := rng.IntN(10); n < 2 || n < 7 && grow {
-			s := randomSpec(rng)
+			s := filtertest.Spec(rng)
 			if rng.IntN(4) == 0 {
 				s = common[rng.IntN(len(common))]
 			}
@@ -134,7 +136,7 @@ func testIndex(t *testing.T, rng *rand.Rand) {
 		if rng.IntN(3) > 0 {
 			continue // several changes share a generation
 		}
-		before, raw := m.x.Snapshot(), randomEventJSON(rng)
+		before, raw := m.x.Snapshot(), filtertest.Event(rng)
 		want := m.want(raw)
 		if got, err := r.match(before, raw); err != nil || !slices.Equal(got, want) {
 			t.Fatalf("step %d, event %s: got %v, want %v", step, raw, got, want)
@@ -143,7 +145,7 @@ func testIndex(t *testing.T, rng *rand.Rand) {
 			if len(m.held) > 0 && rng.IntN(2) == 0 {
 				m.remove(rng.IntN(len(m.held)))
 			}
-			m.add(randomSpec(rng), Slot(rng.IntN(40)))
+			m.add(filtertest.Spec(rng), Slot(rng.IntN(40)))
 		}
 		m.x.Snapshot()
 		if got, err := r.match(before, raw); err != nil || !slices.Equal(got, want) {
@@ -179,13 +181,13 @@ func checkEmpty(t *testing.T, x *Index) {
 // match at every moment.
 func TestReadersDuringChanges(t *testing.T) {
 	small(t, 2, 4, 2, 4)
-	x := NewIndex()
+	x := New()
 	const subscribers = 200
-	versions := func(i int) [2]Spec {
+	versions := func(i int) [2]filter.Spec {
 		amount := float64(i % 7)
-		return [2]Spec{
+		return [2]filter.Spec{
 			{SubscriberID: "s", EventTypes: []string{"a", "b"}, MinAmount: &amount},
-			{SubscriberID: "s", Where: Where{"user_tier": {In: []Scalar{Text("x"), Text("y")}}, "amount": {Gte: new(Num(float64(i % 5)))}}},
+			{SubscriberID: "s", Where: filter.Where{"user_tier": {In: []filter.Scalar{filter.Text("x"), filter.Text("y")}}, "amount": {Gte: new(filter.Num(float64(i % 5)))}}},
 		}
 	}
 	held := make([]*Condition, subscribers)
@@ -226,7 +228,7 @@ func TestReadersDuringChanges(t *testing.T) {
 }
 
 func TestInternsWhatAsksForTheSame(t *testing.T) {
-	x := NewIndex()
+	x := New()
 	same := []string{
 		`{"subscriber_id":"a","event_types":["p","q"],"min_amount":5}`,
 		`{"subscriber_id":"b","event_types":["q","p"],"min_amount":5.0}`,
@@ -235,7 +237,7 @@ func TestInternsWhatAsksForTheSame(t *testing.T) {
 	}
 	var first *Condition
 	for _, body := range same {
-		s, err := ParseSpec([]byte(body), nil)
+		s, err := filter.ParseSpec([]byte(body), nil)
 		if err != nil {
 			t.Fatal(err)
 		}

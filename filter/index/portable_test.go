@@ -1,4 +1,4 @@
-package filter
+package index
 
 import (
 	"fmt"
@@ -6,30 +6,33 @@ import (
 	"slices"
 	"sync"
 	"testing"
+
+	"eventstream/filter"
+	"eventstream/filter/filtertest"
 )
 
 // TestPortable takes random conditions from one Index to others that number
 // their attributes in another order: there, each is what its Spec comes to.
 func TestPortable(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
-	from := NewIndex()
-	specs := make([]Spec, 2000)
+	from := New()
+	specs := make([]filter.Spec, 2000)
 	exported := make([]Portable, len(specs))
 	for i := range specs {
-		specs[i] = randomSpec(rng)
+		specs[i] = filtertest.Spec(rng)
 		if i%100 == 0 { // a list that is searched by its table
-			specs[i].Where = Where{"a": {In: many(50)}}
+			specs[i].Where = filter.Where{"a": {In: many(50)}}
 		}
 		exported[i] = from.Export(from.Intern(&specs[i]))
 	}
 	events := make([][]byte, 300)
 	for i := range events {
-		events[i] = randomEventJSON(rng)
+		events[i] = filtertest.Event(rng)
 	}
 	var wg sync.WaitGroup
 	for seed := range uint64(4) {
 		wg.Go(func() {
-			to := model{x: NewIndex()}
+			to := model{x: New()}
 			for _, i := range rand.New(rand.NewPCG(seed, 3)).Perm(len(specs)) {
 				c := to.x.InternPortable(exported[i])
 				if want := to.x.Intern(&specs[i]); c != want {
@@ -51,10 +54,10 @@ func TestPortable(t *testing.T) {
 }
 
 // many returns so many texts, some of which events have.
-func many(n int) []Scalar {
-	list := []Scalar{Text("a")}
+func many(n int) []filter.Scalar {
+	list := []filter.Scalar{filter.Text("a")}
 	for i := range n {
-		list = append(list, Text(fmt.Sprint("text ", i)), Num(float64(i)))
+		list = append(list, filter.Text(fmt.Sprint("text ", i)), filter.Num(float64(i)))
 	}
 	return list
 }

@@ -1,4 +1,4 @@
-package filter_test
+package index_test
 
 import (
 	"fmt"
@@ -10,23 +10,24 @@ import (
 
 	"eventstream/event"
 	"eventstream/filter"
+	"eventstream/filter/index"
 	"eventstream/perf/workload"
 )
 
 // filled returns an Index with each spec for a slot of its own, and their
 // conditions.
-func filled(specs []filter.Spec) (*filter.Index, []*filter.Condition) {
-	x := filter.NewIndex()
-	conditions := make([]*filter.Condition, len(specs))
+func filled(specs []filter.Spec) (*index.Index, []*index.Condition) {
+	x := index.New()
+	conditions := make([]*index.Condition, len(specs))
 	for i := range specs {
 		conditions[i] = x.Intern(&specs[i])
-		x.Add(conditions[i], filter.Slot(i))
+		x.Add(conditions[i], index.Slot(i))
 	}
 	x.Snapshot()
 	return x, conditions
 }
 
-func snapshot(specs []filter.Spec) *filter.Snapshot {
+func snapshot(specs []filter.Spec) *index.Snapshot {
 	x, _ := filled(specs)
 	return x.Snapshot()
 }
@@ -37,7 +38,7 @@ func BenchmarkMatch(b *testing.B) {
 	for _, n := range []int{1_000, 10_000, 100_000, 1_000_000} {
 		for _, matches := range []int{0, 10, 1000, n / 10} {
 			w := workload.For(n, matches)
-			var snap *filter.Snapshot
+			var snap *index.Snapshot
 			b.Run(fmt.Sprintf("filters=%d/matches=%d", n, matches), func(b *testing.B) {
 				if snap == nil {
 					snap = snapshot(w.Specs(n))
@@ -50,7 +51,7 @@ func BenchmarkMatch(b *testing.B) {
 
 func BenchmarkMatchUsers(b *testing.B) {
 	for _, n := range []int{10_000, 1_000_000} {
-		var snap *filter.Snapshot
+		var snap *index.Snapshot
 		b.Run(fmt.Sprintf("filters=%d", n), func(b *testing.B) {
 			if snap == nil {
 				snap = snapshot(workload.Users(n))
@@ -60,9 +61,9 @@ func BenchmarkMatchUsers(b *testing.B) {
 	}
 }
 
-func benchMatch(b *testing.B, snap *filter.Snapshot, raw []byte) {
+func benchMatch(b *testing.B, snap *index.Snapshot, raw []byte) {
 	var d event.Decoder
-	var m filter.Matcher
+	var m index.Matcher
 	ev, err := d.Decode(raw, snap.Paths())
 	if err != nil {
 		b.Fatal(err)
@@ -89,8 +90,8 @@ func BenchmarkBuild(b *testing.B) {
 		b.Run(fmt.Sprintf("filters=%d/%s", n, name), func(b *testing.B) {
 			for b.Loop() {
 				b.StopTimer()
-				x := filter.NewIndex()
-				conditions := make([]*filter.Condition, n)
+				x := index.New()
+				conditions := make([]*index.Condition, n)
 				before := heap()
 				b.StartTimer()
 				for i := range specs {
@@ -100,7 +101,7 @@ func BenchmarkBuild(b *testing.B) {
 				interned := heap()
 				b.StartTimer()
 				for i, c := range conditions {
-					x.Add(c, filter.Slot(i))
+					x.Add(c, index.Slot(i))
 				}
 				x.Snapshot()
 				b.StopTimer()
@@ -144,11 +145,11 @@ func BenchmarkUpdate(b *testing.B) {
 				for b.Loop() { // an update is a removal, or an addition
 					for i := range at {
 						at[i] = rng.IntN(n)
-						x.Remove(conditions[at[i]], filter.Slot(at[i]))
+						x.Remove(conditions[at[i]], index.Slot(at[i]))
 					}
 					x.Snapshot()
 					for _, i := range at {
-						x.Add(conditions[i], filter.Slot(i))
+						x.Add(conditions[i], index.Slot(i))
 					}
 					x.Snapshot()
 					updates += 2 * together
@@ -165,13 +166,13 @@ func BenchmarkUpdate(b *testing.B) {
 func BenchmarkMatchDuringUpdates(b *testing.B) {
 	const n = 1_000_000
 	x, conditions := filled(workload.Narrow.Specs(n))
-	var published atomic.Pointer[filter.Snapshot]
+	var published atomic.Pointer[index.Snapshot]
 	published.Store(x.Snapshot())
 	for _, rate := range []int{5_000, 50_000} {
 		b.Run(fmt.Sprintf("filters=%d/updates=%d", n, rate), func(b *testing.B) {
 			u := updater{x: x, conditions: conditions, published: &published}
 			var d event.Decoder
-			var m filter.Matcher
+			var m index.Matcher
 			ev, err := d.Decode(workload.Narrow.Event(1000, n), x.Snapshot().Paths())
 			if err != nil {
 				b.Fatal(err)
@@ -199,9 +200,9 @@ func BenchmarkMatchDuringUpdates(b *testing.B) {
 
 // updater replaces filters and publishes each change by itself.
 type updater struct {
-	x          *filter.Index
-	conditions []*filter.Condition
-	published  *atomic.Pointer[filter.Snapshot]
+	x          *index.Index
+	conditions []*index.Condition
+	published  *atomic.Pointer[index.Snapshot]
 }
 
 // start makes rate changes a second until stop.
@@ -223,8 +224,8 @@ func (u *updater) start(rate int) (stop func()) {
 			}
 			for range rate / 1000 {
 				i := rng.IntN(len(u.conditions))
-				u.x.Remove(u.conditions[i], filter.Slot(i))
-				u.x.Add(u.conditions[i], filter.Slot(i))
+				u.x.Remove(u.conditions[i], index.Slot(i))
+				u.x.Add(u.conditions[i], index.Slot(i))
 				u.published.Store(u.x.Snapshot())
 			}
 		}

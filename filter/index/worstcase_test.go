@@ -1,56 +1,58 @@
-package filter
+package index
 
 import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"eventstream/filter"
 )
 
 // TestHostileShapes files filters that leave an index little to go by, and
 // bounds what it looks at to match one event.
 func TestHostileShapes(t *testing.T) {
 	const n = 20_000
-	text := func(format string, a ...any) *Scalar { return new(Text(fmt.Sprintf(format, a...))) }
+	text := func(format string, a ...any) *filter.Scalar { return new(filter.Text(fmt.Sprintf(format, a...))) }
 	for _, tt := range []struct {
 		name       string
-		spec       func(i int) Spec
+		spec       func(i int) filter.Spec
 		event      string
 		matches    int
 		candidates int
 	}{
-		{"no equality, one-sided", func(i int) Spec {
-			return Spec{MinAmount: new(float64(i))}
+		{"no equality, one-sided", func(i int) filter.Spec {
+			return filter.Spec{MinAmount: new(float64(i))}
 		}, `{"amount":9.5}`, 10, 10},
-		{"no equality, narrow intervals", func(i int) Spec {
-			return Spec{MinAmount: new(float64(i)), MaxAmount: new(float64(i) + 2.5)}
+		{"no equality, narrow intervals", func(i int) filter.Spec {
+			return filter.Spec{MinAmount: new(float64(i)), MaxAmount: new(float64(i) + 2.5)}
 		}, `{"amount":10000}`, 3, 4 * leafMost},
-		{"no equality, nested intervals", func(i int) Spec {
-			return Spec{MinAmount: new(float64(i)), MaxAmount: new(float64(2*n - i))}
+		{"no equality, nested intervals", func(i int) filter.Spec {
+			return filter.Spec{MinAmount: new(float64(i)), MaxAmount: new(float64(2*n - i))}
 		}, `{"amount":3}`, 4, 2 * leafMost},
-		{"all on one attribute", func(i int) Spec {
-			return Spec{Where: Where{"sku": {Eq: text("sku-%d", i)}}}
+		{"all on one attribute", func(i int) filter.Spec {
+			return filter.Spec{Where: filter.Where{"sku": {Eq: text("sku-%d", i)}}}
 		}, `{"sku":"sku-77"}`, 1, fewMost},
-		{"all on one value, and a rare one", func(i int) Spec {
-			return Spec{Countries: []string{"UK"}, Where: Where{"order": {Eq: text("%d", i)}}}
+		{"all on one value, and a rare one", func(i int) filter.Spec {
+			return filter.Spec{Countries: []string{"UK"}, Where: filter.Where{"order": {Eq: text("%d", i)}}}
 		}, `{"country":"UK","order":"77"}`, 1, fewMost},
-		{"prefixes of prefixes", func(i int) Spec {
-			return Spec{Where: Where{"sku": {Prefix: new(fmt.Sprintf("%05d", i)[:1+i%5])}}}
+		{"prefixes of prefixes", func(i int) filter.Spec {
+			return filter.Spec{Where: filter.Where{"sku": {Prefix: new(fmt.Sprintf("%05d", i)[:1+i%5])}}}
 		}, `{"sku":"012345"}`, 2223, 2223},
-		{"an attribute of its own for each", func(i int) Spec {
-			return Spec{Where: Where{fmt.Sprint("attribute_", i): {Eq: text("x")}}}
+		{"an attribute of its own for each", func(i int) filter.Spec {
+			return filter.Spec{Where: filter.Where{fmt.Sprint("attribute_", i): {Eq: text("x")}}}
 		}, `{"attribute_77":"x","attribute_78":"y"}`, 1, fewMost},
-		{"exists, an attribute of its own for each", func(i int) Spec {
-			return Spec{Where: Where{fmt.Sprint("attribute_", i): {Exists: new(true)}}}
+		{"exists, an attribute of its own for each", func(i int) filter.Spec {
+			return filter.Spec{Where: filter.Where{fmt.Sprint("attribute_", i): {Exists: new(true)}}}
 		}, `{"attribute_77":null}`, 1, fewMost},
-		{"nothing but not_in", func(i int) Spec {
-			return Spec{MatchAll: true, Where: Where{"country": {NotIn: []Scalar{*text("c%d", i), *text("d")}}}}
+		{"nothing but not_in", func(i int) filter.Spec {
+			return filter.Spec{MatchAll: true, Where: filter.Where{"country": {NotIn: []filter.Scalar{*text("c%d", i), *text("d")}}}}
 		}, `{"country":"c7"}`, n - 1, n},
-		{"the same not_in for all", func(int) Spec {
-			return Spec{MatchAll: true, Where: Where{"country": {NotIn: []Scalar{*text("c"), *text("d")}}}}
+		{"the same not_in for all", func(int) filter.Spec {
+			return filter.Spec{MatchAll: true, Where: filter.Where{"country": {NotIn: []filter.Scalar{*text("c"), *text("d")}}}}
 		}, `{"country":"e"}`, n, 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			x := NewIndex()
+			x := New()
 			for i := range n {
 				s := tt.spec(i)
 				s.SubscriberID = "s"
@@ -74,18 +76,18 @@ func TestHostileShapes(t *testing.T) {
 // TestLongLists has filters with as many values as one may have, and events with
 // very many.
 func TestLongLists(t *testing.T) {
-	x := NewIndex()
-	list := func(from int) (out []Scalar) {
-		for i := range MaxValues {
-			out = append(out, Text(fmt.Sprint("v", from+i)))
+	x := New()
+	list := func(from int) (out []filter.Scalar) {
+		for i := range filter.MaxValues {
+			out = append(out, filter.Text(fmt.Sprint("v", from+i)))
 		}
 		return out
 	}
-	specs := []Spec{
-		{SubscriberID: "s", Where: Where{"a": {In: list(0)}}},
-		{SubscriberID: "s", Where: Where{"a": {In: list(MaxValues / 2)}}},
-		{SubscriberID: "s", Where: Where{"b": {Eq: new(Num(1))}, "a": {NotIn: list(0)}}},
-		{SubscriberID: "s", Where: Where{"n": {Gt: new(Num(99_998.5)), Lt: new(Num(1e9))}}},
+	specs := []filter.Spec{
+		{SubscriberID: "s", Where: filter.Where{"a": {In: list(0)}}},
+		{SubscriberID: "s", Where: filter.Where{"a": {In: list(filter.MaxValues / 2)}}},
+		{SubscriberID: "s", Where: filter.Where{"b": {Eq: new(filter.Num(1))}, "a": {NotIn: list(0)}}},
+		{SubscriberID: "s", Where: filter.Where{"n": {Gt: new(filter.Num(99_998.5)), Lt: new(filter.Num(1e9))}}},
 	}
 	for i := range specs {
 		if err := specs[i].Validate(); err != nil {
@@ -94,7 +96,7 @@ func TestLongLists(t *testing.T) {
 		x.Add(x.Intern(&specs[i]), Slot(i))
 	}
 	for i := range 1000 { // so that intervals are in a tree
-		x.Add(x.Intern(&Spec{SubscriberID: "s", Where: Where{"n": {Between: []Scalar{Num(float64(2 * i)), Num(float64(2*i) + 0.5)}}}}), Slot(10+i))
+		x.Add(x.Intern(&filter.Spec{SubscriberID: "s", Where: filter.Where{"n": {Between: []filter.Scalar{filter.Num(float64(2 * i)), filter.Num(float64(2*i) + 0.5)}}}}), Slot(10+i))
 	}
 	numbers, words := make([]string, 100_000), make([]string, 100_000)
 	for i := range numbers {

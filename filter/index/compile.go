@@ -1,4 +1,4 @@
-package filter
+package index
 
 import (
 	"cmp"
@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"eventstream/event"
+	"eventstream/filter"
 )
 
 // lowered is one predicate of a conjunction on its way to the compact form.
@@ -28,7 +29,7 @@ type lowerer struct {
 
 // lower returns the conjunction that s, which must be valid, comes to with one
 // of each of its alternatives. It is valid until the next call.
-func (l *lowerer) lower(s *Spec, a, e Where) []lowered {
+func (l *lowerer) lower(s *filter.Spec, a, e filter.Where) []lowered {
 	l.preds, l.values = l.preds[:0], l.values[:0]
 	l.short(s)
 	l.where(s.Where)
@@ -43,16 +44,16 @@ func (l *lowerer) lower(s *Spec, a, e Where) []lowered {
 func (l *lowerer) add(p lowered) { l.preds = append(l.preds, p) }
 
 // short adds what the short fields stand for.
-func (l *lowerer) short(s *Spec) {
-	for _, f := range s.shortLists() {
-		if len(f.values) == 0 {
+func (l *lowerer) short(s *filter.Spec) {
+	for _, f := range s.ShortLists() {
+		if len(f.Values) == 0 {
 			continue
 		}
 		start := len(l.values)
-		for _, v := range f.values {
+		for _, v := range f.Values {
 			l.values = append(l.values, literal{kind: event.String, text: v})
 		}
-		l.add(lowered{path: f.path, op: opIn, values: l.values[start:len(l.values):len(l.values)]})
+		l.add(lowered{path: f.Path, op: opIn, values: l.values[start:len(l.values):len(l.values)]})
 	}
 	if s.MinAmount == nil && s.MaxAmount == nil {
 		return
@@ -67,13 +68,13 @@ func (l *lowerer) short(s *Spec) {
 	l.add(lowered{path: "amount", op: opInterval, span: amount})
 }
 
-func (l *lowerer) where(w Where) {
+func (l *lowerer) where(w filter.Where) {
 	for path, t := range w {
 		l.test(path, &t)
 	}
 }
 
-func (l *lowerer) test(path string, t *Test) {
+func (l *lowerer) test(path string, t *filter.Test) {
 	l.list(path, opIn, one(t.Eq))
 	l.list(path, opIn, t.In)
 	l.list(path, opNotIn, one(t.Ne))
@@ -81,7 +82,7 @@ func (l *lowerer) test(path string, t *Test) {
 	l.text(path, opPrefix, t.Prefix)
 	l.text(path, opSuffix, t.Suffix)
 	l.text(path, opContains, t.Contains)
-	if within := t.span(); within.kind != event.Other {
+	if within := spanOf(t); within.kind != event.Other {
 		l.add(lowered{path: path, op: opInterval, span: within})
 	}
 	switch {
@@ -93,22 +94,32 @@ func (l *lowerer) test(path string, t *Test) {
 	}
 }
 
-func one(s *Scalar) []Scalar {
+// atLeastOne returns list, or one Where that always holds if there is none.
+func atLeastOne(list []filter.Where) []filter.Where {
+	if len(list) == 0 {
+		return alwaysHolds
+	}
+	return list
+}
+
+var alwaysHolds = []filter.Where{nil}
+
+func one(s *filter.Scalar) []filter.Scalar {
 	if s == nil {
 		return nil
 	}
-	return []Scalar{*s}
+	return []filter.Scalar{*s}
 }
 
-func (l *lowerer) list(path string, o op, list []Scalar) {
+func (l *lowerer) list(path string, o op, list []filter.Scalar) {
 	if len(list) == 0 {
 		return
 	}
 	start := len(l.values)
 	for _, s := range list {
-		v := literal{kind: s.kind, text: s.text}
-		if s.kind != event.String {
-			v.key = s.key()
+		v := literal{kind: s.Kind(), text: s.Text()}
+		if s.Kind() != event.String {
+			v.key = s.Key()
 		}
 		l.values = append(l.values, v)
 	}
@@ -143,10 +154,10 @@ func (l *lowerer) merge() {
 	l.preds = merged
 }
 
-// span returns t's bounds as an interval with both ends included, of kind Other
+// spanOf returns t's bounds as an interval with both ends included, of kind Other
 // if there are none. Between two neighbouring values there is no other, so that
 // "greater than" is "from the next one on".
-func (t *Test) span() span {
+func spanOf(t *filter.Test) span {
 	s := span{hi: math.MaxUint64}
 	if len(t.Between) == 2 {
 		s.from(&t.Between[0], 0)
@@ -159,14 +170,14 @@ func (t *Test) span() span {
 	return s
 }
 
-func (s *span) from(bound *Scalar, past uint64) {
+func (s *span) from(bound *filter.Scalar, past uint64) {
 	if bound != nil {
-		s.kind, s.lo = bound.kind, max(s.lo, bound.key()+past)
+		s.kind, s.lo = bound.Kind(), max(s.lo, bound.Key()+past)
 	}
 }
 
-func (s *span) to(bound *Scalar, short uint64) {
+func (s *span) to(bound *filter.Scalar, short uint64) {
 	if bound != nil {
-		s.kind, s.hi = bound.kind, min(s.hi, bound.key()-short)
+		s.kind, s.hi = bound.Kind(), min(s.hi, bound.Key()-short)
 	}
 }
