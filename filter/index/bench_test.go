@@ -17,7 +17,7 @@ import (
 // filled returns an Index with each spec for a slot of its own, and their
 // conditions.
 func filled(specs []filter.Spec) (*index.Index, []*index.Condition) {
-	x := index.New()
+	x := index.New(index.Options{})
 	conditions := make([]*index.Condition, len(specs))
 	for i := range specs {
 		conditions[i] = x.Intern(&specs[i])
@@ -90,7 +90,7 @@ func BenchmarkBuild(b *testing.B) {
 		b.Run(fmt.Sprintf("filters=%d/%s", n, name), func(b *testing.B) {
 			for b.Loop() {
 				b.StopTimer()
-				x := index.New()
+				x := index.New(index.Options{})
 				conditions := make([]*index.Condition, n)
 				before := heap()
 				b.StartTimer()

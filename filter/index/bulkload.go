@@ -17,12 +17,6 @@ import (
 // after the first few wait until they are looked for: sorted together they are put
 // in place ten times faster than one by one, and in full leaves.
 
-// Bounds. Tests make them small.
-var (
-	directMost = 64   // don't wait
-	muchWaits  = 1024 // in one tree: worth a goroutine
-)
-
 // waiting is the entries that are to be inserted into a tree: small and without
 // pointers, as they are moved about. Few have code, which is kept apart.
 type waiting struct {
@@ -127,7 +121,7 @@ func (x *Index) flushAll() {
 	var much errgroup.Group
 	much.SetLimit(runtime.GOMAXPROCS(0))
 	for _, at := range x.waiting {
-		ways := at.node.waysOf(x.gen, at.attr)
+		ways := at.node.waysOf(&x.writer, at.attr)
 		i, found := ways.tree(at.attr, at.kind)
 		if !found { // all that waited was taken out again
 			continue
@@ -137,11 +131,11 @@ func (x *Index) flushAll() {
 		t.waiting = nil
 		switch {
 		case w == nil: // the tree may be at work: it can be there twice
-		case w.len() < muchWaits:
-			t.insertAll(x.gen, w)
+		case w.len() < x.sizes.LoadInserts:
+			t.insertAll(&x.writer, w)
 		default:
 			much.Go(func() error {
-				t.insertAll(x.gen, w)
+				t.insertAll(&x.writer, w)
 				return nil
 			})
 		}
@@ -152,10 +146,10 @@ func (x *Index) flushAll() {
 }
 
 // insertAll inserts what waits. Many, in relation to those there, make a new tree.
-func (t *tree) insertAll(g cow.Gen, w *waiting) {
+func (t *tree) insertAll(by *writer, w *waiting) {
 	if w.len() <= max(1, t.n/8) {
 		for _, e := range w.sorted() {
-			t.insert(g, w.entry(e))
+			t.insert(by, w.entry(e))
 		}
 		return
 	}
@@ -163,7 +157,7 @@ func (t *tree) insertAll(g cow.Gen, w *waiting) {
 		t.root.each(w.add)
 	}
 	entries := w.sorted()
-	t.root, t.n = w.tree(g, entries), len(entries)
+	t.root, t.n = w.tree(by, entries), len(entries)
 }
 
 // each passes on the entries of n.
@@ -190,15 +184,15 @@ func (n *treeNode) entry(i int) treeEntry {
 
 // tree returns the root of a tree with these entries of w, which are in order. Its
 // nodes have some room.
-func (w *waiting) tree(g cow.Gen, entries []waitingEntry) *treeNode {
+func (w *waiting) tree(by *writer, entries []waitingEntry) *treeNode {
 	var level []*treeNode
-	for part := range slices.Chunk(entries, leafMost*3/4) {
-		level = append(level, w.leaf(g, part))
+	for part := range slices.Chunk(entries, by.sizes.LeafEntries*3/4) {
+		level = append(level, w.leaf(by.gen, part))
 	}
 	for len(level) > 1 {
 		var above []*treeNode
-		for part := range slices.Chunk(level, branchMost*3/4) {
-			n := newBranch(g, len(part))
+		for part := range slices.Chunk(level, by.sizes.BranchKids*3/4) {
+			n := newBranch(by.gen, len(part))
 			n.from, n.words = make([]uint64, 0, len(part)), make([]word, 0, len(part))
 			for _, kid := range part {
 				n.insertKid(len(n.kids), kid)

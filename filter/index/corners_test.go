@@ -10,7 +10,7 @@ import (
 // TestCorners holds the index to the cases by which the language is defined.
 func TestCorners(t *testing.T) {
 	filtertest.RunCorners(t, "../testdata/corners.txt", func(s filter.Spec) func(raw []byte) bool {
-		x := New()
+		x := New(Options{})
 		x.Add(x.Intern(&s), 7)
 		snap := x.Snapshot()
 		return func(raw []byte) bool {

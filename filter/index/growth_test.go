@@ -45,7 +45,7 @@ func TestGrowthOfTheIndex(t *testing.T) {
 				specs[i] = mustParse(t, strings.NewReplacer("#", fmt.Sprint(i), "@", fmt.Sprint(i)).Replace(tt.body))
 			}
 			return func() {
-				x := index.New()
+				x := index.New(index.Options{})
 				conditions := make([]*index.Condition, n)
 				for i := range specs {
 					conditions[i] = x.Intern(&specs[i])
@@ -85,7 +85,7 @@ func TestGrowthOfMatching(t *testing.T) {
 		{"equal to many", `{"eq":"word #"}`, words},
 	} {
 		match := func(n int, value string) (func(), func() int) {
-			x := index.New()
+			x := index.New(index.Options{})
 			for i := range n {
 				where := strings.ReplaceAll(tt.where, "#", fmt.Sprint(i))
 				s := filter.Spec{SubscriberID: "u", MatchAll: true}

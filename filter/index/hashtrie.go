@@ -40,8 +40,6 @@ const (
 	hashDepth = 32 / hashBits // no bucket is split below
 )
 
-var bucketMost = 32 // keys in a bucket. Tests make it small.
-
 func branchOf(hash uint32, depth int) uint32 { return hash >> (hashBits * depth) & (1<<hashBits - 1) }
 
 // get returns the node of key, nil if there is none.
@@ -103,24 +101,24 @@ func (n *hashNode) index(hash uint32, key []byte) int {
 
 // ref returns where the node of key is kept, for the writer to change it. A new
 // key has no node yet.
-func (t *hashTrie) ref(g cow.Gen, hash uint32, key []byte) (at **node, isNew bool) {
+func (t *hashTrie) ref(by *writer, hash uint32, key []byte) (at **node, isNew bool) {
 	n := &t.root
 	for depth := 0; ; depth++ {
-		n.own(g)
+		n.own(by.gen)
 		if n.kids != nil {
-			n = ownHashNode(&n.kids[branchOf(hash, depth)], g)
+			n = ownHashNode(&n.kids[branchOf(hash, depth)], by.gen)
 			continue
 		}
 		if i := n.index(hash, key); i >= 0 {
 			return &n.nodes[i], false
 		}
-		if len(n.nodes) < bucketMost || depth == hashDepth {
+		if len(n.nodes) < by.sizes.BucketKeys || depth == hashDepth {
 			t.n++
 			n.add(hash, string(key), nil)
 			return &n.nodes[len(n.nodes)-1], true
 		}
-		n.split(g, depth)
-		n = ownHashNode(&n.kids[branchOf(hash, depth)], g)
+		n.split(by.gen, depth)
+		n = ownHashNode(&n.kids[branchOf(hash, depth)], by.gen)
 	}
 }
 
@@ -143,20 +141,20 @@ func (n *hashNode) split(g cow.Gen, depth int) {
 }
 
 // remove takes out key, which is there.
-func (t *hashTrie) remove(g cow.Gen, hash uint32, key []byte) {
+func (t *hashTrie) remove(by *writer, hash uint32, key []byte) {
 	t.n--
-	t.root.own(g)
-	t.root.remove(g, hash, key, 0)
+	t.root.own(by.gen)
+	t.root.remove(by, hash, key, 0)
 }
 
-func (n *hashNode) remove(g cow.Gen, hash uint32, key []byte, depth int) {
+func (n *hashNode) remove(by *writer, hash uint32, key []byte, depth int) {
 	if n.kids != nil {
 		place := &n.kids[branchOf(hash, depth)]
-		ownHashNode(place, g).remove(g, hash, key, depth+1)
+		ownHashNode(place, by.gen).remove(by, hash, key, depth+1)
 		if (*place).names == nil && (*place).kids == nil {
 			*place = nil
 		}
-		n.collapse()
+		n.collapse(by.sizes.BucketKeys / 2)
 		return
 	}
 	i := n.index(hash, key)
@@ -169,14 +167,14 @@ func (n *hashNode) remove(g cow.Gen, hash uint32, key []byte, depth int) {
 	n.names = &names{slices.Concat(hashes[:i], hashes[i+1:]), slices.Concat(keys[:i], keys[i+1:])}
 }
 
-// collapse makes a bucket of a branch with few keys left.
-func (n *hashNode) collapse() {
+// collapse makes a bucket of a branch with so many keys left, or fewer.
+func (n *hashNode) collapse(most int) {
 	total := 0
 	for _, kid := range n.kids {
 		if kid == nil {
 			continue
 		}
-		if total += len(kid.nodes); kid.kids != nil || total > bucketMost/2 {
+		if total += len(kid.nodes); kid.kids != nil || total > most {
 			return
 		}
 	}

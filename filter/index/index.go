@@ -24,7 +24,7 @@ import (
 // One goroutine changes an Index. Matchers read Snapshots of it side by side,
 // without locks, and each Snapshot stays as it is.
 type Index struct {
-	gen        cow.Gen
+	writer
 	root       *node
 	conditions conditions
 	n          int  // pairs of a Condition and a Slot
@@ -61,9 +61,9 @@ type attribute struct {
 }
 
 // New returns an empty Index.
-func New() *Index {
+func New(o Options) *Index {
 	x := &Index{
-		gen: 1, root: &node{},
+		writer: writer{gen: 1, sizes: new(o.withDefaults())}, root: &node{},
 		conditions: newConditions(), attrOf: make(map[string]event.Attr),
 	}
 	x.attrs = append(x.attrs, attribute{path: "event_type", users: 1, distinct: 1}) // event.TypeAttr, for good
@@ -89,14 +89,14 @@ func (x *Index) Add(c *Condition, s Slot) bool {
 	case c.word&shared == 0:
 		x.changed()
 		p := &posting{gen: x.gen}
-		p.add(x.gen, Slot(c.word))
-		p.add(x.gen, s)
+		p.add(&x.writer, Slot(c.word))
+		p.add(&x.writer, s)
 		x.unfileAll(c)
 		c.word = x.newPosting(p)
 		x.fileAll(c)
 	default:
 		x.changed()
-		if !x.posting(c.word).add(x.gen, s) {
+		if !x.posting(c.word).add(&x.writer, s) {
 			return false
 		}
 	}
@@ -111,7 +111,7 @@ func (x *Index) Remove(c *Condition, s Slot) bool {
 	case c.word&shared != 0:
 		x.changed()
 		p := x.posting(c.word)
-		if !p.remove(x.gen, s) {
+		if !p.remove(&x.writer, s) {
 			return false
 		}
 		if p.n == 0 { // one alone stays as it is: it may soon be two again
@@ -244,7 +244,7 @@ func (x *Index) changed() {
 	if x.snapshot != nil {
 		x.snapshot = nil
 		x.gen++
-		x.direct = directMost
+		x.direct = x.sizes.DirectInserts
 	}
 }
 
@@ -253,6 +253,7 @@ type Snapshot struct {
 	root     *node
 	postings cow.Vector[*posting]
 	paths    *event.Paths
+	sizes    *Options
 	top      Slot
 }
 
@@ -268,7 +269,7 @@ func (x *Index) Snapshot() *Snapshot {
 	if x.stale || x.paths == nil {
 		x.paths, x.stale = x.newPaths(), false
 	}
-	x.snapshot = &Snapshot{root: x.root, postings: x.postings, paths: x.paths, top: x.top}
+	x.snapshot = &Snapshot{root: x.root, postings: x.postings, paths: x.paths, sizes: x.sizes, top: x.top}
 	return x.snapshot
 }
 

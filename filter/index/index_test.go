@@ -14,20 +14,12 @@ import (
 	"eventstream/filter/filtertest"
 )
 
-// small makes the parts of an index so small that a few filters reach all that
-// a million do.
-func small(t *testing.T, few, leaf, bucket, list int) {
-	t.Helper()
-	old := []int{fewMost, leafMost, branchMost, bucketMost, postingMost, manyFrom, directMost, muchWaits, digestSize, digestFrom, waysMost}
-	if few < fewMost {
-		digestSize, digestFrom, waysMost = few, few-1, few
+// small returns Options by which a few filters reach all that a million do.
+func small(few, leaf, bucket, list int) Options {
+	return Options{
+		NodeEntries: few, NodeChildren: few, BucketKeys: bucket, LeafEntries: leaf, BranchKids: leaf, PostingSlots: list,
+		DirectInserts: few, LoadInserts: list, DenseMatches: list, DigestBytes: few, DigestTries: few,
 	}
-	fewMost, leafMost, branchMost, bucketMost, postingMost, manyFrom = few, leaf, max(4, leaf), bucket, list, list
-	directMost, muchWaits = few, list
-	t.Cleanup(func() {
-		fewMost, leafMost, branchMost, bucketMost, postingMost, manyFrom = old[0], old[1], old[2], old[3], old[4], old[5]
-		directMost, muchWaits, digestSize, digestFrom, waysMost = old[6], old[7], old[8], old[9], old[10]
-	})
 }
 
 // model is an Index in the obvious way.
@@ -108,18 +100,17 @@ func read(m *Matcher) []Slot {
 // TestIndexAgainstReference adds and removes filters at random and compares
 // every match with trying all filters one by one, also on a Snapshot from before.
 func TestIndexAgainstReference(t *testing.T) {
-	for _, sizes := range [][4]int{{1, 2, 1, 2}, {3, 4, 2, 5}, {fewMost, leafMost, bucketMost, postingMost}} {
+	for name, o := range map[string]Options{"tiny": small(1, 2, 1, 2), "small": small(3, 4, 2, 5), "default": {}} {
 		for seed := range uint64(3) {
-			t.Run(fmt.Sprintf("sizes=%v/seed=%d", sizes, seed), func(t *testing.T) {
-				small(t, sizes[0], sizes[1], sizes[2], sizes[3])
-				testIndex(t, rand.New(rand.NewPCG(seed, 7)))
+			t.Run(fmt.Sprintf("sizes=%s/seed=%d", name, seed), func(t *testing.T) {
+				testIndex(t, rand.New(rand.NewPCG(seed, 7)), o)
 			})
 		}
 	}
 }
 
-func testIndex(t *testing.T, rng *rand.Rand) {
-	m := &model{x: New()}
+func testIndex(t *testing.T, rng *rand.Rand, o Options) {
+	m := &model{x: New(o)}
 	var r reader
 	common := []filter.Spec{filtertest.Spec(rng), filtertest.Spec(rng), filtertest.Spec(rng)} // many hold these
 	for step := range 2000 {
@@ -180,8 +171,7 @@ func checkEmpty(t *testing.T, x *Index) {
 // subscriber by another that matches the same events, so that one of them has to
 // match at every moment.
 func TestReadersDuringChanges(t *testing.T) {
-	small(t, 2, 4, 2, 4)
-	x := New()
+	x := New(small(2, 4, 2, 4))
 	const subscribers = 200
 	versions := func(i int) [2]filter.Spec {
 		amount := float64(i % 7)
@@ -228,7 +218,7 @@ func TestReadersDuringChanges(t *testing.T) {
 }
 
 func TestInternsWhatAsksForTheSame(t *testing.T) {
-	x := New()
+	x := New(Options{})
 	same := []string{
 		`{"subscriber_id":"a","event_types":["p","q"],"min_amount":5}`,
 		`{"subscriber_id":"b","event_types":["q","p"],"min_amount":5.0}`,

@@ -43,12 +43,6 @@ type rest struct {
 	ends []uint32 // of each entry's
 }
 
-// Bounds of a node. Tests make them small.
-var (
-	leafMost   = 64
-	branchMost = 64
-)
-
 // treeEntry is what a tree holds.
 type treeEntry struct {
 	from, to uint64
@@ -56,25 +50,25 @@ type treeEntry struct {
 	code     []byte
 }
 
-func (t *tree) insert(g cow.Gen, e treeEntry) {
+func (t *tree) insert(by *writer, e treeEntry) {
 	t.n++
 	if t.root == nil {
-		t.root = newLeaf(g, 1)
+		t.root = newLeaf(by.gen, 1)
 	}
-	t.root = t.root.own(g)
-	if right := t.root.insert(g, e); right != nil {
+	t.root = t.root.own(by.gen)
+	if right := t.root.insert(by, e); right != nil {
 		left := t.root
-		t.root = newBranch(g, 2)
+		t.root = newBranch(by.gen, 2)
 		t.root.insertKid(0, left)
 		t.root.insertKid(1, right)
 	}
 }
 
 // remove takes out one entry that is e, which is there.
-func (t *tree) remove(g cow.Gen, e treeEntry) {
+func (t *tree) remove(by *writer, e treeEntry) {
 	t.n--
-	t.root = t.root.own(g)
-	t.root.remove(g, e)
+	t.root = t.root.own(by.gen)
+	t.root.remove(by, e)
 	for len(t.root.kids) == 1 {
 		t.root = t.root.kids[0]
 	}
@@ -136,21 +130,21 @@ func (n *treeNode) end() uint64 {
 }
 
 // insert adds e below n. If n is too full then, the right half of it is returned.
-func (n *treeNode) insert(g cow.Gen, e treeEntry) (right *treeNode) {
+func (n *treeNode) insert(by *writer, e treeEntry) (right *treeNode) {
 	at := n.before(e.from, e.word, true)
 	if n.kids == nil {
 		n.insertEntry(at, e)
-		return n.splitIf(len(n.from) > leafMost, g)
+		return n.splitIf(len(n.from) > by.sizes.LeafEntries, by.gen)
 	}
 	at = max(0, at-1)
-	kid := n.kids[at].own(g)
+	kid := n.kids[at].own(by.gen)
 	n.kids[at] = kid
-	more := kid.insert(g, e)
+	more := kid.insert(by, e)
 	n.refresh(at)
 	if more != nil {
 		n.insertKid(at+1, more)
 	}
-	return n.splitIf(len(n.kids) > branchMost, g)
+	return n.splitIf(len(n.kids) > by.sizes.BranchKids, by.gen)
 }
 
 // refresh notes what n has to know of its i-th kid.
@@ -335,7 +329,7 @@ func (n *treeNode) is(i int, e treeEntry) bool {
 }
 
 // remove takes out e, which is there.
-func (n *treeNode) remove(g cow.Gen, e treeEntry) {
+func (n *treeNode) remove(by *writer, e treeEntry) {
 	at, found := n.find(e, true)
 	if !found {
 		panic(errMisfiled)
@@ -347,15 +341,15 @@ func (n *treeNode) remove(g cow.Gen, e treeEntry) {
 		}
 		return
 	}
-	kid := n.kids[at].own(g)
+	kid := n.kids[at].own(by.gen)
 	n.kids[at] = kid
-	kid.remove(g, e)
+	kid.remove(by, e)
 	if len(kid.from) == 0 {
 		n.removeKid(at)
 		return
 	}
 	n.refresh(at)
-	n.join(g, at)
+	n.join(by, at)
 }
 
 func (n *treeNode) removeHead(at int) {
@@ -373,10 +367,10 @@ func (n *treeNode) removeKid(at int) {
 }
 
 // join puts the i-th kid and a neighbour together if they have become small.
-func (n *treeNode) join(g cow.Gen, i int) {
-	most := leafMost
+func (n *treeNode) join(by *writer, i int) {
+	most := by.sizes.LeafEntries
 	if n.kids[i].kids != nil {
-		most = branchMost
+		most = by.sizes.BranchKids
 	}
 	if len(n.kids[i].from) > most/4 || len(n.kids) == 1 {
 		return
@@ -386,7 +380,7 @@ func (n *treeNode) join(g cow.Gen, i int) {
 	if len(left.from)+len(right.from) > most*3/4 {
 		return
 	}
-	left = left.own(g)
+	left = left.own(by.gen)
 	n.kids[i] = left
 	for at := range right.from {
 		if right.kids != nil {

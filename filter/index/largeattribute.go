@@ -14,12 +14,6 @@ import (
 // for each value that it asks for. What an event costs is so bounded by its size, and
 // by the number of conditions, and not by the one times the other.
 
-// Bounds. Tests make them small.
-var (
-	digestSize = 512 // of an attribute; what is smaller is tried as it is
-	digestFrom = 64  // conditions tried, which takes about as long as to digest it
-)
-
 // digest is the values of an attribute, in order.
 type digest struct {
 	tries   int // before it was made
@@ -37,7 +31,7 @@ const textEnd = 0xff // in no UTF-8
 // digest returns the digest of an attribute with the first value v, nil if it is
 // not worth one so far. The caller is about to look at all its values.
 func (m *Matcher) digest(a event.Attr, v *event.Value) *digest {
-	if v.Size() < digestSize {
+	if v.Size() < m.sizes.DigestBytes {
 		return nil
 	}
 	d := m.digests[a]
@@ -50,7 +44,7 @@ func (m *Matcher) digest(a event.Attr, v *event.Value) *digest {
 	}
 	if !d.made {
 		m.effort += v.Size()
-		if d.tries++; d.tries <= digestFrom {
+		if d.tries++; d.tries < m.sizes.DigestTries {
 			return nil
 		}
 		d.make(m.ev, v)
@@ -154,7 +148,7 @@ func (d *digest) fewer(p *predicate) bool {
 // holds reports whether the event passes p.
 func (m *Matcher) holds(p *predicate) bool {
 	v := m.ev.First(p.attr)
-	if v != nil && v.Size() >= digestSize && p.op != opExists && p.op != opMissing {
+	if v != nil && v.Size() >= m.sizes.DigestBytes && p.op != opExists && p.op != opMissing {
 		if d := m.digest(p.attr, v); d != nil && d.fewer(p) {
 			return d.holds(p)
 		}

@@ -18,6 +18,7 @@ type Matcher struct {
 	Digests    uint64 // attributes digested, since it was set to 0
 
 	snap  *Snapshot
+	sizes *Options
 	ev    *event.Event
 	seen  []uint64 // a bit for each Slot found
 	some  []uint64 // a bit for each place in seen that is not 0
@@ -32,15 +33,12 @@ type Matcher struct {
 	visited map[*node]struct{} // by several values of one attribute
 }
 
-// manyFrom is how many Slots are many in the smallest index. Tests make it small.
-var manyFrom = 256
-
 // Match finds the Slots with a condition that matches ev, which must have been
 // decoded with s.Paths(). They are read by All, before the next Match.
 func (m *Matcher) Match(s *Snapshot, ev *event.Event) {
 	for range m.All() { // what nobody has read
 	}
-	m.snap, m.ev, m.found, m.many = s, ev, 0, false
+	m.snap, m.sizes, m.ev, m.found, m.many = s, s.sizes, ev, 0, false
 	clear(m.visited)
 	clear(m.digests)
 	m.effort = 0
@@ -127,7 +125,7 @@ func (m *Matcher) take(w word) {
 // expect is told that n Slots are about to be noted.
 func (m *Matcher) expect(n int) {
 	m.found += n
-	m.many = m.found > manyFrom+len(m.seen)/4
+	m.many = m.found > m.sizes.DenseMatches+len(m.seen)/4
 }
 
 // note notes the Slots of mask at a place of seen.
@@ -215,7 +213,7 @@ func (m *Matcher) follow(d *dir) {
 		m.visit(d.keys.get(hash(nil), nil))
 		return
 	}
-	if v.Size() >= digestSize {
+	if v.Size() >= m.sizes.DigestBytes {
 		if in := m.digest(d.attr, v); in != nil && in.count*max(1, len(d.lens)) > d.keys.n {
 			m.followKeys(d, in)
 			return
@@ -270,7 +268,7 @@ func (m *Matcher) search(t *tree) {
 	if v == nil {
 		return
 	}
-	if v.Size() >= digestSize {
+	if v.Size() >= m.sizes.DigestBytes {
 		if in := m.digest(t.attr, v); in != nil {
 			if keys := in.keys(t.kind); len(keys) > 0 {
 				m.stabAny(t.root, keys)

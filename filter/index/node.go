@@ -45,30 +45,27 @@ type waysOf struct {
 	ways
 }
 
-// waysMost is how many dirs and trees are in one list. Tests make it small.
-var waysMost = 64
-
 // waysOf returns the ways of an attribute from n, which is the writer's; those of
 // others may be among them.
-func (n *node) waysOf(g cow.Gen, a event.Attr) *ways {
-	if n.wide == nil && len(n.dirs)+len(n.trees) < waysMost {
+func (n *node) waysOf(by *writer, a event.Attr) *ways {
+	if n.wide == nil && len(n.dirs)+len(n.trees) < by.sizes.NodeChildren {
 		return &n.ways
 	}
 	if n.wide == nil {
 		all := n.ways
 		n.ways, n.wide = ways{}, &wide{n: len(all.dirs) + len(all.trees)}
 		for _, d := range all.dirs {
-			w := n.waysOf(g, d.attr)
+			w := n.waysOf(by, d.attr)
 			w.dirs = append(w.dirs, d)
 		}
 		for _, t := range all.trees {
-			w := n.waysOf(g, t.attr)
+			w := n.waysOf(by, t.attr)
 			w.trees = append(w.trees, t)
 		}
 	}
-	w := n.wide.byAttr.Own(g, uint32(a))
-	if w.gen != g {
-		w.gen, w.dirs, w.trees = g, slices.Clone(w.dirs), slices.Clone(w.trees)
+	w := n.wide.byAttr.Own(by.gen, uint32(a))
+	if w.gen != by.gen {
+		w.gen, w.dirs, w.trees = by.gen, slices.Clone(w.dirs), slices.Clone(w.trees)
 	}
 	return &w.ways
 }
@@ -82,9 +79,6 @@ func (n *node) counted(more int) {
 		n.wide = nil
 	}
 }
-
-// fewMost is how many entries are tried one after the other. Tests make it small.
-var fewMost = 32
 
 // entry is a conjunction at a node.
 type entry struct {
@@ -146,7 +140,7 @@ func ownNode(place **node, g cow.Gen) *node {
 // file puts e at the node.
 func (x *Index) file(place **node, e entry) {
 	n := ownNode(place, x.gen)
-	if !n.spread && int(n.n) < fewMost {
+	if !n.spread && int(n.n) < x.sizes.NodeEntries {
 		n.few = appendEntry(n.few, e)
 		n.n++
 		return
@@ -168,7 +162,7 @@ func (x *Index) fileOn(n *node, e entry) {
 		switch t := &w.trees[i]; {
 		case x.direct > 0:
 			x.direct--
-			t.insert(x.gen, item)
+			t.insert(&x.writer, item)
 		case t.later(item):
 			x.waiting = append(x.waiting, waitingTree{n, t.attr, t.kind})
 		}
@@ -178,7 +172,7 @@ func (x *Index) fileOn(n *node, e entry) {
 	for kind, text := range p.keys() {
 		w, i := x.dirFor(n, p.attr, p.op, kind)
 		d := &w.dirs[i]
-		at, isNew := d.keys.ref(x.gen, hash(text), text)
+		at, isNew := d.keys.ref(&x.writer, hash(text), text)
 		if isNew && d.op == opPrefix {
 			d.count(len(text), 1)
 		}
@@ -212,9 +206,9 @@ func (x *Index) unfileOn(n *node, e entry) {
 		t := &w.trees[i]
 		if w := t.waiting; w != nil {
 			t.waiting = nil
-			t.insertAll(x.gen, w)
+			t.insertAll(&x.writer, w)
 		}
-		if t.remove(x.gen, item); t.empty() {
+		if t.remove(&x.writer, item); t.empty() {
 			w.trees = slices.Delete(w.trees, i, i+1)
 			n.counted(-1)
 		}
@@ -225,12 +219,12 @@ func (x *Index) unfileOn(n *node, e entry) {
 		w, i := x.dirFor(n, p.attr, p.op, kind)
 		d := &w.dirs[i]
 		hash := hash(text)
-		at, _ := d.keys.ref(x.gen, hash, text)
+		at, _ := d.keys.ref(&x.writer, hash, text)
 		x.unfile(at, entry{e.word, e.filed - 1, rest})
 		if !(*at).empty() {
 			continue
 		}
-		d.keys.remove(x.gen, hash, text)
+		d.keys.remove(&x.writer, hash, text)
 		if d.op == opPrefix {
 			d.count(len(text), -1)
 		}
@@ -266,7 +260,7 @@ func (p predicate) keys() iter.Seq2[event.Kind, []byte] {
 // dirFor returns where the dir for such keys is from n, which is the writer's. It is
 // made if there is none.
 func (x *Index) dirFor(n *node, attr event.Attr, o op, kind event.Kind) (w *ways, i int) {
-	w = n.waysOf(x.gen, attr)
+	w = n.waysOf(&x.writer, attr)
 	i, found := sort.Find(len(w.dirs), func(i int) int {
 		d := &w.dirs[i]
 		return cmp.Or(cmp.Compare(attr, d.attr), cmp.Compare(o, d.op), cmp.Compare(kind, d.kind))
@@ -303,7 +297,7 @@ func (x *Index) treeFor(n *node, e entry) (w *ways, i int, item treeEntry) {
 			item.from, item.to, item.code = s.lo, s.hi, rest
 		}
 	}
-	w = n.waysOf(x.gen, attr)
+	w = n.waysOf(&x.writer, attr)
 	i, found := w.tree(attr, kind)
 	if !found {
 		w.trees = slices.Insert(w.trees, i, tree{attr: attr, kind: kind})

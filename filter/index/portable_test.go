@@ -15,7 +15,7 @@ import (
 // their attributes in another order: there, each is what its Spec comes to.
 func TestPortable(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
-	from := New()
+	from := New(Options{})
 	specs := make([]filter.Spec, 2000)
 	exported := make([]Portable, len(specs))
 	for i := range specs {
@@ -32,7 +32,7 @@ func TestPortable(t *testing.T) {
 	var wg sync.WaitGroup
 	for seed := range uint64(4) {
 		wg.Go(func() {
-			to := model{x: New()}
+			to := model{x: New(Options{})}
 			for _, i := range rand.New(rand.NewPCG(seed, 3)).Perm(len(specs)) {
 				c := to.x.InternPortable(exported[i])
 				if want := to.x.Intern(&specs[i]); c != want {

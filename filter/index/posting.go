@@ -46,8 +46,6 @@ const (
 	listMost   = chunkSlots / 16 // as many take as much memory as the bits
 )
 
-var postingMost = 2048 // slots in a posting's list. Tests make it small.
-
 func (p *posting) own(g cow.Gen) *posting {
 	if p.gen == g {
 		return p
@@ -68,20 +66,20 @@ func (c *chunk) own(g cow.Gen) *chunk {
 }
 
 // add puts s into p, which is the writer's. It returns false if s is there already.
-func (p *posting) add(g cow.Gen, s Slot) bool {
+func (p *posting) add(by *writer, s Slot) bool {
 	if p.chunks != nil {
-		return p.addToChunk(g, s)
+		return p.addToChunk(by.gen, s)
 	}
 	i, found := slices.BinarySearch(p.list, s)
 	if found {
 		return false
 	}
 	p.list = slices.Insert(p.list, i, s)
-	if p.n++; p.n > postingMost {
+	if p.n++; p.n > by.sizes.PostingSlots {
 		list := p.list
 		p.list, p.n = nil, 0
 		for _, s := range list {
-			p.addToChunk(g, s)
+			p.addToChunk(by.gen, s)
 		}
 	}
 	return true
@@ -131,7 +129,7 @@ func (c *chunk) add(at uint16) bool {
 }
 
 // remove takes s out of p, which is the writer's. It returns false if it isn't there.
-func (p *posting) remove(g cow.Gen, s Slot) bool {
+func (p *posting) remove(by *writer, s Slot) bool {
 	if p.chunks == nil {
 		i, found := slices.BinarySearch(p.list, s)
 		if found {
@@ -144,7 +142,7 @@ func (p *posting) remove(g cow.Gen, s Slot) bool {
 	if !found {
 		return false
 	}
-	c := p.chunks[i].own(g)
+	c := p.chunks[i].own(by.gen)
 	p.chunks[i] = c
 	if !c.remove(uint16(s - c.base)) {
 		return false
@@ -153,7 +151,7 @@ func (p *posting) remove(g cow.Gen, s Slot) bool {
 	if c.n == 0 {
 		p.chunks = slices.Delete(p.chunks, i, i+1)
 	}
-	if p.n <= postingMost/2 {
+	if p.n <= by.sizes.PostingSlots/2 {
 		p.list, p.chunks = p.appendTo(make([]Slot, 0, p.n+1)), nil
 	}
 	return true

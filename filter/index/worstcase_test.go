@@ -12,6 +12,7 @@ import (
 // bounds what it looks at to match one event.
 func TestHostileShapes(t *testing.T) {
 	const n = 20_000
+	sizes := Options{}.withDefaults()
 	text := func(format string, a ...any) *filter.Scalar { return new(filter.Text(fmt.Sprintf(format, a...))) }
 	for _, tt := range []struct {
 		name       string
@@ -25,25 +26,25 @@ func TestHostileShapes(t *testing.T) {
 		}, `{"amount":9.5}`, 10, 10},
 		{"no equality, narrow intervals", func(i int) filter.Spec {
 			return filter.Spec{MinAmount: new(float64(i)), MaxAmount: new(float64(i) + 2.5)}
-		}, `{"amount":10000}`, 3, 4 * leafMost},
+		}, `{"amount":10000}`, 3, 4 * sizes.LeafEntries},
 		{"no equality, nested intervals", func(i int) filter.Spec {
 			return filter.Spec{MinAmount: new(float64(i)), MaxAmount: new(float64(2*n - i))}
-		}, `{"amount":3}`, 4, 2 * leafMost},
+		}, `{"amount":3}`, 4, 2 * sizes.LeafEntries},
 		{"all on one attribute", func(i int) filter.Spec {
 			return filter.Spec{Where: filter.Where{"sku": {Eq: text("sku-%d", i)}}}
-		}, `{"sku":"sku-77"}`, 1, fewMost},
+		}, `{"sku":"sku-77"}`, 1, sizes.NodeEntries},
 		{"all on one value, and a rare one", func(i int) filter.Spec {
 			return filter.Spec{Countries: []string{"UK"}, Where: filter.Where{"order": {Eq: text("%d", i)}}}
-		}, `{"country":"UK","order":"77"}`, 1, fewMost},
+		}, `{"country":"UK","order":"77"}`, 1, sizes.NodeEntries},
 		{"prefixes of prefixes", func(i int) filter.Spec {
 			return filter.Spec{Where: filter.Where{"sku": {Prefix: new(fmt.Sprintf("%05d", i)[:1+i%5])}}}
 		}, `{"sku":"012345"}`, 2223, 2223},
 		{"an attribute of its own for each", func(i int) filter.Spec {
 			return filter.Spec{Where: filter.Where{fmt.Sprint("attribute_", i): {Eq: text("x")}}}
-		}, `{"attribute_77":"x","attribute_78":"y"}`, 1, fewMost},
+		}, `{"attribute_77":"x","attribute_78":"y"}`, 1, sizes.NodeEntries},
 		{"exists, an attribute of its own for each", func(i int) filter.Spec {
 			return filter.Spec{Where: filter.Where{fmt.Sprint("attribute_", i): {Exists: new(true)}}}
-		}, `{"attribute_77":null}`, 1, fewMost},
+		}, `{"attribute_77":null}`, 1, sizes.NodeEntries},
 		{"nothing but not_in", func(i int) filter.Spec {
 			return filter.Spec{MatchAll: true, Where: filter.Where{"country": {NotIn: []filter.Scalar{*text("c%d", i), *text("d")}}}}
 		}, `{"country":"c7"}`, n - 1, n},
@@ -52,7 +53,7 @@ func TestHostileShapes(t *testing.T) {
 		}, `{"country":"e"}`, n, 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			x := New()
+			x := New(Options{})
 			for i := range n {
 				s := tt.spec(i)
 				s.SubscriberID = "s"
@@ -76,7 +77,7 @@ func TestHostileShapes(t *testing.T) {
 // TestLongLists has filters with as many values as one may have, and events with
 // very many.
 func TestLongLists(t *testing.T) {
-	x := New()
+	x := New(Options{})
 	list := func(from int) (out []filter.Scalar) {
 		for i := range filter.MaxValues {
 			out = append(out, filter.Text(fmt.Sprint("v", from+i)))

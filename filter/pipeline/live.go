@@ -140,7 +140,7 @@ func (r *routes) filtersOf(ctx context.Context, q replay.Question) (keys []key, 
 
 // explain tells of filters, by an index of their own, which of them match.
 func (r *routes) explain(keys []key, data []byte) ([]replay.LiveFilter, error) {
-	out, x := []replay.LiveFilter{}, index.New()
+	out, x := []replay.LiveFilter{}, index.New(index.Options{})
 	for _, k := range keys {
 		f, wants, ok := r.lookUp(k)
 		if !ok {

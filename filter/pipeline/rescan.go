@@ -75,7 +75,7 @@ type fetched struct {
 const keepFor = 2 * time.Second
 
 func newRescan(s *replays, partition int32) *rescan {
-	return &rescan{replays: s, partition: partition, index: index.New()}
+	return &rescan{replays: s, partition: partition, index: index.New(index.Options{})}
 }
 
 // Gather waits for those who come at about the same time: the longer the more there
@@ -117,7 +117,7 @@ func (l *rescan) Leave(r *passenger) {
 	l.aboard[ride.slot] = nil
 	l.free = append(l.free, ride.slot)
 	if l.n--; l.n == 0 { // what the index has grown to is not kept
-		l.index, l.aboard, l.free, l.matcher = index.New(), nil, nil, index.Matcher{}
+		l.index, l.aboard, l.free, l.matcher = index.New(index.Options{}), nil, nil, index.Matcher{}
 	}
 }
 

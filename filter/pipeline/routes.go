@@ -86,7 +86,7 @@ type subscriber struct {
 func newRoutes(sh lane.Shard) *routes {
 	r := &routes{
 		shard:       sh,
-		index:       index.New(),
+		index:       index.New(index.Options{}),
 		gen:         1,
 		filters:     make(map[key]known),
 		subscribers: make(map[string]*subscriber),

@@ -22,7 +22,7 @@ type ours struct {
 }
 
 func newOurs(w workload, specOf func(query) (filter.Spec, error)) (*ours, error) {
-	e := &ours{events: w.events, index: index.New()}
+	e := &ours{events: w.events, index: index.New(index.Options{})}
 	for i, q := range w.queries {
 		spec, err := specOf(q)
 		if err != nil {
