@@ -8,6 +8,8 @@ import (
 	"math"
 	"math/bits"
 	"time"
+
+	"eventstream/internal/binread"
 )
 
 // Cursor says how far a client has come: it has every event addressed to it
@@ -99,24 +101,24 @@ func ParseCursor(s string) (*Cursor, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: not base64url", ErrCursor)
 	}
-	r := reader{b: b}
-	if v := r.bytes(1); r.bad || v[0] != cursorVersion {
+	r := binread.Reader{Rest: b}
+	if r.Byte() != cursorVersion {
 		return nil, fmt.Errorf("%w: unknown version", ErrCursor)
 	}
 	c := &Cursor{}
-	copy(c.Topic[:], r.bytes(len(c.Topic)))
-	c.Issued = time.Unix(int64(r.uvarint(maxUnix)), 0)
-	c.Addr = r.address()
-	c.Old = r.address()
-	n := r.uvarint(MaxPartitions)
-	if r.bad || n > uint64(len(r.b)) {
+	copy(c.Topic[:], r.Bytes(uint64(len(c.Topic))))
+	c.Issued = time.Unix(int64(r.Uvarint(maxUnix)), 0)
+	c.Addr = readAddress(&r)
+	c.Old = readAddress(&r)
+	n := r.Uvarint(MaxPartitions)
+	if r.Failed() || n > uint64(len(r.Rest)) {
 		return nil, fmt.Errorf("%w: cut short", ErrCursor)
 	}
 	c.Next = make([]int64, n)
 	for i := range c.Next {
-		c.Next[i] = int64(r.uvarint(maxOffset))
+		c.Next[i] = int64(r.Uvarint(maxOffset))
 	}
-	if r.bad || len(r.b) > 0 {
+	if !r.Done() {
 		return nil, fmt.Errorf("%w: wrong length or a number out of range", ErrCursor)
 	}
 	// base64 skips line breaks, and a varint can be written at length. A cursor
@@ -127,33 +129,6 @@ func ParseCursor(s string) (*Cursor, error) {
 	return c, nil
 }
 
-// reader takes values off b and remembers whether one was missing or too large.
-type reader struct {
-	b   []byte
-	bad bool
-}
-
-func (r *reader) bytes(n int) []byte {
-	if r.bad || len(r.b) < n {
-		r.bad = true
-		return make([]byte, n)
-	}
-	out := r.b[:n]
-	r.b = r.b[n:]
-	return out
-}
-
-func (r *reader) uvarint(limit uint64) uint64 {
-	v, n := binary.Uvarint(r.b)
-	if r.bad || n <= 0 || v > limit {
-		r.bad = true
-		return 0
-	}
-	r.b = r.b[n:]
-	return v
-}
-
-func (r *reader) address() Address {
-	g := binary.BigEndian.Uint64(r.bytes(8))
-	return Address{Gateway(g), Seat(r.uvarint(math.MaxUint32))}
+func readAddress(r *binread.Reader) Address {
+	return Address{Gateway(r.Uint64()), Seat(r.Uvarint(math.MaxUint32))}
 }

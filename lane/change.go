@@ -9,6 +9,7 @@ import (
 
 	"eventstream/event"
 	"eventstream/filter"
+	"eventstream/internal/binread"
 )
 
 // An entry of the control stream has one field, whose name says what it holds:
@@ -94,49 +95,21 @@ func decodeChange(id ControlID, field string, value []byte) (Change, error) {
 }
 
 func (c *Change) decodeSeats(b []byte) error {
-	if len(b) < 9 || b[0] != changeVersion {
+	r := binread.Reader{Rest: b}
+	if r.Byte() != changeVersion {
 		return errChange
 	}
-	c.Gateway = event.Gateway(binary.BigEndian.Uint64(b[1:]))
-	r := changeReader{b: b[9:]}
-	for range r.uvarint(uint64(len(r.b) / 2)) {
-		s := Seated{Seat: event.Seat(r.uvarint(math.MaxUint32))}
-		s.Subscriber = r.text()
+	c.Gateway = event.Gateway(r.Uint64())
+	for range r.Uvarint(uint64(len(r.Rest) / 2)) {
+		s := Seated{Seat: event.Seat(r.Uvarint(math.MaxUint32))}
+		s.Subscriber = r.Text()
 		c.Joined = append(c.Joined, s)
 	}
-	for range r.uvarint(uint64(len(r.b))) {
-		c.Forgot = append(c.Forgot, event.Seat(r.uvarint(math.MaxUint32)))
+	for range r.Uvarint(uint64(len(r.Rest))) {
+		c.Forgot = append(c.Forgot, event.Seat(r.Uvarint(math.MaxUint32)))
 	}
-	if r.bad || len(r.b) > 0 {
+	if !r.Done() {
 		return errChange
 	}
 	return nil
-}
-
-// changeReader takes values off b and remembers whether one was missing or too
-// large.
-type changeReader struct {
-	b   []byte
-	bad bool
-}
-
-func (r *changeReader) uvarint(limit uint64) uint64 {
-	v, n := binary.Uvarint(r.b)
-	if r.bad || n <= 0 || v > limit {
-		r.bad = true
-		return 0
-	}
-	r.b = r.b[n:]
-	return v
-}
-
-func (r *changeReader) text() string {
-	n := r.uvarint(uint64(len(r.b)))
-	if r.bad || n > uint64(len(r.b)) {
-		r.bad = true
-		return ""
-	}
-	s := string(r.b[:n])
-	r.b = r.b[n:]
-	return s
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"eventstream/event"
+	"eventstream/internal/binread"
 )
 
 // Layout of a stream: a header, batches, and an end or a failure. Each is a frame,
@@ -94,23 +95,25 @@ func (f *frames) open() error {
 	if err != nil {
 		return err
 	}
-	d := decoder{rest: body}
+	d := decoder{binread.Reader{Rest: body}}
 	if kind == frameFailure {
 		return fmt.Errorf("%w: %s", ErrBroken, body)
 	}
-	if kind != frameHeader || d.byte() != streamVersion {
+	if kind != frameHeader || d.Byte() != streamVersion {
 		return fmt.Errorf("%w: it does not begin with a header of version %d", ErrStream, streamVersion)
 	}
-	n := d.uvarint(min(event.MaxPartitions, uint64(len(body))))
+	n := d.Uvarint(min(event.MaxPartitions, uint64(len(body))))
 	f.head.from, f.head.to = d.offsets(n), d.offsets(n)
-	for range d.uvarint(uint64(len(body))) {
-		reason := d.byte()
+	for range d.Uvarint(uint64(len(body))) {
+		reason := d.Byte()
 		f.head.lost = append(f.head.lost, d.lost(reason, d.partition(n)))
 	}
 	for p := range f.head.from {
-		d.bad = d.bad || f.head.from[p] > f.head.to[p]
+		if f.head.from[p] > f.head.to[p] {
+			d.Fail()
+		}
 	}
-	if d.bad || len(d.rest) > 0 {
+	if !d.Done() {
 		return fmt.Errorf("%w: header", ErrStream)
 	}
 	f.next = slices.Clone(f.head.from)
@@ -124,7 +127,7 @@ func (f *frames) batch() (Batch, error) {
 	if err != nil {
 		return Batch{}, err
 	}
-	d := decoder{rest: body}
+	d := decoder{binread.Reader{Rest: body}}
 	switch {
 	case kind == frameEnd && len(body) == 0:
 		return Batch{}, io.EOF
@@ -134,15 +137,17 @@ func (f *frames) batch() (Batch, error) {
 		return Batch{}, fmt.Errorf("%w: frame of kind %d", ErrStream, kind)
 	}
 	b := Batch{Partition: d.partition(uint64(len(f.next))), Next: d.offset()}
-	if reason := d.byte(); reason != 0 {
+	if reason := d.Byte(); reason != 0 {
 		lost := d.lost(reason, b.Partition)
 		b.Lost = &lost
-		d.bad = d.bad || lost.To > b.Next
+		if lost.To > b.Next {
+			d.Fail()
+		}
 	}
-	if d.bad || b.Next < f.next[b.Partition] || b.Next > f.head.to[b.Partition] {
+	if d.Failed() || b.Next < f.next[b.Partition] || b.Next > f.head.to[b.Partition] {
 		return Batch{}, fmt.Errorf("%w: batch", ErrStream)
 	}
-	b.Entry, f.next[b.Partition] = d.rest, b.Next
+	b.Entry, f.next[b.Partition] = d.Rest, b.Next
 	return b, nil
 }
 
@@ -173,33 +178,10 @@ func (f *frames) frame() (kind byte, body []byte, err error) {
 	return f.buf[0], f.buf[1:], nil
 }
 
-// decoder takes values off rest and remembers whether one was missing or wrong.
-type decoder struct {
-	rest []byte
-	bad  bool
-}
+// decoder reads what is in frames.
+type decoder struct{ binread.Reader }
 
-func (d *decoder) byte() byte {
-	if d.bad || len(d.rest) == 0 {
-		d.bad = true
-		return 0
-	}
-	b := d.rest[0]
-	d.rest = d.rest[1:]
-	return b
-}
-
-func (d *decoder) uvarint(limit uint64) uint64 {
-	v, n := binary.Uvarint(d.rest)
-	if d.bad || n <= 0 || v > limit {
-		d.bad = true
-		return 0
-	}
-	d.rest = d.rest[n:]
-	return v
-}
-
-func (d *decoder) offset() int64 { return int64(d.uvarint(math.MaxInt64)) }
+func (d *decoder) offset() int64 { return int64(d.Uvarint(math.MaxInt64)) }
 
 func (d *decoder) offsets(n uint64) []int64 {
 	list := make([]int64, n)
@@ -212,16 +194,16 @@ func (d *decoder) offsets(n uint64) []int64 {
 // partition reads the number of one of n partitions.
 func (d *decoder) partition(n uint64) int32 {
 	if n == 0 {
-		d.bad = true
+		d.Fail()
 		return 0
 	}
-	return int32(d.uvarint(n - 1))
+	return int32(d.Uvarint(n - 1))
 }
 
 func (d *decoder) lost(reason byte, partition int32) Lost {
 	l := Lost{Partition: partition, From: d.offset(), To: d.offset()}
 	if int(reason) >= len(reasons) || reason == 0 || l.From >= l.To {
-		d.bad = true
+		d.Fail()
 		return l
 	}
 	l.Reason = reasons[reason]
