@@ -2,8 +2,8 @@ package filter
 
 import "errors"
 
-// Facts about stored filters that callers act on. They are told here, not in
-// the store, for the services that must not know which store they use.
+// Errors of filter stores that callers act on. They are declared here because services do
+// not import a store.
 var (
 	ErrNotFound    = errors.New("not found") // a filter, or what a subscriber acknowledged
 	ErrConflict    = errors.New("filter has another revision")
@@ -14,14 +14,13 @@ var (
 	ErrKeyReused   = errors.New("idempotency key was used for something else")
 )
 
-// Change tells what a filter is now, or what it was when it was Deleted. Of two
-// Changes of one filter the one with the higher Revision is the later. Its JSON
-// stands in the control stream.
+// Change is a filter as it is now, or as it was when it was Deleted. Of two Changes of one
+// filter, the one with the higher Revision is the later. Its JSON is in the control stream.
 type Change struct {
 	Filter
 	Deleted bool `json:"deleted,omitempty"`
 }
 
-// Mark is a place among a store's changes. Only the store that made it can read
-// it. The zero Mark stands before all changes.
+// Mark is a position in a store's sequence of changes. Only the store that made it can read
+// it. The zero Mark is before all changes.
 type Mark string

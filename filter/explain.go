@@ -9,18 +9,18 @@ import (
 	"eventstream/event"
 )
 
-// maxFailures bounds what is told of one filter and one event.
+// maxFailures bounds the failures reported for one filter and one event.
 const maxFailures = 20
 
-// Explanation tells whether a filter matches an event, and if not, why.
+// Explanation says whether a filter matches an event, and if not, why.
 type Explanation struct {
 	Matches bool      `json:"matches"`
 	Failed  []Failure `json:"failed,omitempty"`  // not empty if it doesn't match
-	Omitted int       `json:"omitted,omitempty"` // further failures, which are not told
+	Omitted int       `json:"omitted,omitempty"` // further failures, which are left out
 }
 
-// Failure is a condition that an event does not meet. Where a filter has
-// alternatives, those of each are told: one without failures would have done.
+// Failure is a condition that an event does not meet. If a filter has alternatives, the
+// failures of all of them are listed: one without failures would have matched.
 type Failure struct {
 	Field     string `json:"field"`     // JSON Pointer into the filter
 	Attribute string `json:"attribute"` // the path
@@ -28,10 +28,10 @@ type Failure struct {
 	Found     string `json:"found"`     // the attribute's values in the event
 }
 
-// Explain gives reasons for what Match answers.
+// Explain returns the result of Match, with reasons.
 func (s *Spec) Explain(ev map[string]any) Explanation {
-	base := append(s.shortGivens(), s.Where.givens("/where")...)
-	exprs := givensOfAll(s.ExprAny, func(int) string { return exprField })
+	base := append(s.shortOperators(), s.Where.operators("/where")...)
+	exprs := operatorsOfEach(s.ExprAny, func(int) string { return exprField })
 	var x Explanation
 	told := make(map[Failure]bool)
 	values := make(map[string][]any)
@@ -41,7 +41,7 @@ func (s *Spec) Explain(ev map[string]any) Explanation {
 		}
 		return values[path]
 	}
-	for _, a := range givensOfAll(s.Any, anyField) {
+	for _, a := range operatorsOfEach(s.Any, anyField) {
 		for _, e := range exprs {
 			failed := failures(slices.Concat(base, a, e), valuesOf)
 			if len(failed) == 0 {
@@ -53,7 +53,7 @@ func (s *Spec) Explain(ev map[string]any) Explanation {
 	return x
 }
 
-// add adds what was not told before.
+// add adds the failures that were not told before.
 func (x *Explanation) add(failed []Failure, told map[Failure]bool) {
 	for _, f := range failed {
 		switch {
@@ -68,16 +68,16 @@ func (x *Explanation) add(failed []Failure, told map[Failure]bool) {
 	}
 }
 
-// failures lists the operators of a conjunction that an event with such values does
-// not pass. Those that make up an interval are one.
-func failures(conjunction []given, valuesOf func(path string) []any) []Failure {
+// failures lists the operators of a conjunction that an event with these values does not
+// pass. The operators of an interval are one failure.
+func failures(conjunction []operator, valuesOf func(path string) []any) []Failure {
 	var failed []Failure
 	for i := range conjunction {
 		g := &conjunction[i]
 		values := valuesOf(g.path)
 		if !g.isEnd() {
 			if t := g.test(); !t.holds(values) {
-				failed = append(failed, failure([]given{*g}, values))
+				failed = append(failed, failure([]operator{*g}, values))
 			}
 			continue
 		}
@@ -92,14 +92,14 @@ func failures(conjunction []given, valuesOf func(path string) []any) []Failure {
 	return failed
 }
 
-func (g *given) isEnd() bool {
+func (g *operator) isEnd() bool {
 	t := g.test()
 	return t.hasInterval()
 }
 
-// endsOf lists what makes up the interval of an attribute.
-func endsOf(conjunction []given, path string) []given {
-	var ends []given
+// endsOf lists the operators of the interval of an attribute.
+func endsOf(conjunction []operator, path string) []operator {
+	var ends []operator
 	for _, g := range conjunction {
 		if g.path == path && g.isEnd() {
 			ends = append(ends, g)
@@ -108,7 +108,7 @@ func endsOf(conjunction []given, path string) []given {
 	return ends
 }
 
-func allWithin(interval []given, v any) bool {
+func allWithin(interval []operator, v any) bool {
 	for _, g := range interval {
 		if t := g.test(); !t.within(v) {
 			return false
@@ -117,8 +117,8 @@ func allWithin(interval []given, v any) bool {
 	return true
 }
 
-// test is g alone.
-func (g *given) test() Test {
+// test returns a Test with g alone.
+func (g *operator) test() Test {
 	var t Test
 	v := &g.values[0] // a Spec that is valid has no empty lists
 	switch g.op {
@@ -152,8 +152,8 @@ func (g *given) test() Test {
 	return t
 }
 
-// failure tells of operators on one attribute, and of its values.
-func failure(ops []given, values []any) Failure {
+// failure describes operators on one attribute that failed, and its values.
+func failure(ops []operator, values []any) Failure {
 	asked := make([]string, len(ops))
 	for i, g := range ops {
 		asked[i] = g.op + " " + g.operand()
@@ -161,7 +161,7 @@ func failure(ops []given, values []any) Failure {
 	return Failure{ops[0].at(), ops[0].path, strings.Join(asked, " and "), showValues(values)}
 }
 
-func (g *given) operand() string {
+func (g *operator) operand() string {
 	if g.op != "in" && g.op != "not_in" && g.op != "between" {
 		return show(g.values[0])
 	}
@@ -189,7 +189,7 @@ func showList[T any](list []T, one func(T) string) string {
 	return text
 }
 
-// showValue writes a value of an event for people to read.
+// showValue writes a value of an event for messages.
 func showValue(v any) string {
 	switch v := v.(type) {
 	case map[string]any:

@@ -11,26 +11,26 @@ const (
 
 // DecodesFast reports whether DecodeStored decodes b without the strict decoder.
 func DecodesFast(b []byte) bool {
-	p := plain{b}
-	return p.spec(new(Spec))
+	d := fastDecoder{b}
+	return d.spec(new(Spec))
 }
 
 // Operators lists all operators of s.
-func Operators(s *Spec) []given {
-	gs := append(s.shortGivens(), s.Where.givens("/where")...)
-	for _, w := range append(givensOfAll(s.Any, anyField), givensOfAll(s.ExprAny, func(int) string { return exprField })...) {
-		gs = append(gs, w...)
+func Operators(s *Spec) []operator {
+	ops := append(s.shortOperators(), s.Where.operators("/where")...)
+	for _, w := range append(operatorsOfEach(s.Any, anyField), operatorsOfEach(s.ExprAny, func(int) string { return exprField })...) {
+		ops = append(ops, w...)
 	}
-	return gs
+	return ops
 }
 
-func (g *given) Path() string { return g.path }
-func (g *given) Op() string   { return g.op }
+func (g *operator) Path() string { return g.path }
+func (g *operator) Op() string   { return g.op }
 
 // Alone returns a Spec with no operator but g.
-func (g *given) Alone() Spec { return Spec{Where: Where{g.path: g.test()}} }
+func (g *operator) Alone() Spec { return Spec{Where: Where{g.path: g.test()}} }
 
 // Failure is what Explain says if g is what ev does not pass.
-func (g *given) Failure(ev map[string]any) Failure {
-	return failure([]given{*g}, valuesAt(ev, g.path))
+func (g *operator) Failure(ev map[string]any) Failure {
+	return failure([]operator{*g}, valuesAt(ev, g.path))
 }

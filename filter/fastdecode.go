@@ -7,11 +7,11 @@ import (
 	"unicode/utf8"
 )
 
-// DecodeStored decodes a stored Spec as Spec.UnmarshalJSON does, and several times
-// as fast if it is plain, as most are.
+// DecodeStored decodes a stored Spec as Spec.UnmarshalJSON does, and several times as fast
+// for the simple Specs that most are.
 func DecodeStored(b []byte) (Spec, error) {
 	var s Spec
-	if p := (plain{b}); p.spec(&s) {
+	if d := (fastDecoder{b}); d.spec(&s) {
 		return s, nil
 	}
 	var strict Spec // not s, which would go to the heap
@@ -19,95 +19,94 @@ func DecodeStored(b []byte) (Spec, error) {
 	return strict, err
 }
 
-// plain takes what it reads off the JSON of a plain Spec: one of lists, amounts and
-// match_all, without escapes, exponents, nulls and empty lists. Other JSON, right or
-// wrong, it leaves to the strict decoder, also what encoding/json would forgive. What
-// it takes it understands as encoding/json does: of a name that comes twice, the
-// last counts.
-type plain struct{ rest []byte }
+// fastDecoder decodes the JSON of a simple Spec: lists, amounts and match_all, without
+// escapes, exponents, nulls and empty lists. Any other JSON, right or wrong, is left to the
+// strict decoder. What it decodes means the same to encoding/json: of two members with
+// one name, the last is used.
+type fastDecoder struct{ rest []byte }
 
-// spec reports whether all of p is a plain Spec. If not, s may hold some of it.
-func (p *plain) spec(s *Spec) bool {
-	if !p.next('{') {
+// spec decodes a whole Spec, or returns false. Then s may hold parts of it.
+func (d *fastDecoder) spec(s *Spec) bool {
+	if !d.next('{') {
 		return false
 	}
 	for {
-		name, ok := p.text()
-		if !ok || !p.next(':') || !p.field(name, s) {
+		name, ok := d.text()
+		if !ok || !d.next(':') || !d.field(name, s) {
 			return false
 		}
-		if p.next('}') {
-			p.space()
-			return len(p.rest) == 0
+		if d.next('}') {
+			d.space()
+			return len(d.rest) == 0
 		}
-		if !p.next(',') {
+		if !d.next(',') {
 			return false
 		}
 	}
 }
 
-func (p *plain) field(name []byte, s *Spec) (ok bool) {
+func (d *fastDecoder) field(name []byte, s *Spec) (ok bool) {
 	switch string(name) {
 	case "subscriber_id":
-		s.SubscriberID, ok = p.string()
+		s.SubscriberID, ok = d.string()
 	case "event_types":
-		s.EventTypes, ok = p.list()
+		s.EventTypes, ok = d.list()
 	case "user_tiers":
-		s.UserTiers, ok = p.list()
+		s.UserTiers, ok = d.list()
 	case "user_ids":
-		s.UserIDs, ok = p.list()
+		s.UserIDs, ok = d.list()
 	case "countries":
-		s.Countries, ok = p.list()
+		s.Countries, ok = d.list()
 	case "min_amount":
-		s.MinAmount, ok = p.number()
+		s.MinAmount, ok = d.number()
 	case "max_amount":
-		s.MaxAmount, ok = p.number()
+		s.MaxAmount, ok = d.number()
 	case "match_all":
-		p.space()
-		p.rest, ok = bytes.CutPrefix(p.rest, []byte("true"))
+		d.space()
+		d.rest, ok = bytes.CutPrefix(d.rest, []byte("true"))
 		s.MatchAll = ok
 	}
 	return ok
 }
 
-// list takes a list of one string or more.
-func (p *plain) list() ([]string, bool) {
-	if !p.next('[') {
+// list reads a list of at least one string.
+func (d *fastDecoder) list() ([]string, bool) {
+	if !d.next('[') {
 		return nil, false
 	}
-	var room [8]string // mostly enough, and nothing for the heap
+	var room [8]string // on the stack, and mostly enough
 	list := room[:0]
 	for {
-		s, ok := p.string()
+		s, ok := d.string()
 		if !ok {
 			return nil, false
 		}
 		list = append(list, s)
-		if p.next(']') {
+		if d.next(']') {
 			return append([]string(nil), list...), true
 		}
-		if !p.next(',') {
+		if !d.next(',') {
 			return nil, false
 		}
 	}
 }
 
-func (p *plain) string() (string, bool) {
-	b, ok := p.text()
+func (d *fastDecoder) string() (string, bool) {
+	b, ok := d.text()
 	return string(b), ok
 }
 
-// text takes a string that means what it says.
-func (p *plain) text() ([]byte, bool) {
-	if !p.next('"') {
+// text reads a string without escapes.
+func (d *fastDecoder) text() ([]byte, bool) {
+	if !d.next('"') {
 		return nil, false
 	}
 	ascii := true
-	for i, c := range p.rest {
+	for i, c := range d.rest {
 		switch {
 		case c == '"':
-			text := p.rest[:i]
-			p.rest = p.rest[i+1:]
+			text := d.rest[:i]
+			d.rest = d.rest[i+1:]
 			return text, ascii || utf8.Valid(text)
 		case c == '\\' || c < ' ':
 			return nil, false
@@ -118,15 +117,15 @@ func (p *plain) text() ([]byte, bool) {
 	return nil, false
 }
 
-// number takes a number without an exponent. ParseFloat knows more forms than JSON.
-func (p *plain) number() (*float64, bool) {
-	p.space()
+// number reads a number without an exponent. It checks the form, as ParseFloat takes more than JSON.
+func (d *fastDecoder) number() (*float64, bool) {
+	d.space()
 	n := 0
-	for n < len(p.rest) && (p.rest[n] == '-' || p.rest[n] == '.' || '0' <= p.rest[n] && p.rest[n] <= '9') {
+	for n < len(d.rest) && (d.rest[n] == '-' || d.rest[n] == '.' || '0' <= d.rest[n] && d.rest[n] <= '9') {
 		n++
 	}
-	text := string(p.rest[:n])
-	p.rest = p.rest[n:]
+	text := string(d.rest[:n])
+	d.rest = d.rest[n:]
 	whole, decimals, point := strings.Cut(strings.TrimPrefix(text, "-"), ".")
 	if whole == "" || len(whole) > 1 && whole[0] == '0' || point && decimals == "" {
 		return nil, false
@@ -135,18 +134,18 @@ func (p *plain) number() (*float64, bool) {
 	return &v, err == nil
 }
 
-// next takes c, and space before it, if that comes next.
-func (p *plain) next(c byte) bool {
-	p.space()
-	if len(p.rest) == 0 || p.rest[0] != c {
+// next skips space and reads c, if it comes next.
+func (d *fastDecoder) next(c byte) bool {
+	d.space()
+	if len(d.rest) == 0 || d.rest[0] != c {
 		return false
 	}
-	p.rest = p.rest[1:]
+	d.rest = d.rest[1:]
 	return true
 }
 
-func (p *plain) space() {
-	for len(p.rest) > 0 && (p.rest[0] == ' ' || p.rest[0] == '\t' || p.rest[0] == '\r' || p.rest[0] == '\n') {
-		p.rest = p.rest[1:]
+func (d *fastDecoder) space() {
+	for len(d.rest) > 0 && (d.rest[0] == ' ' || d.rest[0] == '\t' || d.rest[0] == '\r' || d.rest[0] == '\n') {
+		d.rest = d.rest[1:]
 	}
 }

@@ -5,18 +5,18 @@ import (
 	"math/bits"
 )
 
-// Ranges is into how many parts a Fingerprint divides filters.
+// Ranges is the number of ranges that a Fingerprint divides filters into.
 const Ranges = 1024
 
-// Fingerprint tells whether two hold the same filters, in the same revisions, without a
-// look at each: for each range the sum of their hashes. PostgreSQL can compute it, too:
-// the hashes are its uuid_hash and uuid_hash_extended. The zero value is that of no filters.
+// Fingerprint is a sum of hashes for each range of filters. If two sets of filters have
+// the same sums, they have the same filters in the same revisions. PostgreSQL computes it,
+// too: the hashes are its uuid_hash and uuid_hash_extended. The zero value is that of no filters.
 type Fingerprint [Ranges]uint64
 
 // RangeOf returns the range that a filter's ID, as 16 bytes, is in: uuid_hash(id) & 1023.
 func RangeOf(id [16]byte) int32 { return int32(HashID(id, 0) % Ranges) }
 
-// Add notes a filter.
+// Add adds a filter.
 func (f *Fingerprint) Add(id [16]byte, revision int64) { f[RangeOf(id)] += HashID(id, revision) }
 
 // Remove undoes Add.

@@ -29,9 +29,8 @@ func DecodeEvent(raw []byte) (map[string]any, error) {
 }
 
 // Match reports whether the event meets the conditions of s, which must be
-// valid. It is the definition that the Index is tested against: slow, and as
-// plain as can be. The event is as encoding/json decodes it, with float64 or
-// json.Number.
+// valid. It is the definition that package index is tested against: slow, and as simple
+// as can be. The event is as encoding/json decodes it, with float64 or json.Number.
 func (s *Spec) Match(ev map[string]any) bool {
 	for _, a := range atLeastOne(s.Any) {
 		for _, e := range atLeastOne(s.ExprAny) {
@@ -50,7 +49,7 @@ func atLeastOne(alternatives []Where) []Where {
 	return alternatives
 }
 
-// shortWhere is what the short fields are short for.
+// shortWhere returns the conditions that the short fields stand for.
 func (s *Spec) shortWhere() Where {
 	w := Where{}
 	for _, l := range s.ShortLists() {
@@ -136,7 +135,7 @@ func anyOf(values []any, pass func(any) bool) bool {
 	return false
 }
 
-// holds reports whether the values of an attribute pass t, but for its interval.
+// holds reports whether the values of an attribute pass t, its interval left out.
 func (t *Test) holds(values []any) bool {
 	oneOf := func(list []Scalar) bool {
 		return anyOf(values, func(v any) bool {
@@ -213,8 +212,8 @@ func (t *Test) within(v any) bool {
 		bound(t.Lt, func(order int) bool { return order < 0 }) && bound(t.Lte, atMost)
 }
 
-// compare returns where v lies from the end of an interval: -1 before it, 0 on
-// it, 1 after it. It returns false for a value that intervals don't see.
+// compare compares v with the end of an interval: -1 if it is before, 0 if equal, 1 if
+// after. It returns false for a value that can't be compared with it.
 func compare(v any, end Scalar) (order int, ok bool) {
 	if end.kind == event.Number {
 		f, ok := number(v)

@@ -10,31 +10,31 @@ import (
 	"eventstream/event"
 )
 
-// exprField is where the problems of ExprAny are told: it was made from that.
+// exprField is the field that problems of ExprAny are reported for, as it is made from expr.
 const exprField = "/expr"
 
-// given is one operator of a Test, as it was given.
-type given struct {
-	within string // the Where, as a JSON Pointer, or the short field
-	short  bool
+// operator is one operator of a Test with its operands.
+type operator struct {
+	within string // JSON Pointer of the Where, or of the short field
+	short  bool   // within is a short field
 	path   string // of the attribute
 	op     string
 	values []Scalar // two of between, any number of in and not_in, one of all others
 }
 
-// at is where g stands, as a JSON Pointer.
-func (g *given) at() string {
+// at returns the JSON Pointer of g.
+func (g *operator) at() string {
 	if g.short || g.within == exprField {
 		return g.within
 	}
 	return g.within + "/" + pointer(g.path) + "/" + g.op
 }
 
-// givens lists the operators of t, which is at path in the Where within.
-func (t *Test) givens(within, path string) []given {
-	var gs []given
+// operators lists the operators of t, which is at path in the Where within.
+func (t *Test) operators(within, path string) []operator {
+	var ops []operator
 	add := func(op string, values ...Scalar) {
-		gs = append(gs, given{within: within, path: path, op: op, values: values})
+		ops = append(ops, operator{within: within, path: path, op: op, values: values})
 	}
 	scalar := func(op string, v *Scalar) {
 		if v != nil {
@@ -66,11 +66,11 @@ func (t *Test) givens(within, path string) []given {
 	if t.Exists != nil {
 		add("exists", Flag(*t.Exists))
 	}
-	return gs
+	return ops
 }
 
-// check adds what is wrong with g by itself.
-func (g *given) check(bad *Invalid) {
+// check adds the problems of g alone.
+func (g *operator) check(bad *Invalid) {
 	switch g.op {
 	case "in", "not_in":
 		g.checkList(bad)
@@ -95,7 +95,7 @@ func (g *given) check(bad *Invalid) {
 	}
 }
 
-func (g *given) checkList(bad *Invalid) {
+func (g *operator) checkList(bad *Invalid) {
 	switch n := len(g.values); {
 	case n == 0 && g.op == "in":
 		g.add(bad, "", "an empty list matches nothing; leave it out to match any value")
@@ -117,15 +117,15 @@ func (g *given) checkList(bad *Invalid) {
 	}
 }
 
-// flaw adds a flaw of the value at place i, unless it is "".
-func (g *given) flaw(bad *Invalid, i, flaw string) {
+// flaw adds a problem of the value at index i, unless flaw is "".
+func (g *operator) flaw(bad *Invalid, i, flaw string) {
 	if flaw != "" {
 		g.add(bad, i, "%s", flaw)
 	}
 }
 
-// add adds a problem with g, or with its value at place i.
-func (g *given) add(bad *Invalid, i, format string, args ...any) {
+// add adds a problem of g, or of its value at index i.
+func (g *operator) add(bad *Invalid, i, format string, args ...any) {
 	at := g.at()
 	switch {
 	case at == exprField:

@@ -5,14 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math/big"
 	"slices"
 	"strings"
-	"unicode/utf8"
-
-	"eventstream/event"
-	"eventstream/internal/jsontext"
 )
 
 // ErrSyntax reports that a body is not one JSON object.
@@ -28,8 +23,8 @@ func ParseSpec(body []byte, translate func(expr string) ([]Where, error)) (Spec,
 	return parseSpec(body, parser{translate: translate})
 }
 
-// ParseStored is ParseSpec for the JSON form of a Filter: what a Filter has
-// beyond what its subscriber asked for is left aside.
+// ParseStored is ParseSpec for the JSON form of a Filter. The fields that a Filter has
+// beyond a Spec are ignored.
 func ParseStored(body []byte, translate func(expr string) ([]Where, error)) (Spec, error) {
 	return parseSpec(body, parser{translate: translate, stored: true})
 }
@@ -54,11 +49,11 @@ func parseSpec(body []byte, p parser) (Spec, error) {
 type parser struct {
 	bad       Invalid
 	translate func(expr string) ([]Where, error)
-	stored    bool // the fields of a Filter are none to complain of
+	stored    bool // the fields of a Filter are ignored
 }
 
-// spec reads what it can. What it can't is left out, or left empty where others
-// stand behind it.
+// spec reads what it can. Values that it can't read are left out, and in lists left empty,
+// so that the others keep their index.
 func (p *parser) spec(fields []field) Spec {
 	var s Spec
 	for _, f := range p.unique("", fields) {
@@ -110,8 +105,8 @@ func (p *parser) unknownField(at string, f field) {
 	p.bad.add(at, "unknown field; allowed are %s%s", fieldNames, hint)
 }
 
-// rest adds what is wrong with the conditions that could be read. Where there is
-// a problem already, or one below it, the reading is what is wrong.
+// rest adds problems of the conditions that could be read. It skips fields that have a
+// problem already, or one below them: there the problem is that they could not be read.
 func (p *parser) rest(s *Spec) {
 	var more Invalid
 	s.checkSubscriber(&more)
@@ -142,8 +137,7 @@ func (p *parser) amount(at string, raw json.RawMessage) *float64 {
 	return &f
 }
 
-// written returns f as encoding/json and most others write it: the fewest digits
-// that are nearest to it.
+// written returns f as encoding/json writes it: with the fewest digits that identify it.
 func written(f float64) string {
 	b, _ := json.Marshal(f) // what was read is finite
 	return string(b)
@@ -207,7 +201,7 @@ func (p *parser) where(at string, raw json.RawMessage) Where {
 	return w
 }
 
-// test reads what is asked of the attribute f.name.
+// test reads the Test of the attribute f.name.
 func (p *parser) test(at string, f field) Test {
 	var t Test
 	if f.value[0] != '{' {
@@ -288,7 +282,7 @@ func (p *parser) one(at string, raw json.RawMessage) *Scalar {
 	return &v
 }
 
-// end reads an end of an interval. Whether it is ordered, Validate tells.
+// end reads an end of an interval. Validate checks that it has an order.
 func (p *parser) end(at string, raw json.RawMessage) *Scalar {
 	if raw[0] == '[' || raw[0] == '{' || raw[0] == 'n' {
 		p.bad.add(at, "want %s, got %s", wantOrdered, abbreviate(raw))
@@ -311,7 +305,7 @@ func (p *parser) scalars(at string, raw json.RawMessage) []Scalar {
 	})
 }
 
-// values reads a list. In place of what read can't is nothing.
+// values reads a list. Values that read can't read are left zero.
 func (p *parser) values(at string, raw json.RawMessage, want string, read func(at string, raw json.RawMessage) *Scalar) []Scalar {
 	elements, ok := p.list(at, raw, want)
 	if !ok {
@@ -359,7 +353,7 @@ func (p *parser) text(at string, raw json.RawMessage) *string {
 	return &s
 }
 
-// number reads a number. An integer is taken for exact, and must be.
+// number reads a number. An integer must be exact as a 64-bit float.
 func (p *parser) number(at string, raw json.RawMessage) (float64, bool) {
 	var f float64
 	if !p.decode(at, raw, &f, "a number that fits a 64-bit float") {
@@ -391,7 +385,7 @@ func (p *parser) list(at string, raw json.RawMessage, want string) ([]json.RawMe
 	return elements, p.decode(at, raw, &elements, want)
 }
 
-// object reads an object whose keys differ. The problems with that are told.
+// object reads an object and adds a problem for each key that is there twice.
 func (p *parser) object(at string, raw json.RawMessage, want string) ([]field, bool) {
 	fields, err := object(raw)
 	if err != nil {
@@ -416,121 +410,7 @@ func (p *parser) unique(at string, fields []field) []field {
 	return out
 }
 
-type field struct {
-	name  string
-	value json.RawMessage
-}
-
-// Field is one member of a JSON object.
-type Field struct {
-	Name  string
-	Value json.RawMessage
-}
-
-// Fields splits a JSON object, for those who take a Spec or an event among other
-// things: in order, duplicates included. The error wraps ErrSyntax.
-func Fields(body []byte) ([]Field, error) {
-	if !utf8.Valid(body) { // halves of surrogates may be in what is no Spec, such as events
-		_, err := document(body)
-		return nil, err
-	}
-	if err := shallow(body, event.MaxDepth+2); err != nil {
-		return nil, err
-	}
-	fields, err := object(body)
-	if err != nil {
-		return nil, err
-	}
-	out := make([]Field, len(fields))
-	for i, f := range fields {
-		out[i] = Field{f.name, f.value}
-	}
-	return out, nil
-}
-
-// maxSpecDepth is how deeply the JSON of a Spec may nest. What is right has five
-// levels; with the others there is more to say about it than that. What is in an
-// object is read once more at each level.
-const maxSpecDepth = 32
-
-// document is object for a body as it came.
-func document(body []byte) ([]field, error) {
-	if at, flaw := jsontext.Flaw(body); flaw != "" {
-		return nil, fmt.Errorf("%w at byte %d: %s", ErrSyntax, at+1, flaw)
-	}
-	if err := shallow(body, maxSpecDepth); err != nil {
-		return nil, err
-	}
-	return object(body)
-}
-
-// shallow refuses what nests deeper than so many levels.
-func shallow(body []byte, most int) error {
-	if at := deeperAt(body, most); at >= 0 {
-		return fmt.Errorf("%w at byte %d: nested deeper than %d levels", ErrSyntax, at+1, most)
-	}
-	return nil
-}
-
-// deeperAt returns where body goes below so many levels, or -1. It need not be JSON.
-func deeperAt(body []byte, most int) int {
-	depth, quoted := 0, false
-	for i := 0; i < len(body); i++ {
-		switch c := body[i]; {
-		case c == '"':
-			quoted = !quoted
-		case quoted && c == '\\':
-			i++
-		case quoted:
-		case c == '{' || c == '[':
-			if depth++; depth > most {
-				return i
-			}
-		case c == '}' || c == ']':
-			depth--
-		}
-	}
-	return -1
-}
-
-// object splits a JSON object into its fields, in order, duplicates included.
-func object(body []byte) ([]field, error) {
-	dec := json.NewDecoder(bytes.NewReader(body))
-	tok, err := dec.Token()
-	if err != nil || tok != json.Delim('{') {
-		return nil, malformed(body)
-	}
-	var fields []field
-	for dec.More() {
-		key, err := dec.Token()
-		if err != nil {
-			return nil, malformed(body)
-		}
-		f := field{name: key.(string)} // Token yields only strings as keys
-		if err := dec.Decode(&f.value); err != nil {
-			return nil, malformed(body)
-		}
-		fields = append(fields, f)
-	}
-	if _, err := dec.Token(); err != nil {
-		return nil, malformed(body)
-	}
-	if _, err := dec.Token(); err != io.EOF {
-		return nil, malformed(body)
-	}
-	return fields, nil
-}
-
-// malformed says what is wrong with a body, and where. It is no JSON object.
-func malformed(body []byte) error {
-	err := json.Unmarshal(body, new(map[string]json.RawMessage))
-	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok && bytes.HasPrefix(bytes.TrimSpace(body), []byte("{")) {
-		return fmt.Errorf("%w at byte %d: %w", ErrSyntax, syntax.Offset, err)
-	}
-	return fmt.Errorf("%w: want a JSON object", ErrSyntax)
-}
-
-// quote writes a key as JSON for people to read.
+// quote writes a key as JSON for messages.
 func quote(key string) string {
 	b, _ := json.Marshal(cut(key, 60)) // a string can be encoded
 	return string(b)

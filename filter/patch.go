@@ -6,9 +6,9 @@ import (
 	"fmt"
 )
 
-// Patch returns what s becomes by a JSON merge patch (RFC 7396): what the patch
-// has replaces what s has, null removes it, objects are patched in turn. Errors
-// are those of ParseSpec, which has the last word on the result.
+// Patch returns s with a JSON merge patch (RFC 7396) applied: members of the patch replace
+// those of s, null removes them, objects are patched in turn. The result is checked by
+// ParseSpec, and errors are its errors.
 func (s *Spec) Patch(patch []byte, translate func(expr string) ([]Where, error)) (Spec, error) {
 	changes, err := document(patch)
 	if err != nil {
@@ -28,7 +28,7 @@ func (s *Spec) Patch(patch []byte, translate func(expr string) ([]Where, error))
 	return ParseSpec(merged, translate)
 }
 
-// merge returns target with the changes made. What is no object becomes one.
+// merge returns target with the changes made. A target that is no object is replaced by one.
 func (p *parser) merge(at string, target json.RawMessage, changes []field) json.RawMessage {
 	fields, err := object(target)
 	if err != nil {
@@ -49,7 +49,7 @@ func (p *parser) merge(at string, target json.RawMessage, changes []field) json.
 	return encodeObject(fields)
 }
 
-// patched returns what a value becomes: nil if it is removed.
+// patched returns the new value: nil if it is removed.
 func (p *parser) patched(at string, old, change json.RawMessage) json.RawMessage {
 	switch change[0] {
 	case 'n':

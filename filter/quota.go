@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// Use is what filters take up of what a subscriber may have.
+// Use is how much of a subscriber's quotas filters use.
 type Use struct {
 	Filters int64
 	Values  int64 // values in lists and other operands, once for each alternative in which they are
@@ -14,15 +14,15 @@ type Use struct {
 	Bytes   int64 // of their JSON
 }
 
-// Quota bounds what the filters of one subscriber may take up together. What is
-// zero has no bound.
+// Quota bounds the Use of all filters of one subscriber together. A field that is zero is no
+// bound.
 type Quota Use
 
-// Use returns what s, which must be valid and has so many bytes of JSON, takes up.
+// Use returns the Use of s, which must be valid and has so many bytes of JSON.
 func (s *Spec) Use(bytes int) Use {
 	u := Use{Filters: 1, Bytes: int64(bytes)}
-	base := append(s.shortGivens(), s.Where.givens("")...)
-	anys, exprs := givensOfAll(s.Any, anyField), givensOfAll(s.ExprAny, anyField)
+	base := append(s.shortOperators(), s.Where.operators("")...)
+	anys, exprs := operatorsOfEach(s.Any, anyField), operatorsOfEach(s.ExprAny, anyField)
 	u.add(base, len(anys)*len(exprs))
 	for _, a := range anys {
 		u.add(a, len(exprs))
@@ -36,12 +36,12 @@ func (s *Spec) Use(bytes int) Use {
 	return u
 }
 
-// Alternatives returns how many conjunctions s comes to.
+// Alternatives returns how many conjunctions s is.
 func (s *Spec) Alternatives() int { return max(1, len(s.Any)) * max(1, len(s.ExprAny)) }
 
 // add adds operators that are in so many alternatives.
-func (u *Use) add(gs []given, times int) {
-	for _, g := range gs {
+func (u *Use) add(ops []operator, times int) {
+	for _, g := range ops {
 		u.Values += int64(len(g.values) * times)
 		switch g.op {
 		case "suffix", "contains", "ne", "not_in":
@@ -54,19 +54,18 @@ func (u *Use) add(gs []given, times int) {
 	}
 }
 
-// Plus returns what both take up.
+// Plus returns the sum of both.
 func (u Use) Plus(v Use) Use {
 	return Use{u.Filters + v.Filters, u.Values + v.Values, u.Tried + v.Tried, u.Broad + v.Broad, u.Bytes + v.Bytes}
 }
 
-// Minus returns what u takes up without v.
+// Minus returns u without v.
 func (u Use) Minus(v Use) Use {
 	return Use{u.Filters - v.Filters, u.Values - v.Values, u.Tried - v.Tried, u.Broad - v.Broad, u.Bytes - v.Bytes}
 }
 
-// Check returns a *QuotaError if a subscriber whose filters take up used must not
-// have more. A change that takes up no more than what it replaces is fine, also
-// where a quota was lowered.
+// Check returns a *QuotaError if a subscriber that uses used must not use more in addition.
+// A change that uses no more than what it replaces is accepted, even above a lowered quota.
 func (q Quota) Check(subscriber string, used, more Use) error {
 	var over []string
 	for _, b := range []struct {
@@ -89,10 +88,10 @@ func (q Quota) Check(subscriber string, used, more Use) error {
 	return &QuotaError{Subscriber: subscriber, Over: over}
 }
 
-// QuotaError reports that a subscriber's filters would take up more than they may.
+// QuotaError reports that a change would exceed quotas of a subscriber.
 type QuotaError struct {
 	Subscriber string
-	Over       []string // of what, how much is allowed, and how much there is
+	Over       []string // for each quota: its name, the limit, and the use
 }
 
 func (e *QuotaError) Error() string {

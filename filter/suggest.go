@@ -2,14 +2,14 @@ package filter
 
 import "strings"
 
-// What the JSON of a Spec may hold, as it is told to people.
+// The names in the JSON of a Spec, as messages list them.
 const (
 	fieldNames     = "subscriber_id, event_types, user_tiers, user_ids, countries, min_amount, max_amount, where, any, expr, match_all"
 	conditionNames = "event_types, user_tiers, user_ids, countries, min_amount, max_amount, where, any or expr"
 	operatorNames  = "eq, ne, in, not_in, gt, gte, lt, lte, between, prefix, suffix, contains, exists"
 )
 
-// What people write for the name of an operator, beyond slips of the keyboard.
+// Names that people write for an operator. Typing errors are found by distance.
 var operatorAliases = map[string]string{
 	"=": "eq", "==": "eq", "===": "eq", "equals": "eq", "equal": "eq", "is": "eq", "equal_to": "eq",
 	"!=": "ne", "<>": "ne", "neq": "ne", "not": "ne", "not_equal": "ne", "not_equals": "ne", "is_not": "ne",
@@ -35,8 +35,8 @@ var fieldAliases = map[string]string{
 	"cel": "expr", "expression": "expr", "query": "expr", "all_events": "match_all",
 }
 
-// didYouMean returns "; did you mean …?" for a name that is none of names, a
-// list with commas, or "" if none comes close.
+// didYouMean returns "; did you mean …?" for a name that is not in names, a list with
+// commas, or "" if no name is close to it.
 func didYouMean(name, names string, aliases map[string]string) string {
 	name = strings.ToLower(cut(name, MaxPathBytes))
 	best, least := aliases[name], 3
@@ -52,8 +52,7 @@ func didYouMean(name, names string, aliases map[string]string) string {
 	return "; did you mean " + best + "?"
 }
 
-// distance counts the insertions, deletions and replacements of bytes that make
-// b out of a.
+// distance is the Levenshtein distance of a and b, in bytes.
 func distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

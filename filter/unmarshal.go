@@ -8,13 +8,13 @@ import (
 	"strings"
 )
 
-// ErrUnknown reports stored JSON with a field or an operator that this version
-// does not know: a newer one wrote it. Without it the filter would match more
-// than its subscriber may get.
+// ErrUnknown reports stored JSON with a field or an operator that this version does not
+// know, because a newer one wrote it. If it were ignored, the filter would match events that
+// its subscriber must not get.
 var ErrUnknown = errors.New("a condition that this version does not know")
 
-// The forms in which Spec, Filter and Change are decoded. They have no
-// UnmarshalJSON, which a struct would get from one that it embeds.
+// The forms in which Spec, Filter and Change are decoded. They are types without
+// UnmarshalJSON: a struct would inherit the method from one that it embeds.
 type (
 	specJSON   Spec
 	filterJSON struct {

@@ -27,7 +27,7 @@ const (
 	MaxAlternatives = 16
 )
 
-// maxProblems bounds what is told of one Spec.
+// maxProblems bounds the problems reported for one Spec.
 const maxProblems = 100
 
 // Problem is one thing wrong with a Spec: which field, and what is allowed.
@@ -36,7 +36,7 @@ type Problem struct {
 	Detail string `json:"detail"`
 }
 
-// Invalid reports all that is wrong with a Spec, up to a hundred problems.
+// Invalid is the error for an invalid Spec: its problems, at most a hundred.
 type Invalid struct{ Problems []Problem }
 
 func (e *Invalid) Error() string {
@@ -62,7 +62,7 @@ func (e *Invalid) add(field, format string, args ...any) {
 	}
 }
 
-// full reports whether nothing more is told.
+// full reports whether no more problems are added.
 func (e *Invalid) full() bool { return len(e.Problems) > maxProblems }
 
 // orNil keeps a nil *Invalid from becoming an error that is not nil.
@@ -73,15 +73,15 @@ func (e *Invalid) orNil() error {
 	return e
 }
 
-// Validate checks s, but for how its numbers were written, which only ParseSpec
-// sees. The error is nil or an *Invalid.
+// Validate checks s. Only how its numbers were written is left to ParseSpec, which sees the
+// text. The error is nil or an *Invalid.
 func (s *Spec) Validate() error {
 	var bad Invalid
 	s.checkSubscriber(&bad)
 	before := len(bad.Problems)
 	s.checkEach(&bad)
 	if len(bad.Problems) == before {
-		s.checkTogether(&bad)
+		s.checkCombined(&bad)
 	}
 	return bad.orNil()
 }
@@ -92,7 +92,7 @@ func (s *Spec) checkSubscriber(bad *Invalid) {
 	}
 }
 
-// CheckSubscriberID reports what is wrong with a subscriber's id, or nil.
+// CheckSubscriberID returns what is wrong with a subscriber's id, or nil.
 func CheckSubscriberID(id string) error {
 	if id == "" {
 		return errors.New("required")
@@ -111,7 +111,7 @@ func CheckSubscriberID(id string) error {
 	return nil
 }
 
-// checkEach checks every condition by itself.
+// checkEach checks every condition alone.
 func (s *Spec) checkEach(bad *Invalid) {
 	for _, l := range s.ShortLists() {
 		bad.shortList(l.Field, l.Values)
@@ -207,7 +207,7 @@ func (e *Invalid) shortList(path string, values []string) {
 	}
 }
 
-// where checks the conditions of w, each by itself.
+// where checks the conditions of w, each alone.
 func (e *Invalid) where(w Where, at string) {
 	if len(w) == 0 && at == exprField {
 		e.add(at, "holds for every event, at least with one of its alternatives; ask for something in all of them")
@@ -224,11 +224,11 @@ func (e *Invalid) where(w Where, at string) {
 			continue
 		}
 		test := w[path]
-		gs := test.givens(at, path)
-		if len(gs) == 0 {
+		ops := test.operators(at, path)
+		if len(ops) == 0 {
 			e.add(place, "%s{} has no condition; allowed are %s", name, operatorNames)
 		}
-		for _, g := range gs {
+		for _, g := range ops {
 			g.check(e)
 		}
 	}
@@ -252,14 +252,14 @@ func pathFlaw(path string) string {
 	return ""
 }
 
-// pointer escapes a key for use in a JSON Pointer (RFC 6901). Keys that are
-// longer than a path may be are cut.
+// pointer escapes a key for use in a JSON Pointer (RFC 6901). It cuts keys that are longer
+// than a path may be.
 func pointer(key string) string {
 	key = cut(key, MaxPathBytes)
 	return strings.ReplaceAll(strings.ReplaceAll(key, "~", "~0"), "/", "~1")
 }
 
-// abbreviate cuts JSON to a length that people read.
+// abbreviate cuts JSON to a length for messages.
 func abbreviate(b []byte) string { return cut(string(b), 60) }
 
 func cut(s string, most int) string {

@@ -15,7 +15,7 @@ import (
 // it must pass.
 type Where map[string]Test
 
-// Test is what is asked of one attribute: everything that is present must hold.
+// Test is the conditions on one attribute: all that are present must hold.
 // Gt, Gte, Lt, Lte and Between together are one interval, of numbers or of
 // RFC 3339 timestamps.
 type Test struct {
@@ -91,7 +91,7 @@ func (s *Scalar) UnmarshalJSON(b []byte) error {
 	return fmt.Errorf("want a string, a number or a boolean, got %.60s", b)
 }
 
-// escaped reports whether r is not what it means in a string's JSON.
+// escaped reports whether r does not stand for itself in a string's JSON.
 func escaped(r rune) bool { return r == '\\' || r == '"' || r < ' ' || r == utf8.RuneError }
 
 // Kind returns String, Number or Bool, and Other for the zero Scalar.
@@ -113,7 +113,7 @@ func (s Scalar) Key() uint64 {
 	return uint64(s.num)
 }
 
-// A SyntaxError reports what in an expression can't be translated, and where.
+// A SyntaxError reports a part of an expression that can't be translated, and where it is.
 type SyntaxError struct {
 	Line, Column int // from 1
 	Msg          string

@@ -5,13 +5,13 @@ import (
 	"unsafe"
 )
 
-// conditions holds the Conditions of an Index, each with its text behind it, in
-// chunks without pointers: among a million of them a garbage collection has nothing
-// to follow. A Condition takes some units of a chunk, and what it gives back is room
-// for others that take as many; a long one has a chunk of its own.
-type conditions struct {
+// arena holds the Conditions of an Index, each with its text behind it, in chunks without
+// pointers, so that a garbage collection has nothing to follow among a million of them. A
+// Condition takes some units of a chunk. Units that are given back are used again for
+// Conditions of the same size. A long Condition has a chunk of its own.
+type arena struct {
 	chunks    [][]Condition        // one Condition is a unit
-	open, end uint32               // units that were never used
+	open, end uint32               // units from open to end were never used
 	free      [sharedMost][]uint32 // places, by their units less one
 	spare     []uint32             // places of chunks that are gone
 	byHash    map[uint32]uint32    // places; 0 is none
@@ -24,20 +24,20 @@ const (
 	sharedMost = 64 // units of a Condition that shares its chunk
 )
 
-func newConditions() conditions {
-	return conditions{byHash: make(map[uint32]uint32), chunks: make([][]Condition, 1)} // nothing has place 0
+func newArena() arena {
+	return arena{byHash: make(map[uint32]uint32), chunks: make([][]Condition, 1)} // nothing has place 0
 }
 
-func (h *conditions) at(place uint32) *Condition {
+func (h *arena) at(place uint32) *Condition {
 	return &h.chunks[place/chunkUnits][place%chunkUnits]
 }
 
-// text returns the text of c. It is not to be changed.
+// text returns the text of c, which must not be changed.
 func (c *Condition) text() []byte {
 	return unsafe.Slice((*byte)(unsafe.Add(unsafe.Pointer(c), unitBytes)), c.size)
 }
 
-// parts returns the plans of c and what comes after them.
+// parts returns the plans of c, and its alternatives, which follow them.
 func (c *Condition) parts() (plans, alternatives []byte) {
 	text := c.text()
 	size, n := shortUvarint(text)
@@ -48,7 +48,7 @@ func unitsOf(size uint32) uint32 { return 1 + (size+unitBytes-1)/unitBytes }
 
 // find returns the Condition with these alternatives, whose hash is key; nil if
 // there is none.
-func (h *conditions) find(key uint32, alternatives []byte) *Condition {
+func (h *arena) find(key uint32, alternatives []byte) *Condition {
 	for place := h.byHash[key]; place != 0; place = h.at(place).next {
 		if _, held := h.at(place).parts(); bytes.Equal(held, alternatives) {
 			return h.at(place)
@@ -57,13 +57,13 @@ func (h *conditions) find(key uint32, alternatives []byte) *Condition {
 	return nil
 }
 
-// add returns a new Condition, whose text is head and then alternatives, whose
-// hash is key.
-func (h *conditions) add(key uint32, head, alternatives []byte) *Condition {
+// add returns a new Condition with the text head, then alternatives. key is the hash of
+// the alternatives.
+func (h *arena) add(key uint32, head, alternatives []byte) *Condition {
 	size := uint32(len(head) + len(alternatives))
-	place := h.room(unitsOf(size))
+	place := h.allocate(unitsOf(size))
 	c := h.at(place)
-	*c = Condition{size: size, word: nobody, users: 1, next: h.byHash[key]}
+	*c = Condition{size: size, recipient: nobody, users: 1, next: h.byHash[key]}
 	text := c.text()
 	copy(text[copy(text, head):], alternatives)
 	h.byHash[key] = place
@@ -71,15 +71,15 @@ func (h *conditions) add(key uint32, head, alternatives []byte) *Condition {
 	return c
 }
 
-// remove takes c out, which is there.
-func (h *conditions) remove(c *Condition) {
+// remove takes out c, which must be in the arena.
+func (h *arena) remove(c *Condition) {
 	_, alternatives := c.parts()
-	h.drop(h.unlink(hash(alternatives), c), unitsOf(c.size))
+	h.giveBack(h.unlink(hash(alternatives), c), unitsOf(c.size))
 	h.n--
 }
 
-// unlink takes c out of those with a hash, and returns its place.
-func (h *conditions) unlink(key uint32, c *Condition) (place uint32) {
+// unlink removes c from the list of its hash, and returns its place.
+func (h *arena) unlink(key uint32, c *Condition) (place uint32) {
 	place = h.byHash[key]
 	if h.at(place) == c {
 		if h.byHash[key] = c.next; c.next == 0 {
@@ -97,8 +97,8 @@ func (h *conditions) unlink(key uint32, c *Condition) (place uint32) {
 	}
 }
 
-// room returns the place of so many units that nobody has.
-func (h *conditions) room(units uint32) (place uint32) {
+// allocate returns the place of units that are not in use.
+func (h *arena) allocate(units uint32) (place uint32) {
 	if units > sharedMost {
 		return h.chunk(units)
 	}
@@ -116,8 +116,8 @@ func (h *conditions) room(units uint32) (place uint32) {
 	return h.open - units
 }
 
-// drop gives back the units at a place.
-func (h *conditions) drop(place, units uint32) {
+// giveBack gives back the units at a place.
+func (h *arena) giveBack(place, units uint32) {
 	if units <= sharedMost {
 		h.free[units-1] = append(h.free[units-1], place)
 		return
@@ -127,7 +127,7 @@ func (h *conditions) drop(place, units uint32) {
 }
 
 // chunk makes a chunk of so many units, and returns where it begins.
-func (h *conditions) chunk(units uint32) (place uint32) {
+func (h *arena) chunk(units uint32) (place uint32) {
 	place, ok := pop(&h.spare)
 	if !ok {
 		place = uint32(len(h.chunks)) * chunkUnits

@@ -12,11 +12,11 @@ import (
 // what is given back is used again.
 func TestConditionsAgainstMap(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
-	h := newConditions()
+	h := newArena()
 	held := map[string]*Condition{}
 	head := []byte{2, 'p', 'q'}
 	remove := func(text string, c *Condition) {
-		h.drop(h.unlink(keyOf(text), c), unitsOf(c.size))
+		h.giveBack(h.unlink(keyOf(text), c), unitsOf(c.size))
 		delete(held, text)
 	}
 	add := func(text string) {

@@ -13,51 +13,52 @@ import (
 	"eventstream/internal/cow"
 )
 
-// When many entries come within one generation, as when filters are loaded, those
-// after the first few wait until they are looked for: sorted together they are put
-// in place ten times faster than one by one, and in full leaves.
+// Bulk loading. When many entries are added between two Snapshots, as when filters are
+// loaded, only the first go into their tree at once. The others are pending until the next
+// Snapshot. Sorted together they are inserted ten times faster than one by one, and fill
+// their leaves.
 
-// waiting is the entries that are to be inserted into a tree: small and without
-// pointers, as they are moved about. Few have code, which is kept apart.
-type waiting struct {
-	full    [][]waitingEntry // waitingLen each
-	entries []waitingEntry
-	codes   [][]byte // the first is of those that have none
+// pending is the entries to be inserted into a tree. They are small and have no pointers,
+// because sorting moves them. Few entries have code: it is kept apart.
+type pending struct {
+	full    [][]pendingEntry // pendingLen each
+	entries []pendingEntry
+	codes   [][]byte // the first is nil, for entries without code
 }
 
-const waitingLen = 1024
+const pendingLen = 1024
 
-// waitingTree is where a tree is for which entries wait.
-type waitingTree struct {
+// pendingTree names a tree that has pending entries, by its node.
+type pendingTree struct {
 	node *node
 	attr event.Attr
 	kind event.Kind
 }
 
-type waitingEntry struct {
-	from, to uint64
-	word     word
-	code     uint32 // its place among the codes
+type pendingEntry struct {
+	from, to  uint64
+	recipient recipient
+	code      uint32 // index into codes
 }
 
-func (w *waiting) add(e treeEntry) {
+func (w *pending) add(e treeEntry) {
 	code := 0
 	if len(e.code) > 0 {
 		code = len(w.codes)
 		w.codes = append(w.codes, e.code)
 	}
-	if len(w.entries) == waitingLen { // to append is to copy all of them, again and again
-		w.full, w.entries = append(w.full, w.entries), make([]waitingEntry, 0, waitingLen)
+	if len(w.entries) == pendingLen { // append would copy all of them, again and again
+		w.full, w.entries = append(w.full, w.entries), make([]pendingEntry, 0, pendingLen)
 	}
-	w.entries = append(w.entries, waitingEntry{e.from, e.to, e.word, uint32(code)})
+	w.entries = append(w.entries, pendingEntry{e.from, e.to, e.recipient, uint32(code)})
 }
 
-func (w *waiting) len() int { return len(w.full)*waitingLen + len(w.entries) }
+func (w *pending) len() int { return len(w.full)*pendingLen + len(w.entries) }
 
-// sorted returns all entries in order. They are first put into about as many
-// buckets as there are of them, by where they lie between the lowest and the highest
+// sorted returns all entries in order. It first distributes them to about as many
+// buckets as there are entries, by their distance from the lowest
 // (Knuth, The Art of Computer Programming 3, 5.2.1, multiple list insertion).
-func (w *waiting) sorted() []waitingEntry {
+func (w *pending) sorted() []pendingEntry {
 	parts := append(w.full, w.entries)
 	low, high := uint64(math.MaxUint64), uint64(0)
 	for _, part := range parts {
@@ -75,7 +76,7 @@ func (w *waiting) sorted() []waitingEntry {
 	for i := 1; i < len(ends); i++ {
 		ends[i] += ends[i-1]
 	}
-	all := make([]waitingEntry, w.len())
+	all := make([]pendingEntry, w.len())
 	for _, part := range parts {
 		for i := range part {
 			end := &ends[(part[i].from-low)>>shift]
@@ -86,11 +87,11 @@ func (w *waiting) sorted() []waitingEntry {
 	start := uint32(0)
 	for _, end := range ends {
 		if end > start+1 {
-			slices.SortFunc(all[start:end], func(a, b waitingEntry) int {
+			slices.SortFunc(all[start:end], func(a, b pendingEntry) int {
 				if a.from != b.from {
 					return cmp.Compare(a.from, b.from)
 				}
-				return cmp.Compare(a.word, b.word)
+				return cmp.Compare(a.recipient, b.recipient)
 			})
 		}
 		start = end
@@ -99,38 +100,38 @@ func (w *waiting) sorted() []waitingEntry {
 }
 
 // entry returns an entry for the tree.
-func (w *waiting) entry(e waitingEntry) treeEntry {
-	return treeEntry{e.from, e.to, e.word, w.codes[e.code]}
+func (w *pending) entry(e pendingEntry) treeEntry {
+	return treeEntry{e.from, e.to, e.recipient, w.codes[e.code]}
 }
 
-// later notes that e is to be inserted, and reports whether it is the first.
-func (t *tree) later(e treeEntry) (first bool) {
-	if first = t.waiting == nil; first {
-		t.waiting = &waiting{codes: make([][]byte, 1)}
+// postpone notes that e is to be inserted, and reports whether it is the first.
+func (t *tree) postpone(e treeEntry) (first bool) {
+	if first = t.pending == nil; first {
+		t.pending = &pending{codes: make([][]byte, 1)}
 	}
 	e.code = slices.Clone(e.code)
-	t.waiting.add(e)
+	t.pending.add(e)
 	return first
 }
 
-// flushAll inserts what waits: into each tree by itself, so on all cores if it is much.
-func (x *Index) flushAll() {
-	if len(x.waiting) == 0 {
+// insertPending inserts all pending entries. Trees with many get a goroutine each, on all cores.
+func (x *Index) insertPending() {
+	if len(x.pending) == 0 {
 		return
 	}
 	var much errgroup.Group
 	much.SetLimit(runtime.GOMAXPROCS(0))
-	for _, at := range x.waiting {
-		ways := at.node.waysOf(&x.writer, at.attr)
-		i, found := ways.tree(at.attr, at.kind)
-		if !found { // all that waited was taken out again
+	for _, at := range x.pending {
+		children := at.node.childrenOf(&x.writer, at.attr)
+		i, found := children.tree(at.attr, at.kind)
+		if !found { // its pending entries were all removed again
 			continue
 		}
-		t := &ways.trees[i]
-		w := t.waiting
-		t.waiting = nil
+		t := &children.trees[i]
+		w := t.pending
+		t.pending = nil
 		switch {
-		case w == nil: // the tree may be at work: it can be there twice
+		case w == nil: // it is listed twice, and may be in work
 		case w.len() < x.sizes.LoadInserts:
 			t.insertAll(&x.writer, w)
 		default:
@@ -141,12 +142,13 @@ func (x *Index) flushAll() {
 		}
 	}
 	_ = much.Wait()  // none of them fails
-	clear(x.waiting) // or it would keep what is replaced later
-	x.waiting = x.waiting[:0]
+	clear(x.pending) // or it would keep nodes in memory
+	x.pending = x.pending[:0]
 }
 
-// insertAll inserts what waits. Many, in relation to those there, make a new tree.
-func (t *tree) insertAll(by *writer, w *waiting) {
+// insertAll inserts pending entries. If they are many beside those in the tree, it builds a
+// new tree of both.
+func (t *tree) insertAll(by *writer, w *pending) {
 	if w.len() <= max(1, t.n/8) {
 		for _, e := range w.sorted() {
 			t.insert(by, w.entry(e))
@@ -160,7 +162,7 @@ func (t *tree) insertAll(by *writer, w *waiting) {
 	t.root, t.n = w.tree(by, entries), len(entries)
 }
 
-// each passes on the entries of n.
+// each calls pass with each entry below n.
 func (n *treeNode) each(pass func(treeEntry)) {
 	for _, kid := range n.kids {
 		kid.each(pass)
@@ -175,16 +177,16 @@ func (n *treeNode) each(pass func(treeEntry)) {
 
 // entry returns the i-th entry of a leaf.
 func (n *treeNode) entry(i int) treeEntry {
-	e := treeEntry{n.from[i], math.MaxUint64, n.words[i], n.codeOf(i)}
+	e := treeEntry{n.from[i], math.MaxUint64, n.recipients[i], n.codeOf(i)}
 	if n.to != nil {
 		e.to = n.to[i]
 	}
 	return e
 }
 
-// tree returns the root of a tree with these entries of w, which are in order. Its
-// nodes have some room.
-func (w *waiting) tree(by *writer, entries []waitingEntry) *treeNode {
+// tree builds a tree of these entries of w, which are in order, and returns its root. Its
+// nodes are three quarters full, so that insertions do not split them at once.
+func (w *pending) tree(by *writer, entries []pendingEntry) *treeNode {
 	var level []*treeNode
 	for part := range slices.Chunk(entries, by.sizes.LeafEntries*3/4) {
 		level = append(level, w.leaf(by.gen, part))
@@ -193,7 +195,7 @@ func (w *waiting) tree(by *writer, entries []waitingEntry) *treeNode {
 		var above []*treeNode
 		for part := range slices.Chunk(level, by.sizes.BranchKids*3/4) {
 			n := newBranch(by.gen, len(part))
-			n.from, n.words = make([]uint64, 0, len(part)), make([]word, 0, len(part))
+			n.from, n.recipients = make([]uint64, 0, len(part)), make([]recipient, 0, len(part))
 			for _, kid := range part {
 				n.insertKid(len(n.kids), kid)
 			}
@@ -204,7 +206,7 @@ func (w *waiting) tree(by *writer, entries []waitingEntry) *treeNode {
 	return level[0]
 }
 
-func (w *waiting) leaf(g cow.Gen, entries []waitingEntry) *treeNode {
+func (w *pending) leaf(g cow.Gen, entries []pendingEntry) *treeNode {
 	n := newLeaf(g, len(entries))
 	for i, e := range entries {
 		n.insertEntry(i, w.entry(e))

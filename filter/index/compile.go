@@ -9,8 +9,8 @@ import (
 	"eventstream/filter"
 )
 
-// lowered is one predicate of a conjunction on its way to the compact form.
-type lowered struct {
+// decodedPredicate is a predicate as Go values: what is encoded, and what Export decodes.
+type decodedPredicate struct {
 	path   string
 	op     op
 	values []literal // of opIn, opNotIn
@@ -21,15 +21,15 @@ type lowered struct {
 	code []byte     // the compact form
 }
 
-// lowerer makes lowered predicates of Specs, and reuses its memory.
-type lowerer struct {
-	preds  []lowered
+// compiler turns Specs into conjunctions of predicates. It reuses its memory.
+type compiler struct {
+	preds  []decodedPredicate
 	values []literal
 }
 
-// lower returns the conjunction that s, which must be valid, comes to with one
-// of each of its alternatives. It is valid until the next call.
-func (l *lowerer) lower(s *filter.Spec, a, e filter.Where) []lowered {
+// compile returns the conjunction of s, which must be valid, with one alternative of Any
+// and one of ExprAny. It is valid until the next call.
+func (l *compiler) compile(s *filter.Spec, a, e filter.Where) []decodedPredicate {
 	l.preds, l.values = l.preds[:0], l.values[:0]
 	l.short(s)
 	l.where(s.Where)
@@ -41,10 +41,10 @@ func (l *lowerer) lower(s *filter.Spec, a, e filter.Where) []lowered {
 	return l.preds
 }
 
-func (l *lowerer) add(p lowered) { l.preds = append(l.preds, p) }
+func (l *compiler) add(p decodedPredicate) { l.preds = append(l.preds, p) }
 
-// short adds what the short fields stand for.
-func (l *lowerer) short(s *filter.Spec) {
+// short adds the predicates that the short fields stand for.
+func (l *compiler) short(s *filter.Spec) {
 	for _, f := range s.ShortLists() {
 		if len(f.Values) == 0 {
 			continue
@@ -53,7 +53,7 @@ func (l *lowerer) short(s *filter.Spec) {
 		for _, v := range f.Values {
 			l.values = append(l.values, literal{kind: event.String, text: v})
 		}
-		l.add(lowered{path: f.Path, op: opIn, values: l.values[start:len(l.values):len(l.values)]})
+		l.add(decodedPredicate{path: f.Path, op: opIn, values: l.values[start:len(l.values):len(l.values)]})
 	}
 	if s.MinAmount == nil && s.MaxAmount == nil {
 		return
@@ -65,16 +65,16 @@ func (l *lowerer) short(s *filter.Spec) {
 	if s.MaxAmount != nil {
 		amount.hi = event.NumberKey(*s.MaxAmount)
 	}
-	l.add(lowered{path: "amount", op: opInterval, span: amount})
+	l.add(decodedPredicate{path: "amount", op: opInterval, span: amount})
 }
 
-func (l *lowerer) where(w filter.Where) {
+func (l *compiler) where(w filter.Where) {
 	for path, t := range w {
 		l.test(path, &t)
 	}
 }
 
-func (l *lowerer) test(path string, t *filter.Test) {
+func (l *compiler) test(path string, t *filter.Test) {
 	l.list(path, opIn, one(t.Eq))
 	l.list(path, opIn, t.In)
 	l.list(path, opNotIn, one(t.Ne))
@@ -83,14 +83,14 @@ func (l *lowerer) test(path string, t *filter.Test) {
 	l.text(path, opSuffix, t.Suffix)
 	l.text(path, opContains, t.Contains)
 	if within := spanOf(t); within.kind != event.Other {
-		l.add(lowered{path: path, op: opInterval, span: within})
+		l.add(decodedPredicate{path: path, op: opInterval, span: within})
 	}
 	switch {
 	case t.Exists == nil:
 	case *t.Exists:
-		l.add(lowered{path: path, op: opExists})
+		l.add(decodedPredicate{path: path, op: opExists})
 	default:
-		l.add(lowered{path: path, op: opMissing})
+		l.add(decodedPredicate{path: path, op: opMissing})
 	}
 }
 
@@ -111,7 +111,7 @@ func one(s *filter.Scalar) []filter.Scalar {
 	return []filter.Scalar{*s}
 }
 
-func (l *lowerer) list(path string, o op, list []filter.Scalar) {
+func (l *compiler) list(path string, o op, list []filter.Scalar) {
 	if len(list) == 0 {
 		return
 	}
@@ -123,19 +123,19 @@ func (l *lowerer) list(path string, o op, list []filter.Scalar) {
 		}
 		l.values = append(l.values, v)
 	}
-	l.add(lowered{path: path, op: o, values: l.values[start:len(l.values):len(l.values)]})
+	l.add(decodedPredicate{path: path, op: o, values: l.values[start:len(l.values):len(l.values)]})
 }
 
-func (l *lowerer) text(path string, o op, text *string) {
+func (l *compiler) text(path string, o op, text *string) {
 	if text != nil {
-		l.add(lowered{path: path, op: o, text: *text})
+		l.add(decodedPredicate{path: path, op: o, text: *text})
 	}
 }
 
-// merge makes one list of all that an attribute must not be equal to, and one
-// interval of all that it is compared with.
-func (l *lowerer) merge() {
-	slices.SortFunc(l.preds, func(a, b lowered) int { return cmp.Or(cmp.Compare(a.path, b.path), cmp.Compare(a.op, b.op)) })
+// merge makes one notIn of all values that an attribute must not equal, and one interval
+// of all its bounds.
+func (l *compiler) merge() {
+	slices.SortFunc(l.preds, func(a, b decodedPredicate) int { return cmp.Or(cmp.Compare(a.path, b.path), cmp.Compare(a.op, b.op)) })
 	merged := l.preds[:0]
 	for _, p := range l.preds {
 		if n := len(merged); n > 0 && merged[n-1].path == p.path && merged[n-1].op == p.op {

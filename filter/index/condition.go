@@ -10,28 +10,26 @@ import (
 	"eventstream/filter"
 )
 
-// Condition is what a Spec asks for, apart from who asks, in compact form.
-// Specs that ask for the same have one Condition, however many they are. It
-// belongs to the Index that made it.
+// Condition is what a Spec asks for, without its subscriber, in compact form. All Specs
+// that ask for the same share one Condition. It belongs to the Index that made it.
 type Condition struct {
-	size  uint32 // bytes of its text, see below
-	word  word   // who is to get what matches
-	users int32  // Specs that hold it
-	next  uint32 // place of another one with the same hash; 0: none
+	size      uint32    // bytes of its text, drawn below
+	recipient recipient // the Slots that have it
+	users     int32     // references: Intern takes one, Release gives it back
+	next      uint32    // place of the next Condition with the same hash; 0: none
 }
 
-// The text of a Condition begins with how its alternatives are filed; what makes
-// two of them equal comes after that:
+// The text of a Condition. Two Conditions are equal if their alternatives are:
 //
 //	length of the plans uvarint | plan of each alternative
 //	for each alternative: length uvarint | predicates, in the order of their bytes
 //
-// A plan tells in which order an alternative is looked at: first what it is
-// filed under, the most selective one first; then the interval by which it is
-// kept in order; then the rest. It is made once, so that an alternative is found
-// again where it was put.
+// A plan is the order in which the predicates of an alternative are used: first those that
+// it is filed under, the most selective first; then the interval that orders it in its
+// tree; then the rest. It is made once. Otherwise an alternative would not be found again
+// where it was filed, since selectivity changes.
 //
-//	how many predicates it is filed under | for each predicate, its place among them
+//	how many predicates it is filed under | for each predicate, its index in the alternative
 //
 // Each is one byte.
 
@@ -39,8 +37,8 @@ type Condition struct {
 // filed under one long list only.
 const maxSpread = 64
 
-// Intern returns the Condition of s, which must be valid. The caller releases it
-// when it has no more use for it.
+// Intern returns the Condition of s, which must be valid, and takes a reference to it. The
+// caller gives the reference back by Release.
 func (x *Index) Intern(s *filter.Spec) *Condition { return x.intern(x.alternatives(s)) }
 
 func (x *Index) intern(all []conjunction) *Condition {
@@ -71,13 +69,13 @@ func (x *Index) intern(all []conjunction) *Condition {
 	return c
 }
 
-// Release gives back a Condition. It must not be in the Index any more when its
-// last holder releases it.
+// Release gives back a reference. With the last one the Condition is gone: no Slot may have
+// it then.
 func (x *Index) Release(c *Condition) {
 	if c.users--; c.users > 0 {
 		return
 	}
-	if c.word != nobody {
+	if c.recipient != nobody {
 		panic("index: released a Condition that is in the Index")
 	}
 	for code := range c.codes() {
@@ -98,28 +96,27 @@ func (c *Condition) codes() iter.Seq[[]byte] {
 	}
 }
 
-// nextAlternative returns the predicates of the first alternative, and those that
-// come after it.
+// nextAlternative splits off the predicates of the first alternative.
 func nextAlternative(b []byte) (code, rest []byte) {
 	size, n := shortUvarint(b)
 	b = b[n:]
 	return b[:size], b[size:]
 }
 
-// conjunction is an alternative on its way into a Condition.
+// conjunction is an alternative of a Condition that is being made.
 type conjunction struct {
 	code []byte // predicates in the order of their bytes
 	plan []byte
 }
 
-// alternatives returns those of s, in an order that doesn't depend on how s says
-// it. They are valid until the next call.
+// alternatives returns the alternatives of s, in an order that does not depend on how s is
+// written. They are valid until the next call.
 func (x *Index) alternatives(s *filter.Spec) []conjunction {
 	x.buf = x.buf[:0]
 	all := x.all[:0]
 	for _, a := range atLeastOne(s.Any) {
 		for _, e := range atLeastOne(s.ExprAny) {
-			all = append(all, x.compact(x.lowerer.lower(s, a, e)))
+			all = append(all, x.compact(x.compiler.compile(s, a, e)))
 		}
 	}
 	x.all = all
@@ -134,8 +131,8 @@ func sortConjunctions(all []conjunction) []conjunction {
 	return slices.CompactFunc(all, func(a, b conjunction) bool { return bytes.Equal(a.code, b.code) })
 }
 
-// compact numbers the attributes of a conjunction, and plans how it is filed.
-func (x *Index) compact(preds []lowered) (c conjunction) {
+// compact encodes the predicates of a conjunction and makes its plan.
+func (x *Index) compact(preds []decodedPredicate) (c conjunction) {
 	for i := range preds {
 		p := &preds[i]
 		p.attr = x.attr(p.path)
@@ -146,8 +143,8 @@ func (x *Index) compact(preds []lowered) (c conjunction) {
 	for i := range preds {
 		byCode = append(byCode, &preds[i])
 	}
-	slices.SortFunc(byCode, func(a, b *lowered) int { return bytes.Compare(a.code, b.code) })
-	byCode = slices.CompactFunc(byCode, func(a, b *lowered) bool { return bytes.Equal(a.code, b.code) })
+	slices.SortFunc(byCode, func(a, b *decodedPredicate) int { return bytes.Compare(a.code, b.code) })
+	byCode = slices.CompactFunc(byCode, func(a, b *decodedPredicate) bool { return bytes.Equal(a.code, b.code) })
 	x.byCode = byCode
 	c.code = x.write(func(b []byte) []byte {
 		for _, p := range byCode {
@@ -167,7 +164,7 @@ func (x *Index) write(appendTo func([]byte) []byte) []byte {
 }
 
 // encode gives p its compact form.
-func (p *lowered) encode(x *Index) {
+func (p *decodedPredicate) encode(x *Index) {
 	payload := x.write(func(b []byte) []byte {
 		switch p.op {
 		case opIn, opNotIn:
@@ -181,9 +178,9 @@ func (p *lowered) encode(x *Index) {
 	p.code = x.write(func(b []byte) []byte { return appendPredicate(b, predicate{p.op, p.attr, payload}) })
 }
 
-// appendPlan chooses what a conjunction is filed under, and in which order the
-// rest is looked at.
-func (x *Index) appendPlan(b []byte, preds []*lowered) []byte {
+// appendPlan appends the plan of a conjunction: what it is filed under, and the order of
+// the rest.
+func (x *Index) appendPlan(b []byte, preds []*decodedPredicate) []byte {
 	var room [filter.MaxPredicates]ranked
 	order := room[:0]
 	for i, p := range preds {
@@ -196,14 +193,14 @@ func (x *Index) appendPlan(b []byte, preds []*lowered) []byte {
 	for i, o := range order {
 		p := preds[o.at]
 		n := max(1, len(p.values))
-		if p.op.files() && (n == 1 || worth(n, o.rank) && (spread == 1 || spread*n <= maxSpread)) {
+		if p.op.files() && (n == 1 || worthFiling(n, o.rank) && (spread == 1 || spread*n <= maxSpread)) {
 			spread *= n
 			b[filed]++
 			b = append(b, o.at)
 			order[i].rank = -1
 		}
 	}
-	// An interval that is to give an entry its place must come next.
+	// The interval that orders an entry in its tree must come next.
 	for _, interval := range []bool{true, false} {
 		for _, o := range order {
 			if o.rank >= 0 && (preds[o.at].op == opInterval) == interval {
@@ -214,18 +211,18 @@ func (x *Index) appendPlan(b []byte, preds []*lowered) []byte {
 	return b
 }
 
-// worth reports whether to file something at n places keeps enough events away
-// from it, of which a share of passing meets it anyway.
-func worth(n int, passing float64) bool { return n <= 8 || passing <= 0.25 }
+// worthFiling reports whether an alternative should be filed under n values. passing is the
+// share of events that have one of them: if it is large, filing spares few tests.
+func worthFiling(n int, passing float64) bool { return n <= 8 || passing <= 0.25 }
 
 type ranked struct {
 	at   byte
 	rank float64
 }
 
-// rank estimates which share of the events passes a predicate, by how many
-// values its attribute has. What can't be filed under comes last.
-func (x *Index) rank(p *lowered) float64 {
+// rank estimates the share of events that pass a predicate, by how many values its
+// attribute has. Predicates that nothing can be filed under come last.
+func (x *Index) rank(p *decodedPredicate) float64 {
 	distinct := x.attrs[p.attr].distinct
 	switch p.op {
 	case opIn:
@@ -243,8 +240,8 @@ func (x *Index) rank(p *lowered) float64 {
 	return 4 + float64(p.op)
 }
 
-// programs yields the alternatives of c as they are filed, each as one entry. Its
-// code is in buf, or in what buf has grown to.
+// programs yields the alternatives of c as entries, in the order of their plans. The code
+// of an entry is in buf, or in what buf has grown to, until the next one.
 func (c *Condition) programs(buf []byte) iter.Seq[entry] {
 	return func(yield func(entry) bool) {
 		var room [filter.MaxPredicates][]byte
@@ -262,7 +259,7 @@ func (c *Condition) programs(buf []byte) iter.Seq[entry] {
 			for _, i := range order {
 				buf = append(buf, preds[i]...)
 			}
-			if !yield(entry{word: c.word, filed: filed, code: buf}) {
+			if !yield(entry{recipient: c.recipient, filed: filed, code: buf}) {
 				return
 			}
 		}

@@ -23,14 +23,14 @@ type hashNode struct {
 	nodes []*node
 }
 
-// names is the keys of a bucket and their hashes. It is shared by the bucket's
-// copies, and never changed.
+// names is the keys of a bucket and their hashes. Copies of the bucket share it; it is never
+// changed.
 type names struct {
 	hashes []uint32
 	keys   []string
 }
 
-// seed is one for all indexes of the process: events keep the hashes of their values.
+// seed is the same for all indexes of the process, because events cache the hashes of their values.
 var seed = maphash.MakeSeed()
 
 func hash(key []byte) uint32 { return uint32(maphash.Bytes(seed, key)) }
@@ -86,7 +86,7 @@ func (n *hashNode) find(hash uint32, key []byte) *node {
 	return nil
 }
 
-// index returns where key is in a bucket, -1 if it isn't there.
+// index returns the index of key in a bucket, or -1.
 func (n *hashNode) index(hash uint32, key []byte) int {
 	if n.names == nil {
 		return -1
@@ -99,8 +99,8 @@ func (n *hashNode) index(hash uint32, key []byte) int {
 	return -1
 }
 
-// ref returns where the node of key is kept, for the writer to change it. A new
-// key has no node yet.
+// ref returns the place of the node of key, for the writer to change. It adds the key if
+// it is new; its node is nil then.
 func (t *hashTrie) ref(by *writer, hash uint32, key []byte) (at **node, isNew bool) {
 	n := &t.root
 	for depth := 0; ; depth++ {
@@ -125,13 +125,13 @@ func (t *hashTrie) ref(by *writer, hash uint32, key []byte) (at **node, isNew bo
 func (n *hashNode) add(hash uint32, key string, to *node) {
 	more := &names{}
 	if n.names != nil {
-		more.hashes, more.keys = roomy(n.names.hashes), roomy(n.names.keys)
+		more.hashes, more.keys = cloneWithRoom(n.names.hashes), cloneWithRoom(n.names.keys)
 	}
 	more.hashes, more.keys = append(more.hashes, hash), append(more.keys, key)
 	n.names, n.nodes = more, append(n.nodes, to)
 }
 
-// split makes a branch of a bucket.
+// split turns a bucket into a branch.
 func (n *hashNode) split(g cow.Gen, depth int) {
 	n.kids = new([1 << hashBits]*hashNode)
 	for i, h := range n.names.hashes {
@@ -140,7 +140,7 @@ func (n *hashNode) split(g cow.Gen, depth int) {
 	n.names, n.nodes = nil, nil
 }
 
-// remove takes out key, which is there.
+// remove removes key, which must be there.
 func (t *hashTrie) remove(by *writer, hash uint32, key []byte) {
 	t.n--
 	t.root.own(by.gen)
@@ -167,7 +167,7 @@ func (n *hashNode) remove(by *writer, hash uint32, key []byte, depth int) {
 	n.names = &names{slices.Concat(hashes[:i], hashes[i+1:]), slices.Concat(keys[:i], keys[i+1:])}
 }
 
-// collapse makes a bucket of a branch with so many keys left, or fewer.
+// collapse turns a branch into a bucket if at most most keys are left.
 func (n *hashNode) collapse(most int) {
 	total := 0
 	for _, kid := range n.kids {
@@ -203,12 +203,12 @@ func ownHashNode(place **hashNode, g cow.Gen) *hashNode {
 	return *place
 }
 
-// own makes n, of which there may be older copies, one of generation g.
+// own moves n, which may share memory with older copies, to generation g.
 func (n *hashNode) own(g cow.Gen) {
 	if n.gen == g {
 		return
 	}
-	n.gen, n.nodes = g, roomy(n.nodes)
+	n.gen, n.nodes = g, cloneWithRoom(n.nodes)
 	if n.kids != nil {
 		kids := *n.kids
 		n.kids = &kids

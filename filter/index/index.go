@@ -15,24 +15,23 @@ import (
 	"eventstream/internal/cow"
 )
 
-// Index finds the Slots whose conditions match an event. It is a trie: each
-// alternative of a condition is filed under the most selective of its in, prefix
-// and exists predicates, on two or three levels, as far as there are many that
-// share the way; intervals keep their order in trees; what remains is run on the
-// candidates that are found there.
+// Index finds the Slots whose Conditions match an event. It is a trie. Each alternative of
+// a Condition is filed under the most selective of its in, prefix and exists predicates, on
+// as many levels as are needed to leave few at one node. Intervals are ordered in trees. The
+// remaining predicates are tested on the candidates found there.
 //
-// One goroutine changes an Index. Matchers read Snapshots of it side by side,
-// without locks, and each Snapshot stays as it is.
+// One goroutine changes an Index. Any number of Matchers read Snapshots of it at the same
+// time, without locks.
 type Index struct {
 	writer
 	root       *node
-	conditions conditions
-	n          int  // pairs of a Condition and a Slot
-	top        Slot // no Slot in use is larger
+	conditions arena
+	n          int  // see Len
+	top        Slot // the largest Slot that was ever in use
 
 	postings cow.Vector[*posting]
-	spare    []word // free numbers of postings, shared set
-	numbered word   // how many there are
+	spare    []recipient // postings whose numbers are free
+	numbered recipient   // how many numbers of postings there are
 
 	attrs     []attribute // by event.Attr
 	attrOf    map[string]event.Attr
@@ -41,30 +40,30 @@ type Index struct {
 	stale     bool // paths is behind attrs
 
 	snapshot *Snapshot     // nil if something changed since it was taken
-	direct   int           // entries that trees still get one by one before the next Snapshot
-	waiting  []waitingTree // those whose entries are to be inserted before the next Snapshot
+	direct   int           // entries that may still be inserted at once before the next Snapshot
+	pending  []pendingTree // to be inserted before the next Snapshot
 
-	lowerer         lowerer // scratch
+	compiler        compiler // scratch
 	all             []conjunction
-	byCode          []*lowered
+	byCode          []*decodedPredicate
 	buf, text, code []byte
 }
 
-// attribute is an attribute that conditions ask for.
+// attribute is an attribute that Conditions test.
 type attribute struct {
 	path  string // "" if the number is free
-	users int    // predicates of Conditions
-	filed int    // of these, of those in the index
+	users int    // predicates that use it, in all Conditions
+	filed int    // predicates that use it, in Conditions that are in the index
 	seen  [8]uint64
 
-	distinct float64 // estimate of how many values there are, and one more
+	distinct float64 // one more than the estimated number of its values
 }
 
-// New returns an empty Index.
+// New returns an empty Index. The zero Options are the defaults.
 func New(o Options) *Index {
 	x := &Index{
 		writer: writer{gen: 1, sizes: new(o.withDefaults())}, root: &node{},
-		conditions: newConditions(), attrOf: make(map[string]event.Attr),
+		conditions: newArena(), attrOf: make(map[string]event.Attr),
 	}
 	x.attrs = append(x.attrs, attribute{path: "event_type", users: 1, distinct: 1}) // event.TypeAttr, for good
 	x.attrOf["event_type"] = event.TypeAttr
@@ -74,29 +73,29 @@ func New(o Options) *Index {
 // Len is the number of pairs of a Condition and a Slot.
 func (x *Index) Len() int { return x.n }
 
-// Conditions is the number of different Conditions that are held.
+// Conditions is the number of different Conditions that have a reference.
 func (x *Index) Conditions() int { return x.conditions.n }
 
-// Add makes s a recipient of what matches c. It reports false if it is one.
+// Add gives c to s: events that match c are found for s. It returns false if s has c.
 func (x *Index) Add(c *Condition, s Slot) bool {
 	switch {
-	case c.word == nobody:
+	case c.recipient == nobody:
 		x.changed()
-		c.word = word(s)
+		c.recipient = recipient(s)
 		x.fileAll(c)
-	case c.word == word(s):
+	case c.recipient == recipient(s):
 		return false
-	case c.word&shared == 0:
+	case c.recipient&shared == 0:
 		x.changed()
 		p := &posting{gen: x.gen}
-		p.add(&x.writer, Slot(c.word))
+		p.add(&x.writer, Slot(c.recipient))
 		p.add(&x.writer, s)
 		x.unfileAll(c)
-		c.word = x.newPosting(p)
+		c.recipient = x.newPosting(p)
 		x.fileAll(c)
 	default:
 		x.changed()
-		if !x.posting(c.word).add(&x.writer, s) {
+		if !x.posting(c.recipient).add(&x.writer, s) {
 			return false
 		}
 	}
@@ -105,25 +104,25 @@ func (x *Index) Add(c *Condition, s Slot) bool {
 	return true
 }
 
-// Remove undoes Add. It reports false if s was no recipient.
+// Remove undoes Add. It returns false if s does not have c.
 func (x *Index) Remove(c *Condition, s Slot) bool {
 	switch {
-	case c.word&shared != 0:
+	case c.recipient&shared != 0:
 		x.changed()
-		p := x.posting(c.word)
+		p := x.posting(c.recipient)
 		if !p.remove(&x.writer, s) {
 			return false
 		}
-		if p.n == 0 { // one alone stays as it is: it may soon be two again
+		if p.n == 0 { // with one Slot it remains a posting: there may soon be two again
 			x.unfileAll(c)
-			*x.postings.Own(x.gen, uint32(c.word&^shared)) = nil
-			x.spare = append(x.spare, c.word)
-			c.word = nobody
+			*x.postings.Own(x.gen, uint32(c.recipient&^shared)) = nil
+			x.spare = append(x.spare, c.recipient)
+			c.recipient = nobody
 		}
-	case c.word == word(s):
+	case c.recipient == recipient(s):
 		x.changed()
 		x.unfileAll(c)
-		c.word = nobody
+		c.recipient = nobody
 	default:
 		return false
 	}
@@ -131,14 +130,14 @@ func (x *Index) Remove(c *Condition, s Slot) bool {
 	return true
 }
 
-// posting returns a posting for the writer.
-func (x *Index) posting(w word) *posting {
+// posting returns a posting that the writer may change.
+func (x *Index) posting(w recipient) *posting {
 	p := x.postings.Own(x.gen, uint32(w&^shared))
 	*p = (*p).own(x.gen)
 	return *p
 }
 
-func (x *Index) newPosting(p *posting) word {
+func (x *Index) newPosting(p *posting) recipient {
 	w, ok := pop(&x.spare)
 	if !ok {
 		w = shared | x.numbered
@@ -163,12 +162,12 @@ func (x *Index) unfileAll(c *Condition) {
 		x.code = e.code[:0]
 	}
 	if x.root.empty() {
-		x.root.spread = false
+		x.root.split = false
 	}
 }
 
-// countFiled notes that predicates came into the index, or left it: events are
-// only decoded for those there.
+// countFiled counts predicates that came into the index or left it. Events are decoded
+// only for the attributes of predicates in the index.
 func (x *Index) countFiled(code []byte, n int) {
 	for len(code) > 0 {
 		var p predicate
@@ -180,7 +179,7 @@ func (x *Index) countFiled(code []byte, n int) {
 	}
 }
 
-// attr returns the number of an attribute, a new one if need be.
+// attr returns the number of an attribute, and gives it one if it has none.
 func (x *Index) attr(path string) event.Attr {
 	if a, ok := x.attrOf[path]; ok {
 		return a
@@ -195,7 +194,7 @@ func (x *Index) attr(path string) event.Attr {
 	return a
 }
 
-// countUsers notes that a Condition's predicates came, or went.
+// countUsers counts predicates of Conditions that are made or gone.
 func (x *Index) countUsers(code []byte, n int) {
 	for len(code) > 0 {
 		var p predicate
@@ -209,9 +208,9 @@ func (x *Index) countUsers(code []byte, n int) {
 	}
 }
 
-// saw takes values for the estimate of how many there are: linear counting
+// saw counts p's values in the estimate of how many there are. It is linear counting
 // (Whang et al., A Linear-Time Probabilistic Counting Algorithm, 1990).
-func (a *attribute) saw(p *lowered) {
+func (a *attribute) saw(p *decodedPredicate) {
 	switch p.op {
 	case opIn:
 		for i := range p.values {
@@ -230,7 +229,7 @@ func (a *attribute) sawHash(h uint64) {
 	}
 }
 
-// estimate counts up to some 3,000 values, which is selective enough.
+// estimate can tell up to some 3,000 values, which is selective enough.
 func (a *attribute) estimate() {
 	zeros := 512
 	for _, w := range a.seen {
@@ -257,7 +256,7 @@ type Snapshot struct {
 	top      Slot
 }
 
-// Paths is what events have to be decoded with for this Snapshot.
+// Paths returns what events have to be decoded with for this Snapshot.
 func (s *Snapshot) Paths() *event.Paths { return s.paths }
 
 // Snapshot returns the Index as it is now. It costs nothing if nothing changed.
@@ -265,7 +264,7 @@ func (x *Index) Snapshot() *Snapshot {
 	if x.snapshot != nil {
 		return x.snapshot
 	}
-	x.flushAll()
+	x.insertPending()
 	if x.stale || x.paths == nil {
 		x.paths, x.stale = x.newPaths(), false
 	}

@@ -155,7 +155,7 @@ func testIndex(t *testing.T, rng *rand.Rand, o Options) {
 // checkEmpty looks for what an Index without conditions has kept.
 func checkEmpty(t *testing.T, x *Index) {
 	t.Helper()
-	if x.Len() != 0 || x.Conditions() != 0 || !x.root.empty() || x.root.spread {
+	if x.Len() != 0 || x.Conditions() != 0 || !x.root.empty() || x.root.split {
 		t.Errorf("without filters: Len %d, %d conditions, root %+v; want none", x.Len(), x.Conditions(), x.root)
 	}
 	if taken := len(x.attrs) - len(x.spareAttr); taken != 1 || len(x.attrOf) != 1 {

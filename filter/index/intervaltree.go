@@ -9,35 +9,35 @@ import (
 	"eventstream/internal/cow"
 )
 
-// tree keeps entries in the order of where their interval begins: a B+tree in
-// which every branch knows how far the intervals below it reach. Those that a
-// value lies in are found without a look at most of the others (the interval
-// tree of Cormen et al., Introduction to Algorithms, 14.3, with wider nodes).
+// tree is an interval tree (Cormen et al., Introduction to Algorithms, 14.3) as a B+tree:
+// entries are ordered by the beginning of their interval, and a branch knows how far the
+// intervals below each kid reach. The intervals around a value are found without looking
+// at most of the others.
 //
-// A tree of kind Other has the entries without an interval; for them, every
-// value does. It is of its node's generation.
+// A tree of kind Other has the entries without an interval, which match any value. A tree
+// is of its node's generation.
 type tree struct {
 	attr event.Attr
 	kind event.Kind // of the values: Number, or String for timestamps
 	root *treeNode
 	n    int // entries below root
 
-	waiting *waiting // to be inserted, see bulkload.go; mostly nil
+	pending *pending // to be inserted, see bulkload.go; mostly nil
 }
 
 // treeNode is a leaf, or a branch if it has kids. For each entry or kid it has
-// the lowest (from, word), in this order, and the highest end.
+// the lowest (from, recipient), in this order, and the highest end.
 type treeNode struct {
-	gen   cow.Gen
-	from  []uint64
-	words []word
-	to    []uint64 // nil: all are math.MaxUint64
+	gen        cow.Gen
+	from       []uint64
+	recipients []recipient
+	to         []uint64 // nil: all are math.MaxUint64
 
 	kids []*treeNode
-	rest *rest // of a leaf: what remains to be run of its entries; nil: nothing of any
+	rest *rest // of a leaf: the code of its entries; nil if none has any
 }
 
-// rest is the code of several entries.
+// rest is the code of several entries: the predicates that are still to be tested.
 type rest struct {
 	code []byte
 	ends []uint32 // of each entry's
@@ -45,9 +45,9 @@ type rest struct {
 
 // treeEntry is what a tree holds.
 type treeEntry struct {
-	from, to uint64
-	word     word
-	code     []byte
+	from, to  uint64
+	recipient recipient
+	code      []byte
 }
 
 func (t *tree) insert(by *writer, e treeEntry) {
@@ -64,7 +64,7 @@ func (t *tree) insert(by *writer, e treeEntry) {
 	}
 }
 
-// remove takes out one entry that is e, which is there.
+// remove removes one entry equal to e, which must be there.
 func (t *tree) remove(by *writer, e treeEntry) {
 	t.n--
 	t.root = t.root.own(by.gen)
@@ -74,11 +74,11 @@ func (t *tree) remove(by *writer, e treeEntry) {
 	}
 }
 
-func (t *tree) empty() bool { return t.n == 0 && t.waiting == nil }
+func (t *tree) empty() bool { return t.n == 0 && t.pending == nil }
 
-// own returns n if it is of generation g, or else a copy that is. What a branch
-// knows of its kids mostly stays as it is: those lists are shared by its copies,
-// and replaced where they change.
+// own returns n if it is of generation g, else a copy that is. Copies of a branch share the
+// lists of what it knows of its kids, as these change less often than kids do. A list that
+// changes is replaced.
 func (n *treeNode) own(g cow.Gen) *treeNode {
 	if n.gen == g {
 		return n
@@ -86,33 +86,33 @@ func (n *treeNode) own(g cow.Gen) *treeNode {
 	var c *treeNode
 	if n.kids != nil {
 		c = newBranch(g, len(n.kids)+1)
-		c.from, c.words, c.to = slices.Clip(n.from), slices.Clip(n.words), slices.Clip(n.to)
+		c.from, c.recipients, c.to = slices.Clip(n.from), slices.Clip(n.recipients), slices.Clip(n.to)
 		c.kids = append(c.kids, n.kids...)
 		return c
 	}
 	c = newLeaf(g, len(n.from)+1)
-	c.from, c.words, c.to = append(c.from, n.from...), append(c.words, n.words...), roomy(n.to)
+	c.from, c.recipients, c.to = append(c.from, n.from...), append(c.recipients, n.recipients...), cloneWithRoom(n.to)
 	if n.rest != nil {
-		c.rest = &rest{roomy(n.rest.code), roomy(n.rest.ends)}
+		c.rest = &rest{cloneWithRoom(n.rest.code), cloneWithRoom(n.rest.ends)}
 	}
 	return c
 }
 
-// roomy clones s with room for one more, as most copies are made to add one.
-func roomy[T any](s []T) []T {
+// cloneWithRoom clones s with room for one more, as most copies are made to add one.
+func cloneWithRoom[T any](s []T) []T {
 	if s == nil {
 		return nil
 	}
 	return append(make([]T, 0, len(s)+1), s...)
 }
 
-// before returns how many entries or kids of n come before (from, w), or are it
-// if inclusive.
-func (n *treeNode) before(from uint64, w word, inclusive bool) int {
+// before returns how many entries or kids of n come before (from, w), those equal to it
+// included if inclusive.
+func (n *treeNode) before(from uint64, w recipient, inclusive bool) int {
 	low, high := 0, len(n.from)
 	for low < high {
 		mid := int(uint(low+high) / 2)
-		if f := n.from[mid]; f < from || f == from && (n.words[mid] < w || inclusive && n.words[mid] == w) {
+		if f := n.from[mid]; f < from || f == from && (n.recipients[mid] < w || inclusive && n.recipients[mid] == w) {
 			low = mid + 1
 		} else {
 			high = mid
@@ -129,9 +129,9 @@ func (n *treeNode) end() uint64 {
 	return slices.Max(n.to)
 }
 
-// insert adds e below n. If n is too full then, the right half of it is returned.
+// insert adds e below n. If n becomes too full, it is split, and the right half returned.
 func (n *treeNode) insert(by *writer, e treeEntry) (right *treeNode) {
-	at := n.before(e.from, e.word, true)
+	at := n.before(e.from, e.recipient, true)
 	if n.kids == nil {
 		n.insertEntry(at, e)
 		return n.splitIf(len(n.from) > by.sizes.LeafEntries, by.gen)
@@ -147,14 +147,14 @@ func (n *treeNode) insert(by *writer, e treeEntry) (right *treeNode) {
 	return n.splitIf(len(n.kids) > by.sizes.BranchKids, by.gen)
 }
 
-// refresh notes what n has to know of its i-th kid.
+// refresh updates what n knows of its i-th kid.
 func (n *treeNode) refresh(i int) {
 	kid := n.kids[i]
-	n.from, n.words = replaced(n.from, i, kid.from[0]), replaced(n.words, i, kid.words[0])
+	n.from, n.recipients = replaced(n.from, i, kid.from[0]), replaced(n.recipients, i, kid.recipients[0])
 	n.setTo(i, kid.end())
 }
 
-// replaced returns s with v at i: s itself if it is there already.
+// replaced returns s with v at i: s itself if v is there, else a copy.
 func replaced[T comparable](s []T, i int, v T) []T {
 	if s[i] != v {
 		s = slices.Clone(s)
@@ -173,9 +173,9 @@ func (n *treeNode) setTo(i int, to uint64) {
 	n.to = replaced(n.to, i, to)
 }
 
-func (n *treeNode) insertHead(at int, from uint64, w word, to uint64) {
+func (n *treeNode) insertHead(at int, from uint64, w recipient, to uint64) {
 	n.from = slices.Insert(n.from, at, from)
-	n.words = slices.Insert(n.words, at, w)
+	n.recipients = slices.Insert(n.recipients, at, w)
 	if n.to != nil {
 		n.to = slices.Insert(n.to, at, to)
 	}
@@ -184,11 +184,11 @@ func (n *treeNode) insertHead(at int, from uint64, w word, to uint64) {
 
 func (n *treeNode) insertKid(at int, kid *treeNode) {
 	n.kids = slices.Insert(n.kids, at, kid)
-	n.insertHead(at, kid.from[0], kid.words[0], kid.end())
+	n.insertHead(at, kid.from[0], kid.recipients[0], kid.end())
 }
 
 func (n *treeNode) insertEntry(at int, e treeEntry) {
-	n.insertHead(at, e.from, e.word, e.to)
+	n.insertHead(at, e.from, e.recipient, e.to)
 	if n.rest == nil {
 		if len(e.code) == 0 {
 			return
@@ -198,7 +198,7 @@ func (n *treeNode) insertEntry(at int, e treeEntry) {
 	n.rest.insert(at, e.code)
 }
 
-// codeOf returns what remains to be run of the i-th entry.
+// codeOf returns the code of the i-th entry.
 func (n *treeNode) codeOf(i int) []byte {
 	if n.rest == nil {
 		return nil
@@ -232,7 +232,7 @@ func (r *rest) remove(at int) {
 	}
 }
 
-// slice returns a copy of those from i to j, nil if there is nothing to run of any.
+// slice returns a copy of the code from i to j, nil if there is none.
 func (r *rest) slice(i, j int) *rest {
 	first, end := r.start(i), r.ends[j-1]
 	if first == end {
@@ -256,9 +256,9 @@ func (n *treeNode) splitIf(full bool, g cow.Gen) *treeNode {
 	return right
 }
 
-// cut leaves the first i entries or kids of n.
+// cut keeps the first i entries or kids of n.
 func (n *treeNode) cut(i int) {
-	n.from, n.words = n.from[:i], n.words[:i]
+	n.from, n.recipients = n.from[:i], n.recipients[:i]
 	if n.to != nil {
 		n.to = n.to[:i]
 	}
@@ -268,7 +268,7 @@ func (n *treeNode) cut(i int) {
 	if n.kids != nil {
 		clear(n.kids[i:])
 		n.kids = n.kids[:i]
-		n.from, n.words, n.to = slices.Clip(n.from), slices.Clip(n.words), slices.Clip(n.to) // may be shared
+		n.from, n.recipients, n.to = slices.Clip(n.from), slices.Clip(n.recipients), slices.Clip(n.to) // may be shared
 	}
 }
 
@@ -281,7 +281,7 @@ func (n *treeNode) slice(g cow.Gen, i, j int) *treeNode {
 	} else {
 		s = newLeaf(g, j-i)
 	}
-	s.from, s.words = append(s.from, n.from[i:j]...), append(s.words, n.words[i:j]...)
+	s.from, s.recipients = append(s.from, n.from[i:j]...), append(s.recipients, n.recipients[i:j]...)
 	if n.to != nil && slices.Min(n.to[i:j]) < math.MaxUint64 {
 		s.to = slices.Clone(n.to[i:j])
 	}
@@ -291,15 +291,15 @@ func (n *treeNode) slice(g cow.Gen, i, j int) *treeNode {
 	return s
 }
 
-// errMisfiled says that the index has lost its order, which is our mistake.
+// errMisfiled is what we panic with when the index is out of order: a bug of ours.
 const errMisfiled = "index: an entry is not where it was filed"
 
-// find returns where e is in a leaf, or which kid has it, and whether there is
-// one. If e is known to be there, one possible kid need not be asked.
+// find returns the index of e in a leaf, or of the kid that has it, and whether there is
+// one. If e is known to be there, and one kid only can have it, that kid is not searched.
 func (n *treeNode) find(e treeEntry, there bool) (at int, found bool) {
-	at = n.before(e.from, e.word, false)
+	at = n.before(e.from, e.recipient, false)
 	end := at
-	for end < len(n.from) && n.from[end] == e.from && n.words[end] == e.word {
+	for end < len(n.from) && n.from[end] == e.from && n.recipients[end] == e.recipient {
 		end++
 	}
 	if n.kids == nil {
@@ -325,10 +325,10 @@ func (n *treeNode) find(e treeEntry, there bool) (at int, found bool) {
 // is reports whether the i-th entry of a leaf is e.
 func (n *treeNode) is(i int, e treeEntry) bool {
 	o := n.entry(i)
-	return o.from == e.from && o.word == e.word && o.to == e.to && bytes.Equal(o.code, e.code)
+	return o.from == e.from && o.recipient == e.recipient && o.to == e.to && bytes.Equal(o.code, e.code)
 }
 
-// remove takes out e, which is there.
+// remove removes e, which must be there.
 func (n *treeNode) remove(by *writer, e treeEntry) {
 	at, found := n.find(e, true)
 	if !found {
@@ -354,7 +354,7 @@ func (n *treeNode) remove(by *writer, e treeEntry) {
 
 func (n *treeNode) removeHead(at int) {
 	n.from = slices.Delete(n.from, at, at+1)
-	n.words = slices.Delete(n.words, at, at+1)
+	n.recipients = slices.Delete(n.recipients, at, at+1)
 	if n.to != nil {
 		n.to = slices.Delete(n.to, at, at+1)
 	}
@@ -362,11 +362,11 @@ func (n *treeNode) removeHead(at int) {
 
 func (n *treeNode) removeKid(at int) {
 	n.kids = slices.Delete(n.kids, at, at+1)
-	n.from, n.words, n.to = slices.Clone(n.from), slices.Clone(n.words), slices.Clone(n.to)
+	n.from, n.recipients, n.to = slices.Clone(n.from), slices.Clone(n.recipients), slices.Clone(n.to)
 	n.removeHead(at)
 }
 
-// join puts the i-th kid and a neighbour together if they have become small.
+// join merges the i-th kid with a neighbour if both have become small.
 func (n *treeNode) join(by *writer, i int) {
 	most := by.sizes.LeafEntries
 	if n.kids[i].kids != nil {

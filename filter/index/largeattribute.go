@@ -7,19 +7,19 @@ import (
 	"eventstream/event"
 )
 
-// An attribute of an event may have many values, or long ones: to try a condition on
-// it takes time for all of them, and whoever writes filters decides how many
-// conditions there are. So an attribute that much was tried on is digested: its
-// values are put in order once, and from then on a condition takes a look-up, or one
-// for each value that it asks for. What an event costs is so bounded by its size, and
-// by the number of conditions, and not by the one times the other.
+// An attribute of an event may have many values, or long ones. Testing a condition on it
+// takes time for all of them, and authors of filters decide how many conditions there are.
+// So a large attribute is digested once it was tested often enough: its values are put in
+// order, and from then on a test is a look-up, or one for each value that the condition
+// lists. The cost of an event is then bounded by its size plus the number of conditions, and
+// not by their product.
 
-// digest is the values of an attribute, in order.
+// digest is the values of an attribute, in an order that can be searched.
 type digest struct {
-	tries   int // before it was made
+	tries   int // tests of the attribute until it was made
 	made    bool
 	count   int                // values
-	texts   *suffixarray.Index // each text between two bytes that no text has
+	texts   *suffixarray.Index // of all texts, each between two bytes that are in no text
 	numbers []uint64           // keys, ascending
 	times   []uint64           // of the texts that are timestamps
 	flags   [2]bool            // false is there, true is there
@@ -28,8 +28,8 @@ type digest struct {
 
 const textEnd = 0xff // in no UTF-8
 
-// digest returns the digest of an attribute with the first value v, nil if it is
-// not worth one so far. The caller is about to look at all its values.
+// digest returns the digest of an attribute whose first value is v, or nil if it is not
+// worth one yet: the caller is about to test all its values.
 func (m *Matcher) digest(a event.Attr, v *event.Value) *digest {
 	if v.Size() < m.sizes.DigestBytes {
 		return nil
@@ -54,7 +54,7 @@ func (m *Matcher) digest(a event.Attr, v *event.Value) *digest {
 	return d
 }
 
-// lookupEffort is how many bytes could be looked at in the time of a look-up, or a few.
+// lookupEffort is how many bytes can be read in the time of one look-up, roughly.
 const lookupEffort = 1024
 
 func (d *digest) make(ev *event.Event, v *event.Value) {
@@ -79,7 +79,7 @@ func (d *digest) make(ev *event.Event, v *event.Value) {
 	d.numbers, d.times, d.made = slices.Compact(d.numbers), slices.Compact(d.times), true
 }
 
-// holds reports whether a value is one that p, which is no exists, asks for.
+// holds reports whether one of the values passes p, which is neither exists nor missing.
 func (d *digest) holds(p *predicate) bool {
 	switch p.op {
 	case opIn, opNotIn:
@@ -106,7 +106,7 @@ func (d *digest) holds(p *predicate) bool {
 	}
 }
 
-// keys returns where the values lie that intervals of a kind see.
+// keys returns the keys of the values that intervals of a kind are compared with.
 func (d *digest) keys(kind event.Kind) []uint64 {
 	if kind == event.String {
 		return d.times
@@ -114,7 +114,7 @@ func (d *digest) keys(kind event.Kind) []uint64 {
 	return d.numbers
 }
 
-// has reports whether a value of a list is there.
+// has reports whether a value is there, in the form of lists.
 func (d *digest) has(kind event.Kind, text []byte) bool {
 	switch kind {
 	case event.String:
@@ -128,7 +128,7 @@ func (d *digest) has(kind event.Kind, text []byte) bool {
 	}
 }
 
-// begins reports whether a text begins with a part.
+// begins reports whether a text begins with part.
 func (d *digest) begins(part []byte) bool {
 	d.scratch = append(append(d.scratch[:0], textEnd), part...)
 	return d.find(d.scratch)
@@ -136,8 +136,8 @@ func (d *digest) begins(part []byte) bool {
 
 func (d *digest) find(part []byte) bool { return len(d.texts.Lookup(part, 1)) > 0 }
 
-// fewer reports whether to look up each value of a list takes less time than to look
-// at each of the event's.
+// fewer reports whether looking up each value of p's list is less work than reading each
+// value of the event.
 func (d *digest) fewer(p *predicate) bool {
 	if p.op != opIn && p.op != opNotIn {
 		return true
@@ -167,9 +167,9 @@ func (m *Matcher) run(code []byte) bool {
 	return true
 }
 
-// followKeys visits where d leads by what the digest has. There are fewer such keys
-// than ways to look up one.
-func (m *Matcher) followKeys(d *dir, in *digest) {
+// followKeys visits the nodes of d whose key is in the digest. It goes through all keys of
+// d: the caller has seen that they are fewer than the look-ups by the event's values.
+func (m *Matcher) followKeys(d *table, in *digest) {
 	m.effort += lookupEffort * d.keys.n
 	for key, n := range d.keys.all() {
 		if d.op == opPrefix && in.begins([]byte(key)) || d.op == opIn && in.has(d.kind, []byte(key)) {

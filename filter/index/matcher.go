@@ -10,33 +10,33 @@ import (
 	"eventstream/event"
 )
 
-// Matcher runs matches and owns the memory of their results. One Matcher serves
-// one goroutine. The zero value works.
+// Matcher matches events and owns the memory of the results. It serves one goroutine. The
+// zero value works.
 type Matcher struct {
-	Candidates uint64 // entries looked at, since it was set to 0
-	Matches    uint64 // Slots found, since it was set to 0
-	Digests    uint64 // attributes digested, since it was set to 0
+	Candidates uint64 // entries tested since it was last set to 0
+	Matches    uint64 // Slots found since it was last set to 0
+	Digests    uint64 // attributes digested since it was last set to 0
 
 	snap  *Snapshot
 	sizes *Options
 	ev    *event.Event
 	seen  []uint64 // a bit for each Slot found
-	some  []uint64 // a bit for each place in seen that is not 0
-	tops  []uint64 // a bit for each place in some that is not 0
-	found int      // how many were noted, some of them more than once
-	many  bool     // too many to keep some and tops, which is dearer than to read all of seen
+	some  []uint64 // a bit for each word of seen that is not 0
+	tops  []uint64 // a bit for each word of some that is not 0
+	found int      // Slots noted; one that was noted twice counts twice
+	many  bool     // so many were found that reading all of seen costs less than keeping some and tops
 
-	digests map[event.Attr]*digest // of what was large enough to be looked for
+	digests map[event.Attr]*digest // of large attributes
 	effort  int                    // see Effort
 
 	keys    []uint64           // scratch: the values of one attribute
-	visited map[*node]struct{} // by several values of one attribute
+	visited map[*node]struct{} // nodes that several values of one attribute may lead to
 }
 
 // Match finds the Slots with a condition that matches ev, which must have been
-// decoded with s.Paths(). They are read by All, before the next Match.
+// decoded with s.Paths(). All reads them, until the next Match.
 func (m *Matcher) Match(s *Snapshot, ev *event.Event) {
-	for range m.All() { // what nobody has read
+	for range m.All() { // clears results that were not read
 	}
 	m.snap, m.sizes, m.ev, m.found, m.many = s, s.sizes, ev, 0, false
 	clear(m.visited)
@@ -48,8 +48,8 @@ func (m *Matcher) Match(s *Snapshot, ev *event.Event) {
 	m.visit(s.root)
 }
 
-// Effort is about how many bytes of large attributes were looked at for the event
-// that was matched last, each as often as it was. Small attributes count as nothing.
+// Effort estimates the work of the last Match: the bytes of large attributes that were read,
+// as often as they were. Small attributes are left out.
 func (m *Matcher) Effort() int { return m.effort }
 
 // grown returns list with at least n items.
@@ -76,7 +76,7 @@ func (m *Matcher) All() iter.Seq2[Slot, uint64] {
 		if m.many {
 			fill(m.some, len(m.seen))
 			fill(m.tops, len(m.some))
-			m.many = false // once they are read, there is nothing left
+			m.many = false // after this loop all results are cleared
 		}
 		for t, top := range m.tops {
 			for ; top != 0; top &= top - 1 {
@@ -95,8 +95,8 @@ func (m *Matcher) All() iter.Seq2[Slot, uint64] {
 	}
 }
 
-// take notes the recipients w.
-func (m *Matcher) take(w word) {
+// take notes the Slot or the posting w.
+func (m *Matcher) take(w recipient) {
 	if w&shared == 0 {
 		m.note(uint32(w/64), 1<<(w%64))
 		return
@@ -122,13 +122,13 @@ func (m *Matcher) take(w word) {
 	}
 }
 
-// expect is told that n Slots are about to be noted.
+// expect prepares for n more Slots to be noted.
 func (m *Matcher) expect(n int) {
 	m.found += n
 	m.many = m.found > m.sizes.DenseMatches+len(m.seen)/4
 }
 
-// note notes the Slots of mask at a place of seen.
+// note notes the Slots of mask at an index of seen.
 func (m *Matcher) note(at uint32, mask uint64) {
 	if !m.many && m.seen[at] == 0 {
 		m.some[at/64] |= 1 << (at % 64)
@@ -137,7 +137,7 @@ func (m *Matcher) note(at uint32, mask uint64) {
 	m.seen[at] |= mask
 }
 
-func (m *Matcher) takeAll(words []word) {
+func (m *Matcher) takeAll(words []recipient) {
 	m.expect(len(words))
 	if !m.many {
 		for _, w := range words {
@@ -149,7 +149,7 @@ func (m *Matcher) takeAll(words []word) {
 		}
 		return
 	}
-	seen := m.seen // once more, with nothing else to look at
+	seen := m.seen // the same, without the summaries
 	for _, w := range words {
 		if w&shared != 0 {
 			m.take(w)
@@ -161,50 +161,50 @@ func (m *Matcher) takeAll(words []word) {
 
 func (m *Matcher) visit(n *node) {
 	m.Candidates += uint64(n.n)
-	for few := n.few; len(few) > 0; {
+	for rest := n.entries; len(rest) > 0; {
 		var e entry
-		if e, few = nextEntry(few); m.run(e.code) {
-			m.take(e.word)
+		if e, rest = nextEntry(rest); m.run(e.code) {
+			m.take(e.recipient)
 		}
 	}
 	for i := range n.trees {
 		m.search(&n.trees[i])
 	}
-	if n.wide != nil {
-		m.visitWide(n.wide)
+	if n.byAttr != nil {
+		m.visitByAttr(n.byAttr)
 		return
 	}
-	if attrs := m.ev.Attrs(); len(n.dirs) > 2*len(attrs)+8 {
+	if attrs := m.ev.Attrs(); len(n.tables) > 2*len(attrs)+8 {
 		for _, a := range attrs {
-			i := sort.Search(len(n.dirs), func(i int) bool { return n.dirs[i].attr >= a })
-			for ; i < len(n.dirs) && n.dirs[i].attr == a; i++ {
-				m.follow(&n.dirs[i])
+			i := sort.Search(len(n.tables), func(i int) bool { return n.tables[i].attr >= a })
+			for ; i < len(n.tables) && n.tables[i].attr == a; i++ {
+				m.follow(&n.tables[i])
 			}
 		}
 		return
 	}
-	for i := range n.dirs {
-		m.follow(&n.dirs[i])
+	for i := range n.tables {
+		m.follow(&n.tables[i])
 	}
 }
 
-func (m *Matcher) visitWide(w *wide) {
+func (m *Matcher) visitByAttr(w *attrIndex) {
 	for _, a := range m.ev.Attrs() {
-		of := w.byAttr.At(uint32(a))
+		of := w.children.At(uint32(a))
 		if of == nil {
 			continue
 		}
 		for i := range of.trees {
 			m.search(&of.trees[i])
 		}
-		for i := range of.dirs {
-			m.follow(&of.dirs[i])
+		for i := range of.tables {
+			m.follow(&of.tables[i])
 		}
 	}
 }
 
-// follow visits where the event's values of d's attribute lead.
-func (m *Matcher) follow(d *dir) {
+// follow visits the nodes of d that the event's values lead to.
+func (m *Matcher) follow(d *table) {
 	v := m.ev.First(d.attr)
 	if v == nil {
 		return
@@ -214,7 +214,7 @@ func (m *Matcher) follow(d *dir) {
 		return
 	}
 	if v.Size() >= m.sizes.DigestBytes {
-		if in := m.digest(d.attr, v); in != nil && in.count*max(1, len(d.lens)) > d.keys.n {
+		if in := m.digest(d.attr, v); in != nil && in.count*max(1, len(d.lengths)) > d.keys.n {
 			m.followKeys(d, in)
 			return
 		}
@@ -230,7 +230,7 @@ func (m *Matcher) follow(d *dir) {
 			}
 			m.enter(d.keys.get(uint32(v.Hash), key), several)
 		case d.op == opPrefix && v.Kind == event.String:
-			for _, l := range d.lens {
+			for _, l := range d.lengths {
 				if l.bytes > len(v.Text) {
 					break
 				}
@@ -241,7 +241,7 @@ func (m *Matcher) follow(d *dir) {
 	}
 }
 
-// enter visits n if there is one, and only once for several values that lead there.
+// enter visits n if it is not nil. If several values may lead to it, it is visited once.
 func (m *Matcher) enter(n *node, several bool) {
 	if n == nil {
 		return
@@ -258,7 +258,7 @@ func (m *Matcher) enter(n *node, several bool) {
 	m.visit(n)
 }
 
-// search takes the entries of t whose interval one of the event's values lies in.
+// search takes the entries of t whose interval contains a value of the event.
 func (m *Matcher) search(t *tree) {
 	if t.kind == event.Other {
 		m.stab(t.root, 0)
@@ -278,7 +278,7 @@ func (m *Matcher) search(t *tree) {
 	}
 	m.keys = m.keys[:0]
 	for ; v != nil; v = m.ev.Next(v) {
-		if k, ok := key(v, t.kind); ok {
+		if k, ok := intervalKey(v, t.kind); ok {
 			m.keys = append(m.keys, k)
 		}
 	}
@@ -292,7 +292,7 @@ func (m *Matcher) search(t *tree) {
 	}
 }
 
-// stab takes the entries below n whose interval has v in it.
+// stab takes the entries below n whose interval contains v (a stabbing query).
 func (m *Matcher) stab(n *treeNode, v uint64) {
 	end := sort.Search(len(n.from), func(i int) bool { return n.from[i] > v })
 	if n.kids == nil {
@@ -302,8 +302,8 @@ func (m *Matcher) stab(n *treeNode, v uint64) {
 	m.stabKids(n, end, v, end-1)
 }
 
-// stabKids takes them below the first kids of n. All intervals of a kid before
-// the whole-th begin before v, since those of the next one do.
+// stabKids does stab below the first end kids of n. All intervals of a kid before the
+// whole-th begin at v or before, since those of the kid after it do.
 func (m *Matcher) stabKids(n *treeNode, end int, v uint64, whole int) {
 	for i, kid := range n.kids[:end] {
 		switch {
@@ -313,27 +313,27 @@ func (m *Matcher) stabKids(n *treeNode, end int, v uint64, whole int) {
 		case kid.kids != nil:
 			m.stabKids(kid, len(kid.kids), v, len(kid.kids))
 		default:
-			m.stabLeaf(kid, len(kid.words), v)
+			m.stabLeaf(kid, len(kid.recipients), v)
 		}
 	}
 }
 
-// stabLeaf takes those of the first entries of a leaf, whose intervals begin
-// before v, that don't end before it.
+// stabLeaf does stab for the first end entries of a leaf, whose intervals all begin at v or
+// before.
 func (m *Matcher) stabLeaf(n *treeNode, end int, v uint64) {
 	m.Candidates += uint64(end)
 	if n.to == nil && n.rest == nil {
-		m.takeAll(n.words[:end])
+		m.takeAll(n.recipients[:end])
 		return
 	}
-	for i, w := range n.words[:end] {
+	for i, w := range n.recipients[:end] {
 		if (n.to == nil || n.to[i] >= v) && m.run(n.codeOf(i)) {
 			m.take(w)
 		}
 	}
 }
 
-// stabAny does the same for several values, which ascend.
+// stabAny is stab for several values, which ascend.
 func (m *Matcher) stabAny(n *treeNode, values []uint64) {
 	last := values[len(values)-1]
 	for i, from := range n.from {
@@ -351,7 +351,7 @@ func (m *Matcher) stabAny(n *treeNode, values []uint64) {
 		}
 		m.Candidates++
 		if m.run(n.codeOf(i)) {
-			m.take(n.words[i])
+			m.take(n.recipients[i])
 		}
 	}
 }

@@ -13,113 +13,113 @@ import (
 	"eventstream/internal/cow"
 )
 
-// node is a place in the index, for conjunctions that share the predicates on
-// the way there. Few of them are simply tried one after the other. When they
-// become too many, each goes on to where its next predicate leads, or, if it has
-// none left to be filed under, to a tree.
+// node is a node of the trie. The conjunctions below it share the predicates on the way to
+// it. A few conjunctions are kept as a list, and tested one after the other. When there are
+// more, each is filed further down by its next predicate, or, if it has none left to be
+// filed under, in a tree.
 type node struct {
-	gen    cow.Gen
-	few    []byte // entries
-	n      int32  // of entries in few
-	spread bool   // there were too many once
-	ways          // in order; none if there is wide
-	wide   *wide
+	gen      cow.Gen
+	entries  []byte // the list
+	n        int32  // of entries in the list
+	split    bool   // there were too many for a list
+	children        // in order; none if byAttr is set
+	byAttr   *attrIndex
 }
 
-// ways is where conjunctions go on to from a node.
-type ways struct {
-	dirs  []dir
-	trees []tree
+// children is what is below a node.
+type children struct {
+	tables []table
+	trees  []tree
 }
 
-// wide is the ways of a node from which they lead on by many attributes: those of each
-// by itself. To add one does not move the others, and an event looks only for its own
-// attributes. A tree without an attribute is with event_type, which all events have.
-type wide struct {
-	byAttr cow.Vector[waysOf]
-	n      int // dirs and trees
+// attrIndex holds the children of a node with many of them, by attribute. Adding a child
+// does not move the others, and an event looks up only its own attributes. A tree without
+// an attribute is filed with event_type, which all events have.
+type attrIndex struct {
+	children cow.Vector[attrChildren]
+	n        int // tables and trees
 }
 
-type waysOf struct {
+type attrChildren struct {
 	gen cow.Gen
-	ways
+	children
 }
 
-// waysOf returns the ways of an attribute from n, which is the writer's; those of
-// others may be among them.
-func (n *node) waysOf(by *writer, a event.Attr) *ways {
-	if n.wide == nil && len(n.dirs)+len(n.trees) < by.sizes.NodeChildren {
-		return &n.ways
+// childrenOf returns the list of children that those of an attribute are in, which may have
+// those of other attributes, too. n is the writer's.
+func (n *node) childrenOf(by *writer, a event.Attr) *children {
+	if n.byAttr == nil && len(n.tables)+len(n.trees) < by.sizes.NodeChildren {
+		return &n.children
 	}
-	if n.wide == nil {
-		all := n.ways
-		n.ways, n.wide = ways{}, &wide{n: len(all.dirs) + len(all.trees)}
-		for _, d := range all.dirs {
-			w := n.waysOf(by, d.attr)
-			w.dirs = append(w.dirs, d)
+	if n.byAttr == nil {
+		all := n.children
+		n.children, n.byAttr = children{}, &attrIndex{n: len(all.tables) + len(all.trees)}
+		for _, d := range all.tables {
+			w := n.childrenOf(by, d.attr)
+			w.tables = append(w.tables, d)
 		}
 		for _, t := range all.trees {
-			w := n.waysOf(by, t.attr)
+			w := n.childrenOf(by, t.attr)
 			w.trees = append(w.trees, t)
 		}
 	}
-	w := n.wide.byAttr.Own(by.gen, uint32(a))
+	w := n.byAttr.children.Own(by.gen, uint32(a))
 	if w.gen != by.gen {
-		w.gen, w.dirs, w.trees = by.gen, slices.Clone(w.dirs), slices.Clone(w.trees)
+		w.gen, w.tables, w.trees = by.gen, slices.Clone(w.tables), slices.Clone(w.trees)
 	}
-	return &w.ways
+	return &w.children
 }
 
-// counted notes that there is a way more, or one fewer.
+// counted counts a child that was added or removed.
 func (n *node) counted(more int) {
-	if n.wide == nil {
+	if n.byAttr == nil {
 		return
 	}
-	if n.wide.n += more; n.wide.n == 0 {
-		n.wide = nil
+	if n.byAttr.n += more; n.byAttr.n == 0 {
+		n.byAttr = nil
 	}
 }
 
 // entry is a conjunction at a node.
 type entry struct {
-	word  word
-	filed byte   // how many of the predicates it is still to be filed under
-	code  []byte // its predicates that the way to the node doesn't tell
+	recipient recipient
+	filed     byte   // how many more predicates it can be filed under
+	code      []byte // its predicates, without those on the way to the node
 }
 
-// An entry in a node's few, integers little endian:
+// An entry in a node's list, integers little endian:
 //
-//	word 4 bytes | filed 1 byte | length of code uvarint | code
+//	recipient 4 bytes | filed 1 byte | length of code uvarint | code
 func appendEntry(b []byte, e entry) []byte {
-	b = binary.LittleEndian.AppendUint32(b, uint32(e.word))
+	b = binary.LittleEndian.AppendUint32(b, uint32(e.recipient))
 	b = append(b, e.filed)
 	b = binary.AppendUvarint(b, uint64(len(e.code)))
 	return append(b, e.code...)
 }
 
 func nextEntry(b []byte) (e entry, rest []byte) {
-	e.word, e.filed = word(binary.LittleEndian.Uint32(b)), b[4]
+	e.recipient, e.filed = recipient(binary.LittleEndian.Uint32(b)), b[4]
 	size, n := shortUvarint(b[5:])
 	b = b[5+n:]
 	e.code = b[:size]
 	return e, b[size:]
 }
 
-// dir leads on by the values of one attribute, of one kind. It is of its node's
-// generation.
-type dir struct {
-	attr event.Attr
-	op   op         // opIn, opPrefix, opExists
-	kind event.Kind // of the values of opIn
-	keys hashTrie
-	lens []prefixLen // ascending, shared by copies and never changed; of opPrefix
+// table finds the child nodes for the values of one attribute, of one kind. It is of its
+// node's generation.
+type table struct {
+	attr    event.Attr
+	op      op         // opIn, opPrefix, opExists
+	kind    event.Kind // of the values of opIn
+	keys    hashTrie
+	lengths []prefixLen // ascending, shared by copies and never changed; of opPrefix
 }
 
 // prefixLen counts the prefixes of one length.
 type prefixLen struct{ bytes, n int }
 
 func (n *node) empty() bool {
-	return n.n == 0 && len(n.dirs) == 0 && len(n.trees) == 0 && n.wide == nil
+	return n.n == 0 && len(n.tables) == 0 && len(n.trees) == 0 && n.byAttr == nil
 }
 
 // ownNode makes *place a node of generation g: itself, a copy or a new one.
@@ -137,25 +137,25 @@ func ownNode(place **node, g cow.Gen) *node {
 	return n
 }
 
-// file puts e at the node.
+// file adds e to the node or below it.
 func (x *Index) file(place **node, e entry) {
 	n := ownNode(place, x.gen)
-	if !n.spread && int(n.n) < x.sizes.NodeEntries {
-		n.few = appendEntry(n.few, e)
+	if !n.split && int(n.n) < x.sizes.NodeEntries {
+		n.entries = appendEntry(n.entries, e)
 		n.n++
 		return
 	}
-	n.spread = true
-	for few := n.few; len(few) > 0; {
+	n.split = true
+	for rest := n.entries; len(rest) > 0; {
 		var one entry
-		one, few = nextEntry(few)
+		one, rest = nextEntry(rest)
 		x.fileOn(n, one)
 	}
-	n.few, n.n = nil, 0
+	n.entries, n.n = nil, 0
 	x.fileOn(n, e)
 }
 
-// fileOn puts e where it belongs below n.
+// fileOn adds e below n.
 func (x *Index) fileOn(n *node, e entry) {
 	if e.filed == 0 {
 		w, i, item := x.treeFor(n, e)
@@ -163,36 +163,36 @@ func (x *Index) fileOn(n *node, e entry) {
 		case x.direct > 0:
 			x.direct--
 			t.insert(&x.writer, item)
-		case t.later(item):
-			x.waiting = append(x.waiting, waitingTree{n, t.attr, t.kind})
+		case t.postpone(item):
+			x.pending = append(x.pending, pendingTree{n, t.attr, t.kind})
 		}
 		return
 	}
 	p, rest := next(e.code)
 	for kind, text := range p.keys() {
-		w, i := x.dirFor(n, p.attr, p.op, kind)
-		d := &w.dirs[i]
+		w, i := x.tableFor(n, p.attr, p.op, kind)
+		d := &w.tables[i]
 		at, isNew := d.keys.ref(&x.writer, hash(text), text)
 		if isNew && d.op == opPrefix {
 			d.count(len(text), 1)
 		}
-		x.file(at, entry{e.word, e.filed - 1, rest})
+		x.file(at, entry{e.recipient, e.filed - 1, rest})
 	}
 }
 
-// unfile takes e away from the node, which has it.
+// unfile removes e, which must be there, from the node or below it.
 func (x *Index) unfile(place **node, e entry) {
 	n := ownNode(place, x.gen)
-	if n.spread {
+	if n.split {
 		x.unfileOn(n, e)
 		return
 	}
-	for rest := n.few; len(rest) > 0; {
-		start := len(n.few) - len(rest)
+	for rest := n.entries; len(rest) > 0; {
+		start := len(n.entries) - len(rest)
 		var one entry
 		one, rest = nextEntry(rest)
-		if one.word == e.word && one.filed == e.filed && bytes.Equal(one.code, e.code) {
-			n.few = slices.Delete(n.few, start, len(n.few)-len(rest))
+		if one.recipient == e.recipient && one.filed == e.filed && bytes.Equal(one.code, e.code) {
+			n.entries = slices.Delete(n.entries, start, len(n.entries)-len(rest))
 			n.n--
 			return
 		}
@@ -204,8 +204,8 @@ func (x *Index) unfileOn(n *node, e entry) {
 	if e.filed == 0 {
 		w, i, item := x.treeFor(n, e)
 		t := &w.trees[i]
-		if w := t.waiting; w != nil {
-			t.waiting = nil
+		if w := t.pending; w != nil {
+			t.pending = nil
 			t.insertAll(&x.writer, w)
 		}
 		if t.remove(&x.writer, item); t.empty() {
@@ -216,11 +216,11 @@ func (x *Index) unfileOn(n *node, e entry) {
 	}
 	p, rest := next(e.code)
 	for kind, text := range p.keys() {
-		w, i := x.dirFor(n, p.attr, p.op, kind)
-		d := &w.dirs[i]
+		w, i := x.tableFor(n, p.attr, p.op, kind)
+		d := &w.tables[i]
 		hash := hash(text)
 		at, _ := d.keys.ref(&x.writer, hash, text)
-		x.unfile(at, entry{e.word, e.filed - 1, rest})
+		x.unfile(at, entry{e.recipient, e.filed - 1, rest})
 		if !(*at).empty() {
 			continue
 		}
@@ -229,14 +229,14 @@ func (x *Index) unfileOn(n *node, e entry) {
 			d.count(len(text), -1)
 		}
 		if d.keys.n == 0 {
-			w.dirs = slices.Delete(w.dirs, i, i+1)
+			w.tables = slices.Delete(w.tables, i, i+1)
 			n.counted(-1)
 		}
 	}
 }
 
-// keys yields what conjunctions are filed under by p: the kind and the bytes of
-// each value.
+// keys yields the keys that p files a conjunction under: the kind and the bytes of each
+// value.
 func (p predicate) keys() iter.Seq2[event.Kind, []byte] {
 	return func(yield func(event.Kind, []byte) bool) {
 		switch p.op {
@@ -257,37 +257,37 @@ func (p predicate) keys() iter.Seq2[event.Kind, []byte] {
 	}
 }
 
-// dirFor returns where the dir for such keys is from n, which is the writer's. It is
-// made if there is none.
-func (x *Index) dirFor(n *node, attr event.Attr, o op, kind event.Kind) (w *ways, i int) {
-	w = n.waysOf(&x.writer, attr)
-	i, found := sort.Find(len(w.dirs), func(i int) int {
-		d := &w.dirs[i]
+// tableFor returns the table of n for such keys, as a list and the index there. It is made
+// if there is none. n is the writer's.
+func (x *Index) tableFor(n *node, attr event.Attr, o op, kind event.Kind) (w *children, i int) {
+	w = n.childrenOf(&x.writer, attr)
+	i, found := sort.Find(len(w.tables), func(i int) int {
+		d := &w.tables[i]
 		return cmp.Or(cmp.Compare(attr, d.attr), cmp.Compare(o, d.op), cmp.Compare(kind, d.kind))
 	})
 	if !found {
-		w.dirs = slices.Insert(w.dirs, i, dir{attr: attr, op: o, kind: kind})
+		w.tables = slices.Insert(w.tables, i, table{attr: attr, op: o, kind: kind})
 		n.counted(+1)
 	}
 	return w, i
 }
 
-// count notes one more or one fewer prefix of a length.
-func (d *dir) count(bytes, n int) {
-	d.lens = slices.Clone(d.lens)
-	i, found := slices.BinarySearchFunc(d.lens, bytes, func(l prefixLen, b int) int { return cmp.Compare(l.bytes, b) })
+// count counts a prefix of a length that was added or removed.
+func (d *table) count(bytes, n int) {
+	d.lengths = slices.Clone(d.lengths)
+	i, found := slices.BinarySearchFunc(d.lengths, bytes, func(l prefixLen, b int) int { return cmp.Compare(l.bytes, b) })
 	if !found {
-		d.lens = slices.Insert(d.lens, i, prefixLen{bytes: bytes})
+		d.lengths = slices.Insert(d.lengths, i, prefixLen{bytes: bytes})
 	}
-	if d.lens[i].n += n; d.lens[i].n == 0 {
-		d.lens = slices.Delete(d.lens, i, i+1)
+	if d.lengths[i].n += n; d.lengths[i].n == 0 {
+		d.lengths = slices.Delete(d.lengths, i, i+1)
 	}
 }
 
-// treeFor returns which tree of n, which is the writer's, e belongs to, and e as
-// it is kept there. An interval that comes first in e's code gives it its place.
-func (x *Index) treeFor(n *node, e entry) (w *ways, i int, item treeEntry) {
-	item = treeEntry{to: math.MaxUint64, word: e.word, code: e.code}
+// treeFor returns the tree of n for e, as a list and the index there, and e as it is kept in
+// the tree: by the interval that comes first in its code, if one does. n is the writer's.
+func (x *Index) treeFor(n *node, e entry) (w *children, i int, item treeEntry) {
+	item = treeEntry{to: math.MaxUint64, recipient: e.recipient, code: e.code}
 	var attr event.Attr
 	kind := event.Other
 	if len(e.code) > 0 {
@@ -297,7 +297,7 @@ func (x *Index) treeFor(n *node, e entry) (w *ways, i int, item treeEntry) {
 			item.from, item.to, item.code = s.lo, s.hi, rest
 		}
 	}
-	w = n.waysOf(&x.writer, attr)
+	w = n.childrenOf(&x.writer, attr)
 	i, found := w.tree(attr, kind)
 	if !found {
 		w.trees = slices.Insert(w.trees, i, tree{attr: attr, kind: kind})
@@ -306,8 +306,8 @@ func (x *Index) treeFor(n *node, e entry) (w *ways, i int, item treeEntry) {
 	return w, i, item
 }
 
-// tree returns where the tree of an attribute's values of a kind is in w, or belongs.
-func (w *ways) tree(attr event.Attr, kind event.Kind) (i int, found bool) {
+// tree returns the index in w of the tree for an attribute and a kind, or where it belongs.
+func (w *children) tree(attr event.Attr, kind event.Kind) (i int, found bool) {
 	return sort.Find(len(w.trees), func(i int) int {
 		t := &w.trees[i]
 		return cmp.Or(cmp.Compare(attr, t.attr), cmp.Compare(kind, t.kind))

@@ -7,30 +7,30 @@ import (
 	"eventstream/event"
 )
 
-// Portable is what a Condition asks for, apart from any Index. It does not change
-// and is safe for concurrent use.
+// Portable is what a Condition asks for, independent of an Index. It never changes and is
+// safe for concurrent use.
 type Portable struct {
-	alternatives [][]lowered
+	alternatives [][]decodedPredicate
 }
 
-// Export returns what c, which is x's, asks for.
+// Export returns what c, a Condition of x, asks for.
 func (x *Index) Export(c *Condition) Portable {
 	var p Portable
 	for code := range c.codes() {
-		preds := []lowered{}
+		preds := []decodedPredicate{}
 		for len(code) > 0 {
 			var one predicate
 			one, code = next(code)
-			preds = append(preds, raise(one, x.attrs[one.attr].path))
+			preds = append(preds, decode(one, x.attrs[one.attr].path))
 		}
 		p.alternatives = append(p.alternatives, preds)
 	}
 	return p
 }
 
-// raise undoes encode.
-func raise(p predicate, path string) lowered {
-	l := lowered{path: path, op: p.op}
+// decode undoes encode.
+func decode(p predicate, path string) decodedPredicate {
+	l := decodedPredicate{path: path, op: p.op}
 	switch p.op {
 	case opIn, opNotIn:
 		for rest := openList(p.payload).values; len(rest) > 0; {
@@ -58,7 +58,7 @@ func literalOf(kind event.Kind, text []byte) literal {
 	}
 }
 
-// InternPortable is Intern of the Spec that p was exported of.
+// InternPortable does what Intern does for the Spec that p comes from.
 func (x *Index) InternPortable(p Portable) *Condition {
 	x.buf = x.buf[:0]
 	all := make([]conjunction, 0, len(p.alternatives))

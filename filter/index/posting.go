@@ -7,24 +7,24 @@ import (
 	"eventstream/internal/cow"
 )
 
-// Slot is a small dense number that the Index's owner gives to a subscriber: at
-// most MaxSlot.
+// Slot is a number that the Index's owner gives to a subscriber. It should be small, as
+// Matchers have a bit for each, and is at most MaxSlot.
 type Slot uint32
 
 // MaxSlot is the largest Slot.
 const MaxSlot Slot = 1<<31 - 2
 
-// word tells an entry's recipients in four bytes: a Slot, or, with the highest
-// bit set, the number of a posting.
-type word uint32
+// recipient is the recipients of an entry in four bytes: a Slot, or, with the highest bit
+// set, the number of a posting.
+type recipient uint32
 
 const (
-	shared word = 1 << 31
-	nobody      = word(MaxSlot) + 1
+	shared recipient = 1 << 31
+	nobody           = recipient(MaxSlot) + 1
 )
 
-// posting is a set of Slots, for a Condition with more than one: a list, or, of
-// many, chunks of 4096 Slots each.
+// posting is the set of Slots of a Condition that has more than one: a list, or, for many,
+// chunks that each cover 4096 Slots.
 type posting struct {
 	gen    cow.Gen
 	n      int
@@ -32,7 +32,7 @@ type posting struct {
 	chunks []*chunk
 }
 
-// chunk is the Slots from base on: their distances from it, or a bit for each.
+// chunk is the Slots of a range from base on: a list of distances from base, or a bit for each.
 type chunk struct {
 	gen  cow.Gen
 	base Slot
@@ -50,14 +50,14 @@ func (p *posting) own(g cow.Gen) *posting {
 	if p.gen == g {
 		return p
 	}
-	return &posting{gen: g, n: p.n, list: roomy(p.list), chunks: roomy(p.chunks)}
+	return &posting{gen: g, n: p.n, list: cloneWithRoom(p.list), chunks: cloneWithRoom(p.chunks)}
 }
 
 func (c *chunk) own(g cow.Gen) *chunk {
 	if c.gen == g {
 		return c
 	}
-	o := &chunk{gen: g, base: c.base, n: c.n, list: roomy(c.list)}
+	o := &chunk{gen: g, base: c.base, n: c.n, list: cloneWithRoom(c.list)}
 	if c.bits != nil {
 		b := *c.bits
 		o.bits = &b
@@ -65,7 +65,7 @@ func (c *chunk) own(g cow.Gen) *chunk {
 	return o
 }
 
-// add puts s into p, which is the writer's. It returns false if s is there already.
+// add adds s to p, which is the writer's. It returns false if s is there already.
 func (p *posting) add(by *writer, s Slot) bool {
 	if p.chunks != nil {
 		return p.addToChunk(by.gen, s)
@@ -128,7 +128,7 @@ func (c *chunk) add(at uint16) bool {
 	return true
 }
 
-// remove takes s out of p, which is the writer's. It returns false if it isn't there.
+// remove removes s from p, which is the writer's. It returns false if it is not there.
 func (p *posting) remove(by *writer, s Slot) bool {
 	if p.chunks == nil {
 		i, found := slices.BinarySearch(p.list, s)

@@ -21,11 +21,11 @@ import (
 //	interval                  kind 1 byte | from 8 bytes | to 8 bytes, both included
 //	exists, missing           nothing
 //
-// Keys and bounds are big endian. The same bytes are the source of a stored
-// condition, what makes two of them equal, and the program that candidates run.
+// Keys and bounds are big endian. The same bytes are the source of a stored Condition, what
+// two Conditions are compared by, and the program that tests a candidate.
 type op byte
 
-// In the order in which an index is to file by them, where nothing else tells.
+// In the order of preference for filing, if nothing else decides.
 const (
 	opIn op = iota
 	opPrefix
@@ -37,10 +37,10 @@ const (
 	opContains
 )
 
-// files reports whether conjunctions can be filed under what op asks for.
+// files reports whether conjunctions can be filed under a predicate with o.
 func (o op) files() bool { return o <= opExists }
 
-// scanMost is how many values are searched one after the other.
+// scanMost is the longest list that is searched from its beginning to its end.
 const scanMost = 16
 
 // predicate is one predicate of a compact conjunction.
@@ -62,7 +62,7 @@ func next(code []byte) (p predicate, rest []byte) {
 	return p, code[end:]
 }
 
-// shortUvarint is binary.Uvarint for what mostly has one byte.
+// shortUvarint is binary.Uvarint, faster for numbers of one byte, as most are.
 func shortUvarint(b []byte) (uint64, int) {
 	if b[0] < 0x80 {
 		return uint64(b[0]), 1
@@ -78,7 +78,7 @@ func appendPredicate(b []byte, p predicate) []byte {
 	return append(b, p.payload...)
 }
 
-// literal is a value in a predicate, in the form of an event's.
+// literal is a value in a predicate, in the form that values of events have.
 type literal struct {
 	kind event.Kind
 	text string // of a String
@@ -92,7 +92,7 @@ func compareLiterals(a, b literal) int {
 	return cmp.Or(cmp.Compare(a.kind, b.kind), cmp.Compare(a.key, b.key))
 }
 
-// sortLiterals puts values in order, each once.
+// sortLiterals sorts values and removes duplicates.
 func sortLiterals(values []literal) []literal {
 	if len(values) > 1 {
 		slices.SortFunc(values, compareLiterals)
@@ -192,8 +192,8 @@ func valueBytes(v *event.Value, buf *[8]byte) []byte {
 	}
 }
 
-// span is an interval, both ends included, of Numbers, or of the Strings that
-// are timestamps.
+// span is an interval, both ends included, of Numbers or of timestamps. Timestamps have the
+// kind String.
 type span struct {
 	kind   event.Kind
 	lo, hi uint64
@@ -209,9 +209,9 @@ func openSpan(payload []byte) span {
 	return span{event.Kind(payload[0]), binary.BigEndian.Uint64(payload[1:]), binary.BigEndian.Uint64(payload[9:])}
 }
 
-// key returns where v lies among the values of intervals of a kind, and whether
-// it does.
-func key(v *event.Value, kind event.Kind) (uint64, bool) {
+// intervalKey returns the key by which v is compared with intervals of a kind, and whether
+// it has one.
+func intervalKey(v *event.Value, kind event.Kind) (uint64, bool) {
 	if v.Kind != kind {
 		return 0, false
 	}
@@ -239,7 +239,7 @@ func (p *predicate) holds(ev *event.Event, v *event.Value) bool {
 	case opInterval:
 		s := openSpan(p.payload)
 		for ; v != nil; v = ev.Next(v) {
-			if k, ok := key(v, s.kind); ok && s.lo <= k && k <= s.hi {
+			if k, ok := intervalKey(v, s.kind); ok && s.lo <= k && k <= s.hi {
 				return true
 			}
 		}
