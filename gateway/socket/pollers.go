@@ -62,6 +62,10 @@ func (p *pollers) Add(nc net.Conn, h Handler) error {
 // descriptor only: were the descriptor closed elsewhere in between, an event
 // that is meant for it could end a fresh connection that got the same number.
 // So everybody else shuts the connection down, of which the poller then hears.
+//
+// One case is left: nbio closes a connection itself if its own write of a rest fails,
+// that is, if the peer resets it between our write and nbio's. Then one fresh
+// connection may be ended, whose client resumes.
 type polled struct {
 	nc *nbio.Conn
 	h  Handler
