@@ -3,11 +3,13 @@ package cmd
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"runtime"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -173,6 +175,13 @@ func (p process) addGateway(s gatewayService) {
 		{Name: "gateway", Do: gw.Ready, Local: true}, {Name: "lanes", Do: s.lanes.Ping},
 		addInspector(p.group, "redis", "redis", s.lanes, p.reg, p.log), p.servers.Descriptors(),
 	}, s.checks...)
+	var listening atomic.Bool // one of several processes begins to listen once the gateway is ready
+	checks = append(checks, ops.Check{Name: "listener", Local: true, Do: func(context.Context) error {
+		if !listening.Load() {
+			return errors.New("clients can't connect yet")
+		}
+		return nil
+	}})
 	others := "/health, /livez, /readyz, /metrics"
 	door, mux := http.NewServeMux(), http.NewServeMux()
 	if s.shown {
@@ -192,6 +201,7 @@ func (p process) addGateway(s gatewayService) {
 		if ln == nil {
 			return err
 		}
+		listening.Store(true)
 		return p.servers.Serve(ctx, "gateway", ln, origin.Sealed(door), s.limits)
 	})
 	if s.pages != nil {
