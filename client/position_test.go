@@ -12,6 +12,7 @@ import (
 	"github.com/coder/websocket"
 
 	"eventstream/event"
+	"eventstream/internal/bubble"
 	"eventstream/wire"
 )
 
@@ -26,7 +27,7 @@ func (g *gateway) seen() []string {
 
 // A client that comes back says what it has got since its cursor.
 func TestSaysWhatItHas(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		g := newGateway(t,
 			script(t, func(s *seat) {
 				s.hello("c1", false)
@@ -59,7 +60,7 @@ func TestSaysWhatItHas(t *testing.T) {
 
 // What was not handled is not said to be there.
 func TestSaysWhatWasHandled(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		g := newGateway(t,
 			script(t, func(s *seat) {
 				s.hello("c1", false)
@@ -90,7 +91,7 @@ func TestSaysWhatWasHandled(t *testing.T) {
 
 // A gateway that refuses what is said gets the cursor alone, and what comes again is dropped.
 func TestSaysLess(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		g := newGateway(t,
 			script(t, func(s *seat) {
 				s.hello("c1", false)
@@ -128,7 +129,7 @@ func TestSaysWhatFits(t *testing.T) {
 }
 
 func TestAcksWhatItHas(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
 		var told []string
 		take := func(s *seat, n int) {
