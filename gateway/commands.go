@@ -38,7 +38,7 @@ type gap struct {
 	cursor  string // of the client, as it came; "" if it has none
 }
 
-// open answers the handshake and says hello. A conn that resumed a cursor
+// apply answers the handshake and says hello. A connection that resumed a cursor
 // replays before it goes live.
 func (o *open) apply(s *worker) {
 	c := o.conn
@@ -80,7 +80,7 @@ type replayed struct {
 	done  chan struct{} // closed when the batch has left, or never will
 }
 
-// It writes earlier events and tells the resumer when they have left.
+// apply writes the events, and closes done when they have left.
 func (r *replayed) apply(s *worker) {
 	c := r.conn
 	for rest := r.batch; len(rest) > 0 && c.state == replaying; {
