@@ -81,7 +81,7 @@ var table = map[string][]string{
 	"internal/redact":   nil,
 	"internal/run":      nil,
 	"internal/scan":     nil,
-	"internal/testenv":  {"internal/check/cluster"}, // nothing that tests are of, so that they can use it without a cycle
+	"internal/testenv":  {"internal/bubble", "internal/check/cluster"}, // nothing that tests are of, so that they can use it without a cycle
 	"internal/trouble":  nil,
 	"internal/watchdog": nil,
 

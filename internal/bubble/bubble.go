@@ -21,7 +21,7 @@ var one struct {
 // SIGSEGV in the detector.
 func Test(t *testing.T, f func(*testing.T)) {
 	t.Helper()
-	if race {
+	if Race {
 		oneProcessor(+1)
 		defer oneProcessor(-1)
 	}

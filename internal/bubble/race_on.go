@@ -2,4 +2,5 @@
 
 package bubble
 
-const race = true
+// Race tells whether this is built with the race detector.
+const Race = true

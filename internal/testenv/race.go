@@ -1,6 +1,6 @@
-//go:build !race
-
 package testenv
 
+import "eventstream/internal/bubble"
+
 // Race tells whether this is built with the race detector.
-const Race = false
+const Race = bubble.Race
