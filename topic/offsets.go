@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -108,27 +109,38 @@ func offsetOf(ctx context.Context, cl *kgo.Client, topic string, partition int32
 }
 
 // listOffsets asks the leader of each of some partitions. It fails only if nobody tells
-// who they are; what fails of one partition stands there.
+// who they are; what fails of one partition stands there. Of a partition without a record of
+// the time or later it tells the end that was there before: one that comes while it asks is
+// of that time.
 func listOffsets(ctx context.Context, cl *kgo.Client, topic string, question int64, partitions []int32) (Offsets, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
+	if question < 0 {
+		return askLeaders(ctx, cl, topic, question, partitions)
+	}
+	ends, err := askLeaders(ctx, cl, topic, atEnd, partitions)
+	if err != nil {
+		return nil, err
+	}
+	out, err := askLeaders(ctx, cl, topic, question, partitions)
+	for p, o := range out {
+		if o.Err == nil && o.At < 0 {
+			out[p] = ends[p]
+		}
+	}
+	return out, err
+}
+
+func askLeaders(ctx context.Context, cl *kgo.Client, topic string, question int64, partitions []int32) (Offsets, error) {
 	out := make(Offsets, len(partitions))
 	for _, p := range partitions {
 		out[p] = Offset{Err: fmt.Errorf("the answer lacks it: %w", kerr.UnknownTopicOrPartition)}
 	}
-	for len(partitions) > 0 {
-		var later []int32 // have no record of the time or later
-		for _, shard := range cl.RequestSharded(ctx, listRequest(topic, question, partitions)) {
-			if _, answer := errors.AsType[*kerr.Error](shard.Err); shard.Err != nil && shard.Meta.NodeID < 0 && !answer {
-				return nil, fmt.Errorf("offsets of topic %s: %w", topic, shard.Err)
-			}
-			for p, o := range answered(shard) {
-				if out[p] = o; o.Err == nil && o.At < 0 {
-					later = append(later, p)
-				}
-			}
+	for _, shard := range cl.RequestSharded(ctx, listRequest(topic, question, partitions)) {
+		if _, answer := errors.AsType[*kerr.Error](shard.Err); shard.Err != nil && shard.Meta.NodeID < 0 && !answer {
+			return nil, fmt.Errorf("offsets of topic %s: %w", topic, shard.Err)
 		}
-		partitions, question = later, atEnd
+		maps.Copy(out, answered(shard))
 	}
 	return out, nil
 }

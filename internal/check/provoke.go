@@ -310,7 +310,7 @@ func slowClients(ctx context.Context, f *fault) error {
 
 // addPartition has the producer know of it at once, as any that starts now does.
 func addPartition(ctx context.Context, f *fault) error {
-	f.lock()() // its turn
+	defer f.lock(f.check.cluster.Broker())() // one that is stopped makes no partitions
 	f.begins("topic")
 	if err := f.check.cluster.AddPartitions(ctx, 1); err != nil {
 		return err
