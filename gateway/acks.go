@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"eventstream/event"
 	"eventstream/filter"
+	"eventstream/internal/ops"
 	"eventstream/internal/trouble"
 	"eventstream/wire"
 )
@@ -41,6 +43,8 @@ type acks struct {
 	bytes int                 // of both
 	full  bool                // somebody was refused since there was room
 	kick  chan struct{}       // something waits; capacity 1
+
+	failed atomic.Pointer[error] // why the last save did not work; nil if it did
 
 	saidFull bool // what the log was told; of run
 }
@@ -176,8 +180,10 @@ func (a *acks) run(ctx context.Context) error {
 		}
 		wait := saveEvery
 		if err := a.save(ctx); err == nil {
+			a.failed.Store(nil)
 			saving.Worked()
 		} else if ctx.Err() == nil {
+			a.failed.Store(&err)
 			a.gw.metrics.ackFailures.Inc()
 			saving.Failed(err, "every", saveAgain)
 			wait = saveAgain
@@ -186,6 +192,15 @@ func (a *acks) run(ctx context.Context) error {
 		a.tellRoom()
 		sleep(ctx, wait)
 	}
+}
+
+// ready tells why acknowledgements wait, or nil. Events go on all the same.
+func (a *acks) ready() error {
+	err := a.failed.Load()
+	if err == nil {
+		return nil
+	}
+	return ops.Degraded(fmt.Errorf("%d acknowledgements can't be saved: %w", a.waiting(), *err))
 }
 
 // tellRoom logs whether there was no room.

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"eventstream/event"
+	"eventstream/internal/ops"
 	"eventstream/internal/testenv"
 	"eventstream/store"
 	"eventstream/wire"
@@ -49,6 +50,12 @@ func TestAcksOfThoseWhoHaveGone(t *testing.T) {
 	if got := metric(t, g, "acks_waiting"); got != "acks_waiting 1" {
 		t.Errorf("metric %q", got)
 	}
+	testenv.Eventually(t, 30*time.Second, func() error {
+		if err := g.Ready(t.Context()); !ops.IsDegraded(err) || !strings.Contains(err.Error(), "connection refused") {
+			return fmt.Errorf("ready: %v; want degraded, with the reason", err)
+		}
+		return nil
+	})
 	acks.set(nil)
 	testenv.Eventually(t, 30*time.Second, func() error {
 		a, err := acks.Acked(t.Context(), "user_1")
@@ -63,7 +70,7 @@ func TestAcksOfThoseWhoHaveGone(t *testing.T) {
 		if len(g.acks.due) > 0 || g.acks.bytes != 0 {
 			return fmt.Errorf("%d due, %d bytes", len(g.acks.due), g.acks.bytes)
 		}
-		return nil
+		return g.Ready(t.Context())
 	})
 	for text, times := range map[string]int{"acknowledgements can't be saved": 1, "acknowledgements can be saved again": 1} {
 		if n := strings.Count(g.logs.String(), text); n != times {

@@ -319,7 +319,7 @@ func (g *Gateway) Ready(context.Context) error {
 			return err
 		}
 	}
-	return nil
+	return g.acks.ready()
 }
 
 // full reports whether there is no room for another connection.
