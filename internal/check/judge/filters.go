@@ -89,12 +89,12 @@ func (s *Saved) Restore(at Seq) (changes []*Change) {
 		if i < len(s.specs) {
 			specs = slices.Clone(s.specs[i])
 		}
-		for n, c := range slot.changes {
-			if c.answered == Never && slot.endLocked(n) > at {
+		for c, end := range slot.endsLocked {
+			if c.answered == Never && end > at {
 				specs = append(specs, c.spec)
 			}
 		}
-		for n, spec := range specs {
+		for n, spec := range distinct(specs) {
 			c := &Change{of: s.of, asked: at, answered: Never, spec: spec}
 			slot.changes = append(slot.changes, c)
 			if n == 0 {
@@ -106,29 +106,39 @@ func (s *Saved) Restore(at Seq) (changes []*Change) {
 }
 
 // possibleLocked returns what the filter may have been at some time from one
-// moment to another; nil stands for none.
+// moment to another, each once; nil stands for none.
 func (s *Slot) possibleLocked(from, to Seq) []*filter.Spec {
 	var specs []*filter.Spec
-	for i := -1; i < len(s.changes); i++ {
-		var began Seq
-		var spec *filter.Spec
-		if i >= 0 {
-			began, spec = s.changes[i].asked, s.changes[i].spec
-		}
-		if began <= to && s.endLocked(i) > from {
-			specs = append(specs, spec)
+	for c, end := range s.endsLocked {
+		if c.asked <= to && end > from {
+			specs = append(specs, c.spec)
 		}
 	}
-	return specs
+	return distinct(specs)
 }
 
-// endLocked returns when change i was surely replaced by a later one.
-func (s *Slot) endLocked(i int) Seq {
+// endsLocked yields all changes, the latest first, and when each was surely replaced by a
+// later one; the last one stands for what was before all changes.
+func (s *Slot) endsLocked(yield func(c *Change, end Seq) bool) {
 	end := Never
-	for _, later := range s.changes[i+1:] {
-		end = min(end, later.answered)
+	for _, c := range slices.Backward(s.changes) {
+		if !yield(c, end) {
+			return
+		}
+		end = min(end, c.answered)
 	}
-	return end
+	yield(&Change{}, end)
+}
+
+// distinct returns each of specs once. Otherwise each restore of the database would double
+// what a filter may be.
+func distinct(specs []*filter.Spec) (each []*filter.Spec) {
+	for _, s := range specs {
+		if !slices.Contains(each, s) {
+			each = append(each, s)
+		}
+	}
+	return each
 }
 
 // specs returns all that the filters ever were.

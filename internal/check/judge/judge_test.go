@@ -476,6 +476,15 @@ func TestJudge(t *testing.T) {
 			w.send("b")
 			w.cursor(5)
 		}, []string{Extra}},
+		{"restored again and again", func(w *world) {
+			s := w.filter("a")
+			s.Ask(w.clock.Now(), of("b"))
+			w.connect(-1, 0)
+			for range 100 {
+				w.restore(w.filters.Save(w.clock.Now()))
+			}
+			w.gets(w.send("a"), w.send("b"), w.send("c"))
+		}, []string{Extra}},
 		{"not resumed, and the gap did not arrive", func(w *world) {
 			w.filter("a")
 			w.connect(-1, 0)
