@@ -25,20 +25,20 @@ test: services ## all tests against real servers with the race detector, those o
 		go test -race -count=1 -p 2 -timeout 30m ./... && \
 		go test -count=1 -run 'Alloc|Growth' ./... && \
 		FUZZTIME=$(FUZZTIME) scripts/fuzz.sh
-	go build -race -o .services/bin/eventstream-check .
-	.services/bin/eventstream-check check --seed 1 --duration 60s --clients 100 --log-level error
-	.services/bin/eventstream-check check --seed 306 --duration 75s --clients 100 --resume-window 5s --lane-retention 10s --log-level error
+	go build -race -o .services/bin/check/ . ./cmd/eventstream-check
+	.services/bin/check/eventstream-check --seed 1 --duration 60s --clients 100 --log-level error
+	.services/bin/check/eventstream-check --seed 306 --duration 75s --clients 100 --resume-window 5s --lane-retention 10s --log-level error
 	$(MAKE) check-defects
 	@if [ "$$(uname)" = Linux ] && command -v redis-server >/dev/null; then $(MAKE) load-smoke; \
 		else echo "load-smoke skipped: it needs Linux and redis-server"; fi
 
-check-defects: services ## show that eventstream check catches each deliberate defect
+check-defects: services ## show that eventstream-check catches each deliberate defect
 	set -a && . .services/env && EVENTSTREAM_TEST_SERVICES=required && \
-		go test -count=1 -tags defects -run TestDefects -timeout 15m ./cmd
+		go test -count=1 -tags defects -run TestDefects -timeout 15m ./cmd/eventstream-check
 
-check-long: services ## eventstream check for DURATION=30m, with SEED= for a certain one
-	go build -o .services/bin/eventstream-check .
-	.services/bin/eventstream-check check --seed $(SEED) --duration $(DURATION)
+check-long: services ## eventstream-check for DURATION=30m, with SEED= for a certain one
+	go build -o .services/bin/check/ . ./cmd/eventstream-check
+	.services/bin/check/eventstream-check --seed $(SEED) --duration $(DURATION)
 
 load: services ## k6: SCENARIO=smoke, cliff, ramp, fanout, personal, reconnect-storm, slow-consumers, soak, api; ARGS=--help
 	@scripts/k6.sh

@@ -94,6 +94,7 @@ func TestUsage(t *testing.T) {
 		{args: []string{"producer", "--file", "/does/not/exist"}, code: 2, says: "no such file"},
 		{args: []string{"producer", "--rate", "NaN"}, code: 2, says: "want 0 or more"},
 		{args: []string{"seed", "--count", "0"}, code: 2, says: "want at least 1"},
+		{args: []string{"check", "--seed", "7"}, code: 2, says: "`go build -o ./ . ./cmd/eventstream-check` builds it"},
 		{args: []string{"healthcheck"}, code: 2, says: "want one URL"},
 		{args: []string{"healthcheck", "http://" + taken.Addr().String() + "/x"}, code: 1, says: "deadline exceeded"},
 	} {

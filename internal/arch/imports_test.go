@@ -7,6 +7,7 @@ import (
 	"go/token"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -65,6 +66,7 @@ var table = map[string][]string{
 	"client":          slices.Concat(words, edges, support),
 
 	// The checker knows the protocols, and nothing of the services that it checks.
+	"cmd/eventstream-check":  {"internal/check", "internal/check/cluster", "internal/ops", "internal/redact"},
 	"internal/check":         {"event", "filter", "topic", "wire", "internal/check/cluster", "internal/check/judge"},
 	"internal/check/cluster": nil,
 	"internal/check/judge":   {"event", "filter", "wire"},
@@ -86,7 +88,7 @@ var table = map[string][]string{
 	"internal/watchdog": nil,
 
 	"":         {"cmd"}, // main.go
-	"cmd":      slices.Concat(words, edges, services, support, doors, []string{"gateway/socket", "store", "filter/expr", "internal/check", "internal/check/cluster"}),
+	"cmd":      slices.Concat(words, edges, services, support, doors, []string{"gateway/socket", "store", "filter/expr"}),
 	"perf/...": {"..."},
 	"k6/...":   {"..."},
 }
@@ -130,6 +132,27 @@ func TestGatewayKeepsAway(t *testing.T) {
 			path, _ := strconv.Unquote(i.Path.Value)
 			if why, ok := avoided[path]; ok {
 				t.Errorf("%s imports %s: %s", name, path, why)
+			}
+		}
+	}
+}
+
+// TestProduct: no part of the program, and of what it uses, is there to break it or to
+// test it.
+func TestProduct(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", "-f", "{{.ImportPath}}", "../..").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	packages := strings.Fields(string(out))
+	if !slices.Contains(packages, module+"/gateway") {
+		t.Fatalf("gateway is missing among what the program is made of: %q", packages)
+	}
+	for _, pattern := range []string{module + "/internal/check/...", module + "/internal/testenv", module + "/perf/...", "testing",
+		"github.com/Shopify/toxiproxy/...", "github.com/gorilla/mux/...", "github.com/rs/zerolog/..."} {
+		for _, p := range packages {
+			if covers(pattern, p) {
+				t.Errorf("the program contains %s; want nothing of %s", p, pattern)
 			}
 		}
 	}
@@ -289,6 +312,9 @@ func TestCheck(t *testing.T) {
 		{"cmd", "store", true},
 		{"cmd", "filter/pipeline", true},
 		{"cmd", "internal/testenv", false},
+		{"cmd", "internal/check", false},
+		{"cmd/eventstream-check", "internal/check", true},
+		{"cmd/eventstream-check", "cmd", false},
 		{"perf", "internal/testenv", true},
 		{"perf/soak", "gateway", true},
 		{"performance", "event", false},

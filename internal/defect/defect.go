@@ -1,5 +1,5 @@
 // Package defect holds mistakes that can be switched on, one at a time, to see
-// that eventstream check catches them. They are in a program only if it was built
+// that eventstream-check catches them. They are in a program only if it was built
 // with the tag "defects", and then only if EVENTSTREAM_DEFECT names one.
 package defect
 

@@ -14,21 +14,37 @@ import (
 // they are now, and with the race detector if the test has it.
 func Binary(t testing.TB) string {
 	t.Helper()
-	path, err := buildBinary()
+	return built(t, buildBinary)
+}
+
+// Checker returns the path of eventstream-check, built like the program.
+func Checker(t testing.TB) string {
+	t.Helper()
+	return built(t, buildChecker)
+}
+
+var (
+	buildBinary  = sync.OnceValues(func() (string, error) { return build("eventstream", ".") })
+	buildChecker = sync.OnceValues(func() (string, error) { return build("checker", "./cmd/eventstream-check") })
+)
+
+func built(t testing.TB, build func() (string, error)) string {
+	t.Helper()
+	path, err := build()
 	if err != nil {
 		t.Fatal(err)
 	}
 	return path
 }
 
-// buildBinary keeps the program in .services/bin, where the next test process
-// finds it up to date and go build has nothing to do.
-var buildBinary = sync.OnceValues(func() (string, error) {
+// build keeps a program in .services/bin, where the next test process finds it up to
+// date and go build has nothing to do.
+func build(name, pkg string) (string, error) {
 	dir, err := findRoot()
 	if err != nil {
 		return "", err
 	}
-	path := filepath.Join(dir, ".services", "bin", "eventstream")
+	path := filepath.Join(dir, ".services", "bin", name)
 	args := []string{"build", "-o", path}
 	if Race {
 		path += "-race"
@@ -42,13 +58,13 @@ var buildBinary = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	defer unlock()
-	cmd := exec.Command("go", append(args, ".")...)
+	cmd := exec.Command("go", append(args, pkg)...)
 	cmd.Dir = dir
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go build: %w\n%s", err, out)
 	}
 	return path, nil
-})
+}
 
 // lockFile keeps other test processes from running a program that is half written.
 func lockFile(path string) (unlock func() error, err error) {

@@ -1,5 +1,5 @@
 // Command notices writes THIRD_PARTY_NOTICES: the licences of all that is linked into
-// eventstream. It fails if one of them, or of what the tests use, is not allowed.
+// eventstream and eventstream-check. It fails if one of them, or of what the tests use, is not allowed.
 package main
 
 import (
@@ -38,7 +38,7 @@ var allowed = []string{"Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "MIT
 // who distribute a library to publish changes to it.
 var forTests = append(slices.Clone(allowed), "MPL-2.0")
 
-// platforms are those that the program is built for.
+// platforms are those that the programs are built for.
 var platforms = [][2]string{{"linux", "amd64"}, {"linux", "arm64"}, {"darwin", "arm64"}}
 
 // library is a module, or Go itself.
@@ -53,7 +53,7 @@ type library struct {
 func notices(root string) ([]byte, error) {
 	linked, tested := map[string]*library{}, map[string]*library{}
 	for _, p := range platforms {
-		if err := list(linked, root, p, "."); err != nil {
+		if err := list(linked, root, p, ".", "./cmd/eventstream-check"); err != nil {
 			return nil, err
 		}
 		if err := list(tested, root, p, "-test", "./..."); err != nil {
@@ -64,7 +64,7 @@ func notices(root string) ([]byte, error) {
 		return nil, err
 	}
 	var out bytes.Buffer
-	fmt.Fprintln(&out, "The program eventstream contains these libraries. Made by `make notices`.")
+	fmt.Fprintln(&out, "The programs eventstream and eventstream-check contain these libraries. Made by `make notices`.")
 	for _, name := range slices.Sorted(maps.Keys(linked)) {
 		if err := linked[name].write(&out); err != nil {
 			return nil, err

@@ -1,6 +1,6 @@
 //go:build defects
 
-package cmd_test
+package main
 
 import (
 	"fmt"
@@ -37,7 +37,7 @@ var trials = map[string]trial{
 // finds nothing in the same check without.
 func TestDefects(t *testing.T) {
 	exe := filepath.Join(t.TempDir(), "eventstream")
-	if out, err := exec.Command("go", "build", "-tags", "defects", "-o", exe, "..").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-tags", "defects", "-o", exe, "../..").CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
 	env := append(os.Environ(),
@@ -82,7 +82,7 @@ const tries = 3
 
 // run runs the check and returns what it printed; the error tells that it failed.
 func (tr trial) run(t *testing.T, exe string, env []string, settle string) (string, error) {
-	c := exec.Command(exe, "check", "--seed", fmt.Sprint(tr.seed), "--faults", tr.faults, "--duration", "20s",
+	c := exec.Command(testenv.Checker(t), "--eventstream", exe, "--seed", fmt.Sprint(tr.seed), "--faults", tr.faults, "--duration", "20s",
 		"--settle", settle, "--clients", "150", "--dir", t.TempDir())
 	c.Env = env
 	out, err := c.Output()
