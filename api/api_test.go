@@ -644,7 +644,7 @@ func TestPublishFails(t *testing.T) {
 	if n := strings.Count(s.log.String(), "filter service can't be told"); n != 1 {
 		t.Errorf("%d warnings for one outage, want 1:\n%s", n, s.log)
 	}
-	if got := s.do("GET", "/metrics", "").body; !strings.Contains(got, "eventstream_api_publish_failures_total 3\n") {
+	if got := s.do("GET", "/metrics", "").body; !strings.Contains(got, "publish_failures_total 3\n") {
 		t.Errorf("metrics lack 3 publish failures:\n%s", got)
 	}
 	s.publisher.fail(nil)
@@ -670,13 +670,13 @@ func TestMetrics(t *testing.T) {
 	s.do("BREW", "/filters", "")
 	got := s.do("GET", "/metrics", "").body
 	for _, line := range []string{
-		`eventstream_api_requests_total{route="POST /filters",status="201"} 1`,
-		`eventstream_api_requests_total{route="GET /filters/{id}",status="200"} 1`,
-		`eventstream_api_requests_total{route="GET /filters/{id}",status="404"} 1`,
-		`eventstream_api_requests_total{route="other",status="404"} 1`,
-		`eventstream_api_requests_total{route="other",status="405"} 1`,
-		`eventstream_api_request_seconds_count{route="GET /filters/{id}"} 2`,
-		`eventstream_api_publish_failures_total 0`,
+		`requests_total{route="POST /filters",status="201"} 1`,
+		`requests_total{route="GET /filters/{id}",status="200"} 1`,
+		`requests_total{route="GET /filters/{id}",status="404"} 1`,
+		`requests_total{route="other",status="404"} 1`,
+		`requests_total{route="other",status="405"} 1`,
+		`request_seconds_count{route="GET /filters/{id}"} 2`,
+		`publish_failures_total 0`,
 	} {
 		if !strings.Contains(got, line+"\n") {
 			t.Errorf("metrics lack %s:\n%s", line, got)

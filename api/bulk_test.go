@@ -125,7 +125,7 @@ func TestImportBreaksOff(t *testing.T) {
 
 // requests returns the line of metrics that counts imports with a status.
 func requests(metrics, status string) string {
-	_, after, _ := strings.Cut(metrics, `eventstream_api_requests_total{route="POST /filters:import",status="`+status+`"}`)
+	_, after, _ := strings.Cut(metrics, `requests_total{route="POST /filters:import",status="`+status+`"}`)
 	line, _, _ := strings.Cut(after, "\n")
 	return line
 }
@@ -307,7 +307,7 @@ func TestStopCutsImports(t *testing.T) {
 	}()
 	io.WriteString(w, adas+"\n")
 	testenv.Eventually(t, 5*time.Second, func() error {
-		if !strings.Contains(s.do("GET", "/metrics", "").body, "eventstream_api_import_lines_total 1\n") {
+		if !strings.Contains(s.do("GET", "/metrics", "").body, "import_lines_total 1\n") {
 			return errors.New("the line was not read yet")
 		}
 		return nil

@@ -34,7 +34,7 @@ type counted struct {
 
 func newDurables(reg prometheus.Registerer) *durables {
 	desc := func(name, help string) *prometheus.Desc {
-		return prometheus.NewDesc(prometheus.BuildFQName("eventstream", "api", name), help, nil, nil)
+		return prometheus.NewDesc(name, help, nil, nil)
 	}
 	d := &durables{
 		asked:  make(chan struct{}, 1),

@@ -35,14 +35,13 @@ type limits struct {
 
 func newLimits(cfg LimitConfig, reg prometheus.Registerer) *limits {
 	l := &limits{cfg: cfg, shared: limit.NewShared(cfg.Redis)}
-	const namespace, subsystem = "eventstream", "api"
 	f := promauto.With(reg)
 	l.refused = f.NewCounterVec(prometheus.CounterOpts{
-		Namespace: namespace, Subsystem: subsystem, Name: "rate_limited_total",
+		Name: "rate_limited_total",
 		Help: "Requests answered with 429, by what the limit is of: key or address.",
 	}, []string{"by"})
 	f.NewGaugeFunc(prometheus.GaugeOpts{
-		Namespace: namespace, Subsystem: subsystem, Name: "rate_limit_local",
+		Name: "rate_limit_local",
 		Help: "1 while Redis does not answer and this process counts requests by itself.",
 	}, func() float64 {
 		if l.shared.Alone() {

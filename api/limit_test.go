@@ -80,7 +80,7 @@ func TestRateLimit(t *testing.T) {
 		}
 	}
 	want(t, "probes are not counted", s.do("GET", "/livez", "").status, 200)
-	if m := s.do("GET", "/metrics", "", "Authorization", "Bearer "+two).body; !strings.Contains(m, `eventstream_api_rate_limited_total{by="key"} 1`) || !strings.Contains(m, "eventstream_api_rate_limit_local 0") {
+	if m := s.do("GET", "/metrics", "", "Authorization", "Bearer "+two).body; !strings.Contains(m, `rate_limited_total{by="key"} 1`) || !strings.Contains(m, "rate_limit_local 0") {
 		t.Errorf("metrics:\n%s", m)
 	}
 }

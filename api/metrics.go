@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
+// metrics of the API. Its registry puts  before the names.
 type metrics struct {
 	requests        *prometheus.CounterVec
 	seconds         *prometheus.HistogramVec
@@ -18,35 +19,34 @@ type metrics struct {
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
-	const namespace, subsystem = "eventstream", "api"
 	f := promauto.With(reg)
 	return &metrics{
 		requests: f.NewCounterVec(prometheus.CounterOpts{
-			Namespace: namespace, Subsystem: subsystem, Name: "requests_total",
+			Name: "requests_total",
 			Help: "Requests answered, by route and status.",
 		}, []string{"route", "status"}),
 		seconds: f.NewHistogramVec(prometheus.HistogramOpts{
-			Namespace: namespace, Subsystem: subsystem, Name: "request_seconds",
+			Name: "request_seconds",
 			Help: "Time from a request's arrival to its answer, by route.",
 		}, []string{"route"}),
 		importLines: f.NewCounter(prometheus.CounterOpts{
-			Namespace: namespace, Subsystem: subsystem, Name: "import_lines_total",
+			Name: "import_lines_total",
 			Help: "Filters read from the bodies of imports, whatever became of them.",
 		}),
 		slotsRefused: f.NewCounterVec(prometheus.CounterOpts{
-			Namespace: namespace, Subsystem: subsystem, Name: "slots_refused_total",
+			Name: "slots_refused_total",
 			Help: "Imports and streams refused because too many were under way, in all or of one caller.",
 		}, []string{"of", "by"}),
 		slow: f.NewCounterVec(prometheus.CounterOpts{
-			Namespace: namespace, Subsystem: subsystem, Name: "slow_clients_total",
+			Name: "slow_clients_total",
 			Help: "Imports and streams cut off because their client was slower than the least rate.",
 		}, []string{"of"}),
 		panics: f.NewCounter(prometheus.CounterOpts{
-			Namespace: namespace, Subsystem: subsystem, Name: "panics_total",
+			Name: "panics_total",
 			Help: "Requests at which a handler panicked: a mistake of ours, which the log has with its stack. They were answered 500.",
 		}),
 		publishFailures: f.NewCounter(prometheus.CounterOpts{
-			Namespace: namespace, Subsystem: subsystem, Name: "publish_failures_total",
+			Name: "publish_failures_total",
 			Help: "Stored changes of which the filter service could not be told (answered with 202).",
 		}),
 	}

@@ -199,7 +199,7 @@ func TestOurOwnFault(t *testing.T) {
 		}
 	}
 	want(t, "the process lives", s.do("GET", "/livez", "").status, 200)
-	if got := s.do("GET", "/metrics", "").body; !strings.Contains(got, `{route="GET /filters/{id}",status="500"} 1`) || !strings.Contains(got, "eventstream_api_panics_total 1") {
+	if got := s.do("GET", "/metrics", "").body; !strings.Contains(got, `{route="GET /filters/{id}",status="500"} 1`) || !strings.Contains(got, "panics_total 1") {
 		t.Errorf("metrics lack the panic:\n%s", got)
 	}
 }

@@ -275,7 +275,7 @@ func TestDurableMetrics(t *testing.T) {
 		testenv.Eventually(t, 10*time.Second, func() error {
 			got := s.do("GET", "/metrics", "").body
 			for name, value := range want {
-				line := "\neventstream_api_" + name + " " + value
+				line := "\n" + name + " " + value
 				if has := strings.Contains(got, line); has == (value == "") {
 					return fmt.Errorf("metrics %q: %t", line, has)
 				}
@@ -301,14 +301,14 @@ func TestDurableMetricsWithoutStore(t *testing.T) {
 	db := &uncountable{}
 	s := startBeside(t, api.Config{CountEvery: time.Millisecond}, db, &publisher{}, oneShard())
 	testenv.Eventually(t, 10*time.Second, func() error {
-		if got := s.do("GET", "/metrics", "").body; !strings.Contains(got, "eventstream_api_durable_subscribers 0\n") {
+		if got := s.do("GET", "/metrics", "").body; !strings.Contains(got, "durable_subscribers 0\n") {
 			return errors.New("not counted yet")
 		}
 		return nil
 	})
 	db.broken.Store(true)
 	testenv.Eventually(t, 10*time.Second, func() error {
-		if got := s.do("GET", "/metrics", "").body; strings.Contains(got, "eventstream_api_durable") {
+		if got := s.do("GET", "/metrics", "").body; strings.Contains(got, "durable_") {
 			return errors.New("an old count is still told")
 		}
 		return nil

@@ -142,7 +142,7 @@ func TestStreamsThatAreNotRead(t *testing.T) {
 					}
 				}()
 				testenv.Eventually(t, 30*time.Second, func() error {
-					if !strings.Contains(s.do("GET", "/metrics", "").body, `eventstream_api_slow_clients_total{of="stream"} 1`) {
+					if !strings.Contains(s.do("GET", "/metrics", "").body, `slow_clients_total{of="stream"} 1`) {
 						return errors.New("it was not cut")
 					}
 					return nil

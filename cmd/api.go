@@ -98,7 +98,7 @@ func (a *app) apiCommand() (*cobra.Command, error) {
 			}
 			g := run.Group{Log: a.log}
 			g.Add("files", func(ctx context.Context) error { return a.reloads.run(ctx, a.log) })
-			here := newProcess(&g, a.version, a.log)
+			here := newProcess(&g, "api", a.version, a.log)
 			cfg := api.Config{Keys: s, RequireKey: listen.guarded, Hosts: hosts, Signer: signer}
 			cfg.Limits = api.LimitConfig{PerKey: own.PerKey, PerAddress: perAddress(own.PerAddress, listen.guarded), Redis: lanes, Proxies: proxies}
 			cfg.MaxStreams, cfg.StreamsEach, cfg.MaxImports, cfg.ImportsEach = own.Streams, own.StreamsEach, own.Imports, own.ImportsEach

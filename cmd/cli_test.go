@@ -329,22 +329,6 @@ func unready(addr string) error {
 	return nil
 }
 
-// TestMetrics checks the predecessor's names.
-func TestMetrics(t *testing.T) {
-	p := newPipeline(t)
-	p.service("api")
-	f, g := p.service("filter"), p.service("gateway")
-	for _, tt := range []struct{ addr, name string }{
-		{f.addr, "events_read_total"}, {f.addr, "events_matched_total"}, {f.addr, "events_routed_total"},
-		{f.addr, "redis_failures_total"}, {f.addr, "active_streams_count"},
-		{g.addr, "active_websocket_connections"}, {g.addr, "events_sent_total"},
-	} {
-		if got := metric(t, tt.addr, tt.name); got == "" {
-			t.Errorf("%s/metrics has no %s", tt.addr, tt.name)
-		}
-	}
-}
-
 func metric(t *testing.T, addr, name string) string {
 	t.Helper()
 	resp, err := http.Get("http://" + addr + "/metrics")
@@ -414,7 +398,7 @@ func TestBareSlowClient(t *testing.T) {
 		t.Fatalf("producer: exit code %d", code)
 	}
 	testenv.Eventually(t, 30*time.Second, func() error { // nothing is read until then
-		if metric(t, g.addr, "clients_fell_behind_total") == "0" {
+		if metric(t, g.addr, "eventstream_gateway_clients_fell_behind_total") == "0" {
 			return errors.New("it has not fallen behind yet")
 		}
 		return nil

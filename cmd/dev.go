@@ -112,13 +112,13 @@ func (a *app) dev(ctx context.Context, d *devFlags, out io.Writer) error {
 		return err
 	}
 	// Each has metrics of its own, as if it were alone.
-	newProcess(&g, a.version, a.log).addAPI(d.listenAPI, api.Config{Hosts: hosts}, filters, lanes, replays)
-	if err := newProcess(&g, a.version, a.log).addFilter(filterService{
+	newProcess(&g, "api", a.version, a.log).addAPI(d.listenAPI, api.Config{Hosts: hosts}, filters, lanes, replays)
+	if err := newProcess(&g, "filter", a.version, a.log).addFilter(filterService{
 		listen: d.listenFilter, hosts: hosts, kafka: kcfg, lanes: lanes, filters: filters,
 	}); err != nil {
 		return err
 	}
-	newProcess(&g, a.version, a.log).addGateway(gatewayService{
+	newProcess(&g, "gateway", a.version, a.log).addGateway(gatewayService{
 		listen: opened(d.listenGateway), shown: true, cfg: gateway.Config{Drain: time.Second, Hosts: hosts},
 		lanes: lanes, replayer: replays, acks: filters,
 	})
@@ -176,7 +176,7 @@ func demoFilter(ctx context.Context, s *store.Memory) error {
 }
 
 func (a *app) addDemoProducer(g *run.Group, kcfg topic.Config, rate float64) error {
-	p, err := topic.NewProducer(kcfg, newRegistry(a.version), a.log)
+	p, err := topic.NewProducer(kcfg, nil, a.log)
 	if err != nil {
 		return err
 	}

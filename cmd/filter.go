@@ -157,7 +157,7 @@ func (a *app) filterCommand() (*cobra.Command, error) {
 			if cfg.Compare = own.Compare; own.Compare == 0 {
 				cfg.Compare = -1 // zero is the default there
 			}
-			here := newProcess(&g, a.version, a.log)
+			here := newProcess(&g, "filter", a.version, a.log)
 			tables := newSchema(s, postgres, a.log)
 			if err := here.addFilter(filterService{
 				listen: ln, hosts: hosts, cfg: cfg, kafka: kcfg, secrets: secrets, lanes: lanes, filters: migrated{s, tables},

@@ -204,7 +204,7 @@ func (a *app) runGateway(ctx context.Context, f *gatewayFlags) error {
 	g := run.Group{Log: a.log, Patience: patience}
 	g.Add("files", func(ctx context.Context) error { return a.reloads.run(ctx, a.log) })
 	cfg.MaxConns, s.limits.MaxConns = fitDescriptors(f.MaxConns, f.Unadmitted, a.log)
-	here := newProcess(&g, a.version, a.log)
+	here := newProcess(&g, "gateway", a.version, a.log)
 	if verifier != nil {
 		cfg.Tokens, cfg.Revocations = verifier, acks
 		g.Add("schema", newSchema(acks, f.postgres, a.log).run)

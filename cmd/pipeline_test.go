@@ -178,7 +178,7 @@ func TestRedisLost(t *testing.T) {
 	f.continues("FLUSHALL")
 	for _, pr := range slices.Concat(f.filters, f.gateways) { // it is told, and once
 		testenv.Eventually(t, 30*time.Second, func() error {
-			if got := metric(t, pr.addr, "eventstream_redis_emptied_total"); got != "1" {
+			if got := metric(t, pr.addr, "eventstream_"+pr.name+"_redis_emptied_total"); got != "1" {
 				return fmt.Errorf("%s counts %q times that Redis was emptied, want 1", pr.name, got)
 			}
 			return nil

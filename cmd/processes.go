@@ -154,7 +154,7 @@ func (a *app) runProcesses(ctx context.Context, n int, l *listenFlags, pagesAddr
 	reg := prometheus.NewRegistry()
 	own := prometheus.WrapRegistererWith(prometheus.Labels{"process": "parent"}, reg)
 	addProcessMetrics(own, a.version)
-	p := newParent(n, dir, reg)
+	p := newParent(n, dir, prefixed("gateway", reg))
 	copies := run.Copies{
 		N: n, Fatal: exitUsage, Log: a.log,
 		Command: func(i int) *exec.Cmd {
@@ -173,7 +173,7 @@ func (a *app) runProcesses(ctx context.Context, n int, l *listenFlags, pagesAddr
 		mux := http.NewServeMux()
 		running := func() error { return nil } // members that are stuck are ended and started again
 		ops.Handle(mux, append(p.gatherers(), reg), running, ops.Check{Name: "processes", Do: p.ready, Local: true})
-		servers := ops.NewServers(own, a.log)
+		servers := ops.NewServers(prefixed("gateway", own), a.log)
 		g.Add("pages", func(ctx context.Context) error {
 			return servers.Serve(ctx, "pages", pages, openTo(hosts, mux), ops.Limits{})
 		})
@@ -185,7 +185,7 @@ func (a *app) runProcesses(ctx context.Context, n int, l *listenFlags, pagesAddr
 
 func newParent(n int, dir string, reg prometheus.Registerer) *parent {
 	p := &parent{restart: promauto.With(reg).NewCounterVec(prometheus.CounterOpts{
-		Name: "gateway_process_restarts_total", Help: "Times that a gateway process ended by itself and was started again.",
+		Name: "process_restarts_total", Help: "Times that a gateway process ended by itself and was started again.",
 	}, []string{"process"})}
 	for i := range n {
 		m := member{i, filepath.Join(dir, strconv.Itoa(i))}
@@ -284,7 +284,7 @@ func (p *parent) gather(i int) []*dto.MetricFamily {
 		families, up = nil, 0
 	}
 	kind := dto.MetricType_GAUGE
-	name, help := "gateway_process_up", "1 if the gateway process gives its metrics."
+	name, help := "eventstream_gateway_process_up", "1 if the gateway process gives its metrics."
 	families = append(families, &dto.MetricFamily{
 		Name: &name, Help: &help, Type: &kind, Metric: []*dto.Metric{{Gauge: &dto.Gauge{Value: &up}}},
 	})

@@ -25,10 +25,10 @@ func TestProcesses(t *testing.T) {
 	f := p.flowThrough(1, append(specs[:11:11], everything("all")), func() (gateways, doors []*process) {
 		gateway = p.service("gateway", "--processes", "3", "--pages", pages, "--drain", "1s")
 		gateways = []*process{gateway}
-		testenv.Eventually(t, 30*time.Second, func() error { return samples(pages, "gateway_process_up", 3, 3) })
+		testenv.Eventually(t, 30*time.Second, func() error { return samples(pages, "eventstream_gateway_process_up", 3, 3) })
 		return gateways, gateways
 	})
-	testenv.Eventually(t, 30*time.Second, func() error { return samples(pages, "active_websocket_connections", 3, float64(len(f.listeners))) })
+	testenv.Eventually(t, 30*time.Second, func() error { return samples(pages, "eventstream_gateway_connections", 3, float64(len(f.listeners))) })
 	if err := get("http://" + gateway.addr + "/metrics"); err == nil {
 		t.Error("there are metrics of some process on the shared port")
 	}
@@ -39,11 +39,12 @@ func TestProcesses(t *testing.T) {
 	}
 	f.settles()
 	testenv.Eventually(t, 30*time.Second, func() error {
-		return errors.Join(get("http://"+pages+"/readyz"), samples(pages, "gateway_process_up", 3, 3), samples(pages, "gateway_process_restarts_total", 3, 1))
+		return errors.Join(get("http://"+pages+"/readyz"), samples(pages, "eventstream_gateway_process_up", 3, 3), samples(pages, "eventstream_gateway_process_restarts_total", 3, 1))
 	})
 	if again := gateway.child(1); again == killed {
 		t.Errorf("process 1 has still pid %d", again)
 	}
+	lint(t, pages, "gateway")
 	if code := gateway.stop(); code != 0 {
 		t.Errorf("the gateways ended with %d", code)
 	}

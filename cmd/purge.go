@@ -38,13 +38,13 @@ func newPurger(s *store.Postgres, what store.Purge, reg prometheus.Registerer, l
 	return &purger{
 		store: s, what: what, log: log, troubles: make(map[string]*trouble.Trouble),
 		rows: f.NewCounterVec(prometheus.CounterOpts{
-			Name: "eventstream_api_purged_rows_total", Help: "Rows deleted because they are no longer needed, by table.",
+			Name: "purged_rows_total", Help: "Rows deleted because they are no longer needed, by table.",
 		}, []string{"table"}),
 		failures: f.NewCounterVec(prometheus.CounterOpts{
-			Name: "eventstream_api_purge_failures_total", Help: "Times that such rows of a table could not be deleted, or that it was not known whether it is time to (table purges).",
+			Name: "purge_failures_total", Help: "Times that such rows of a table could not be deleted, or that it was not known whether it is time to (table purges).",
 		}, []string{"table"}),
 		last: f.NewGauge(prometheus.GaugeOpts{
-			Name: "eventstream_api_purged_timestamp_seconds", Help: "When one of all APIs last deleted everything that is no longer needed, Unix seconds; 0 if that is not known.",
+			Name: "purged_timestamp_seconds", Help: "When one of all APIs last deleted everything that is no longer needed, Unix seconds; 0 if that is not known.",
 		}),
 	}
 }

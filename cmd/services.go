@@ -12,8 +12,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/spf13/pflag"
 
 	"eventstream/api"
@@ -36,32 +34,16 @@ type laneStore interface {
 	Ping(ctx context.Context) error
 }
 
-func newRegistry(version string) *prometheus.Registry {
-	reg := prometheus.NewRegistry()
-	addProcessMetrics(reg, version)
-	return reg
-}
-
-// addProcessMetrics adds what is the same in every process.
-func addProcessMetrics(reg prometheus.Registerer, version string) {
-	info := prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "eventstream_build_info", Help: "1, with the version as a label.",
-		ConstLabels: prometheus.Labels{"version": version},
-	})
-	info.Set(1)
-	reg.MustRegister(info, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-}
-
 // process is what the services of a process share.
 type process struct {
 	group   *run.Group
 	servers *ops.Servers
-	reg     *prometheus.Registry
+	reg     metrics
 	log     *slog.Logger
 }
 
-func newProcess(g *run.Group, version string, log *slog.Logger) process {
-	reg := newRegistry(version)
+func newProcess(g *run.Group, service, version string, log *slog.Logger) process {
+	reg := newMetrics(service, version)
 	return process{g, ops.NewServers(reg, log), reg, log}
 }
 

@@ -291,7 +291,7 @@ func TestStorm(t *testing.T) {
 		t.Fatal("the storm does not end")
 	}
 	noneOpen(t, g)
-	if got := metric(t, g, "active_websocket_connections"); !strings.HasSuffix(got, " 0") {
+	if got := metric(t, g, "connections"); !strings.HasSuffix(got, " 0") {
 		t.Errorf("gauge: %s", got)
 	}
 	g.laneReaders()[0].followMu.Lock()

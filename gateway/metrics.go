@@ -10,8 +10,8 @@ import (
 	"eventstream/gateway/framing"
 )
 
-// metrics of the gateway, beside workerCounts. active_websocket_connections and
-// events_sent_total are the predecessor's names.
+// metrics of the gateway, beside workerCounts. Its registry puts eventstream_gateway_
+// before the names.
 type metrics struct {
 	active        prometheus.Gauge
 	streams       prometheus.Gauge
@@ -54,8 +54,8 @@ func newMetrics(reg prometheus.Registerer, g *Gateway) *metrics {
 		return f.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{label})
 	}
 	return &metrics{
-		active:        f.NewGauge(prometheus.GaugeOpts{Name: "active_websocket_connections", Help: "Open connections."}),
-		streams:       f.NewGauge(prometheus.GaugeOpts{Name: "active_event_streams", Help: "Open connections that are streams of server-sent events."}),
+		active:        f.NewGauge(prometheus.GaugeOpts{Name: "connections", Help: "Open connections."}),
+		streams:       f.NewGauge(prometheus.GaugeOpts{Name: "event_streams", Help: "Open connections that are streams of server-sent events."}),
 		refused:       vec("handshakes_refused_total", "Handshakes answered with an HTTP error.", "status"),
 		limited:       vec("handshakes_rate_limited_total", "Of these, those that came too often, by what the limit is of: address, subscriber or gateway.", "by"),
 		resumed:       counter("resumes_total", "Connections that resumed from a cursor."),
@@ -64,11 +64,11 @@ func newMetrics(reg prometheus.Registerer, g *Gateway) *metrics {
 		tooSlow:       counter("slow_clients_closed_total", "Connections closed because what waited for them was past the lanes' retention."),
 		dead:          counter("dead_clients_closed_total", "Connections closed because nothing was heard from them."),
 		unread:        counter("unread_answers_clients_closed_total", "Connections closed because the client sent messages and did not read the answers, past 64 KiB."),
-		redisFailures: counter("gateway_redis_failures_total", "Calls to Redis that failed."),
+		redisFailures: counter("redis_failures_total", "Calls to Redis that failed."),
 		missed:        counter("lanes_missed_total", "Times that a lane was trimmed before it was read, and all clients were sent away to resume."),
 		malformed:     counter("lane_entries_malformed_total", "Times that an entry of the lanes could not be read."),
-		emptied:       counter("eventstream_redis_emptied_total", "Times that Redis was found emptied, or another one in its place."),
-		cutOff:        counter("gateway_cut_off_total", "Times that Redis did not answer for so long that clients were sent to other gateways."),
+		emptied:       counter("redis_emptied_total", "Times that Redis was found emptied, or another one in its place."),
+		cutOff:        counter("cut_off_total", "Times that Redis did not answer for so long that clients were sent to other gateways."),
 		acks:          counter("acks_saved_total", "Acknowledgements saved; of several that a client sends within a moment, the last."),
 		expired:       counter("expired_clients_closed_total", "Connections closed because their token had expired."),
 		expelled:      counter("revoked_clients_closed_total", "Connections closed because their token was revoked."),

@@ -162,7 +162,7 @@ func TestSSE(t *testing.T) {
 	open := func(want string) {
 		t.Helper()
 		testenv.Eventually(t, 5*time.Second, func() error {
-			if got := metric(t, g, "active_event_streams"); got != "active_event_streams "+want {
+			if got := metric(t, g, "event_streams"); got != "event_streams "+want {
 				return fmt.Errorf("%s, want %s", got, want)
 			}
 			return nil

@@ -30,7 +30,7 @@ func newConsumerMetrics(reg prometheus.Registerer, queued func() float64) *consu
 		corrupt:    counter("consumer_corrupt_batches_total", "Batches that could not be decoded."),
 		errors:     counter("consumer_errors_total", "Fetches of a partition that failed."),
 		partitions: prometheus.NewGauge(prometheus.GaugeOpts{
-			Namespace: "eventstream", Subsystem: "topic", Name: "consumer_partitions",
+			Name: "kafka_consumer_partitions",
 			Help: "Partitions assigned to this process.",
 		}),
 		restarts: counter("consumer_worker_restarts_total", "Times a partition's worker failed and was started again."),
@@ -39,7 +39,7 @@ func newConsumerMetrics(reg prometheus.Registerer, queued func() float64) *consu
 	}
 	register(reg, m.records, m.bytes, m.seeks, m.pauses, m.outOfRange, m.corrupt, m.errors, m.partitions, m.restarts, m.pastRecords,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Namespace: "eventstream", Subsystem: "topic", Name: "consumer_queue_records",
+			Name: "kafka_consumer_queue_records",
 			Help: "Fetched records that wait for their partition's worker.",
 		}, queued))
 	return m
@@ -59,14 +59,14 @@ func newProducerMetrics(reg prometheus.Registerer, buffered func() float64) *pro
 	}
 	register(reg, m.records, m.failures, m.deadLetters,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Namespace: "eventstream", Subsystem: "topic", Name: "producer_buffered_records",
+			Name: "kafka_producer_buffered_records",
 			Help: "Records that wait to be produced or acknowledged.",
 		}, buffered))
 	return m
 }
 
 func counter(name, help string) prometheus.Counter {
-	return prometheus.NewCounter(prometheus.CounterOpts{Namespace: "eventstream", Subsystem: "topic", Name: name, Help: help})
+	return prometheus.NewCounter(prometheus.CounterOpts{Name: "kafka_" + name, Help: help})
 }
 
 // register adds collectors to reg, which may be nil. Of two consumers on one

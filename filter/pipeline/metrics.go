@@ -11,7 +11,7 @@ import (
 	"eventstream/replay"
 )
 
-// metrics of the filter service. The first five bear the predecessor's names.
+// metrics of the filter service. Its registry puts eventstream_filter_ before the names.
 type metrics struct {
 	read, matched, routed prometheus.Counter
 	redisFailures, left   prometheus.Counter
@@ -36,27 +36,27 @@ func newMetrics(reg prometheus.Registerer, r *routes, replays *atomic.Int64) *me
 	gauge := func(name, help string, value func() int) {
 		f.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return float64(value()) })
 	}
-	gauge("active_streams_count", "Subscribers with at least one seat.", func() int { return r.counts().active })
-	gauge("filters_count", "Filters known.", func() int { return r.counts().filters })
-	gauge("filters_indexed_count", "Filters of active subscribers.", func() int { return r.counts().indexed })
-	gauge("filter_conditions_count", "Different conditions among the filters known.", func() int { return r.counts().conditions })
+	gauge("active_subscribers", "Subscribers with at least one seat.", func() int { return r.counts().active })
+	gauge("filters", "Filters known.", func() int { return r.counts().filters })
+	gauge("filters_indexed", "Filters of active subscribers.", func() int { return r.counts().indexed })
+	gauge("conditions", "Different conditions among the filters known.", func() int { return r.counts().conditions })
 	gauge("replays_running", "Replays under way.", func() int { return int(replays.Load()) })
 	return &metrics{
 		read:          counter("events_read_total", "Records taken off Kafka."),
 		matched:       counter("events_matched_total", "Events that matched an active subscriber's filter."),
 		routed:        counter("events_routed_total", "Recipients that matched events were addressed to."),
 		redisFailures: counter("redis_failures_total", "Calls to Redis that failed."),
-		emptied:       counter("eventstream_redis_emptied_total", "Times that Redis was found emptied, or another one in its place."),
+		emptied:       counter("redis_emptied_total", "Times that Redis was found emptied, or another one in its place."),
 		left:          counter("group_left_total", "Times that the partitions were left to others because Redis could not be reached."),
-		candidates:    counter("filter_candidates_total", "Conditions that the index looked at to match events."),
-		matches:       counter("filter_matches_total", "Subscribers that events were matched to."),
-		digests:       counter("filter_digests_total", "Large attributes of events that were put in order, because much was tried on them."),
-		costly:        counter("filter_costly_events_total", "Events that took more work than planned for; the log names the subscriber with the most conditions."),
+		candidates:    counter("candidates_total", "Conditions that the index looked at to match events."),
+		matches:       counter("matches_total", "Subscribers that events were matched to."),
+		digests:       counter("digests_total", "Large attributes of events that were put in order, because much was tried on them."),
+		costly:        counter("costly_events_total", "Events that took more work than planned for; the log names the subscriber with the most conditions."),
 		deadLetters:   counter("events_dead_lettered_total", "Records that are no events and went to the dead-letter topic."),
 		tombstones:    counter("events_tombstones_total", "Records without a value, which are skipped."),
 		lost:          counter("kafka_lost_offsets_total", "Offsets that Kafka lost and gives a second time, each time that a filter service found out."),
-		compared:      counter("filter_comparisons_total", "Comparisons of all filters with the filter store."),
-		repaired:      counter("filter_repairs_total", "Filters that were not as in the filter store, though no change was on its way, and were read again."),
+		compared:      counter("comparisons_total", "Comparisons of all filters with the filter store."),
+		repaired:      counter("repairs_total", "Filters that were not as in the filter store, though no change was on its way, and were read again."),
 		appendSeconds: f.NewHistogram(prometheus.HistogramOpts{
 			Name: "lane_append_seconds", Help: "Time of an append to a lane.",
 			Buckets: prometheus.ExponentialBuckets(0.0001, 2, 16),

@@ -159,7 +159,7 @@ func TestReconcile(t *testing.T) {
 	filters := func(n float64) {
 		t.Helper()
 		testenv.Eventually(t, patience, func() error {
-			if got := metric(t, s, "filters_indexed_count"); got != n {
+			if got := metric(t, s, "filters_indexed"); got != n {
 				return fmt.Errorf("%v filters indexed, want %v", got, n)
 			}
 			return nil
@@ -346,7 +346,7 @@ func TestMetricNames(t *testing.T) {
 		names[f.GetName()] = true
 	}
 	for _, want := range []string{
-		"events_read_total", "events_matched_total", "events_routed_total", "redis_failures_total", "active_streams_count",
+		"events_read_total", "events_matched_total", "events_routed_total", "redis_failures_total", "active_subscribers",
 	} {
 		if !names[want] {
 			t.Errorf("there is no metric %s", want)

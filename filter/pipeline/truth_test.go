@@ -316,14 +316,14 @@ func TestComparesWithTheStore(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.willAgree(seats)
-		if got := metric(t, s, "filter_repairs_total"); got != float64(i+1) {
+		if got := metric(t, s, "repairs_total"); got != float64(i+1) {
 			t.Errorf("%v filters were repaired, want %d", got, i+1)
 		}
 	}
 
 	// Changes that are told late, or never; some by a transaction that ends late.
 	rng := rand.New(rand.NewPCG(1, 1))
-	enough := metric(t, s, "filter_comparisons_total") + 10
+	enough := metric(t, s, "comparisons_total") + 10
 	told := make(chan filter.Change, 1000)
 	done := make(chan struct{})
 	go func() {
@@ -335,7 +335,7 @@ func TestComparesWithTheStore(t *testing.T) {
 		}
 	}()
 	var ids []filter.ID
-	for n := 0; metric(t, s, "filter_comparisons_total") < enough; n++ {
+	for n := 0; metric(t, s, "comparisons_total") < enough; n++ {
 		var c filter.Change
 		var err error
 		switch i := rng.IntN(len(ids) + 1); {
@@ -360,7 +360,7 @@ func TestComparesWithTheStore(t *testing.T) {
 	close(told)
 	<-done
 	w.willAgree(seats)
-	if got := metric(t, s, "filter_repairs_total"); got != 3 {
+	if got := metric(t, s, "repairs_total"); got != 3 {
 		t.Errorf("%v filters were repaired, want 3: the others were on their way", got)
 	}
 }
@@ -376,12 +376,12 @@ func TestComparesAShard(t *testing.T) {
 	}
 	s := w.start()
 	testenv.Eventually(t, patience, func() error {
-		if n := metric(t, s, "filter_comparisons_total"); n < 5 {
+		if n := metric(t, s, "comparisons_total"); n < 5 {
 			return fmt.Errorf("%v comparisons, want 5", n)
 		}
 		return nil
 	})
-	if got := metric(t, s, "filter_repairs_total"); got != 0 {
+	if got := metric(t, s, "repairs_total"); got != 0 {
 		t.Errorf("%v filters were repaired, want none", got)
 	}
 }

@@ -41,7 +41,7 @@ func TestPanicIsAnswered(t *testing.T) {
 		{"/hijacked", "200 OK", "hi", true},
 		{"/abort", "", "", false},
 	} {
-		before := s.counted(t, "eventstream_http_errors_total")
+		before := s.counted(t, "http_errors_total")
 		resp, err := http.Get("http://" + s.addr + tt.path)
 		if tt.status == "" {
 			if err == nil {
@@ -57,7 +57,7 @@ func TestPanicIsAnswered(t *testing.T) {
 			}
 		}
 		testenv.Eventually(t, 10*time.Second, func() error { // the client may be faster
-			if got := s.counted(t, "eventstream_http_errors_total") - before; (got == 1) != tt.logged {
+			if got := s.counted(t, "http_errors_total") - before; (got == 1) != tt.logged {
 				return fmt.Errorf("%s: %d panics are counted", tt.path, got)
 			}
 			return nil

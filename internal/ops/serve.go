@@ -42,25 +42,24 @@ type Servers struct {
 
 // NewServers returns Servers. It does no I/O: Serve does.
 func NewServers(reg prometheus.Registerer, log *slog.Logger) *Servers {
-	const namespace, subsystem = "eventstream", "http"
 	f := promauto.With(reg)
 	return &Servers{
 		log:     log,
 		reserve: newReserve(log),
 		open: f.NewGaugeVec(prometheus.GaugeOpts{
-			Namespace: namespace, Subsystem: subsystem, Name: "unadmitted_connections",
+			Name: "http_unadmitted_connections",
 			Help: "Open connections that are no admitted stream or WebSocket, by server.",
 		}, []string{"server"}),
 		evicted: f.NewCounterVec(prometheus.CounterOpts{
-			Namespace: namespace, Subsystem: subsystem, Name: "evicted_connections_total",
+			Name: "http_evicted_connections_total",
 			Help: "Connections closed to make room for others, before they had sent a request or between two, by server.",
 		}, []string{"server"}),
 		lines: f.NewCounterVec(prometheus.CounterOpts{
-			Namespace: namespace, Subsystem: subsystem, Name: "errors_total",
+			Name: "http_errors_total",
 			Help: "Errors of connections, by server and kind (tls, accept, panic, other). The log has a sample of them.",
 		}, []string{"server", "kind"}),
 		refused: f.NewCounterVec(prometheus.CounterOpts{
-			Namespace: namespace, Subsystem: subsystem, Name: "refused_connections_total",
+			Name: "http_refused_connections_total",
 			Help: "Connections answered 503 because the process was out of descriptors, by server.",
 		}, []string{"server"}),
 	}

@@ -257,7 +257,7 @@ func TestServeLetsGo(t *testing.T) {
 		if line, err := bufio.NewReader(client).ReadString('\n'); line != "still here\n" {
 			t.Errorf("tls=%t: %q, %v", encrypted, line, err)
 		}
-		if got := s.counted(t, "eventstream_http_unadmitted_connections"); got != 0 {
+		if got := s.counted(t, "http_unadmitted_connections"); got != 0 {
 			t.Errorf("%d connections count as not admitted", got)
 		}
 	}
@@ -284,10 +284,10 @@ func TestServeHasRoom(t *testing.T) {
 				t.Errorf("tls=%t: answered %q", encrypted, got)
 			}
 		}
-		if got := s.counted(t, "eventstream_http_evicted_connections_total"); got < 50+3-8-3 {
+		if got := s.counted(t, "http_evicted_connections_total"); got < 50+3-8-3 {
 			t.Errorf("tls=%t: %d were closed to make room", encrypted, got)
 		}
-		if got := s.counted(t, "eventstream_http_unadmitted_connections"); got > 8 {
+		if got := s.counted(t, "http_unadmitted_connections"); got > 8 {
 			t.Errorf("tls=%t: %d are open, 8 allowed", encrypted, got)
 		}
 	}
@@ -310,7 +310,7 @@ func TestServeAdmits(t *testing.T) {
 		io.WriteString(streams[i], "GET /stream HTTP/1.1\r\nHost: x\r\n\r\n")
 		<-streaming
 	}
-	if got := s.counted(t, "eventstream_http_unadmitted_connections"); got != 0 {
+	if got := s.counted(t, "http_unadmitted_connections"); got != 0 {
 		t.Errorf("%d count as not admitted beside 5 streams", got)
 	}
 	close(end)
@@ -320,7 +320,7 @@ func TestServeAdmits(t *testing.T) {
 		}
 	}
 	testenv.Eventually(t, 10*time.Second, func() error {
-		if got := s.counted(t, "eventstream_http_unadmitted_connections"); got != 5 {
+		if got := s.counted(t, "http_unadmitted_connections"); got != 5 {
 			return fmt.Errorf("%d connections, want 5 that are idle", got)
 		}
 		return nil
@@ -340,7 +340,7 @@ func TestServeLogsASample(t *testing.T) {
 		answerOf(t, nc)
 	}
 	testenv.Eventually(t, 10*time.Second, func() error {
-		if got := s.counted(t, "eventstream_http_errors_total"); got != 2*each {
+		if got := s.counted(t, "http_errors_total"); got != 2*each {
 			return fmt.Errorf("%d are counted, want %d", got, 2*each)
 		}
 		return nil

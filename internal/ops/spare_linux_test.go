@@ -89,7 +89,7 @@ func TestOutOfDescriptors(t *testing.T) {
 				t.Fatalf("at first: %q, readiness %v", got, ready())
 			}
 			testenv.Eventually(t, 10*time.Second, func() error {
-				if got := s.counted(t, "eventstream_http_unadmitted_connections"); got != 0 {
+				if got := s.counted(t, "http_unadmitted_connections"); got != 0 {
 					return fmt.Errorf("%d connections are open", got)
 				}
 				return nil
@@ -117,7 +117,7 @@ func TestOutOfDescriptors(t *testing.T) {
 			if got := ask(""); !strings.HasSuffix(got, "hello") {
 				t.Errorf("with descriptors again: %q", got)
 			}
-			if got := s.counted(t, "eventstream_http_refused_connections_total"); got < 3*Spare+1 {
+			if got := s.counted(t, "http_refused_connections_total"); got < 3*Spare+1 {
 				t.Errorf("%d are counted as refused", got)
 			}
 			for _, want := range []string{"out of descriptors", "there are descriptors again"} {
