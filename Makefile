@@ -32,9 +32,9 @@ test: services ## all tests against real servers with the race detector, those o
 	@if [ "$$(uname)" = Linux ] && command -v redis-server >/dev/null; then $(MAKE) load-smoke; \
 		else echo "load-smoke skipped: it needs Linux and redis-server"; fi
 
-check-defects: services ## show that eventstream-check catches each deliberate defect
+check-defects: services ## show that eventstream-check, and the model test, catch each deliberate defect
 	set -a && . .services/env && EVENTSTREAM_TEST_SERVICES=required && \
-		go test -count=1 -tags defects -run TestDefects -timeout 15m ./cmd/eventstream-check
+		go test -count=1 -p 1 -tags defects -run 'TestDefects|TestModelCatchesDefects' -timeout 15m ./gateway ./cmd/eventstream-check
 
 check-long: services ## eventstream-check for DURATION=30m, with SEED= for a certain one
 	go build -o .services/bin/check/ . ./cmd/eventstream-check

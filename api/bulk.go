@@ -13,7 +13,6 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"eventstream/filter"
-	"eventstream/internal/defect"
 )
 
 // bulkDone is the answer to a change of many filters.
@@ -53,9 +52,7 @@ func (s *Server) tellBulk(ctx *fasthttp.RequestCtx, n int64, done bulkDone) erro
 		_, err := s.publisher.PublishBulk(c)
 		return err
 	}
-	if defect.On(defect.AnswerFirst) {
-		go s.tell(publish)
-	} else if s.tell(publish) != nil {
+	if s.tell(publish) != nil {
 		done.Applied, done.Detail = new(false), notTold
 		return writeJSON(ctx, fasthttp.StatusAccepted, done)
 	}

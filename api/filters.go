@@ -15,7 +15,6 @@ import (
 
 	"eventstream/filter"
 	"eventstream/filter/expr"
-	"eventstream/internal/defect"
 )
 
 func (s *Server) createFilter(ctx *fasthttp.RequestCtx) error {
@@ -237,9 +236,7 @@ func (s *Server) tellChange(ctx *fasthttp.RequestCtx, status int, change filter.
 	if !change.Deleted {
 		setETag(ctx, change.Filter)
 	}
-	if defect.On(defect.AnswerFirst) {
-		go s.publish(change)
-	} else if s.publish(change) != nil {
+	if s.publish(change) != nil {
 		return s.tellUnapplied(ctx, change)
 	}
 	if status == fasthttp.StatusNoContent {

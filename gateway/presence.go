@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"eventstream/event"
-	"eventstream/internal/defect"
 	"eventstream/internal/trouble"
 	"eventstream/internal/watchdog"
 	"eventstream/lane"
@@ -114,12 +113,6 @@ func (p *presence) reserve(subscriber string) (event.Seat, error) {
 	}
 	if p.lastID == math.MaxUint32 {
 		return 0, errSeatsUsed
-	}
-	if e := p.ended.Front(); defect.On(defect.SeatReused) && e != nil {
-		seat := p.ended.Remove(e).(ended).seat
-		delete(p.free, p.seated[seat])
-		p.seated[seat] = subscriber
-		return seat, nil
 	}
 	p.lastID++
 	p.seated[p.lastID] = subscriber

@@ -11,7 +11,6 @@ import (
 	"eventstream/auth"
 	"eventstream/event"
 	"eventstream/gateway/framing"
-	"eventstream/internal/defect"
 )
 
 // The query parameters of a handshake. One that is not known may be a misspelt wish, such
@@ -109,7 +108,7 @@ func (g *Gateway) parseAsk(q url.Values) (ask, *refusal) {
 		return a, badRequest("bad_cursor", "query parameter cursor: %v; pass one that the gateway sent, unchanged, or none", err)
 	}
 	a.cursor, a.issued = c, c
-	if seen != "" && !defect.On(defect.SeenIgnored) {
+	if seen != "" {
 		if err := a.saw(seen); err != nil {
 			return a, badSeen(err)
 		}

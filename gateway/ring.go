@@ -5,7 +5,6 @@ import (
 	"sort"
 	"sync"
 
-	"eventstream/internal/defect"
 	"eventstream/lane"
 )
 
@@ -95,7 +94,7 @@ func (r *ring) read(p int32, from int64, n int) (entries []lane.Entry, ok bool) 
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	l := &r.lanes[p]
-	if from < l.from && !defect.On(defect.RingAtOnce) {
+	if from < l.from {
 		return nil, false
 	}
 	i := sort.Search(len(l.entries), func(i int) bool { return l.entries[i].Last >= from })

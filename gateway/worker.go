@@ -9,7 +9,6 @@ import (
 
 	"eventstream/event"
 	"eventstream/gateway/framing"
-	"eventstream/internal/defect"
 	"eventstream/internal/watchdog"
 	"eventstream/lane"
 	"eventstream/wire"
@@ -129,7 +128,7 @@ func (s *worker) goLive(c *conn) {
 // queue adds an event for c, unless it has it: an event can be addressed to its
 // own seat and to the one it resumed from.
 func (s *worker) queue(c *conn, m *message) {
-	if c.state >= closing || c.last == m.id && !defect.On(defect.NoDedupe) || c.opening != nil && c.opening.end != nil {
+	if c.state >= closing || c.last == m.id || c.opening != nil && c.opening.end != nil {
 		return
 	}
 	if c.resume != nil && m.id.Offset < offsetIn(c.resume.from, m.id.Partition) || m.id.Offset < offsetIn(c.floor, m.id.Partition) {

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"eventstream/event"
-	"eventstream/internal/defect"
 	"github.com/redis/rueidis"
 )
 
@@ -121,15 +120,6 @@ func (r *Redis) Claim(ctx context.Context, sh Shard, p int32, id event.TopicID, 
 func (r *Redis) Append(ctx context.Context, a Append) (next int64, err error) {
 	if err := a.check(); err != nil {
 		return 0, err
-	}
-	if defect.On(defect.MoveFirst) && len(a.Entry) > 0 {
-		move := a
-		move.Entry = nil
-		if next, err = r.Append(ctx, move); err == nil && next == a.Next {
-			id := offset(a.Last) + "-1"
-			err = r.client.Do(ctx, r.client.B().Xadd().Key(r.laneKey(a.Shard, a.Partition)).Id(id).FieldValue().FieldValue("b", rueidis.BinaryString(a.Entry)).Build()).Error()
-		}
-		return next, err
 	}
 	owner, keys, trim := owner(a.Topic, a.Shard), r.laneKeys(a.Shard, a.Partition), offset(min(a.TrimBefore, a.Next))
 	next, err = r.exec(ctx, appendScript, keys, []string{

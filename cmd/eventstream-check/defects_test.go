@@ -36,8 +36,13 @@ var trials = map[string]trial{
 // TestDefects shows that the checker catches each of the deliberate defects, and
 // finds nothing in the same check without.
 func TestDefects(t *testing.T) {
-	exe := filepath.Join(t.TempDir(), "eventstream")
-	if out, err := exec.Command("go", "build", "-tags", "defects", "-o", exe, "../..").CombinedOutput(); err != nil {
+	dir := t.TempDir()
+	overlay, err := defect.Overlay("../..", dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	exe := filepath.Join(dir, "eventstream")
+	if out, err := exec.Command("go", "build", "-overlay", overlay, "-o", exe, "../..").CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
 	env := append(os.Environ(),

@@ -10,7 +10,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"eventstream/event"
-	"eventstream/internal/defect"
 	"eventstream/internal/watchdog"
 	"eventstream/lane"
 	"eventstream/topic"
@@ -66,11 +65,6 @@ func (w *worker) run(ctx context.Context) error {
 	w.log.Debug("partition assigned", "pos", w.next)
 	for {
 		w.pulse.Beat()
-		if defect.On(defect.ControlFirst) {
-			if err := w.look(ctx); err != nil {
-				return err
-			}
-		}
 		records, err := w.part.Next(ctx, w.cfg.VerifyEvery)
 		if err != nil {
 			return err // ctx ended
@@ -141,12 +135,6 @@ func (w *worker) claim(ctx context.Context) error {
 	next, err := w.lanes.Claim(ctx, w.cfg.Shard, w.part.ID, w.topic.Load().ID, start, w.end)
 	if err != nil {
 		return w.storeFailed("claim lane", err)
-	}
-	if defect.On(defect.StartAtCommit) && next < w.position() {
-		next, err = w.lanes.Append(ctx, lane.Append{Shard: w.cfg.Shard, Partition: w.part.ID, Topic: w.topic.Load().ID, Expect: next, Next: w.position(), Synced: at, End: w.kafkaEnd()})
-		if err != nil {
-			return w.storeFailed("append to lane", err)
-		}
 	}
 	if next < 0 {
 		return fmt.Errorf("the lane of partition %d can't be begun: %w", w.part.ID, topic.ErrNoLeader)
@@ -261,10 +249,8 @@ func (w *worker) storeFailed(doing string, err error) error {
 // that the store still is where we left it: an idle partition whose last writes
 // were lost would otherwise never be filled again.
 func (w *worker) step(ctx context.Context, records []*kgo.Record) error {
-	if !defect.On(defect.ControlFirst) {
-		if err := w.look(ctx); err != nil { // after the batch, before the match: read your writes
-			return err
-		}
+	if err := w.look(ctx); err != nil { // after the batch, before the match: read your writes
+		return err
 	}
 	at, view := w.synced, w.view
 	w.packer.Reset()
@@ -382,7 +368,6 @@ func (w *worker) append(ctx context.Context, next int64, at lane.ControlID) (ok 
 	case got == next:
 	case got == w.next:
 		return false, errRefused
-	case defect.On(defect.IdleUnverified) && next == w.next:
 	default:
 		if got < 0 {
 			w.log.Warn("the lane is gone from Redis; filling it again from Kafka", "pos", w.next)

@@ -31,7 +31,7 @@ var (
 	doors    = []string{"auth", "limit", "origin"}         // who somebody is, how often they come, and of which page; for whoever lets them in
 	edges    = []string{"topic", "lane", "wire", "replay"} // store is one too, but not for services
 	services = []string{"producer", "filter/pipeline", "gateway", "api", "client"}
-	support  = []string{"internal/defect", "internal/ops", "internal/redact", "internal/run", "internal/scan", "internal/trouble", "internal/watchdog"}
+	support  = []string{"internal/ops", "internal/redact", "internal/run", "internal/scan", "internal/trouble", "internal/watchdog"}
 )
 
 // table says which of our packages each may import outside of its tests. An
@@ -49,7 +49,7 @@ var table = map[string][]string{
 	"origin": nil,
 
 	"topic": slices.Concat(words, []string{"internal/trouble"}),
-	"lane":  {"auth", "event", "filter", "internal/binread", "internal/defect"},
+	"lane":  {"auth", "event", "filter", "internal/binread"},
 	"wire":  words,
 	"store": slices.Concat(words, doors),
 
