@@ -32,7 +32,7 @@ func TestServeTLS(t *testing.T) {
 		done <- NewServers(prometheus.NewRegistry(), slog.New(slog.DiscardHandler)).Serve(ctx, "admin", tls.NewListener(ln, cert.Config()), Admin(), AdminLimits)
 	}()
 	roots := x509.NewCertPool()
-	roots.AddCert(cert.cert.Leaf)
+	roots.AddCert(cert.Current().Leaf)
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, DisableKeepAlives: true}}
 	resp, err := client.Get("https://" + ln.Addr().String() + "/debug/pprof/cmdline")
 	if err != nil {
