@@ -17,8 +17,10 @@ import (
 	"eventstream/topic"
 )
 
-// kafkaFlags say where Kafka is.
+// kafkaFlags say where Kafka is, and how we are let in.
 type kafkaFlags struct {
+	Access accessFlags
+
 	Kafka      []string      `env:"KAFKA" envDefault:"127.0.0.1:9092"`
 	Topic      string        `env:"TOPIC" envDefault:"events"`
 	Create     bool          `env:"TOPIC_CREATE" envDefault:"true"`
@@ -32,19 +34,19 @@ func (k *kafkaFlags) add(fs *pflag.FlagSet) {
 	fs.BoolVar(&k.Create, "topic-create", k.Create, "make the topic, and that of dead letters, if they are missing; a filter service does so only if Redis knows of no topic of its name")
 	fs.Int32Var(&k.Partitions, "topic-partitions", k.Partitions, "partitions, if the topic is made")
 	fs.DurationVar(&k.Retention, "topic-retention", k.Retention, "retention, if the topic is made")
+	k.Access.add(fs)
 }
 
-func (k *kafkaFlags) check() error {
+// open tells what is wrong with the flags, and reads the files that they name.
+func (k *kafkaFlags) open(reloads *reloads, log *slog.Logger) (cfg topic.Config, err error) {
 	for i, addr := range k.Kafka {
 		if host, port, err := net.SplitHostPort(strings.TrimSpace(addr)); err != nil || host == "" || port == "" || strings.ContainsAny(addr, "/@") {
-			return usageError{fmt.Errorf("--kafka: broker %d of %d: want host:port", i+1, len(k.Kafka))}
+			return cfg, usageError{fmt.Errorf("--kafka: broker %d of %d: want host:port", i+1, len(k.Kafka))}
 		}
 	}
-	return nil
-}
-
-func (k *kafkaFlags) config() topic.Config {
-	return topic.Config{Brokers: k.Kafka, Topic: k.Topic, NoCreate: !k.Create, Partitions: k.Partitions, Retention: k.Retention}
+	cfg = topic.Config{Brokers: k.Kafka, Topic: k.Topic, NoCreate: !k.Create, Partitions: k.Partitions, Retention: k.Retention}
+	cfg.Access, err = k.Access.open(reloads, log)
+	return cfg, err
 }
 
 // redisFlags say where Redis is.

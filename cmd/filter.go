@@ -112,7 +112,8 @@ func (a *app) filterCommand() (*cobra.Command, error) {
 			if err := own.check(); err != nil {
 				return usageError{err}
 			}
-			if err := kafka.check(); err != nil {
+			kcfg, err := kafka.open(&a.reloads, a.log)
+			if err != nil {
 				return err
 			}
 			secrets, err := replaySecrets(own.Secret)
@@ -144,7 +145,6 @@ func (a *app) filterCommand() (*cobra.Command, error) {
 			}
 			g := run.Group{Log: a.log}
 			g.Add("files", func(ctx context.Context) error { return a.reloads.run(ctx, a.log) })
-			kcfg := kafka.config()
 			shard, err := lane.ParseShard(own.Shard)
 			if err != nil {
 				return err

@@ -50,10 +50,11 @@ func (a *app) producerCommand() (*cobra.Command, error) {
 			if err := own.check(); err != nil {
 				return usageError{err}
 			}
-			if err := kafka.check(); err != nil {
+			cfg, err := kafka.open(&a.reloads, a.log)
+			if err != nil {
 				return err
 			}
-			return a.produce(c.Context(), kafka.config(), own, c.OutOrStdout())
+			return a.produce(c.Context(), cfg, own, c.OutOrStdout())
 		},
 	}
 	fs := c.Flags()

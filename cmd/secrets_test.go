@@ -85,6 +85,12 @@ func TestSecretsStaySecret(t *testing.T) {
 			forms = append(forms, form{[]string{"gateway"}, []string{name + "=" + v}})
 		}
 	}
+	for _, mechanism := range []string{"plain", "scram-sha-256", "scram-sha-512", "oauthbearer", "none"} {
+		forms = append(forms, form{[]string{"filter"}, []string{
+			"EVENTSTREAM_KAFKA_SASL=" + mechanism, "EVENTSTREAM_KAFKA_SASL_USER=u", "EVENTSTREAM_KAFKA_SASL_PASSWORD=Zq7vXwJk9pTr",
+		}})
+	}
+	add("filter", "--kafka-sasl-token-url", "EVENTSTREAM_KAFKA_SASL_TOKEN_URL", addresses("https")...)
 	queue := make(chan form)
 	var workers sync.WaitGroup
 	for range 4 {

@@ -54,21 +54,6 @@ func (p process) addAPI(ln net.Listener, cfg api.Config, s api.Store, l laneStor
 	p.group.Add("api", func(ctx context.Context) error { return srv.Run(ctx, p.servers.Sparing("api", ln)) })
 }
 
-// kafka is topic.Consumer with the topic made if it is missing.
-type kafka struct {
-	*topic.Consumer
-	cfg topic.Config
-	log *slog.Logger
-}
-
-func (k kafka) Name() string { return k.cfg.Topic }
-
-func (k kafka) Ensure(ctx context.Context, make bool) (topic.Info, error) {
-	cfg := k.cfg
-	cfg.NoCreate = cfg.NoCreate || !make
-	return topic.Ensure(ctx, cfg, k.log)
-}
-
 // filterService is what a filter service is made of.
 type filterService struct {
 	listen  net.Listener
@@ -91,7 +76,7 @@ func (p process) addFilter(f filterService) error {
 	if err != nil {
 		return usageError{err}
 	}
-	svc := pipeline.New(f.cfg, f.lanes, f.filters, kafka{consumer, f.kafka, p.log}, dead, p.reg, p.log)
+	svc := pipeline.New(f.cfg, f.lanes, f.filters, consumer, dead, p.reg, p.log)
 	p.group.Add("filter", func(ctx context.Context) error {
 		defer dead.Close()
 		return svc.Run(ctx)

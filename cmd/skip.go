@@ -31,7 +31,8 @@ func (a *app) skipLostCommand() (*cobra.Command, error) {
 		Example: "  eventstream skip-lost\n  eventstream skip-lost --yes",
 		Args:    noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if err := kafka.check(); err != nil {
+			cfg, err := kafka.open(&a.reloads, a.log)
+			if err != nil {
 				return err
 			}
 			lanes, err := redis.open(a.log)
@@ -39,7 +40,7 @@ func (a *app) skipLostCommand() (*cobra.Command, error) {
 				return err
 			}
 			defer lanes.Close()
-			return a.skipLost(c.Context(), kafka.config(), lanes, yes, c.OutOrStdout())
+			return a.skipLost(c.Context(), cfg, lanes, yes, c.OutOrStdout())
 		},
 	}
 	fs := c.Flags()

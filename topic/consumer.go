@@ -45,11 +45,11 @@ type Consumer struct {
 // NewConsumer returns a Consumer. It does no I/O: Run does. reg may be nil.
 func NewConsumer(cfg Config, reg prometheus.Registerer, log *slog.Logger) (*Consumer, error) {
 	cfg = cfg.withDefaults()
-	c := &Consumer{cfg: cfg, log: log, reach: &reachability{log: log}}
-	if err := kgo.ValidateOpts(c.readerOptions()...); err != nil {
+	c := &Consumer{cfg: cfg, log: log, reach: cfg.reach(log)}
+	if err := kgo.ValidateOpts(cfg.clientOptions(c.reach, readerOptions...)...); err != nil {
 		return nil, fmt.Errorf("kafka options: %w", err)
 	}
-	if err := kgo.ValidateOpts(c.groupOptions(&group{})...); err != nil {
+	if err := kgo.ValidateOpts(cfg.clientOptions(c.reach, c.groupOptions(&group{})...)...); err != nil {
 		return nil, fmt.Errorf("kafka group options: %w", err)
 	}
 	c.m = newConsumerMetrics(reg, c.queued)
@@ -59,15 +59,13 @@ func NewConsumer(cfg Config, reg prometheus.Registerer, log *slog.Logger) (*Cons
 // fetchMaxWait is how long a broker waits for records before it answers a fetch.
 const fetchMaxWait = 500 * time.Millisecond
 
-func (c *Consumer) readerOptions() []kgo.Opt {
-	return c.cfg.clientOptions(c.reach,
-		kgo.ConsumeResetOffset(kgo.NoResetOffset()), // we are told, and decide
-		kgo.FetchMaxWait(fetchMaxWait),
-		kgo.FetchMinBytes(1),
-		kgo.FetchMaxBytes(8<<20),
-		kgo.FetchMaxPartitionBytes(1<<20),
-		kgo.MaxDecompressBatchBytes(64<<20),
-	)
+var readerOptions = []kgo.Opt{
+	kgo.ConsumeResetOffset(kgo.NoResetOffset()), // we are told, and decide
+	kgo.FetchMaxWait(fetchMaxWait),
+	kgo.FetchMinBytes(1),
+	kgo.FetchMaxBytes(8 << 20),
+	kgo.FetchMaxPartitionBytes(1 << 20),
+	kgo.MaxDecompressBatchBytes(64 << 20),
 }
 
 // heartbeat is how soon a member learns that another one joined or left, and so
@@ -75,7 +73,7 @@ func (c *Consumer) readerOptions() []kgo.Opt {
 const heartbeat = 300 * time.Millisecond
 
 func (c *Consumer) groupOptions(g *group) []kgo.Opt {
-	return c.cfg.clientOptions(c.reach,
+	return []kgo.Opt{
 		kgo.ConsumerGroup(c.cfg.Group),
 		kgo.ConsumeTopics(c.cfg.Topic),
 		kgo.Balancers(kgo.CooperativeStickyBalancer()),
@@ -87,7 +85,7 @@ func (c *Consumer) groupOptions(g *group) []kgo.Opt {
 		kgo.OnPartitionsAssigned(g.assigned),
 		kgo.OnPartitionsRevoked(g.revoked),
 		kgo.OnPartitionsLost(g.lost),
-	)
+	}
 }
 
 // fetchNothing leaves the group's client without anything to fetch.
@@ -106,16 +104,16 @@ func fetchNothing(context.Context, map[string]map[int32]kgo.Offset) (map[string]
 func (c *Consumer) Run(ctx context.Context, work func(ctx context.Context, p *Partition) error) error {
 	fetching, err := c.newReaderClient()
 	if err != nil {
-		return fmt.Errorf("kafka client: %w", err)
+		return err
 	}
 	defer fetching.Close()
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	r := newReader(fetching, c.cfg, c.log, c.m, fail)
 	g := &group{ctx: ctx, cfg: c.cfg, log: c.log, m: c.m, reader: r, work: work, workers: make(map[int32]*worker)}
-	cl, err := kgo.NewClient(c.groupOptions(g)...)
+	cl, err := c.cfg.client(c.reach, c.groupOptions(g)...)
 	if err != nil {
-		return fmt.Errorf("kafka group client: %w", err)
+		return err
 	}
 	past := &past{open: c.newReaderClient, cfg: c.cfg, log: c.log, m: c.m, idle: pastIdle}
 	defer past.close(true)
@@ -138,7 +136,9 @@ func (c *Consumer) Run(ctx context.Context, work func(ctx context.Context, p *Pa
 	return nil
 }
 
-func (c *Consumer) newReaderClient() (*kgo.Client, error) { return kgo.NewClient(c.readerOptions()...) }
+func (c *Consumer) newReaderClient() (*kgo.Client, error) {
+	return c.cfg.client(c.reach, readerOptions...)
+}
 
 func (c *Consumer) set(r *reader, g *group, p *past) {
 	c.mu.Lock()
@@ -152,11 +152,19 @@ func (c *Consumer) running() (*reader, *group) {
 	return c.reader, c.group
 }
 
-// Ping asks a broker whether it is there. It works while Run runs.
+// Name returns the topic's.
+func (c *Consumer) Name() string { return c.cfg.Topic }
+
+// Ping asks a broker whether it is there. If any refuses us, it fails: connections from
+// before may still work.
 func (c *Consumer) Ping(ctx context.Context) error {
 	r, _ := c.running()
+	trouble := c.reach.err()
 	if r == nil {
-		return ErrNotRunning
+		return cmp.Or(trouble, ErrNotRunning)
+	}
+	if errors.Is(trouble, ErrRefused) {
+		return trouble
 	}
 	if err := r.cl.Ping(ctx); err != nil {
 		return fmt.Errorf("ping Kafka: %w", err)
@@ -179,7 +187,7 @@ func (c *Consumer) Assigned() (partitions int, member bool) {
 func (c *Consumer) Members(ctx context.Context) (int, error) {
 	cl, err := c.newReaderClient()
 	if err != nil {
-		return 0, fmt.Errorf("kafka client: %w", err)
+		return 0, err
 	}
 	defer cl.Close()
 	described, err := kadm.NewClient(cl).DescribeGroups(ctx, c.cfg.Group)

@@ -18,9 +18,9 @@ const fillBatch = 10_000
 // makes nothing.
 func Ends(ctx context.Context, cfg Config, log *slog.Logger) (Info, Offsets, error) {
 	cfg = cfg.withDefaults()
-	cl, err := kgo.NewClient(cfg.clientOptions(&reachability{log: log})...)
+	cl, err := cfg.client(cfg.reach(log))
 	if err != nil {
-		return Info{}, nil, fmt.Errorf("kafka client: %w", err)
+		return Info{}, nil, err
 	}
 	defer cl.Close()
 	md, err := kadm.NewClient(cl).Metadata(ctx, cfg.Topic)
@@ -40,14 +40,14 @@ func Ends(ctx context.Context, cfg Config, log *slog.Logger) (Info, Offsets, err
 // it wrote: fewer than that are missing, if others write as well.
 func Fill(ctx context.Context, cfg Config, partition int32, upTo int64, log *slog.Logger) (written int64, err error) {
 	cfg = cfg.withDefaults()
-	cl, err := kgo.NewClient(cfg.clientOptions(&reachability{log: log},
+	cl, err := cfg.client(cfg.reach(log),
 		kgo.DefaultProduceTopic(cfg.Topic),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.RecordDeliveryTimeout(cfg.DeliveryTimeout),
 		kgo.MaxBufferedRecords(fillBatch),
-	)...)
+	)
 	if err != nil {
-		return 0, fmt.Errorf("kafka client: %w", err)
+		return 0, err
 	}
 	defer cl.Close()
 	for {

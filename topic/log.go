@@ -3,6 +3,7 @@ package topic
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"strconv"
@@ -39,17 +40,21 @@ func quieter(l slog.Level) slog.Level {
 	return slog.LevelDebug - 4
 }
 
-// reachability is a hook that tells when a broker can't be reached any more, and
-// when that is over.
+// reachability is a hook that tells when a broker can't be reached any more, or refuses
+// us, and when that is over.
 type reachability struct {
-	log *slog.Logger
+	log    *slog.Logger
+	access Access
 
 	mu   sync.Mutex
 	down map[string]*outage // by address; none of brokers that are up
 }
 
 // outage is a broker that can't be reached.
-type outage struct{ since, said time.Time }
+type outage struct {
+	since, said, tried time.Time
+	err                error // of the last attempt
+}
 
 var _ kgo.HookBrokerConnect = (*reachability)(nil)
 
@@ -58,15 +63,34 @@ func (r *reachability) OnBrokerConnect(meta kgo.BrokerMetadata, _ time.Duration,
 	if errors.Is(err, context.Canceled) {
 		return // we ended it
 	}
+	if refused := r.access.refusal(err); refused != nil {
+		err = refused
+	}
 	now, broker := time.Now(), net.JoinHostPort(meta.Host, strconv.Itoa(int(meta.Port)))
 	since, say := r.note(broker, now, err)
 	switch {
 	case !say:
+	case errors.Is(err, ErrRefused):
+		r.log.Error("Kafka can't be used; retrying", "broker", broker, "for", now.Sub(since).Round(time.Second), "err", err)
 	case err != nil:
-		r.log.Warn("can't reach Kafka; retrying", "broker", broker, "for", now.Sub(since).Round(time.Second), "err", err)
+		r.log.Warn("can't reach Kafka; retrying", "broker", broker, "access", r.access.String(), "for", now.Sub(since).Round(time.Second), "err", err)
 	default:
 		r.log.Info("Kafka can be reached again", "broker", broker, "after", now.Sub(since).Round(time.Millisecond))
 	}
+}
+
+// err returns why a broker could not be reached within the last minute, or nil. That one
+// refuses us goes first.
+func (r *reachability) err() (err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for broker, o := range r.down {
+		recent := time.Since(o.tried) < time.Minute // one that was tried no more may be gone
+		if recent && (err == nil || errors.Is(o.err, ErrRefused)) {
+			err = fmt.Errorf("broker %s: %w", broker, o.err)
+		}
+	}
+	return err
 }
 
 // note keeps the outcome of an attempt. It tells since when the broker was down, and
@@ -75,19 +99,24 @@ func (r *reachability) note(broker string, now time.Time, err error) (since time
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	o := r.down[broker]
-	switch {
-	case err == nil && o == nil:
-		return now, false
-	case err == nil:
+	if err == nil {
+		if o == nil {
+			return now, false
+		}
 		delete(r.down, broker)
 		return o.since, true
-	case o == nil:
+	}
+	if o == nil {
 		if r.down == nil {
 			r.down = make(map[string]*outage)
 		}
-		r.down[broker] = &outage{now, now}
-		return now, true
-	case now.Sub(o.said) >= time.Minute:
+		o = &outage{since: now}
+		r.down[broker] = o
+	}
+	// That it is refused is news to who knows that it could not be reached.
+	news := errors.Is(err, ErrRefused) && !errors.Is(o.err, ErrRefused)
+	o.tried, o.err = now, err
+	if news || now.Sub(o.said) >= time.Minute {
 		o.said = now
 		return o.since, true
 	}

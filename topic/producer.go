@@ -29,14 +29,14 @@ const defaultBatch = 1_000_012
 // is something to produce. reg may be nil.
 func NewProducer(cfg Config, reg prometheus.Registerer, log *slog.Logger) (*Producer, error) {
 	cfg = cfg.withDefaults()
-	cl, err := kgo.NewClient(cfg.clientOptions(&reachability{log: log},
+	cl, err := cfg.client(cfg.reach(log),
 		kgo.DefaultProduceTopic(cfg.Topic),
 		kgo.ProducerLinger(cfg.Linger),
 		kgo.RecordDeliveryTimeout(cfg.DeliveryTimeout),
 		kgo.MaxBufferedRecords(50_000),
 		kgo.MaxBufferedBytes(64<<20),
 		kgo.ProducerBatchMaxBytes(int32(min(cmp.Or(cfg.BatchBytes, defaultBatch), maxRecord))),
-	)...)
+	)
 	if err != nil {
 		return nil, fmt.Errorf("kafka producer: %w", err)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net"
 	"slices"
 	"sync"
 	"time"
@@ -167,7 +168,7 @@ func (r *reader) failed(ctx context.Context, f *feed, err error) {
 		r.outOfRange(ctx, f, log)
 	case errors.Is(err, kerr.UnknownTopicID): // the client has tried for some seconds
 		r.fail(fmt.Errorf("read topic %s: %w: %w", r.cfg.Topic, ErrTopicGone, err))
-	case answer:
+	case answer, isA[*net.OpError](err), isA[*kgo.ErrFirstReadEOF](err), r.cfg.Access.refusal(err) != nil:
 		f.trouble.Failed(fmt.Errorf("it is not served: %w", err))
 	default:
 		r.undecodable(ctx, f, err, log)

@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"slices"
 	"strconv"
 	"time"
 
@@ -56,7 +57,9 @@ type Config struct {
 	Linger          time.Duration // how long the producer waits for more records; 1ms if zero, none if negative
 	DeliveryTimeout time.Duration // after which the producer gives up on a record; 30s if zero
 
-	// Options are passed to the Kafka client last: TLS, SASL and the like.
+	Access Access // how brokers and we know each other
+
+	// Options are passed to the Kafka client last.
 	Options []kgo.Opt
 }
 
@@ -81,6 +84,20 @@ func (cfg Config) withDefaults() Config {
 // DLQ returns the name of the dead letter topic.
 func (cfg Config) DLQ() string { return cmp.Or(cfg.Topic, "events") + ".dlq" }
 
+// reach returns the hook of clients that report together.
+func (cfg Config) reach(log *slog.Logger) *reachability {
+	return &reachability{log: log, access: cfg.Access}
+}
+
+// client makes a client. There is no other way to one, so that all have what cfg.Access says.
+func (cfg Config) client(reach *reachability, more ...kgo.Opt) (*kgo.Client, error) {
+	cl, err := kgo.NewClient(cfg.clientOptions(reach, more...)...)
+	if err != nil {
+		return nil, fmt.Errorf("kafka client: %w", err)
+	}
+	return cl, nil
+}
+
 // clientOptions returns the options of every client that we make.
 func (cfg Config) clientOptions(reach *reachability, more ...kgo.Opt) []kgo.Opt {
 	opts := []kgo.Opt{
@@ -88,11 +105,10 @@ func (cfg Config) clientOptions(reach *reachability, more ...kgo.Opt) []kgo.Opt 
 		kgo.ClientID(cfg.ClientID),
 		kgo.WithLogger(clientLog(reach.log)),
 		kgo.WithHooks(reach),
-		kgo.DialTimeout(5 * time.Second),
 		kgo.RetryBackoffFn(backoff),
 		kgo.MetadataMaxAge(metadataAge),
 	}
-	return append(append(opts, more...), cfg.Options...)
+	return slices.Concat(opts, cfg.Access.options(), more, cfg.Options)
 }
 
 // metadataAge is how soon a partition that was added is noticed: by the leader of the
@@ -115,15 +131,27 @@ const maxRecord = event.MaxBytes + 64<<10
 // there, it tries again, until ctx ends.
 func Ensure(ctx context.Context, cfg Config, log *slog.Logger) (Info, error) {
 	cfg = cfg.withDefaults()
+	return setUp(ctx, cfg, cfg.reach(log), log)
+}
+
+// Ensure is that of the package, for the Consumer's topic. With make unset it makes
+// nothing. While it waits, Ping tells for what.
+func (c *Consumer) Ensure(ctx context.Context, make bool) (Info, error) {
+	cfg := c.cfg
+	cfg.NoCreate = cfg.NoCreate || !make
+	return setUp(ctx, cfg, c.reach, c.log)
+}
+
+func setUp(ctx context.Context, cfg Config, reach *reachability, log *slog.Logger) (Info, error) {
 	if cfg.Partitions > event.MaxPartitions {
 		return Info{}, fmt.Errorf("topic %s: %d partitions are more than %d", cfg.Topic, cfg.Partitions, event.MaxPartitions)
 	}
-	cl, err := kgo.NewClient(cfg.clientOptions(&reachability{log: log},
+	cl, err := cfg.client(reach,
 		kgo.RetryTimeout(3*time.Second),          // we try again ourselves, and say so
 		kgo.MetadataMinAge(100*time.Millisecond), // or "no such topic" would be cached for 5 s after we made it
-	)...)
+	)
 	if err != nil {
-		return Info{}, fmt.Errorf("kafka client: %w", err)
+		return Info{}, err
 	}
 	defer cl.Close()
 	waiting := trouble.New(log.With("topic", cfg.Topic), "can't set up the topic yet; retrying", "the topic is set up")
@@ -131,6 +159,8 @@ func Ensure(ctx context.Context, cfg Config, log *slog.Logger) (Info, error) {
 		info, err := ensure(ctx, kadm.NewClient(cl), cfg, log)
 		if err == nil {
 			waiting.Worked()
+		} else if refused := cfg.Access.refusal(err); refused != nil {
+			err = refused
 		}
 		if err == nil || isFinal(err) {
 			return info, err
@@ -179,7 +209,7 @@ func ensure(ctx context.Context, adm *kadm.Client, cfg Config, log *slog.Logger)
 // be read.
 func MaxMessage(ctx context.Context, cfg Config, log *slog.Logger) int {
 	cfg = cfg.withDefaults()
-	cl, err := kgo.NewClient(cfg.clientOptions(&reachability{log: log}, kgo.RetryTimeout(3*time.Second))...)
+	cl, err := cfg.client(cfg.reach(log), kgo.RetryTimeout(3*time.Second))
 	if err != nil {
 		return 0
 	}

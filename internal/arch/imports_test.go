@@ -48,10 +48,11 @@ var table = map[string][]string{
 	"limit":  nil,
 	"origin": nil,
 
-	"topic": slices.Concat(words, []string{"internal/trouble"}),
-	"lane":  {"auth", "event", "filter", "internal/binread"},
-	"wire":  words,
-	"store": slices.Concat(words, doors),
+	"topic":        slices.Concat(words, []string{"internal/trouble"}),
+	"topic/access": {"topic", "internal/ops", "internal/redact", "internal/trouble"},
+	"lane":         {"auth", "event", "filter", "internal/binread"},
+	"wire":         words,
+	"store":        slices.Concat(words, doors),
 
 	"replay": {"event", "filter", "lane", "wire", "internal/binread", "internal/redact", "internal/trouble"}, // an edge between services, in the lanes' words
 
@@ -88,7 +89,7 @@ var table = map[string][]string{
 	"internal/watchdog": nil,
 
 	"":         {"cmd"}, // main.go
-	"cmd":      slices.Concat(words, edges, services, support, doors, []string{"gateway/socket", "store", "filter/expr"}),
+	"cmd":      slices.Concat(words, edges, services, support, doors, []string{"gateway/socket", "store", "topic/access", "filter/expr"}),
 	"perf/...": {"..."},
 	"k6/...":   {"..."},
 }
@@ -327,5 +328,31 @@ func TestCheck(t *testing.T) {
 	}
 	if got := check(pkg{"newcomer", nil}); len(got) != 1 || !strings.Contains(got[0], "add it") {
 		t.Errorf("a package that is not in the table: got %q, want to be told to add it", got)
+	}
+}
+
+// Clients of Kafka are made in one place, so that none lacks TLS and SASL as configured.
+func TestKafkaClients(t *testing.T) {
+	var found []string
+	err := filepath.WalkDir("../..", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			if d != nil && (strings.HasPrefix(d.Name(), ".") && d.Name() != ".." || d.Name() == "perf" || d.Name() == "testenv" || d.Name() == "check") { // they have servers of their own
+				return filepath.SkipDir
+			}
+			return err
+		}
+		if !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return nil
+		}
+		text, err := os.ReadFile(path)
+		for _, call := range []string{"kgo.NewClient(", "kadm.NewOptClient("} {
+			for range strings.Count(string(text), call) {
+				found = append(found, filepath.ToSlash(path))
+			}
+		}
+		return err
+	})
+	if err != nil || !slices.Equal(found, []string{"../../topic/topic.go"}) {
+		t.Errorf("clients are made in %q, %v; want that only topic.Config.client does", found, err)
 	}
 }
