@@ -75,7 +75,7 @@ func (c credentials) Authenticate(ctx context.Context, host string) (sasl.Sessio
 
 // ErrRefused reports that a broker and we can't agree on who we are. To try again does
 // not help, until somebody changes something.
-var ErrRefused = errors.New("Kafka and we don't accept each other")
+var ErrRefused = errors.New("we and Kafka don't accept each other")
 
 // refusal returns err as an ErrRefused with the reason if it is one, or nil.
 func (a Access) refusal(err error) error {

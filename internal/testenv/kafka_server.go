@@ -45,6 +45,13 @@ func (k *PrivateKafka) Second() *PrivateKafka {
 // Where that uses containers there is none, and the test is skipped.
 func KafkaServer(t testing.TB) *PrivateKafka {
 	t.Helper()
+	return startKafka(t, func(ctx context.Context, files cluster.KafkaFiles, dir string) (*cluster.Kafka, error) {
+		return cluster.StartKafka(ctx, files, dir)
+	})
+}
+
+func startKafka(t testing.TB, start func(context.Context, cluster.KafkaFiles, string) (*cluster.Kafka, error)) *PrivateKafka {
+	t.Helper()
 	files, err := cluster.FindKafka(filepath.Join(root(t), ".services"))
 	if err != nil {
 		t.Skip(err)
@@ -52,7 +59,7 @@ func KafkaServer(t testing.TB) *PrivateKafka {
 	for range 3 { // somebody may take the ports before Kafka does
 		ctx, cancel := context.WithTimeout(t.Context(), startLimit)
 		dir := t.TempDir()
-		k, started := cluster.StartKafka(ctx, files, dir)
+		k, started := start(ctx, files, dir)
 		cancel()
 		if err = started; err == nil {
 			t.Cleanup(k.Kill)

@@ -45,14 +45,58 @@ func FindKafka(dir string) (KafkaFiles, error) {
 type Kafka struct {
 	Process
 
+	Secure string // where it wants TLS and SASL; "" if nowhere
+
 	properties string // file
 	data       string // folder
+}
+
+// KafkaSecurity has a Kafka listen once more, where it wants TLS and SASL. ACLs are on:
+// who comes there may do nothing without one, and who comes to Addr everything.
+type KafkaSecurity struct {
+	KeyStore   string            // file with key and certificate, PEM
+	TrustStore string            // file with certificates of clients, PEM
+	Users      map[string]string // passwords by PLAIN; those of SCRAM are made by requests
+}
+
+// settings returns the properties of the listener, which is called SECURE.
+func (s *KafkaSecurity) settings() string {
+	plain := "org.apache.kafka.common.security.plain.PlainLoginModule required"
+	for user, password := range s.Users {
+		plain += fmt.Sprintf(" user_%s=%q", user, password)
+	}
+	scram := "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+	return strings.Join([]string{
+		"authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+		"super.users=User:ANONYMOUS",
+		"listener.name.secure.sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER",
+		"listener.name.secure.plain.sasl.jaas.config=" + plain + ";",
+		"listener.name.secure.scram-sha-256.sasl.jaas.config=" + scram,
+		"listener.name.secure.scram-sha-512.sasl.jaas.config=" + scram,
+		// It takes tokens that nobody has signed.
+		"listener.name.secure.oauthbearer.sasl.jaas.config=org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required;",
+		"listener.name.secure.connections.max.reauth.ms=5000",
+		"listener.name.secure.ssl.keystore.type=PEM",
+		"listener.name.secure.ssl.keystore.location=" + s.KeyStore,
+		"listener.name.secure.ssl.truststore.type=PEM",
+		"listener.name.secure.ssl.truststore.location=" + s.TrustStore,
+		"listener.name.secure.ssl.client.auth=requested",
+	}, "\n")
 }
 
 // StartKafka starts one that is empty, with its data and its log in dir. It returns
 // when the broker answers. A client that connects through one of the doors is led
 // through it always: a broker tells its address by the listener that it is asked at.
 func StartKafka(ctx context.Context, files KafkaFiles, dir string, doors ...*Proxy) (*Kafka, error) {
+	return startKafka(ctx, files, dir, nil, doors)
+}
+
+// StartSecureKafka is StartKafka for one that is Secure as well.
+func StartSecureKafka(ctx context.Context, files KafkaFiles, dir string, security KafkaSecurity) (*Kafka, error) {
+	return startKafka(ctx, files, dir, &security, nil)
+}
+
+func startKafka(ctx context.Context, files KafkaFiles, dir string, security *KafkaSecurity, doors []*Proxy) (*Kafka, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("folder of kafka: %w", err)
 	}
@@ -70,7 +114,12 @@ func StartKafka(ctx context.Context, files KafkaFiles, dir string, doors ...*Pro
 		Name: "kafka", Addr: addr, exe: files.Java, log: filepath.Join(dir, "log"),
 		args: append(java, "kafka.Kafka", k.properties),
 	}
-	text := kafkaProperties(addr, controller, k.data, doors)
+	if security != nil {
+		if k.Secure, err = FreeAddr(); err != nil {
+			return nil, err
+		}
+	}
+	text := kafkaProperties(addr, controller, k.data, k.Secure, security, doors)
 	if err := os.WriteFile(k.properties, []byte(text), 0o600); err != nil {
 		return nil, fmt.Errorf("settings of kafka: %w", err)
 	}
@@ -88,12 +137,17 @@ func StartKafka(ctx context.Context, files KafkaFiles, dir string, doors ...*Pro
 
 // kafkaProperties are those of one node, which nothing can be replicated to, and of
 // which every internal topic has one partition, so that it starts fast.
-func kafkaProperties(addr, controller, data string, doors []*Proxy) string {
+func kafkaProperties(addr, controller, data, secure string, security *KafkaSecurity, doors []*Proxy) string {
 	own, told, protocols := "PLAINTEXT://"+addr, "PLAINTEXT://"+addr, "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT"
 	for i, d := range doors {
 		own += fmt.Sprintf(",DOOR%d://%s", i, d.upstream)
 		told += fmt.Sprintf(",DOOR%d://%s", i, d.addr)
 		protocols += fmt.Sprintf(",DOOR%d:PLAINTEXT", i)
+	}
+	more := ""
+	if security != nil {
+		own, told, protocols = own+",SECURE://"+secure, told+",SECURE://"+secure, protocols+",SECURE:SASL_SSL"
+		more = security.settings()
 	}
 	return strings.Join([]string{
 		"process.roles=broker,controller",
@@ -113,6 +167,7 @@ func kafkaProperties(addr, controller, data string, doors []*Proxy) string {
 		"transaction.state.log.min.isr=1",
 		"transaction.state.log.num.partitions=1",
 		"group.initial.rebalance.delay.ms=0",
+		more,
 	}, "\n")
 }
 
