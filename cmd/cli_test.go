@@ -263,27 +263,37 @@ func TestBadRecords(t *testing.T) {
 	l.wait(1, 20*time.Second)
 	l.expect("all", []source{good})
 
-	dlq, err := kgo.NewClient(kgo.SeedBrokers(p.topic.Brokers...), kgo.ConsumeTopics(p.topic.DLQ()), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer dlq.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
 	var reasons []string
-	for len(reasons) < 6 && ctx.Err() == nil {
-		dlq.PollFetches(ctx).EachRecord(func(r *kgo.Record) {
-			for _, h := range r.Headers {
-				if h.Key == "dlq.error" {
-					reasons = append(reasons, string(h.Value))
-				}
+	for _, r := range p.deadLetters(6) {
+		for _, h := range r.Headers {
+			if h.Key == "dlq.error" {
+				reasons = append(reasons, string(h.Value))
 			}
-		})
+		}
 	}
 	want := "not valid JSON|not valid JSON|event_type: a non-empty string is required|not a JSON object|not valid JSON|not valid UTF-8"
 	if got := strings.Join(reasons, "|"); got != want {
 		t.Errorf("reasons %q, want %q", got, want)
 	}
+}
+
+// deadLetters returns the first n dead letters.
+func (p *pipeline) deadLetters(n int) (letters []*kgo.Record) {
+	p.t.Helper()
+	cl, err := kgo.NewClient(kgo.SeedBrokers(p.topic.Brokers...), kgo.ConsumeTopics(p.topic.DLQ()), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer cl.Close()
+	ctx, cancel := context.WithTimeout(p.t.Context(), time.Minute)
+	defer cancel()
+	for len(letters) < n && ctx.Err() == nil {
+		letters = append(letters, cl.PollFetches(ctx).Records()...)
+	}
+	if len(letters) < n {
+		p.t.Fatalf("%d dead letters, want %d", len(letters), n)
+	}
+	return letters[:n]
 }
 
 // TestServersAway starts our services before their servers, and takes one away

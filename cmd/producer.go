@@ -102,6 +102,7 @@ func (a *app) produce(ctx context.Context, kcfg topic.Config, own producerFlags,
 		return err
 	}
 	defer closer.Close()
+	kcfg.NoDeadLetters = true
 	if _, err := topic.Ensure(ctx, kcfg, a.log); err != nil {
 		if ctx.Err() != nil {
 			return nil

@@ -35,6 +35,7 @@ type Consumer struct {
 	m   *consumerMetrics
 
 	reach *reachability
+	setup *setup
 
 	mu     sync.Mutex
 	reader *reader // while Run runs
@@ -46,6 +47,7 @@ type Consumer struct {
 func NewConsumer(cfg Config, reg prometheus.Registerer, log *slog.Logger) (*Consumer, error) {
 	cfg = cfg.withDefaults()
 	c := &Consumer{cfg: cfg, log: log, reach: cfg.reach(log)}
+	c.setup = newSetup(cfg, c.reach, log)
 	if err := kgo.ValidateOpts(cfg.clientOptions(c.reach, readerOptions...)...); err != nil {
 		return nil, fmt.Errorf("kafka options: %w", err)
 	}
@@ -197,9 +199,6 @@ func (c *Consumer) Members(ctx context.Context) (int, error) {
 	}
 	return len(g.Members), nil
 }
-
-// ErrDenied reports that we lack a right in Kafka.
-var ErrDenied = errors.New("denied by Kafka")
 
 // Keeps returns how long Kafka keeps each record at least, by the topic's
 // configuration: not at all, if it bounds the bytes. It works while Run runs, and fails

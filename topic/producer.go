@@ -8,8 +8,11 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
+	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -20,6 +23,8 @@ type Producer struct {
 	cl  *kgo.Client
 	cfg Config
 	m   *producerMetrics
+
+	denied atomic.Pointer[denial] // the last one of a dead letter
 }
 
 // defaultBatch is what brokers take if nobody has said anything else.
@@ -86,8 +91,12 @@ const deadLetterVersion = "1"
 // when the record is written, and doesn't keep rec.
 //
 // A record that is too large with those headers is cut, since it would stop its
-// partition for ever, and has the header dlq.truncated.
+// partition for ever, and has the header dlq.truncated. It fails with ErrDenied where we
+// may not write, or there is no such topic and we may not make it.
 func (p *Producer) DeadLetter(ctx context.Context, rec *kgo.Record, stage string, cause error) error {
+	if d := p.denied.Load(); d != nil && time.Since(d.at) < deniedFor {
+		return d.err
+	}
 	facts := []kgo.RecordHeader{
 		{Key: "dlq.topic", Value: []byte(rec.Topic)},
 		{Key: "dlq.partition", Value: strconv.AppendInt(nil, int64(rec.Partition), 10)},
@@ -111,12 +120,35 @@ func (p *Producer) DeadLetter(ctx context.Context, rec *kgo.Record, stage string
 			Headers: append(facts, kgo.RecordHeader{Key: "dlq.truncated", Value: []byte("true")}),
 		}).FirstErr()
 	}
-	if err != nil {
-		p.m.failures.Inc()
-		return fmt.Errorf("write record %d-%d to %s: %w", rec.Partition, rec.Offset, letter.Topic, err)
+	if err == nil {
+		p.m.deadLetters.Inc()
+		return nil
 	}
-	p.m.deadLetters.Inc()
-	return nil
+	p.m.failures.Inc()
+	if errors.Is(err, kerr.UnknownTopicOrPartition) && p.mayNotMake(ctx, letter.Topic) || isDenial(err) {
+		err = fmt.Errorf("write to topic %s: %w: %w", letter.Topic, ErrDenied, err)
+		p.denied.Store(&denial{time.Now(), err})
+		return err
+	}
+	return fmt.Errorf("write record %d-%d to %s: %w", rec.Partition, rec.Offset, letter.Topic, err)
+}
+
+// denial is an answer of Kafka's. It is believed for deniedFor: records that are no events
+// may come by the thousand.
+type denial struct {
+	at  time.Time
+	err error
+}
+
+const deniedFor = 10 * time.Second
+
+// mayNotMake asks whether we lack the right to make a topic, without making it.
+func (p *Producer) mayNotMake(ctx context.Context, name string) bool {
+	if p.cfg.NoCreate {
+		return false // somebody is to make it
+	}
+	answer, err := kadm.NewClient(p.cl).ValidateCreateTopics(ctx, 1, -1, nil, name)
+	return isDenial(cmp.Or(err, answer[name].Err))
 }
 
 // truncatedValue is what is kept of the value of a record that is too large.

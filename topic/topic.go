@@ -12,7 +12,6 @@ package topic
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"math"
@@ -20,12 +19,7 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
-
-	"eventstream/event"
-	"eventstream/internal/trouble"
 )
 
 // Config holds what an operator may set. The zero value works for a broker on
@@ -36,7 +30,8 @@ type Config struct {
 	Group    string   // "eventstream-filter" if empty
 	ClientID string   // "eventstream" if empty
 
-	NoCreate bool // wait for the topic and its dead letter topic, instead of making them
+	NoCreate      bool // wait for the topic, instead of making it and its dead letter topic
+	NoDeadLetters bool // they are no business of ours: the dead letter topic is neither made nor looked for
 
 	// Used only to make the topic; one that exists is left as it is.
 	Partitions     int32         // 12 if zero
@@ -114,162 +109,6 @@ func (cfg Config) clientOptions(reach *reachability, more ...kgo.Opt) []kgo.Opt 
 // metadataAge is how soon a partition that was added is noticed: by the leader of the
 // group, which has it assigned, by who reads it, and by our producer.
 const metadataAge = 10 * time.Second
-
-// Info is what others need to know of the topic.
-type Info struct {
-	Name       string
-	ID         event.TopicID
-	Partitions int32
-}
-
-// maxRecord is how large records may be in a topic that we make: an event of the largest
-// size, with its key and headers.
-const maxRecord = event.MaxBytes + 64<<10
-
-// Ensure makes the topic and its dead letter topic if they are missing, unless
-// cfg.NoCreate, and tells what the topic is. While no broker answers, or they are not
-// there, it tries again, until ctx ends.
-func Ensure(ctx context.Context, cfg Config, log *slog.Logger) (Info, error) {
-	cfg = cfg.withDefaults()
-	return setUp(ctx, cfg, cfg.reach(log), log)
-}
-
-// Ensure is that of the package, for the Consumer's topic. With make unset it makes
-// nothing. While it waits, Ping tells for what.
-func (c *Consumer) Ensure(ctx context.Context, make bool) (Info, error) {
-	cfg := c.cfg
-	cfg.NoCreate = cfg.NoCreate || !make
-	return setUp(ctx, cfg, c.reach, c.log)
-}
-
-func setUp(ctx context.Context, cfg Config, reach *reachability, log *slog.Logger) (Info, error) {
-	if cfg.Partitions > event.MaxPartitions {
-		return Info{}, fmt.Errorf("topic %s: %d partitions are more than %d", cfg.Topic, cfg.Partitions, event.MaxPartitions)
-	}
-	cl, err := cfg.client(reach,
-		kgo.RetryTimeout(3*time.Second),          // we try again ourselves, and say so
-		kgo.MetadataMinAge(100*time.Millisecond), // or "no such topic" would be cached for 5 s after we made it
-	)
-	if err != nil {
-		return Info{}, err
-	}
-	defer cl.Close()
-	waiting := trouble.New(log.With("topic", cfg.Topic), "can't set up the topic yet; retrying", "the topic is set up")
-	for try := 1; ; try++ {
-		info, err := ensure(ctx, kadm.NewClient(cl), cfg, log)
-		if err == nil {
-			waiting.Worked()
-		} else if refused := cfg.Access.refusal(err); refused != nil {
-			err = refused
-		}
-		if err == nil || isFinal(err) {
-			return info, err
-		}
-		wait := backoff(try)
-		if !errors.Is(err, kerr.UnknownTopicOrPartition) || try > 3 || cfg.NoCreate { // it is new, and not all brokers know it yet
-			waiting.Failed(err, "brokers", cfg.Brokers, "in", wait)
-		}
-		pause(ctx, wait)
-		if ctx.Err() != nil {
-			return Info{}, fmt.Errorf("topic %s: %w (%w)", cfg.Topic, context.Cause(ctx), err)
-		}
-	}
-}
-
-func ensure(ctx context.Context, adm *kadm.Client, cfg Config, log *slog.Logger) (Info, error) {
-	if !cfg.NoCreate {
-		if err := create(ctx, adm, cfg, cfg.Topic, cfg.Partitions, cfg.Retention, log); err != nil {
-			return Info{}, err
-		}
-		// A dead letter waits for a person to look at it.
-		if err := create(ctx, adm, cfg, cfg.DLQ(), 1, max(cfg.Retention, 7*24*time.Hour), log); err != nil {
-			return Info{}, err
-		}
-	}
-	md, err := adm.Metadata(ctx, cfg.Topic, cfg.DLQ())
-	if err == nil {
-		err = errors.Join(md.Topics[cfg.Topic].Err, md.Topics[cfg.DLQ()].Err)
-	}
-	if err != nil {
-		return Info{}, fmt.Errorf("metadata of topic %s: %w", cfg.Topic, err)
-	}
-	t := md.Topics[cfg.Topic]
-	n := len(t.Partitions)
-	if n > event.MaxPartitions {
-		return Info{}, fmt.Errorf("topic %s: %w: has %d, at most %d work", cfg.Topic, errPartitions, n, event.MaxPartitions)
-	}
-	if n != int(cfg.Partitions) && !cfg.NoCreate {
-		log.Warn("topic has another number of partitions than configured; going on with what it has",
-			"topic", cfg.Topic, "partitions", n, "configured", cfg.Partitions)
-	}
-	return Info{Name: cfg.Topic, ID: event.TopicID(t.ID), Partitions: int32(n)}, nil
-}
-
-// MaxMessage returns how many bytes of records in a batch the topic takes, 0 if that can't
-// be read.
-func MaxMessage(ctx context.Context, cfg Config, log *slog.Logger) int {
-	cfg = cfg.withDefaults()
-	cl, err := cfg.client(cfg.reach(log), kgo.RetryTimeout(3*time.Second))
-	if err != nil {
-		return 0
-	}
-	defer cl.Close()
-	configs, _ := configuration(ctx, kadm.NewClient(cl), cfg.Topic)
-	for _, c := range configs {
-		if c.Key == "max.message.bytes" {
-			n, _ := strconv.Atoi(c.MaybeValue())
-			return n
-		}
-	}
-	return 0
-}
-
-// configuration reads that of a topic. It fails with ErrDenied without the right to.
-func configuration(ctx context.Context, adm *kadm.Client, name string) ([]kadm.Config, error) {
-	described, err := adm.DescribeTopicConfigs(ctx, name)
-	var topic kadm.ResourceConfig
-	if err == nil {
-		topic, err = described.On(name, nil)
-	}
-	if err = cmp.Or(err, topic.Err); errors.Is(err, kerr.TopicAuthorizationFailed) || errors.Is(err, kerr.ClusterAuthorizationFailed) {
-		err = fmt.Errorf("%w: the right DESCRIBE_CONFIGS is missing: %w", ErrDenied, err)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("configuration of topic %s: %w", name, err)
-	}
-	return topic.Configs, nil
-}
-
-func create(ctx context.Context, adm *kadm.Client, cfg Config, name string, partitions int32, retention time.Duration, log *slog.Logger) error {
-	configs := map[string]*string{"retention.ms": number(retention.Milliseconds()), "max.message.bytes": number(maxRecord)}
-	if cfg.RetentionBytes > 0 {
-		configs["retention.bytes"] = number(cfg.RetentionBytes)
-	}
-	if cfg.SegmentBytes > 0 {
-		configs["segment.bytes"] = number(int64(cfg.SegmentBytes))
-	}
-	_, err := adm.CreateTopic(ctx, partitions, cfg.Replication, configs, name)
-	if errors.Is(err, kerr.TopicAlreadyExists) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("create topic %s: %w", name, err)
-	}
-	log.Info("made topic", "topic", name, "partitions", partitions, "retention", retention)
-	return nil
-}
-
-var errPartitions = errors.New("too many partitions")
-
-// isFinal tells an answer that another try doesn't change from a broker that
-// isn't ready. A new topic is unknown to some brokers for a moment.
-func isFinal(err error) bool {
-	if errors.Is(err, errPartitions) {
-		return true
-	}
-	answer, ok := errors.AsType[*kerr.Error](err)
-	return ok && !answer.Retriable && !errors.Is(err, kerr.UnknownTopicOrPartition)
-}
 
 func number(n int64) *string {
 	s := strconv.FormatInt(n, 10)

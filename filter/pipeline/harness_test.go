@@ -5,7 +5,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"log/slog"
 	"slices"
 	"sync"
 	"testing"
@@ -181,21 +180,6 @@ func (f *faultyFilters) Owner(ctx context.Context) (filter.Owner, error) {
 	return f.filterStore.Owner(ctx)
 }
 
-// kafka is what cmd makes of a consumer.
-type kafka struct {
-	*topic.Consumer
-	cfg topic.Config
-	log *slog.Logger
-}
-
-func (k kafka) Name() string { return k.cfg.Topic }
-
-func (k kafka) Ensure(ctx context.Context, make bool) (topic.Info, error) {
-	cfg := k.cfg
-	cfg.NoCreate = cfg.NoCreate || !make
-	return topic.Ensure(ctx, cfg, k.log)
-}
-
 // world is all that a service works with.
 type world struct {
 	t       testing.TB
@@ -275,7 +259,7 @@ func (w *world) start() *running {
 		dead = p
 	}
 	reg := prometheus.NewRegistry()
-	var from Kafka = kafka{consumer, w.kafka, log}
+	var from Kafka = consumer
 	if w.wrap != nil {
 		from = w.wrap(from)
 	}

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"eventstream/internal/ops"
 	"eventstream/internal/testenv"
 )
@@ -28,7 +30,7 @@ func TestLetters(t *testing.T) {
 		{"an event among them", [][2]int{{40, 40}, {11, 10}, {49, 49}}, false},
 		{"events again", [][2]int{{60, 60}, {1, 0}}, false},
 	} {
-		l := newLetters(slog.New(slog.DiscardHandler))
+		l := newLetters(prometheus.NewCounter(prometheus.CounterOpts{}), slog.New(slog.DiscardHandler))
 		for _, b := range tt.batches {
 			l.note(b[0], b[1], why)
 		}

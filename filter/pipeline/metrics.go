@@ -19,6 +19,7 @@ type metrics struct {
 	candidates, matches   prometheus.Counter
 	digests, costly       prometheus.Counter
 	deadLetters           prometheus.Counter
+	deadLettersDenied     prometheus.Counter
 	tombstones, lost      prometheus.Counter
 	compared, repaired    prometheus.Counter
 	appendSeconds         prometheus.Histogram
@@ -42,21 +43,22 @@ func newMetrics(reg prometheus.Registerer, r *routes, replays *atomic.Int64) *me
 	gauge("conditions", "Different conditions among the filters known.", func() int { return r.counts().conditions })
 	gauge("replays_running", "Replays under way.", func() int { return int(replays.Load()) })
 	return &metrics{
-		read:          counter("events_read_total", "Records taken off Kafka."),
-		matched:       counter("events_matched_total", "Events that matched an active subscriber's filter."),
-		routed:        counter("events_routed_total", "Recipients that matched events were addressed to."),
-		redisFailures: counter("redis_failures_total", "Calls to Redis that failed."),
-		emptied:       counter("redis_emptied_total", "Times that Redis was found emptied, or another one in its place."),
-		left:          counter("group_left_total", "Times that the partitions were left to others because Redis could not be reached."),
-		candidates:    counter("candidates_total", "Conditions that the index looked at to match events."),
-		matches:       counter("matches_total", "Subscribers that events were matched to."),
-		digests:       counter("digests_total", "Large attributes of events that were put in order, because much was tried on them."),
-		costly:        counter("costly_events_total", "Events that took more work than planned for; the log names the subscriber with the most conditions."),
-		deadLetters:   counter("events_dead_lettered_total", "Records that are no events and went to the dead-letter topic."),
-		tombstones:    counter("events_tombstones_total", "Records without a value, which are skipped."),
-		lost:          counter("kafka_lost_offsets_total", "Offsets that Kafka lost and gives a second time, each time that a filter service found out."),
-		compared:      counter("comparisons_total", "Comparisons of all filters with the filter store."),
-		repaired:      counter("repairs_total", "Filters that were not as in the filter store, though no change was on its way, and were read again."),
+		read:              counter("events_read_total", "Records taken off Kafka."),
+		matched:           counter("events_matched_total", "Events that matched an active subscriber's filter."),
+		routed:            counter("events_routed_total", "Recipients that matched events were addressed to."),
+		redisFailures:     counter("redis_failures_total", "Calls to Redis that failed."),
+		emptied:           counter("redis_emptied_total", "Times that Redis was found emptied, or another one in its place."),
+		left:              counter("group_left_total", "Times that the partitions were left to others because Redis could not be reached."),
+		candidates:        counter("candidates_total", "Conditions that the index looked at to match events."),
+		matches:           counter("matches_total", "Subscribers that events were matched to."),
+		digests:           counter("digests_total", "Large attributes of events that were put in order, because much was tried on them."),
+		costly:            counter("costly_events_total", "Events that took more work than planned for; the log names the subscriber with the most conditions."),
+		deadLettersDenied: counter("dead_letters_denied_total", "Records that are no events and were passed over, since we may not write dead letters."),
+		deadLetters:       counter("events_dead_lettered_total", "Records that are no events and went to the dead-letter topic."),
+		tombstones:        counter("events_tombstones_total", "Records without a value, which are skipped."),
+		lost:              counter("kafka_lost_offsets_total", "Offsets that Kafka lost and gives a second time, each time that a filter service found out."),
+		compared:          counter("comparisons_total", "Comparisons of all filters with the filter store."),
+		repaired:          counter("repairs_total", "Filters that were not as in the filter store, though no change was on its way, and were read again."),
 		appendSeconds: f.NewHistogram(prometheus.HistogramOpts{
 			Name: "lane_append_seconds", Help: "Time of an append to a lane.",
 			Buckets: prometheus.ExponentialBuckets(0.0001, 2, 16),

@@ -180,8 +180,8 @@ func New(cfg Config, s Store, f Filters, k Kafka, d DeadLetters, reg prometheus.
 		catching: make(chan struct{}, 1), explaining: make(chan struct{}, explainsAtOnce), assignments: make(map[int32]*assignment),
 	}
 	svc.replays = newReplays(svc)
-	svc.letters = newLetters(log)
 	svc.metrics = newMetrics(reg, svc.routes, &svc.replays.running)
+	svc.letters = newLetters(svc.metrics.deadLettersDenied, log)
 	svc.follower = newFollower(s, svc.routes, svc.catchUp, cfg.AnnounceGrace, svc.metrics, log)
 	svc.comparing.every, svc.comparing.share = cfg.Compare, cfg.compareShare
 	svc.comparing.trouble = trouble.New(log, "filters can't be compared with the filter store; trying again later", "filters can be compared with the filter store again")

@@ -303,7 +303,7 @@ func (w *worker) sync(ctx context.Context) (lane.ControlID, error) {
 }
 
 // add matches one record. What is no event goes to the dead-letter topic, and
-// is done only when that has it.
+// is done only when that has it, or we may not write there.
 func (w *worker) add(ctx context.Context, v *view, r *kgo.Record) error {
 	w.metrics.read.Inc()
 	data, err := topic.Value(r)
@@ -319,10 +319,15 @@ func (w *worker) add(ctx context.Context, v *view, r *kgo.Record) error {
 		resume := w.pulse.Rest()
 		err := w.dead.DeadLetter(ctx, r, "decode", why)
 		resume()
-		if err != nil {
+		switch {
+		case errors.Is(err, topic.ErrDenied): // the events after it need not wait until we may
+			w.letters.drop(r, err)
+		case err != nil:
 			return fmt.Errorf("dead letter of offset %d: %w", r.Offset, err)
+		default:
+			w.metrics.deadLetters.Inc()
+			w.letters.kept()
 		}
-		w.metrics.deadLetters.Inc()
 		w.unread++
 		w.why = why
 		return nil

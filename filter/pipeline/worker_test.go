@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"eventstream/event"
+	"eventstream/internal/ops"
 	"eventstream/internal/testenv"
 	"eventstream/lane"
 	"eventstream/topic"
@@ -220,15 +221,19 @@ func headers(r *kgo.Record) map[string]string {
 
 // letterBox is DeadLetters that can be down.
 type letterBox struct {
-	down  atomic.Bool
-	tries atomic.Int64
-	taken atomic.Int64
+	down   atomic.Bool
+	denied atomic.Bool
+	tries  atomic.Int64
+	taken  atomic.Int64
 }
 
 func (b *letterBox) DeadLetter(context.Context, *kgo.Record, string, error) error {
 	b.tries.Add(1)
 	if b.down.Load() {
 		return errors.New("nobody takes dead letters")
+	}
+	if b.denied.Load() {
+		return topic.ErrDenied
 	}
 	b.taken.Add(1)
 	return nil
@@ -586,4 +591,34 @@ func TestRefusedUntilControlCatchesUp(t *testing.T) {
 		t.Errorf("%d appends were tried", n)
 	}
 	w.ready(s)
+}
+
+// Where dead letters may not be written, a record that is no event is passed over, which is
+// told, so that the events after it come.
+func TestDeadLettersDenied(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	box := &letterBox{}
+	box.denied.Store(true)
+	w.dead = box
+	w.seat(1, 1, "s")
+	s := w.start()
+	w.produce(0, append(values("a", 3), "no event", `{"event_type":"a"}`)...)
+	w.reaches(0, 5)
+	testenv.Eventually(t, patience, func() error {
+		if err := s.Ready(t.Context()); !ops.IsDegraded(err) || !errors.Is(err, topic.ErrDenied) {
+			return fmt.Errorf("readiness is %v, want degraded", err)
+		}
+		return nil
+	})
+	if n := metric(t, s, "dead_letters_denied_total"); n != 1 {
+		t.Errorf("%v records count as passed over, want 1", n)
+	}
+	box.denied.Store(false)
+	w.produce(0, "no event either")
+	w.reaches(0, 6)
+	w.ready(s)
+	if evs, _ := w.lane(0); len(evs) != 4 || box.taken.Load() != 1 {
+		t.Errorf("lane holds %d events, want 4, and %d dead letters, want 1", len(evs), box.taken.Load())
+	}
 }
