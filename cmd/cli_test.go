@@ -58,6 +58,7 @@ func TestUsage(t *testing.T) {
 		{args: []string{"api", "--filter-url", "127.0.0.1:8002"}, code: 2, says: "want a URL such as http://127.0.0.1:8002"},
 		{args: []string{"filter", "--kafka-sasl", "kerberos"}, code: 2, says: `--kafka-sasl "kerberos": want one of plain, scram-sha-256, scram-sha-512, oauthbearer, aws-msk-iam`},
 		{args: []string{"filter", "--kafka-sasl", "plain", "--kafka-sasl-user", "u"}, code: 2, says: "needs --kafka-sasl-user, and EVENTSTREAM_KAFKA_SASL_PASSWORD"},
+		{args: []string{"filter", "--kafka-isolation", "snapshot"}, code: 2, says: "want read_committed or read_uncommitted"},
 		{args: []string{"filter", "--kafka-sasl-user", "u"}, code: 2, says: "need --kafka-sasl"},
 		{args: []string{"filter", "--kafka-sasl-password", "x"}, code: 2, says: "unknown flag"},
 		{args: []string{"filter", "--kafka-sasl", "scram-sha-512", "--kafka-sasl-user", "u", "--kafka-sasl-password-file", "/does/not/exist"}, code: 2, says: "no such file"},

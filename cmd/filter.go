@@ -17,6 +17,12 @@ import (
 	"eventstream/lane"
 )
 
+// What --kafka-isolation may be.
+const (
+	readCommitted   = "read_committed"
+	readUncommitted = "read_uncommitted"
+)
+
 // filterFlags say how events are matched.
 type filterFlags struct {
 	Group     string        `env:"GROUP" envDefault:"eventstream-filter"`
@@ -25,6 +31,7 @@ type filterFlags struct {
 	Interval  time.Duration `env:"APPEND_INTERVAL" envDefault:"5ms"`
 	Leave     time.Duration `env:"LEAVE_AFTER" envDefault:"10s"`
 	Compare   time.Duration `env:"COMPARE_EVERY" envDefault:"5m"`
+	Isolation string        `env:"KAFKA_ISOLATION" envDefault:"read_committed"`
 	Skip      bool          `env:"KAFKA_SKIP_CORRUPT"`
 
 	GCPercent int `env:"GC_PERCENT" envDefault:"400"`
@@ -43,6 +50,7 @@ func (f *filterFlags) add(fs *pflag.FlagSet) {
 	fs.DurationVar(&f.Interval, "append-interval", f.Interval, "least time between two appends of a busy partition: more costs latency and spares Redis")
 	fs.DurationVar(&f.Leave, "leave-after", f.Leave, "after so long without an answer of Redis the partitions are left to others in the consumer group")
 	fs.DurationVar(&f.Compare, "compare-every", f.Compare, "how often, about, all filters are compared with PostgreSQL's; 0 for never")
+	fs.StringVar(&f.Isolation, "kafka-isolation", f.Isolation, "read_committed, or read_uncommitted for events of transactions that are open or were aborted, too")
 	fs.BoolVar(&f.Skip, "kafka-skip-corrupt", f.Skip, "skip batches that can't be decoded, instead of trying for ever")
 	fs.IntVar(&f.GCPercent, "gc-percent", f.GCPercent, "how far the heap may grow between two garbage collections, in percent of what is in use; GOGC counts instead if it is set")
 	fs.DurationVar(&f.ReplayMaxAge, "replay-max-age", f.ReplayMaxAge, "how old events may be that are replayed from Kafka")
@@ -59,6 +67,9 @@ func (f *filterFlags) check() error {
 	}
 	if _, err := lane.ParseShard(f.Shard); err != nil {
 		return fmt.Errorf("--shard: %w", err)
+	}
+	if f.Isolation != readCommitted && f.Isolation != readUncommitted {
+		return fmt.Errorf("--kafka-isolation %q: want %s or %s", f.Isolation, readCommitted, readUncommitted)
 	}
 	if f.GCPercent < 10 {
 		return errors.New("--gc-percent must be at least 10")
@@ -149,7 +160,7 @@ func (a *app) filterCommand() (*cobra.Command, error) {
 			if err != nil {
 				return err
 			}
-			kcfg.Group, kcfg.SkipCorrupt = own.group(shard), own.Skip
+			kcfg.Group, kcfg.SkipCorrupt, kcfg.Uncommitted = own.group(shard), own.Skip, own.Isolation == readUncommitted
 			cfg := pipeline.Config{
 				Shard: shard, Retention: own.Retention, Interval: own.Interval, LeaveAfter: own.Leave,
 				ReplayMaxAge: own.ReplayMaxAge, ReplayMaxBytes: own.ReplayMaxBytes, MaxReplays: own.MaxReplays,

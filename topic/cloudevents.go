@@ -19,6 +19,10 @@ var ErrTombstone = errors.New("no value (tombstone)")
 // ErrCloudEvent is wrapped by all that is wrong with a CloudEvents envelope.
 var ErrCloudEvent = errors.New("CloudEvent")
 
+// IsMark reports a record that is none: Kafka's own note that a transaction was committed
+// or aborted. It has an offset like any other.
+func IsMark(r *kgo.Record) bool { return r.Attrs.IsControl() }
+
 // Value returns the JSON of the event that a record carries. A plain record's
 // value is returned as it is, unchecked. Of a CloudEvent, in structured or in
 // binary mode, it is the data, in which event_id, event_type, timestamp and

@@ -48,7 +48,7 @@ func NewConsumer(cfg Config, reg prometheus.Registerer, log *slog.Logger) (*Cons
 	cfg = cfg.withDefaults()
 	c := &Consumer{cfg: cfg, log: log, reach: cfg.reach(log)}
 	c.setup = newSetup(cfg, c.reach, log)
-	if err := kgo.ValidateOpts(cfg.clientOptions(c.reach, readerOptions...)...); err != nil {
+	if err := kgo.ValidateOpts(cfg.clientOptions(c.reach, cfg.readerOptions()...)...); err != nil {
 		return nil, fmt.Errorf("kafka options: %w", err)
 	}
 	if err := kgo.ValidateOpts(cfg.clientOptions(c.reach, c.groupOptions(&group{})...)...); err != nil {
@@ -61,13 +61,21 @@ func NewConsumer(cfg Config, reg prometheus.Registerer, log *slog.Logger) (*Cons
 // fetchMaxWait is how long a broker waits for records before it answers a fetch.
 const fetchMaxWait = 500 * time.Millisecond
 
-var readerOptions = []kgo.Opt{
-	kgo.ConsumeResetOffset(kgo.NoResetOffset()), // we are told, and decide
-	kgo.FetchMaxWait(fetchMaxWait),
-	kgo.FetchMinBytes(1),
-	kgo.FetchMaxBytes(8 << 20),
-	kgo.FetchMaxPartitionBytes(1 << 20),
-	kgo.MaxDecompressBatchBytes(64 << 20),
+func (cfg Config) readerOptions() []kgo.Opt {
+	level := kgo.ReadCommitted()
+	if cfg.Uncommitted {
+		level = kgo.ReadUncommitted()
+	}
+	return []kgo.Opt{
+		kgo.ConsumeResetOffset(kgo.NoResetOffset()), // we are told, and decide
+		kgo.FetchIsolationLevel(level),
+		kgo.KeepControlRecords(), // the worker has to get past them
+		kgo.FetchMaxWait(fetchMaxWait),
+		kgo.FetchMinBytes(1),
+		kgo.FetchMaxBytes(8 << 20),
+		kgo.FetchMaxPartitionBytes(1 << 20),
+		kgo.MaxDecompressBatchBytes(64 << 20),
+	}
 }
 
 // heartbeat is how soon a member learns that another one joined or left, and so
@@ -139,7 +147,7 @@ func (c *Consumer) Run(ctx context.Context, work func(ctx context.Context, p *Pa
 }
 
 func (c *Consumer) newReaderClient() (*kgo.Client, error) {
-	return c.cfg.client(c.reach, readerOptions...)
+	return c.cfg.client(c.reach, c.cfg.readerOptions()...)
 }
 
 func (c *Consumer) set(r *reader, g *group, p *past) {

@@ -24,7 +24,7 @@ func (r *reader) outOfRange(ctx context.Context, f *feed, log *slog.Logger) {
 	start, err := offsetOf(ctx, r.cl, r.cfg.Topic, f.p.ID, atStart)
 	var end int64
 	if err == nil {
-		end, err = offsetOf(ctx, r.cl, r.cfg.Topic, f.p.ID, atEnd)
+		end, err = offsetOf(ctx, r.cl, r.cfg.Topic, f.p.ID, atTop)
 	}
 	switch {
 	case err != nil:
@@ -36,7 +36,7 @@ func (r *reader) outOfRange(ctx context.Context, f *feed, log *slog.Logger) {
 		r.goOn(f, start)
 	case want > end:
 		f.p.strayed.Store(&Stray{want, end})
-		f.p.highWatermark.Store(end)
+		f.p.end.Store(end)
 		if f.due() {
 			log.Error("the log ends before our position: Kafka lost records, or this is another log; waiting until it has grown to it",
 				"pos", want, "end", end)

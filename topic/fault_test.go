@@ -47,12 +47,12 @@ func TestLogEndsBeforeThePosition(t *testing.T) {
 		ends, first := make(chan int64, 1), make(chan int64, 1)
 		start(t, cfg, func(ctx context.Context, p *Partition) error {
 			p.SeekTo(25)
-			for p.HighWatermark() < 0 && ctx.Err() == nil {
+			for p.End() < 0 && ctx.Err() == nil {
 				if recs, _ := p.Next(ctx, 10*time.Millisecond); recs != nil {
 					t.Errorf("got offset %d, want nothing", recs[0].Offset)
 				}
 			}
-			ends <- p.HighWatermark()
+			ends <- p.End()
 			if recs, err := p.Next(ctx, patience); err == nil && len(recs) > 0 {
 				first <- recs[0].Offset
 			}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -29,13 +30,16 @@ type Offsets map[int32]Offset
 type Range struct {
 	Oldest int64 // the first offset that Kafka has, or End
 	Since  int64 // the first record of the time asked for, or later; or End
-	End    int64 // the next offset that a record gets
+	End    int64 // the end of what can be read
+	Top    int64 // the next offset that a record gets: what is below and not below End is of transactions that may be open
 }
 
-// Questions of ListOffsets beside a time in milliseconds.
+// Questions of ListOffsets beside a time in milliseconds. All but atTop are answered as if
+// there were no more than a client can read, which may be what is committed.
 const (
 	atEnd   = -1
 	atStart = -2
+	atTop   = math.MinInt64 // the end of all records; Kafka knows it as -1, without regard for transactions
 )
 
 // Range asks for one partition alone: the others may have no leader. The end is asked
@@ -53,13 +57,18 @@ func (c *Consumer) Range(ctx context.Context, partition int32, since time.Time) 
 	ask(&r.End, atEnd)
 	ask(&r.Oldest, atStart)
 	ask(&r.Since, max(since.UnixMilli(), 0))
+	ask(&r.Top, atTop)
 	r.Oldest, r.Since = min(r.Oldest, r.End), min(r.Since, r.End)
 	return r, err
 }
 
-// Ends returns the end of each partition of the topic: the next offset that a
-// record gets. It works while Run runs.
+// Ends returns the end of what can be read of each partition of the topic. It works while
+// Run runs.
 func (c *Consumer) Ends(ctx context.Context) (Offsets, error) { return c.offsets(ctx, atEnd) }
+
+// Tops returns the next offset that a record of each partition gets, which is beyond Ends
+// while a transaction is open. It works while Run runs.
+func (c *Consumer) Tops(ctx context.Context) (Offsets, error) { return c.offsets(ctx, atTop) }
 
 // Starts returns the first offset that Kafka has of each partition, or the
 // partition's end if it has no record. It works while Run runs.
@@ -136,7 +145,7 @@ func askLeaders(ctx context.Context, cl *kgo.Client, topic string, question int6
 	for _, p := range partitions {
 		out[p] = Offset{Err: fmt.Errorf("the answer lacks it: %w", kerr.UnknownTopicOrPartition)}
 	}
-	for _, shard := range cl.RequestSharded(ctx, listRequest(topic, question, partitions)) {
+	for _, shard := range cl.RequestSharded(ctx, listRequest(topic, question, partitions, committedOnly(cl))) {
 		if _, answer := errors.AsType[*kerr.Error](shard.Err); shard.Err != nil && shard.Meta.NodeID < 0 && !answer {
 			return nil, fmt.Errorf("offsets of topic %s: %w", topic, shard.Err)
 		}
@@ -145,7 +154,14 @@ func askLeaders(ctx context.Context, cl *kgo.Client, topic string, question int6
 	return out, nil
 }
 
-func listRequest(topic string, question int64, partitions []int32) *kmsg.ListOffsetsRequest {
+func listRequest(topic string, question int64, partitions []int32, committed bool) *kmsg.ListOffsetsRequest {
+	req := kmsg.NewPtrListOffsetsRequest()
+	if question == atTop {
+		question, committed = atEnd, false
+	}
+	if committed {
+		req.IsolationLevel = 1
+	}
 	t := kmsg.NewListOffsetsRequestTopic()
 	t.Topic = topic
 	for _, id := range partitions {
@@ -153,7 +169,6 @@ func listRequest(topic string, question int64, partitions []int32) *kmsg.ListOff
 		p.Partition, p.Timestamp = id, question
 		t.Partitions = append(t.Partitions, p)
 	}
-	req := kmsg.NewPtrListOffsetsRequest()
 	req.Topics = append(req.Topics, t)
 	return req
 }

@@ -26,9 +26,9 @@ type Partition struct {
 
 	trouble *trouble.Trouble // of its worker; nil if nobody supervises that
 
-	highWatermark atomic.Int64
-	strayed       atomic.Pointer[Stray]
-	done          atomic.Int64 // next offset to commit, -1 for none
+	end     atomic.Int64
+	strayed atomic.Pointer[Stray]
+	done    atomic.Int64 // next offset to commit, -1 for none
 
 	mu     sync.Mutex
 	queue  [][]*kgo.Record // as fetched, oldest first
@@ -41,7 +41,7 @@ type Partition struct {
 
 func newPartition(id int32, low int, wake func()) *Partition {
 	p := &Partition{ID: id, low: low, wake: wake, want: -1, ready: make(chan struct{}, 1)}
-	p.highWatermark.Store(-1)
+	p.end.Store(-1)
 	p.done.Store(-1)
 	return p
 }
@@ -53,7 +53,7 @@ func newPartition(id int32, low int, wake func()) *Partition {
 // The log may not have offset any more, or not yet. If retention has passed it,
 // reading goes on with the oldest record there is. If the log ends before it,
 // which means that Kafka lost records, nothing is delivered until the log has
-// grown to it; HighWatermark is below offset then. Both are logged as errors, and
+// grown to it; End is below offset then. Both are logged as errors, and
 // Strayed tells of both.
 func (p *Partition) SeekTo(offset int64) {
 	p.strayed.Store(nil)
@@ -65,7 +65,8 @@ func (p *Partition) SeekTo(offset int64) {
 }
 
 // Next waits for records and returns some that are there, in order of their
-// offsets; the slice is the caller's until the next call. After maxWait without
+// offsets; the slice is the caller's until the next call. Marks of transactions are among
+// them (IsMark). After maxWait without
 // a record it returns none. It fails only when ctx has ended.
 func (p *Partition) Next(ctx context.Context, maxWait time.Duration) ([]*kgo.Record, error) {
 	if err := ctx.Err(); err != nil {
@@ -115,9 +116,9 @@ func (p *Partition) Strayed() (s Stray, ok bool) {
 	return s, false
 }
 
-// HighWatermark returns the end of the partition as of the last fetch, or -1 if
-// there was none yet.
-func (p *Partition) HighWatermark() int64 { return p.highWatermark.Load() }
+// End returns the end of what can be read of the partition as of the last fetch, or -1 if
+// there was none yet. The first record of a transaction that is open is beyond it.
+func (p *Partition) End() int64 { return p.end.Load() }
 
 // take removes up to maxBatch records from the queue, however many fetches they
 // came with: a producer that does not wait makes a batch of each record.

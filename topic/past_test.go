@@ -131,10 +131,10 @@ func TestReadAtTransactions(t *testing.T) {
 			}
 		}
 		for _, tt := range []struct {
-			level kgo.IsolationLevel
-			want  int
-		}{{kgo.ReadUncommitted(), 4}, {kgo.ReadCommitted(), 2}} {
-			cfg.Options = []kgo.Opt{kgo.FetchIsolationLevel(tt.level)}
+			uncommitted bool
+			want        int
+		}{{true, 4}, {false, 2}} {
+			cfg.Uncommitted = tt.uncommitted
 			c := idleConsumer(t, cfg)
 			testenv.Eventually(t, patience, func() error {
 				if ends, err := c.Ends(t.Context()); err != nil || ends[0].At != 8 {
@@ -143,7 +143,7 @@ func TestReadAtTransactions(t *testing.T) {
 				return nil
 			})
 			if got, _ := readPast(t, c, 0, 0, 8); len(got) != tt.want {
-				t.Errorf("%+v: got offsets %v, want those of %d records", tt.level, got, tt.want)
+				t.Errorf("uncommitted %t: got offsets %v, want those of %d records", tt.uncommitted, got, tt.want)
 			}
 		}
 	})

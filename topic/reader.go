@@ -131,8 +131,12 @@ func (r *reader) deliver(ctx context.Context, fetched kgo.FetchTopicPartition) {
 		r.m.bytes.Add(float64(size(fetched.Records) - n*recordOverhead))
 		f.arrived(time.Now())
 	}
-	if fetched.HighWatermark >= 0 && fetched.Err == nil {
-		f.p.highWatermark.Store(fetched.HighWatermark)
+	end := fetched.HighWatermark
+	if !r.cfg.Uncommitted {
+		end = fetched.LastStableOffset
+	}
+	if end >= 0 && fetched.Err == nil {
+		f.p.end.Store(end)
 	}
 	if f.p.put(fetched.Records) >= r.cfg.QueueBytes {
 		r.pause(f)

@@ -44,6 +44,7 @@ type Config struct {
 	// MaxMessage, if a topic takes more than a million bytes, which it is if zero.
 	BatchBytes int
 
+	Uncommitted      bool          // read also what transactions have not committed, or have aborted
 	SkipCorrupt      bool          // go on after a batch that can't be decoded, instead of trying for ever
 	QueueBytes       int           // fetched records that wait for the worker of one partition; 4 MiB if zero
 	SessionTimeout   time.Duration // 6s if zero, the least that brokers allow by default

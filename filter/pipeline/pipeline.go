@@ -82,6 +82,7 @@ type Kafka interface {
 	// with topic.ErrNoLeader.
 	Range(ctx context.Context, partition int32, since time.Time) (topic.Range, error)
 	Ends(ctx context.Context) (topic.Offsets, error)
+	Tops(ctx context.Context) (topic.Offsets, error)
 
 	// For replays.
 	Starts(ctx context.Context) (topic.Offsets, error)

@@ -70,6 +70,7 @@ type window struct {
 	aged
 	since  topic.Offsets // nil if offsets were given
 	until  topic.Offsets // nil if no time was given
+	tops   topic.Offsets // nil if nothing is asked for that can't be read
 	missed bool          // Kafka may have deleted records of since or later
 }
 
@@ -87,9 +88,32 @@ func (s *replays) window(ctx context.Context, r replay.Request) (w window, err e
 		w.missed = time.Since(r.Since) > w.keeps
 	}
 	if !r.Until.IsZero() {
-		w.until, err = s.kafka.OffsetsAt(ctx, r.Until)
+		if w.until, err = s.kafka.OffsetsAt(ctx, r.Until); err != nil {
+			return w, err
+		}
+	}
+	if w.beyond(r.From) || w.beyond(r.To) {
+		w.tops, err = s.kafka.Tops(ctx)
 	}
 	return w, err
+}
+
+// beyond reports whether there is an offset past what can be read now.
+func (w *window) beyond(offsets []int64) bool {
+	for p, at := range offsets {
+		if end, ok := w.ends[int32(p)]; ok && end.Err == nil && at > end.At {
+			return true
+		}
+	}
+	return false
+}
+
+// open reports whether an offset past the end of what can be read is below that of a
+// transaction which is open: an earlier version of ours, or --kafka-isolation
+// read_uncommitted, gave its events before that was known.
+func (w *window) open(partition int32, at int64) bool {
+	top, ok := w.tops[partition]
+	return ok && (top.Err != nil || at <= top.At)
 }
 
 // add adds a partition to p.
@@ -105,6 +129,9 @@ func (w *window) add(p *plan, r replay.Request, partition int32) error {
 	}
 	start, end := w.starts[partition].At, w.ends[partition].At
 	from, to := w.asked(r, partition)
+	if last := max(from, to); last > end && w.open(partition, last) {
+		return replay.Busy(refuseFor, fmt.Errorf("partition %d: offsets up to %d are asked for, and from %d on it is not known whether they will be committed", partition, last, end))
+	}
 	if from > end {
 		return fmt.Errorf("%w: partition %d: offsets from %d to %d are asked for, and it ends at %d", replay.ErrBeyondEnd, partition, from, to, end)
 	}

@@ -86,7 +86,7 @@ func (w *worker) run(ctx context.Context) error {
 				return err
 			}
 		}
-		w.metrics.lag(w.part.ID, max(w.end, w.part.HighWatermark(), w.next)-w.next)
+		w.metrics.lag(w.part.ID, max(w.end, w.part.End(), w.next)-w.next)
 		if len(records) > 0 {
 			// Records that come while we wait share the next entry. The first
 			// after a pause finds nobody waiting and goes at once.
@@ -151,8 +151,8 @@ func (w *worker) claim(ctx context.Context) error {
 		w.part.Hold()
 		return nil
 	}
-	if in.End < next {
-		if err := w.lose(ctx, lane.Loss{From: in.End, To: next}); err != nil {
+	if in.Top < next {
+		if err := w.lose(ctx, lane.Loss{From: in.Top, To: next}); err != nil {
 			return err
 		}
 	}
@@ -260,6 +260,10 @@ func (w *worker) step(ctx context.Context, records []*kgo.Record) error {
 		if r.Offset < next {
 			continue
 		}
+		if topic.IsMark(r) {
+			next = r.Offset + 1
+			continue
+		}
 		if err := w.add(ctx, view, r); err != nil {
 			if next > w.next { // what came before it need not wait
 				_, aerr := w.append(ctx, next, at)
@@ -349,7 +353,7 @@ func (w *worker) add(ctx context.Context, v *view, r *kgo.Record) error {
 // Kafka has lost since.
 func (w *worker) kafkaEnd() int64 {
 	if w.fetched {
-		return max(w.part.HighWatermark(), 0)
+		return max(w.part.End(), 0)
 	}
 	return w.end
 }
@@ -389,7 +393,7 @@ func (w *worker) append(ctx context.Context, next int64, at lane.ControlID) (ok 
 	w.packer.Reset()
 	w.next = next
 	w.part.Done(next)
-	w.done(next, max(w.end, w.part.HighWatermark()))
+	w.done(next, max(w.end, w.part.End()))
 	return true, nil
 }
 
