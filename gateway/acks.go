@@ -10,6 +10,7 @@ import (
 
 	"eventstream/event"
 	"eventstream/filter"
+	"eventstream/gateway/position"
 	"eventstream/internal/ops"
 	"eventstream/internal/trouble"
 	"eventstream/wire"
@@ -250,7 +251,7 @@ func (a *acks) sort(now time.Time) (refused []*conn) {
 	defer a.mu.Unlock()
 	for c, t := range a.fresh {
 		at := c.reader.positions()
-		switch ahead := len(t.cursor.Next) > len(at) || below(at, t.cursor.Next) >= 0; {
+		switch ahead := len(t.cursor.Next) > len(at) || position.Below(at, t.cursor.Next) >= 0; {
 		case !ahead:
 			a.merge(c, t, now)
 		case t.tries < maxAhead:

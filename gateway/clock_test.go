@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"eventstream/gateway/uptime"
 )
 
 // Steps of the wall clock, in whatever direction, end no connection but those whose
@@ -17,7 +19,7 @@ func TestClockSteps(t *testing.T) {
 		steady, g := b.join(nil)
 		b.openConn(steady)
 		expires := rapid.Int64Range(-7200, 7200).Draw(rt, "expires")
-		up, wall := uptimeSeconds(), time.Now().Unix()
+		up, wall := uptime.Seconds(), time.Now().Unix()
 		c.lastPing, c.lastCursor, steady.lastPing, steady.lastCursor = up, up, up, up
 		c.expires.Store(wall + expires)
 		for range rapid.IntRange(1, 40).Draw(rt, "seconds") {
@@ -34,7 +36,7 @@ func TestClockSteps(t *testing.T) {
 				rt.Fatalf("a connection without a token was closed at %d", wall)
 			}
 		}
-		seconds := int(up - uptimeSeconds())
+		seconds := int(up - uptime.Seconds())
 		if _, ops := g.messages(t); len(ops) > 2+2*(seconds/10+1) {
 			rt.Fatalf("%d frames in %d s", len(ops), seconds)
 		}
@@ -60,16 +62,5 @@ func TestDeadByUptime(t *testing.T) {
 			t.Errorf("step of %d s: not cut off", step)
 		}
 		b.remove(c)
-	}
-}
-
-// What others are told of a time is by the wall clock, to the second.
-func TestUnixOf(t *testing.T) {
-	for range 100 {
-		up, wall := uptimeSeconds(), time.Now().Unix()
-		got := unixOf(up, time.Now())
-		if got < wall-1 || got > time.Now().Unix() {
-			t.Fatalf("unixOf = %d, want %d", got, wall)
-		}
 	}
 }

@@ -3,6 +3,7 @@ package gateway
 import (
 	"eventstream/auth"
 	"eventstream/event"
+	"eventstream/gateway/uptime"
 	"eventstream/lane"
 	"eventstream/wire"
 )
@@ -56,7 +57,7 @@ func (o *open) apply(s *worker) {
 	s.raise(c, o.floor)
 	s.hello(o)
 	s.gw.metrics.count(c.framing, 1)
-	c.lastPing = uptimeSeconds()
+	c.lastPing = uptime.Seconds()
 	c.since = uint32(c.lastPing)
 	end := c.opening.end
 	c.opening = nil

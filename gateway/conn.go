@@ -8,7 +8,9 @@ import (
 	"eventstream/auth"
 	"eventstream/event"
 	"eventstream/gateway/framing"
+	"eventstream/gateway/position"
 	"eventstream/gateway/socket"
+	"eventstream/gateway/uptime"
 	"eventstream/lane"
 	"eventstream/wire"
 )
@@ -93,7 +95,7 @@ func (r *resume) over(next []int64) bool {
 	if r.until == nil {
 		return false
 	}
-	return below(next, r.from) < 0 && below(next, r.until) < 0
+	return position.Below(next, r.from) < 0 && position.Below(next, r.until) < 0
 }
 
 // message is one event, encoded once for all its recipients.
@@ -140,7 +142,7 @@ func (c *conn) Socket() *socket.Socket { return &c.sock }
 func (c *conn) Data(b []byte) { c.received(b, maxRequest) }
 
 // Moved notes that a slow client is alive.
-func (c *conn) Moved() { c.heard.Store(uptimeSeconds()) }
+func (c *conn) Moved() { c.heard.Store(uptime.Seconds()) }
 
 // Drained tells the worker, if it waits.
 func (c *conn) Drained(waited bool) {
@@ -161,7 +163,7 @@ func (c *conn) received(b []byte, limit int) {
 		c.sock.Close() // RFC 6455 section 4.1: nothing before the handshake is answered; nothing at all into a stream
 		return
 	}
-	c.heard.Store(uptimeSeconds())
+	c.heard.Store(uptime.Seconds())
 	if c.deaf {
 		return
 	}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"eventstream/event"
+	"eventstream/gateway/position"
 )
 
 // A cursor is the client's word: it may hold anything that can be written down. What
@@ -40,7 +41,7 @@ func (g *Gateway) checkReach(c *event.Cursor, subscriber string) error {
 		return nil
 	}
 	for p, n := range c.Next {
-		if last := offsetIn(at, int32(p)); n-maxOffsetsAhead > last {
+		if last := position.Of(at, int32(p)); n-maxOffsetsAhead > last {
 			return fmt.Errorf("it is at offset %d of partition %d, where there are no events yet; the last ones are near %d", n, p, last)
 		}
 	}

@@ -3,6 +3,8 @@ package gateway
 import (
 	"context"
 	"time"
+
+	"eventstream/gateway/uptime"
 )
 
 // A gateway that the lanes don't answer keeps its clients in silence. Another gateway may
@@ -58,7 +60,7 @@ func (f *fading) next(silent time.Duration) int {
 func (g *Gateway) silence() (longest time.Duration) {
 	for _, r := range g.laneReaders() {
 		if heard := r.heard.Load(); heard != 0 {
-			longest = max(longest, uptime()-time.Duration(heard))
+			longest = max(longest, uptime.Now()-time.Duration(heard))
 		}
 	}
 	return longest

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"eventstream/gateway/uptime"
 	"eventstream/internal/testenv"
 	"eventstream/lane"
 	"eventstream/wire"
@@ -70,7 +71,7 @@ func TestFading(t *testing.T) {
 
 func TestSilence(t *testing.T) {
 	b := newBench(t, Config{})
-	b.reader.heard.Store(int64(uptime() - time.Minute))
+	b.reader.heard.Store(int64(uptime.Now() - time.Minute))
 	if s := b.silence(); s < time.Minute {
 		t.Errorf("silence = %v, want a minute", s)
 	}

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"eventstream/event"
+	"eventstream/gateway/position"
+	"eventstream/gateway/uptime"
 	"eventstream/lane"
 	"eventstream/wire"
 )
@@ -49,7 +51,7 @@ func (g *Gateway) join(ctx context.Context, a ask) (*entrance, error) {
 	if c.resume != nil || e.rescan || e.gap == wire.GapUnknownAddress {
 		e.ctx, c.stopReplay = context.WithCancel(g.replayCtx)
 	}
-	c.heard.Store(uptimeSeconds())
+	c.heard.Store(uptime.Seconds())
 	c.expires.Store(a.expires)
 	c.worker = g.workers[int(c.seat)%len(g.workers)]
 	live, now := c.reader.join(c) // from here on the worker counts it out
@@ -135,7 +137,7 @@ func (g *Gateway) floor(ctx context.Context, e *entrance) ([]int64, error) {
 		return nil, err
 	}
 	if cur := e.ask.cursor; cur != nil {
-		return highest(floor, cur.Next), nil
+		return position.Highest(floor, cur.Next), nil
 	}
 	return slices.Clone(floor), nil
 }
@@ -143,7 +145,7 @@ func (g *Gateway) floor(ctx context.Context, e *entrance) ([]int64, error) {
 // between returns what lies between two positions.
 func between(from, to []int64) (m []wire.Missing) {
 	for p := range to {
-		if from := offsetIn(from, int32(p)); from < to[p] {
+		if from := position.Of(from, int32(p)); from < to[p] {
 			m = append(m, wire.Missing{Partition: int32(p), From: from, To: to[p]})
 		}
 	}

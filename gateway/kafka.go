@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"eventstream/event"
+	"eventstream/gateway/position"
 	"eventstream/lane"
 	"eventstream/replay"
 	"eventstream/wire"
@@ -35,7 +36,7 @@ func (g *Gateway) rescan(ctx context.Context, e *entrance) error {
 	}
 	req := replay.Request{Since: e.ask.since}
 	if cur := e.ask.cursor; cur != nil {
-		req.From = extended(cur.Next, len(floor))
+		req.From = position.Extend(cur.Next, len(floor))
 	}
 	e.floor, e.until, req.To = floor, floor, floor
 	err = g.ask(ctx, e, req)

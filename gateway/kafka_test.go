@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"eventstream/event"
+	"eventstream/gateway/position"
 	"eventstream/internal/testenv"
 	"eventstream/lane"
 	"eventstream/replay"
@@ -84,7 +85,7 @@ func (k *fakeKafka) serve(_ context.Context, r replay.Request, w *replay.Writer)
 			from = append(from, int64(n))
 		}
 	}
-	from = extended(from, len(k.parts)) // also partitions that the gateway does not know
+	from = position.Extend(from, len(k.parts)) // also partitions that the gateway does not know
 	r.To = append(slices.Clone(r.To), from[len(r.To):]...)
 	var lost []replay.Lost
 	for p := range from {
@@ -97,8 +98,8 @@ func (k *fakeKafka) serve(_ context.Context, r replay.Request, w *replay.Writer)
 		}
 	}
 	if b := k.stray; b != nil {
-		from = extended(from, int(b.Partition)+1)
-		r.To = append(extended(r.To, int(b.Partition)), b.Next)
+		from = position.Extend(from, int(b.Partition)+1)
+		r.To = append(position.Extend(r.To, int(b.Partition)), b.Next)
 		if err := w.Begin(from, r.To, lost); err != nil {
 			return err
 		}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"eventstream/gateway/uptime"
 	"eventstream/internal/ops"
 	"eventstream/lane"
 	"eventstream/replay"
@@ -86,12 +87,12 @@ func (s *worker) lost(c *conn, all losses, from []int64, cursor string) {
 // lostMeanwhile tells c, which has caught up, of what was lost since it was opened.
 func (s *worker) lostMeanwhile(c *conn) {
 	news := maps.Clone(c.reader.losses())
-	maps.DeleteFunc(news, func(_ int32, l notedLoss) bool { return secondsAt(l.noted.Sub(birth)) < int64(c.since) })
+	maps.DeleteFunc(news, func(_ int32, l notedLoss) bool { return uptime.SecondsOf(l.noted) < int64(c.since) })
 	if len(news) > 0 {
 		at := before(s.positions(c), c.pending)
 		from := slices.Clone(at)
 		for p, l := range news {
-			if int(p) < len(from) && secondsAt(l.noted.Sub(birth)) > int64(c.since) {
+			if int(p) < len(from) && uptime.SecondsOf(l.noted) > int64(c.since) {
 				from[p] = 0 // whatever has come since
 			}
 		}

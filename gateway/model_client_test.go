@@ -13,7 +13,9 @@ import (
 	"eventstream/event"
 	"eventstream/gateway/framing"
 	"eventstream/gateway/framing/framingtest"
+	"eventstream/gateway/position"
 	"eventstream/gateway/socket"
+	"eventstream/gateway/uptime"
 	"eventstream/wire"
 )
 
@@ -292,7 +294,7 @@ func (c *modelConn) read(n int) {
 			return
 		}
 		if !c.sock.isClosed() {
-			c.sock.c.heard.Store(uptimeSeconds()) // pings are answered
+			c.sock.c.heard.Store(uptime.Seconds()) // pings are answered
 		}
 	}
 	if n > 0 && c.sock.isClosed() && len(c.sock.arrived(0)) == 0 && c.drained() {
@@ -325,7 +327,7 @@ func (c *modelConn) closed(code int, reason string) {
 }
 
 func (c *modelConn) tooSlow() bool {
-	return below(c.last.cur.Next, c.m.trimmed) >= 0
+	return position.Below(c.last.cur.Next, c.m.trimmed) >= 0
 }
 
 func (c *modelConn) fail(format string, args ...any) {
@@ -371,9 +373,9 @@ func (c *modelConn) hello(m *wire.Message) {
 	if c.from != nil {
 		c.base = c.from.base
 	}
-	c.checked = extended(c.base, mostPartitions)
+	c.checked = position.Extend(c.base, mostPartitions)
 	if c.from != nil {
-		c.checked = highest(c.checked, c.from.cur.Next)
+		c.checked = position.Highest(c.checked, c.from.cur.Next)
 	} else if m.Resumed {
 		c.fail("hello says resumed to who had no cursor")
 	}
@@ -402,7 +404,7 @@ func (c *modelConn) event(e *wire.Event) {
 		c.fail("event %s came twice over one connection", id)
 	case id.Offset < c.latest[id.Partition]:
 		c.fail("event %s came after offset %d", id, c.latest[id.Partition])
-	case c.from != nil && id.Offset < offsetIn(c.from.cur.Next, id.Partition):
+	case c.from != nil && id.Offset < position.Of(c.from.cur.Next, id.Partition):
 		c.fail("event %s is below %v, which it has by its cursor, or has seen: %q", id, c.from.cur.Next, c.from.seen)
 	}
 	c.complete(int(id.Partition), id.Offset) // who says that it has seen this has all before
@@ -410,7 +412,7 @@ func (c *modelConn) event(e *wire.Event) {
 	c.m.received++
 	c.latest[id.Partition] = id.Offset
 	if c.last == c.client.last {
-		c.client.since = extended(c.client.since, int(id.Partition)+1)
+		c.client.since = position.Extend(c.client.since, int(id.Partition)+1)
 		c.client.since[id.Partition] = id.Offset + 1
 	}
 }
@@ -422,7 +424,7 @@ func (c *modelConn) cursor(text string) {
 		c.fail("cursor: %v", err)
 		return
 	}
-	if c.last != nil && below(cur.Next, c.last.cur.Next) >= 0 {
+	if c.last != nil && position.Below(cur.Next, c.last.cur.Next) >= 0 {
 		c.fail("cursor goes back from %v to %v", c.last.cur.Next, cur.Next)
 	}
 	for p, next := range cur.Next {
@@ -479,7 +481,7 @@ func (c *modelConn) gap(m *wire.Message) {
 			if g.To > c.m.trimmed[g.Partition] {
 				c.fail("told of a gap %+v, and only what is below %v was trimmed", g, c.m.trimmed)
 			}
-			if c.resumed && g.To <= offsetIn(c.trimmed, g.Partition) {
+			if c.resumed && g.To <= position.Of(c.trimmed, g.Partition) {
 				c.fail("told of a gap %+v after hello said resumed, and it was there already then: below %v was trimmed", g, c.trimmed)
 			}
 		}

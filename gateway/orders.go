@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"eventstream/gateway/uptime"
 	"eventstream/internal/trouble"
 	"eventstream/lane"
 	"eventstream/wire"
@@ -58,7 +59,7 @@ func (g *Gateway) obey(ctx context.Context, o lane.Order) lane.Answer {
 		if a.Total++; a.Total <= lane.MaxAnswer {
 			a.Connections = append(a.Connections, lane.Connection{
 				Seat: c.seat, Subscriber: c.subscriber,
-				Opened: unixOf(int64(c.since), now), Heard: unixOf(c.heard.Load(), now), Expires: c.expires.Load(),
+				Opened: uptime.Unix(int64(c.since), now), Heard: uptime.Unix(c.heard.Load(), now), Expires: c.expires.Load(),
 			})
 		}
 	})

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"eventstream/event"
+	"eventstream/gateway/position"
+	"eventstream/gateway/uptime"
 	"eventstream/internal/trouble"
 	"eventstream/internal/watchdog"
 	"eventstream/lane"
@@ -292,7 +294,7 @@ func (p *presence) heartbeat(ctx context.Context) error {
 	if err := p.beat(ctx, began); err != nil {
 		return err
 	}
-	p.sureAt.Store(int64(began.Sub(birth)))
+	p.sureAt.Store(int64(uptime.Of(began)))
 	return nil
 }
 
@@ -300,7 +302,7 @@ func (p *presence) heartbeat(ctx context.Context) error {
 // that may have been matched by somebody who did not know of us, and no cursor may
 // go past it.
 func (p *presence) sure(ctx context.Context, t time.Time) {
-	for p.sureAt.Load() < int64(t.Sub(birth)) {
+	for p.sureAt.Load() < int64(uptime.Of(t)) {
 		select {
 		case p.doubt <- struct{}{}:
 		default:
@@ -388,7 +390,7 @@ func (p *presence) checkMissed(ctx context.Context) error {
 			return fmt.Errorf("look for what was missed: %w", err)
 		}
 		for _, at := range positions {
-			if at.Next > offsetIn(next, at.Partition) {
+			if at.Next > position.Of(next, at.Partition) {
 				p.owed = nil
 				p.restart(p.owedTo)
 				return p.announceAll(ctx)

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"eventstream/event"
+	"eventstream/gateway/position"
+	"eventstream/gateway/uptime"
 	"eventstream/internal/trouble"
 	"eventstream/lane"
 )
@@ -134,11 +136,11 @@ func (r *reader) grow(n int) {
 		return
 	}
 	r.synced = append(r.synced, make([]lane.ControlID, n-len(r.synced))...)
-	r.ends = extended(r.ends, n)
+	r.ends = position.Extend(r.ends, n)
 	if r.next == nil {
 		return // it begins with all of them
 	}
-	r.takeLocked(extended(r.next, n))
+	r.takeLocked(position.Extend(r.next, n))
 	if r.tail != nil {
 		r.tail()
 	}
@@ -228,14 +230,14 @@ func (r *reader) start(positions []lane.Position) {
 		next[p.Partition] = p.Next
 	}
 	r.posts = make([]post, len(r.gw.workers))
-	r.heard.Store(int64(uptime()))
+	r.heard.Store(int64(uptime.Now()))
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, p := range positions {
 		r.ends[p.Partition] = p.End
 	}
-	r.noteLost(positions)                   // for who joins
-	r.began = extended(next, len(r.synced)) // there may be more since
+	r.noteLost(positions)                          // for who joins
+	r.began = position.Extend(next, len(r.synced)) // there may be more since
 	r.takeLocked(r.began)
 }
 
@@ -294,7 +296,7 @@ func (r *reader) unready() string {
 		return ""
 	} else if r.unreadable.Load() {
 		return "the lanes have an entry that can't be read; see the log, and --skip-malformed"
-	} else if age := uptime() - time.Duration(heard); age > r.gw.timeout {
+	} else if age := uptime.Now() - time.Duration(heard); age > r.gw.timeout {
 		return fmt.Sprintf("the lanes have not answered for %s", age.Round(time.Second))
 	}
 	return ""
@@ -364,8 +366,8 @@ func (r *reader) join(c *conn) (live, now []int64) {
 		r.followOld(c.resume.old, c.seat)
 	}
 	c.worker.tell(added{c})
-	if below(r.next, r.ends) >= 0 {
-		now = highest(r.next, r.ends)
+	if position.Below(r.next, r.ends) >= 0 {
+		now = position.Highest(r.next, r.ends)
 	}
 	return r.next, now
 }
@@ -439,7 +441,7 @@ func (r *reader) batch(b lane.Batch) error {
 		p.deliveries, r.posts[i].deliveries = r.posts[i].deliveries, nil
 		r.gw.workers[i].post(p)
 	}
-	r.heard.Store(int64(uptime()))
+	r.heard.Store(int64(uptime.Now()))
 	return malformed
 }
 

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"eventstream/event"
+	"eventstream/gateway/position"
 	"eventstream/lane"
 	"eventstream/replay"
 	"eventstream/wire"
@@ -80,7 +81,7 @@ func (g *Gateway) plan(ctx context.Context, e *entrance, to []int64) error {
 		return fmt.Errorf("the cursor's address is not known any more: %w", cmp.Or(err, lane.ErrBehind))
 	}
 	// A partition that came after the cursor was issued is wanted from its start.
-	e.from = extended(c.resume.from, len(to))
+	e.from = position.Extend(c.resume.from, len(to))
 	inStore := false
 	for p := range to {
 		if e.from[p] < to[p] {

@@ -7,6 +7,7 @@ import (
 
 	"eventstream/auth"
 	"eventstream/filter"
+	"eventstream/gateway/uptime"
 	"eventstream/internal/trouble"
 	"eventstream/wire"
 )
@@ -92,14 +93,14 @@ func (r *revocations) follow(ctx context.Context, mark filter.Mark) (next filter
 	if err != nil {
 		return mark, err
 	}
-	r.read.Store(uptimeSeconds())
+	r.read.Store(uptime.Seconds())
 	return next, nil
 }
 
 // age returns the seconds since the database was last read.
 func (r *revocations) age() int64 {
 	if at := r.read.Load(); at > 0 {
-		return uptimeSeconds() - at
+		return uptime.Seconds() - at
 	}
 	return 0
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"eventstream/event"
+	"eventstream/gateway/position"
 )
 
 // A cursor comes once a second, so that a client which has only that gets up to a second of
@@ -58,7 +59,7 @@ func (r *reader) reached(ctx context.Context, seen []int64) error {
 	p, beats, last := -1, 0, beat{}
 	for {
 		exist, at := r.exist()
-		ahead := below(exist, seen)
+		ahead := position.Below(exist, seen)
 		if ahead < 0 {
 			return nil
 		}
@@ -69,7 +70,7 @@ func (r *reader) reached(ctx context.Context, seen []int64) error {
 			beats++
 		}
 		if beats > 1 { // the first may have been read before the client came
-			return fmt.Errorf("there is no event %d-%d yet, the next one is %d-%d; %w", p, seen[p]-1, p, offsetIn(exist, int32(p)), event.ErrSeen)
+			return fmt.Errorf("there is no event %d-%d yet, the next one is %d-%d; %w", p, seen[p]-1, p, position.Of(exist, int32(p)), event.ErrSeen)
 		}
 		if p < len(at) {
 			last = at[p]
@@ -85,7 +86,7 @@ func (r *reader) reached(ctx context.Context, seen []int64) error {
 func (r *reader) exist() ([]int64, []beat) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return highest(r.next, r.ends), slices.Clone(r.beats)
+	return position.Highest(r.next, r.ends), slices.Clone(r.beats)
 }
 
 // heardOf returns up to where a client that goes on from the given positions was surely told
@@ -94,5 +95,5 @@ func (o *open) heardOf(from []int64) []int64 {
 	if o.from == nil || o.ask.seen == nil {
 		return from
 	}
-	return extended(o.ask.issued.Next, len(from))
+	return position.Extend(o.ask.issued.Next, len(from))
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"eventstream/event"
+	"eventstream/gateway/position"
 	"eventstream/internal/testenv"
 	"eventstream/lane"
 	"eventstream/wire"
@@ -54,7 +55,7 @@ func (k *walker) take(m wire.Message) {
 		if err != nil {
 			k.t.Error(err)
 		}
-		k.since = extended(k.since, int(id.Partition)+1)
+		k.since = position.Extend(k.since, int(id.Partition)+1)
 		k.since[id.Partition] = id.Offset + 1
 	}
 	if m.Cursor != "" {

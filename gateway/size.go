@@ -6,6 +6,8 @@ import (
 
 	"eventstream/event"
 	"eventstream/gateway/framing"
+	"eventstream/gateway/position"
+	"eventstream/gateway/uptime"
 	"eventstream/wire"
 )
 
@@ -24,9 +26,9 @@ const envelope = len(`{"type":"events","events":[],"cursor":""}`) + len(framing.
 
 // cursorRoom bounds the bytes of a cursor of c's that is not beyond at.
 func (s *worker) cursorRoom(c *conn, at []int64) int {
-	at = highest(at, c.floor)
+	at = position.Highest(at, c.floor)
 	if c.resume != nil {
-		at = highest(at, c.resume.from)
+		at = position.Highest(at, c.resume.from)
 	}
 	return event.CursorLen(at)
 }
@@ -94,7 +96,7 @@ func (s *worker) tooLarge(c *conn, m *message, cursor string) {
 	s.gw.metrics.gaps.WithLabelValues(wire.GapTooLarge).Inc()
 	missing := []wire.Missing{{Partition: m.id.Partition, From: m.id.Offset, To: m.id.Offset + 1}}
 	s.sendCursor(c, wire.AppendGap(nil, "", cursor, wire.GapTooLarge, missing), cursor)
-	c.lastCursor = secondsAt(s.now.Sub(birth))
+	c.lastCursor = uptime.SecondsOf(s.now)
 	c.owes = owesNothing
 }
 
@@ -132,7 +134,7 @@ func (s *worker) settleCursors() {
 			return false
 		}
 		c.owes = owesNothing
-		s.cursorTo(c, uptimeSeconds())
+		s.cursorTo(c, uptime.Seconds())
 		return true
 	})
 }

@@ -14,6 +14,8 @@ import (
 	"eventstream/event"
 	"eventstream/gateway/framing"
 	"eventstream/gateway/framing/framingtest"
+	"eventstream/gateway/position"
+	"eventstream/gateway/uptime"
 	"eventstream/internal/testenv"
 	"eventstream/lane"
 	"eventstream/wire"
@@ -99,11 +101,11 @@ func (c *sseClient) message() wire.Message {
 func (c *sseClient) past(before, id string, events []wire.Event) {
 	c.t.Helper()
 	next := nextOf(c.t, id)
-	if before != "" && below(next, nextOf(c.t, before)) >= 0 {
+	if before != "" && position.Below(next, nextOf(c.t, before)) >= 0 {
 		c.t.Errorf("last event ID goes back from %v to %v", nextOf(c.t, before), next)
 	}
 	for _, e := range events {
-		if of, err := event.ParseID(e.ID); err != nil || of.Offset >= offsetIn(next, of.Partition) {
+		if of, err := event.ParseID(e.ID); err != nil || of.Offset >= position.Of(next, of.Partition) {
 			c.t.Errorf("last event ID is at %v with event %s, %v", next, e.ID, err)
 		}
 	}
@@ -355,7 +357,7 @@ func TestSSEDead(t *testing.T) {
 	b := newBench(t, Config{Heartbeat: time.Second})
 	_, f := b.joinAs(framing.EventStream, nil)
 	b.openConn(f.c)
-	now, wall := uptimeSeconds(), time.Now().Unix()
+	now, wall := uptime.Seconds(), time.Now().Unix()
 	b.sweep(now+1000, wall)
 	if f.closed {
 		t.Fatal("a client that took everything was cut off")

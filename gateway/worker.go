@@ -9,6 +9,8 @@ import (
 
 	"eventstream/event"
 	"eventstream/gateway/framing"
+	"eventstream/gateway/position"
+	"eventstream/gateway/uptime"
 	"eventstream/internal/watchdog"
 	"eventstream/lane"
 	"eventstream/wire"
@@ -72,7 +74,7 @@ func (s *worker) run(ctx context.Context) error {
 		case <-cursors.C:
 			s.settleCursors()
 		case now := <-sweep.C:
-			s.sweep(secondsAt(now.Sub(birth)), now.Unix())
+			s.sweep(uptime.SecondsOf(now), now.Unix())
 		}
 	}
 }
@@ -115,7 +117,7 @@ func (s *worker) goLive(c *conn) {
 		s.lostMeanwhile(c)
 	}
 	c.state, c.reached = live, true
-	if below(s.positions(c), c.floor) < 0 {
+	if position.Below(s.positions(c), c.floor) < 0 {
 		c.floor = nil
 	}
 	if c.behind != nil {
@@ -131,7 +133,7 @@ func (s *worker) queue(c *conn, m *message) {
 	if c.state >= closing || c.last == m.id || c.opening != nil && c.opening.end != nil {
 		return
 	}
-	if c.resume != nil && m.id.Offset < offsetIn(c.resume.from, m.id.Partition) || m.id.Offset < offsetIn(c.floor, m.id.Partition) {
+	if c.resume != nil && m.id.Offset < position.Of(c.resume.from, m.id.Partition) || m.id.Offset < position.Of(c.floor, m.id.Partition) {
 		return
 	}
 	c.last = m.id
@@ -162,7 +164,7 @@ func (s *worker) raise(c *conn, floor []int64) {
 	}
 	c.floor = floor
 	c.pending = slices.DeleteFunc(c.pending, func(m *message) bool {
-		below := m.id.Offset < offsetIn(floor, m.id.Partition)
+		below := m.id.Offset < position.Of(floor, m.id.Partition)
 		if below {
 			c.pendingBytes -= uint32(len(m.json))
 		}
@@ -171,7 +173,7 @@ func (s *worker) raise(c *conn, floor []int64) {
 	if c.behind != nil {
 		for i := range c.behind.spans {
 			sp := &c.behind.spans[i]
-			sp.from = max(sp.from, offsetIn(floor, sp.partition))
+			sp.from = max(sp.from, position.Of(floor, sp.partition))
 		}
 	}
 }
@@ -231,7 +233,7 @@ func (s *worker) close(c *conn, code int, reason string) {
 	}
 	c.state = closing
 	s.endReplay(c)
-	c.closeBy = uptimeSeconds() + 5
+	c.closeBy = uptime.Seconds() + 5
 	c.sock.Write(c.framing.Close(code, reason))
 	s.hangUp(c)
 }

@@ -16,6 +16,7 @@ import (
 	"eventstream/event"
 	"eventstream/gateway/framing"
 	"eventstream/gateway/framing/framingtest"
+	"eventstream/gateway/uptime"
 	"eventstream/internal/testenv"
 	"eventstream/lane"
 	"eventstream/wire"
@@ -49,7 +50,7 @@ func (b *bench) joinAs(f framing.Kind, old *resume) (*conn, *fakeSocket) {
 	c.seat, _ = b.presence.reserve(c.subscriber)
 	sock := &fakeSocket{c: c, keep: true}
 	c.sock.Attach(sock)
-	c.heard.Store(uptimeSeconds())
+	c.heard.Store(uptime.Seconds())
 	b.Gateway.open.Add(1)
 	b.reader.join(c)
 	b.settleMail()
@@ -146,7 +147,7 @@ func TestClosedDuringReplayStaysClosed(t *testing.T) {
 	if want := []byte{framing.OpText, framing.OpClose}; !slices.Equal(ops, want) {
 		t.Errorf("frames: got ops %v, want hello and close %v", ops, want)
 	}
-	if b.sweep(uptimeSeconds()+10, time.Now().Unix()+10); !f.closed {
+	if b.sweep(uptime.Seconds()+10, time.Now().Unix()+10); !f.closed {
 		t.Errorf("not cut off; state %d", c.state)
 	}
 }
@@ -247,7 +248,7 @@ func TestQuietCursor(t *testing.T) {
 	b := newBench(t, Config{Heartbeat: 10 * time.Second})
 	c, f := b.join(nil)
 	b.openConn(c)
-	start := uptimeSeconds()
+	start := uptime.Seconds()
 	c.lastPing, c.lastCursor = start, start+1 // a cursor went with events
 	for s := start; s <= start+12; s++ {
 		c.heard.Store(s)

@@ -6,6 +6,8 @@ import (
 
 	"eventstream/event"
 	"eventstream/gateway/framing"
+	"eventstream/gateway/position"
+	"eventstream/gateway/uptime"
 	"eventstream/wire"
 )
 
@@ -45,7 +47,7 @@ func (s *worker) gap(c *conn, g gap, to string) {
 
 // cursorDue reports whether a busy connection may have a cursor: once a second.
 func (s *worker) cursorDue(c *conn) bool {
-	now := secondsAt(s.now.Sub(birth))
+	now := uptime.SecondsOf(s.now)
 	if now <= c.lastCursor {
 		return false
 	}
@@ -173,17 +175,17 @@ func (s *worker) cursor(c *conn, next []int64) string {
 		Topic: s.gw.topic.Load().ID, Issued: time.Now(),
 		Addr: event.Address{Gateway: s.gw.id, Seat: c.seat}, Next: next,
 	}
-	if below(next, c.floor) >= 0 {
+	if position.Below(next, c.floor) >= 0 {
 		if c.reached {
-			cur.Next = highest(next, c.floor)
+			cur.Next = position.Highest(next, c.floor)
 		} else {
 			cur.Addr = event.Address{}
 		}
-	} else if c.floor != nil && c.reached && below(s.positions(c), c.floor) < 0 {
+	} else if c.floor != nil && c.reached && position.Below(s.positions(c), c.floor) < 0 {
 		c.floor = nil
 	}
 	if r := c.resume; r != nil {
-		cur.Next = highest(cur.Next, r.from)
+		cur.Next = position.Highest(cur.Next, r.from)
 		if !r.over(cur.Next) {
 			cur.Old = r.old
 		}

@@ -58,13 +58,15 @@ var table = map[string][]string{
 
 	// Services never import each other, nor store: they declare the small
 	// interface that they need of it, and cmd fills it in.
-	"producer":        slices.Concat(words, edges, support),
-	"filter/pipeline": slices.Concat(words, edges, support, []string{"filter/index", "internal/cow"}),
-	"gateway":         slices.Concat(words, edges, support, doors, []string{"replay", "gateway/framing", "gateway/socket"}),
-	"gateway/framing": {"wire"},
-	"gateway/socket":  nil,
-	"api":             slices.Concat(words, edges, support, doors, []string{"filter/expr"}),
-	"client":          slices.Concat(words, edges, support),
+	"producer":         slices.Concat(words, edges, support),
+	"filter/pipeline":  slices.Concat(words, edges, support, []string{"filter/index", "internal/cow"}),
+	"gateway":          slices.Concat(words, edges, support, doors, []string{"replay", "gateway/framing", "gateway/position", "gateway/socket", "gateway/uptime"}),
+	"gateway/framing":  {"wire"},
+	"gateway/position": nil,
+	"gateway/socket":   nil,
+	"gateway/uptime":   nil,
+	"api":              slices.Concat(words, edges, support, doors, []string{"filter/expr"}),
+	"client":           slices.Concat(words, edges, support),
 
 	// The checker knows the protocols, and nothing of the services that it checks.
 	"cmd/eventstream-check":  {"internal/check", "internal/check/cluster", "internal/ops", "internal/redact"},
