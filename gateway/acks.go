@@ -11,6 +11,7 @@ import (
 	"eventstream/event"
 	"eventstream/filter"
 	"eventstream/gateway/position"
+	"eventstream/gateway/uptime"
 	"eventstream/internal/ops"
 	"eventstream/internal/trouble"
 	"eventstream/wire"
@@ -191,7 +192,7 @@ func (a *acks) run(ctx context.Context) error {
 			a.wake()
 		}
 		a.tellRoom()
-		sleep(ctx, wait)
+		uptime.Sleep(ctx, wait)
 	}
 }
 

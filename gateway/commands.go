@@ -3,6 +3,7 @@ package gateway
 import (
 	"eventstream/auth"
 	"eventstream/event"
+	"eventstream/gateway/history"
 	"eventstream/gateway/uptime"
 	"eventstream/lane"
 	"eventstream/wire"
@@ -76,7 +77,7 @@ func (o *open) apply(s *worker) {
 // replayed: earlier events, before the live ones.
 type replayed struct {
 	conn  *conn
-	batch []*message
+	batch []*history.Event
 	at    []int64       // positions after batch
 	done  chan struct{} // closed when the batch has left, or never will
 }

@@ -8,6 +8,7 @@ import (
 	"eventstream/auth"
 	"eventstream/event"
 	"eventstream/gateway/framing"
+	"eventstream/gateway/history"
 	"eventstream/gateway/position"
 	"eventstream/gateway/socket"
 	"eventstream/gateway/uptime"
@@ -35,12 +36,12 @@ type conn struct {
 	// worker
 	pass         auth.Pass // of its token
 	state        state
-	dirty        bool        // is in the worker's dirty list
-	reached      bool        // all below floor was sent, or is not wanted
-	owes         owing       // a cursor; here it takes no memory
-	since        uint32      // when it was opened, uptime in seconds
-	pending      []*message  // events to be sent, in order
-	one          [1]*message // memory for pending: most often there is one
+	dirty        bool              // is in the worker's dirty list
+	reached      bool              // all below floor was sent, or is not wanted
+	owes         owing             // a cursor; here it takes no memory
+	since        uint32            // when it was opened, uptime in seconds
+	pending      []*history.Event  // events to be sent, in order
+	one          [1]*history.Event // memory for pending: most often there is one
 	pendingBytes uint32
 	maxMessage   uint32        // how large a message to it may be, as it said; 0 if it did not
 	last         event.ID      // of the event that was queued last
@@ -96,13 +97,6 @@ func (r *resume) over(next []int64) bool {
 		return false
 	}
 	return position.Below(next, r.from) < 0 && position.Below(next, r.until) < 0
-}
-
-// message is one event, encoded once for all its recipients.
-type message struct {
-	id   event.ID
-	ts   int64 // of its Kafka record, Unix milliseconds
-	json []byte
 }
 
 // dropPending drops what waits: a connection for which nothing does keeps no memory.

@@ -20,15 +20,15 @@ const cutOffDrain = 30 * time.Second
 
 // watchLanes sends clients away while the lanes don't answer for cfg.CutOff, until ctx ends.
 func (g *Gateway) watchLanes(ctx context.Context) error {
-	f := fading{after: g.cfg.CutOff, steps: max(1, int(g.cutOffDrain/time.Second))}
-	for sleep(ctx, time.Second) == nil && !g.reached(phaseLeaving) {
+	f := fading{after: g.cfg.CutOff, steps: max(1, int(g.cfg.cutOffDrain/time.Second))}
+	for uptime.Sleep(ctx, time.Second) == nil && !g.reached(phaseLeaving) {
 		before, silent := f.done, g.silence()
 		of := f.next(silent)
 		switch {
 		case of > 0 && before == 0:
 			g.metrics.cutOff.Inc()
 			g.log.Error("the lanes don't answer; closing connections, so that clients go on elsewhere",
-				"for", silent.Round(time.Second), "open", g.open.Load(), "over", g.cutOffDrain)
+				"for", silent.Round(time.Second), "open", g.open.Load(), "over", g.cfg.cutOffDrain)
 		case of == 0 && before > 0:
 			g.log.Info("the lanes answer again; no more connections are closed", "open", g.open.Load())
 		}

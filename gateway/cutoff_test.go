@@ -18,8 +18,7 @@ func TestCutOff(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)
 	l := &flaky{Memory: w.store}
-	short := func(g *Gateway) { g.cutOffDrain = 2 * time.Second }
-	g := started(launchWith(t, Config{CutOff: 2 * time.Second}, l, nil, nil, short))
+	g := started(launchGateway(t, Config{CutOff: 2 * time.Second, cutOffDrain: 2 * time.Second}, l))
 	other := w.gateway(Config{})
 	var clients []*wsClient
 	for i := range 4 {

@@ -4,13 +4,14 @@ import (
 	"slices"
 
 	"eventstream/gateway/framing"
+	"eventstream/gateway/history"
 )
 
 // worthDeflating reports whether messages are to be compressed.
-func worthDeflating(messages []*message) bool {
+func worthDeflating(messages []*history.Event) bool {
 	size := 0
 	for _, m := range messages {
-		if size += len(m.json); size >= framing.MinDeflate {
+		if size += len(m.JSON); size >= framing.MinDeflate {
 			return true
 		}
 	}
@@ -18,7 +19,7 @@ func worthDeflating(messages []*message) bool {
 }
 
 // sendDeflated writes one compressed frame of events.
-func (s *worker) sendDeflated(c *conn, messages []*message, cursor string) {
+func (s *worker) sendDeflated(c *conn, messages []*history.Event, cursor string) {
 	frame, buf := s.deflater.seal(s.scratch[:framing.HeadRoom], messages, cursor)
 	s.writeFrame(c, frame, buf)
 }
@@ -27,12 +28,12 @@ func (s *worker) sendDeflated(c *conn, messages []*message, cursor string) {
 // for many is compressed once for all of them, whatever their cursors.
 type deflater struct {
 	framing.Deflater
-	of []*message // what is packed
-	in []byte     // memory to encode in
+	of []*history.Event // what is packed
+	in []byte           // memory to encode in
 }
 
 // seal makes a compressed events message of buf, which is framing.HeadRoom free bytes.
-func (d *deflater) seal(buf []byte, messages []*message, cursor string) (frame, grown []byte) {
+func (d *deflater) seal(buf []byte, messages []*history.Event, cursor string) (frame, grown []byte) {
 	if !slices.Equal(d.of, messages) {
 		d.compress(messages)
 	}
@@ -40,7 +41,7 @@ func (d *deflater) seal(buf []byte, messages []*message, cursor string) (frame, 
 	return d.Seal(buf, framing.OpText, d.in)
 }
 
-func (d *deflater) compress(messages []*message) {
+func (d *deflater) compress(messages []*history.Event) {
 	if cap(d.in) > 1<<20 { // a huge event's buffer is not kept for others
 		d.in = nil
 	}

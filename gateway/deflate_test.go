@@ -14,6 +14,7 @@ import (
 	"eventstream/event"
 	"eventstream/gateway/framing"
 	"eventstream/gateway/framing/framingtest"
+	"eventstream/gateway/history"
 	"eventstream/wire"
 )
 
@@ -120,17 +121,17 @@ func TestDeflateShared(t *testing.T) {
 // A huge event is compressed once too, and its memory is let go with the next one.
 func TestDeflateHuge(t *testing.T) {
 	var d deflater
-	packed := func(events ...*message) []byte {
+	packed := func(events ...*history.Event) []byte {
 		frame, _ := d.seal(make([]byte, framing.HeadRoom), events, "")
 		return frame
 	}
-	huge := &message{json: []byte(strings.Repeat("x", 2<<20))}
+	huge := &history.Event{JSON: []byte(strings.Repeat("x", 2<<20))}
 	once := bytes.Clone(packed(huge))
-	huge.json = nil // so that making it again would show
+	huge.JSON = nil // so that making it again would show
 	if got := packed(huge); !bytes.Equal(got, once) {
 		t.Errorf("compressed again: %d bytes, before %d", len(got), len(once))
 	}
-	packed(&message{json: []byte("{}")})
+	packed(&history.Event{JSON: []byte("{}")})
 	if cap(d.in) > 1<<20 {
 		t.Errorf("%d bytes are kept", cap(d.in))
 	}
@@ -198,13 +199,13 @@ func benchDeflate(b *testing.B, f framing.Kind, events int, shared bool) {
 	sock := &nullSocket{c: c}
 	c.sock.Attach(sock)
 	g.openConn(c)
-	sets := make([][]*message, 2)
+	sets := make([][]*history.Event, 2)
 	offset := int64(0)
 	for i := range sets {
 		for range events {
 			id := event.ID{Offset: offset}
 			offset++
-			sets[i] = append(sets[i], &message{id: id, json: wire.AppendEvent(nil, id, 1795729223646, sampleEvent(offset))})
+			sets[i] = append(sets[i], &history.Event{ID: id, JSON: wire.AppendEvent(nil, id, 1795729223646, sampleEvent(offset))})
 		}
 	}
 	if shared {

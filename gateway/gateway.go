@@ -25,7 +25,9 @@ import (
 
 	"eventstream/auth"
 	"eventstream/event"
+	"eventstream/gateway/history"
 	"eventstream/gateway/socket"
+	"eventstream/gateway/uptime"
 	"eventstream/internal/ops"
 	"eventstream/internal/trouble"
 	"eventstream/internal/watchdog"
@@ -45,6 +47,9 @@ type Lanes interface {
 	Occupant(ctx context.Context, a event.Address) (subscriber string, ok bool, err error)
 	FollowOrders(ctx context.Context, g event.Gateway, do func(lane.Order) lane.Answer) error
 }
+
+// Replayer replays what Kafka holds: a replay.Client.
+type Replayer = history.Replayer
 
 // Config holds what an operator may set. The zero value works.
 type Config struct {
@@ -73,6 +78,12 @@ type Config struct {
 
 	Tokens      Tokens      // tells whose tokens are whose; if nil, clients are whoever they say
 	Revocations Revocations // which of these were taken back; if nil, only what comes as an order
+
+	// Tests set these.
+	timeout     time.Duration // of a call to the store, and its silence; storeTimeout if zero
+	stuck       time.Duration // after which a lane that shows no life counts as stuck; storeTimeout if zero
+	patience    time.Duration // of a replay with a store that fails; 30 s if zero
+	cutOffDrain time.Duration // over what time clients are sent away from a gateway that is cut off; const cutOffDrain if zero
 }
 
 // storeTimeout bounds calls to the store, and its silence.
@@ -80,43 +91,38 @@ const storeTimeout = 5 * time.Second
 
 // Gateway is one gateway process.
 type Gateway struct {
-	cfg         Config
-	id          event.Gateway
-	lanes       Lanes
-	replayer    Replayer // nil: nothing is replayed from Kafka
-	acks        *acks
-	renewals    *renewals
-	revoked     *revocations
-	rates       rates
-	log         *slog.Logger
-	metrics     *metrics
-	workers     []*worker
-	readers     atomic.Pointer[[]*reader] // by lane shard; set before topic is, and replaced while nobody is connected
-	presence    *presence
-	sockets     *trouble.Trouble // that engines don't take
-	recoveries  *trouble.Trouble // of clients that missed something
-	pollers     socket.Engine
-	threads     socket.Engine // for TLS
-	watchdog    *watchdog.Watchdog
-	open        atomic.Int64  // connections, joining ones included
-	timeout     time.Duration // storeTimeout, but in tests
-	cutOffDrain time.Duration // const cutOffDrain, but in tests
-	stuck       time.Duration // after which a lane that shows no life is one; storeTimeout, but in tests
-	topic       atomic.Pointer[lane.Topic]
-	lookMu      sync.Mutex  // held while partitions are taken up
-	moving      atomic.Bool // to another topic, or other shards: nobody is let in
+	cfg        Config
+	id         event.Gateway
+	lanes      Lanes
+	kafka      *history.Kafka // nil: nothing is replayed from Kafka
+	player     *history.Player
+	acks       *acks
+	renewals   *renewals
+	revoked    *revocations
+	rates      rates
+	log        *slog.Logger
+	metrics    *metrics
+	workers    []*worker
+	readers    atomic.Pointer[[]*reader] // by lane shard; set before topic is, and replaced while nobody is connected
+	presence   *presence
+	sockets    *trouble.Trouble // that engines don't take
+	recoveries *trouble.Trouble // of clients that missed something
+	pollers    socket.Engine
+	threads    socket.Engine // for TLS
+	watchdog   *watchdog.Watchdog
+	open       atomic.Int64 // connections, joining ones included
+	topic      atomic.Pointer[lane.Topic]
+	lookMu     sync.Mutex  // held while partitions are taken up
+	moving     atomic.Bool // to another topic, or other shards: nobody is let in
 
 	admitMu  sync.Mutex
 	phase    phase
 	crowds   crowds
 	admitted sync.WaitGroup // handshakes under way
 
-	replays   atomic.Int64 // clients that catch up
-	streams   atomic.Int64 // of these, from Kafka; see stream
 	resuming  sync.WaitGroup
 	replayCtx context.Context
 	endReplay context.CancelFunc
-	patience  time.Duration // of a replay with a store that fails
 }
 
 // New returns a Gateway. It does no I/O: Run does.
@@ -130,10 +136,16 @@ func New(cfg Config, l Lanes, r Replayer, a Acks, reg prometheus.Registerer, log
 	cfg.Heartbeat = cmp.Or(cfg.Heartbeat, 25*time.Second)
 	cfg.CutOff = cmp.Or(cfg.CutOff, 10*time.Second)
 	cfg.Drain = cmp.Or(cfg.Drain, 10*time.Second)
+	cfg.timeout = cmp.Or(cfg.timeout, storeTimeout)
+	cfg.stuck = cmp.Or(cfg.stuck, storeTimeout)
+	cfg.patience = cmp.Or(cfg.patience, 30*time.Second)
+	cfg.cutOffDrain = cmp.Or(cfg.cutOffDrain, cutOffDrain)
 	g := &Gateway{
-		cfg: cfg, id: event.Gateway(rand.Uint64()), lanes: l, replayer: r, log: log,
-		timeout: storeTimeout, stuck: storeTimeout, cutOffDrain: cutOffDrain, patience: 30 * time.Second,
+		cfg: cfg, id: event.Gateway(rand.Uint64()), lanes: l, log: log}
+	if r != nil {
+		g.kafka = history.NewKafka(r)
 	}
+	g.player = history.NewPlayer(g.kafka, cfg.patience)
 	g.replayCtx, g.endReplay = context.WithCancel(context.Background())
 	g.metrics = newMetrics(reg, g)
 	g.acks = newAcks(g, a)
@@ -202,7 +214,7 @@ func (g *Gateway) serve(ctx context.Context, topic lane.Topic) error {
 			return nil
 		}
 		g.moveOn(phaseLeaving)
-		if sleep(work, g.cfg.DrainDelay) == nil {
+		if uptime.Sleep(work, g.cfg.DrainDelay) == nil {
 			g.drain(g.cfg.Drain)
 		}
 		stop()
@@ -215,7 +227,7 @@ func (g *Gateway) serve(ctx context.Context, topic lane.Topic) error {
 // shards.
 func (g *Gateway) begin(ctx context.Context) (topic lane.Topic) {
 	said := ""
-	for ; ctx.Err() == nil; sleep(ctx, retryEvery) {
+	for ; ctx.Err() == nil; uptime.Sleep(ctx, retryEvery) {
 		err := g.within(ctx, func(ctx context.Context) (err error) {
 			topic, err = g.lanes.Topic(ctx)
 			return err
@@ -236,7 +248,7 @@ const retryEvery = 250 * time.Millisecond
 
 // within bounds a call to the store.
 func (g *Gateway) within(ctx context.Context, call func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, g.timeout)
+	ctx, cancel := context.WithTimeout(ctx, g.cfg.timeout)
 	defer cancel()
 	return call(ctx)
 }

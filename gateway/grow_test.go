@@ -143,7 +143,7 @@ func (w *world) beatsOf(p int) (stop func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		for sleep(ctx, 20*time.Millisecond) == nil {
+		for uptime.Sleep(ctx, 20*time.Millisecond) == nil {
 			w.beatAt(p)
 		}
 	}()

@@ -38,7 +38,7 @@ func (g *Gateway) enter(w http.ResponseWriter, r *http.Request, q url.Values, f 
 		return refused
 	}
 	defer g.admitted.Done()
-	ctx, cancel := context.WithTimeout(r.Context(), g.timeout)
+	ctx, cancel := context.WithTimeout(r.Context(), g.cfg.timeout)
 	defer cancel()
 	e, err := g.join(ctx, ask)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"eventstream/event"
+	"eventstream/gateway/history"
 	"eventstream/gateway/position"
 	"eventstream/gateway/uptime"
 	"eventstream/lane"
@@ -26,9 +27,9 @@ type entrance struct {
 	old     event.Address   // resumed from
 	from    []int64         // where it goes on, by partition; nil if it does not resume
 	floor   []int64         // what is live begins here; nil if with its seat
-	stream  *stream         // to be sent first, up to until; nil if Kafka is not needed
+	stream  *history.Stream // to be sent first, up to until; nil if Kafka is not needed
 	until   []int64
-	spans   []span // of the lanes, to be sent then
+	spans   []history.Span // of the lanes, to be sent then
 }
 
 // join announces a seat for the client. If it fails, the connection is counted
@@ -89,7 +90,7 @@ func (g *Gateway) origin(ctx context.Context, e *entrance) (err error) {
 		return err
 	}
 	e.conn.resume, e.gap, err = g.resumable(ctx, e.ask)
-	if e.gap == wire.GapUnknownAddress && g.replayer != nil {
+	if e.gap == wire.GapUnknownAddress && g.kafka != nil {
 		e.gap, e.rescan = "", true
 	}
 	if e.conn.resume != nil {

@@ -409,37 +409,3 @@ func TestSlowBeyondTheLanes(t *testing.T) {
 		t.Error("it was not served from Kafka: this tested nothing")
 	}
 }
-
-// Attempts that fail, and streams that are closed, do not count towards the limit
-// while their client is still there.
-func TestStreamsAreCounted(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, 1).replayed()
-	g := w.gateway(Config{})
-	ask := replay.Request{Subscriber: "user_1", From: []int64{0}, To: []int64{0}}
-	open := func() (*stream, error) { return g.openStream(t.Context(), ask) }
-	wantCount := func(want int64) {
-		t.Helper()
-		testenv.Eventually(t, 5*time.Second, func() error {
-			if got := g.streams.Load(); got != want {
-				return fmt.Errorf("%d streams are counted, want %d", got, want)
-			}
-			return nil
-		})
-	}
-	w.kafka.set(func() { w.kafka.fail = replay.Busy(time.Second, errors.New("full")) })
-	for range 3 {
-		if _, err := open(); !errors.Is(err, replay.ErrUnavailable) {
-			t.Errorf("got %v, want %v", err, replay.ErrUnavailable)
-		}
-	}
-	wantCount(0)
-	w.kafka.set(func() { w.kafka.fail = nil })
-	s, err := open()
-	if err != nil {
-		t.Fatal(err)
-	}
-	wantCount(1)
-	s.Close()
-	wantCount(0)
-}

@@ -9,7 +9,6 @@ import (
 	"eventstream/gateway/uptime"
 	"eventstream/internal/ops"
 	"eventstream/lane"
-	"eventstream/replay"
 	"eventstream/wire"
 )
 
@@ -109,16 +108,4 @@ func (r *reader) waitsForKafka() error {
 		}
 	}
 	return nil
-}
-
-// wanting returns r without the partitions of which nothing is wanted: a filter service
-// refuses positions that Kafka does not have, and these need not be looked at.
-func wanting(r replay.Request) replay.Request {
-	r.From, r.To = slices.Clone(r.From), slices.Clone(r.To)
-	for p := range min(len(r.From), len(r.To)) {
-		if r.From[p] >= r.To[p] {
-			r.From[p], r.To[p] = 0, 0
-		}
-	}
-	return r
 }

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"eventstream/event"
+	"eventstream/gateway/history"
 	"eventstream/lane"
 )
 
@@ -29,7 +30,7 @@ type post struct {
 
 // delivery is an event and the seats of this worker that it is for.
 type delivery struct {
-	msg   *message
+	msg   *history.Event
 	seats []event.Seat
 }
 
@@ -41,7 +42,7 @@ func (s *worker) post(p post) {
 	}
 	s.mail.posts = append(s.mail.posts, p)
 	for i := range p.deliveries {
-		s.mail.size += len(p.deliveries[i].msg.json) + 8*len(p.deliveries[i].seats)
+		s.mail.size += len(p.deliveries[i].msg.JSON) + 8*len(p.deliveries[i].seats)
 	}
 	s.mu.Unlock()
 	s.wake()

@@ -40,7 +40,7 @@ func newMetrics(reg prometheus.Registerer, g *Gateway) *metrics {
 	gauge := func(name, help string, value func() int64) {
 		f.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return float64(value()) })
 	}
-	gauge("clients_catching_up", "Connections that are being sent what they missed, or were too slow for.", g.replays.Load)
+	gauge("clients_catching_up", "Connections that are being sent what they missed, or were too slow for.", g.player.Playing)
 	gauge("ring_bytes", "Bytes of the lanes' latest entries in memory.", g.ringBytes)
 	gauge("mailbox_bytes", "Bytes of events that wait for the workers.", g.mailBytes)
 	gauge("acks_waiting", "Acknowledgements that are to be saved in the database.", func() int64 { return g.acks.waiting() })
@@ -93,7 +93,7 @@ func (g *Gateway) ringBytes() (n int64) {
 		return 0
 	}
 	for _, r := range g.laneReaders() {
-		n += r.ring.size()
+		n += r.past.Bytes()
 	}
 	return n
 }

@@ -171,14 +171,13 @@ type modelConn struct {
 // what the lanes do not, and let go of it after hello.
 func (m *model) trimmedFor(gw *modelGateway) []int64 {
 	trimmed := slices.Clone(m.gone)
-	ring := &gw.laneReaders()[0].ring
-	ring.mu.Lock()
-	defer ring.mu.Unlock()
+	r := gw.laneReaders()[0]
+	known := len(r.positions())
 	for p := range trimmed {
-		if p >= len(ring.lanes) {
+		if p >= known {
 			trimmed[p] = 0 // taken up in a moment, maybe
 		} else {
-			trimmed[p] = min(trimmed[p], ring.lanes[p].from)
+			trimmed[p] = min(trimmed[p], r.past.InMemory(int32(p)))
 		}
 	}
 	return trimmed
@@ -214,7 +213,7 @@ func (m *model) connect(cl *modelClient, gw *modelGateway, from *known) {
 	m.conns = append(m.conns, c)
 	go func() {
 		defer gw.admitted.Done()
-		ctx, cancel := context.WithTimeout(context.Background(), gw.timeout)
+		ctx, cancel := context.WithTimeout(context.Background(), gw.cfg.timeout)
 		defer cancel()
 		e, err := gw.join(ctx, a)
 		if err != nil {

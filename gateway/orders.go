@@ -24,7 +24,7 @@ func (g *Gateway) followOrders(ctx context.Context) error {
 		}
 		g.metrics.redisFailures.Inc()
 		following.Failed(err)
-		sleep(ctx, retryEvery)
+		uptime.Sleep(ctx, retryEvery)
 	}
 	return nil
 }

@@ -272,7 +272,7 @@ func (p *presence) refuse(err error) {
 // say makes one announcement. After a failure it is unknown whether the store
 // has it: the next one, or the next heartbeat, will tell.
 func (p *presence) say(ctx context.Context, a lane.Announcement) (lane.ControlID, error) {
-	ctx, cancel := context.WithTimeout(ctx, p.gw.timeout)
+	ctx, cancel := context.WithTimeout(ctx, p.gw.cfg.timeout)
 	defer cancel()
 	p.seq++
 	a.Gateway, a.Seq, a.TTL = p.gw.id, p.seq, p.gw.cfg.ResumeWindow
@@ -307,7 +307,7 @@ func (p *presence) sure(ctx context.Context, t time.Time) {
 		case p.doubt <- struct{}{}:
 		default:
 		}
-		if sleep(ctx, sureEvery) != nil {
+		if uptime.Sleep(ctx, sureEvery) != nil {
 			return
 		}
 	}
@@ -316,7 +316,7 @@ func (p *presence) sure(ctx context.Context, t time.Time) {
 const sureEvery = 50 * time.Millisecond
 
 func (p *presence) beat(ctx context.Context, began time.Time) error {
-	ctx2, cancel := context.WithTimeout(ctx, p.gw.timeout)
+	ctx2, cancel := context.WithTimeout(ctx, p.gw.cfg.timeout)
 	defer cancel()
 	b, err := p.gw.lanes.Heartbeat(ctx2, p.gw.id, p.gw.cfg.ResumeWindow)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"eventstream/event"
+	"eventstream/gateway/history"
 	"eventstream/gateway/position"
 	"eventstream/gateway/uptime"
 	"eventstream/internal/trouble"
@@ -23,7 +24,7 @@ type reader struct {
 	gw    *Gateway
 	index int
 	shard lane.Shard
-	ring  ring
+	past  *history.Lanes
 	wish  chan struct{} // somebody needs it; capacity 1
 
 	unreadable atomic.Bool // the lanes hold an entry that can't be read
@@ -34,7 +35,6 @@ type reader struct {
 	heard      atomic.Int64          // when the lanes last answered, uptime; 0 if never
 
 	mu     sync.Mutex         // held during a batch: a join falls between two
-	past   []*pastScan        // by partition
 	tail   context.CancelFunc // ends the reading under way
 	next   []int64            // positions: every event below has been posted; replaced, never changed; nil before start
 	began  []int64            // where it started
@@ -64,7 +64,8 @@ func newReader(gw *Gateway, index int, sh lane.Shard, partitions int32) *reader 
 		gw: gw, index: index, shard: sh,
 		trouble: trouble.New(gw.log.With("shard", sh.String()), "reading lanes failed; retrying", "reading lanes works again"),
 		garbled: trouble.NewError(gw.log.With("shard", sh.String()), "what is in a lane can't be understood", "what is in the lanes can be understood again"),
-		ring:    ring{max: gw.cfg.RingBytes}, wish: make(chan struct{}, 1), news: make(chan struct{}),
+		past:    history.NewLanes(gw.lanes, sh, history.Config{RingBytes: gw.cfg.RingBytes, SkipMalformed: gw.cfg.SkipMalformed, Timeout: gw.cfg.timeout}),
+		wish:    make(chan struct{}, 1), news: make(chan struct{}),
 		synced: make([]lane.ControlID, partitions), ends: make([]int64, partitions),
 		follow: make(map[event.Gateway]map[event.Seat][]event.Seat),
 	}
@@ -99,7 +100,7 @@ func (r *reader) run(ctx context.Context) error {
 		r.failed()
 		r.trouble.Failed(err, "in", wait)
 		failed := time.Now()
-		sleep(ctx, wait)
+		uptime.Sleep(ctx, wait)
 		r.gw.presence.sure(ctx, failed)
 	}
 	return nil
@@ -149,24 +150,16 @@ func (r *reader) grow(n int) {
 // takeLocked takes the partitions up that next has more than there were, and tells the
 // workers where all are.
 func (r *reader) takeLocked(next []int64) {
-	for p := len(r.past); p < len(next); p++ {
-		r.past = append(r.past, newPast(r, int32(p)))
+	for len(r.beats) < len(next) {
 		r.beats = append(r.beats, beat{at: time.Now()})
 	}
-	r.ring.start(next)
+	r.past.Start(next)
 	for _, s := range r.gw.workers {
 		s.post(post{reader: r.index, next: next})
 	}
 	r.next = next
 	close(r.news)
 	r.news = make(chan struct{})
-}
-
-// pastOf returns the passes through a partition.
-func (r *reader) pastOf(p int32) *pastScan {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.past[p]
 }
 
 func (r *reader) failed() {
@@ -191,7 +184,7 @@ func (r *reader) brokeAt() []int64 {
 // begin waits until a filter service has taken up all lanes, and starts there.
 func (r *reader) begin(ctx context.Context) {
 	said := ""
-	for ; ctx.Err() == nil; sleep(ctx, retryEvery) {
+	for ; ctx.Err() == nil; uptime.Sleep(ctx, retryEvery) {
 		positions, err := r.claimed(ctx)
 		if err == nil {
 			r.start(positions)
@@ -211,7 +204,7 @@ func (r *reader) begin(ctx context.Context) {
 
 // claimed returns the positions, once there is one for each partition.
 func (r *reader) claimed(ctx context.Context) ([]lane.Position, error) {
-	ctx, cancel := context.WithTimeout(ctx, r.gw.timeout)
+	ctx, cancel := context.WithTimeout(ctx, r.gw.cfg.timeout)
 	defer cancel()
 	positions, err := r.gw.lanes.Positions(ctx, r.shard, r.partitions())
 	if err != nil {
@@ -296,7 +289,7 @@ func (r *reader) unready() string {
 		return ""
 	} else if r.unreadable.Load() {
 		return "the lanes have an entry that can't be read; see the log, and --skip-malformed"
-	} else if age := uptime.Now() - time.Duration(heard); age > r.gw.timeout {
+	} else if age := uptime.Now() - time.Duration(heard); age > r.gw.cfg.timeout {
 		return fmt.Sprintf("the lanes have not answered for %s", age.Round(time.Second))
 	}
 	return ""
@@ -311,7 +304,7 @@ func (r *reader) stuck() (reason string, all bool) {
 	var quiet []int
 	ages := r.ages()
 	for p, age := range ages {
-		if age > r.gw.stuck {
+		if age > r.gw.cfg.stuck {
 			quiet = append(quiet, p)
 		}
 	}
@@ -414,11 +407,11 @@ func (r *reader) batch(b lane.Batch) error {
 		}
 	}
 	r.unreadable.Store(malformed != nil)
-	r.ring.add(b.Entries)
+	r.past.Add(b.Entries)
 	for _, p := range b.Positions {
 		if int(p.Partition) < len(next) {
 			if p.Next < next[p.Partition] { // the store lost them: they are matched again, with those who came since
-				r.ring.cut(p.Partition, next[p.Partition])
+				r.past.Cut(p.Partition, next[p.Partition])
 			}
 			next[p.Partition] = max(next[p.Partition], p.Next)
 			r.synced[p.Partition], r.ends[p.Partition] = p.Synced, p.End
@@ -452,7 +445,7 @@ func (r *reader) malformed(e lane.Entry, next []int64, err error) error {
 	r.gw.metrics.malformed.Inc()
 	for i := range r.posts { // a part of it may have been read
 		r.posts[i].deliveries = slices.DeleteFunc(r.posts[i].deliveries, func(d delivery) bool {
-			return d.msg.id.Partition == e.Partition && d.msg.id.Offset >= next[e.Partition]
+			return d.msg.ID.Partition == e.Partition && d.msg.ID.Offset >= next[e.Partition]
 		})
 	}
 	err = fmt.Errorf("lane entry %d of partition %d can't be read: %w", e.Last, e.Partition, err)
@@ -480,7 +473,7 @@ func (r *reader) missed(partition int32, upTo int64) {
 	r.gw.metrics.missed.Inc()
 	r.gw.log.Error("events were trimmed before they were read; closing all connections",
 		"lane", partition, "pos", r.next[partition], "first", upTo)
-	r.ring.cut(partition, upTo)
+	r.past.Cut(partition, upTo)
 	r.gw.closeAll("events are missing; reconnect")
 }
 
@@ -549,7 +542,7 @@ func (r *reader) collect(g event.Gateway, encoded lane.Seats) {
 
 // deliver adds one event to the posts of its recipients' workers.
 func (r *reader) deliver(id event.ID, u *lane.Unpacker) {
-	msg := newMessage(id, u)
+	msg := history.NewEvent(id, u)
 	n := event.Seat(len(r.posts))
 	for i := range r.posts {
 		r.posts[i].deliveries = append(r.posts[i].deliveries, delivery{msg: msg})
@@ -562,14 +555,5 @@ func (r *reader) deliver(id event.ID, u *lane.Unpacker) {
 		if d := r.posts[i].deliveries; len(d[len(d)-1].seats) == 0 {
 			r.posts[i].deliveries = d[:len(d)-1]
 		}
-	}
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	select {
-	case <-time.After(d):
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
 	}
 }

@@ -20,7 +20,7 @@ func TestStuckPartition(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 2)
 	g := w.gateway(Config{})
-	g.stuck = 1200 * time.Millisecond // positions are read every second
+	g.cfg.stuck = 1200 * time.Millisecond // positions are read every second
 	stop := make(chan struct{})
 	quiet := sync.OnceFunc(func() { close(stop) })
 	defer quiet()

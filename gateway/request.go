@@ -125,7 +125,7 @@ func (g *Gateway) parseSince(q url.Values) (time.Time, *refusal) {
 	if q.Get("cursor") != "" {
 		return time.Time{}, badRequest("bad_since", "query parameters since and cursor: want one of them")
 	}
-	if g.replayer == nil {
+	if g.kafka == nil {
 		return time.Time{}, badRequest("no_replay", "query parameter since: this gateway knows no filter service that could replay")
 	}
 	const want = "want a time such as 2026-01-02T03:04:05Z, or how long ago, such as 1h30m"

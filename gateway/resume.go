@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"eventstream/event"
+	"eventstream/gateway/history"
 	"eventstream/gateway/position"
 	"eventstream/lane"
 	"eventstream/replay"
@@ -85,8 +86,8 @@ func (g *Gateway) plan(ctx context.Context, e *entrance, to []int64) error {
 	inStore := false
 	for p := range to {
 		if e.from[p] < to[p] {
-			e.spans = append(e.spans, span{int32(p), e.from[p], to[p]})
-			inStore = inStore || e.from[p] < c.reader.ring.from(int32(p))
+			e.spans = append(e.spans, history.Span{Partition: int32(p), From: e.from[p], To: to[p]})
+			inStore = inStore || e.from[p] < c.reader.past.InMemory(int32(p))
 		}
 	}
 	if !inStore {
@@ -99,16 +100,16 @@ func (g *Gateway) plan(ctx context.Context, e *entrance, to []int64) error {
 	until := slices.Clone(e.from)
 	for i := range e.spans {
 		s := &e.spans[i]
-		at := positions[s.partition]
-		if s.from >= c.reader.ring.from(s.partition) {
+		at := positions[s.Partition]
+		if s.From >= c.reader.past.InMemory(s.Partition) {
 			continue
 		}
-		if at.Next < s.to {
-			return fmt.Errorf("partition %d is at %d, was at %d: %w", s.partition, at.Next, s.to, lane.ErrBehind)
+		if at.Next < s.To {
+			return fmt.Errorf("partition %d is at %d, was at %d: %w", s.Partition, at.Next, s.To, lane.ErrBehind)
 		}
-		if s.from < at.First {
-			s.from = min(at.First, s.to)
-			until[s.partition] = s.from
+		if s.From < at.First {
+			s.From = min(at.First, s.To)
+			until[s.Partition] = s.From
 		}
 	}
 	return g.trimmed(ctx, e, until)
@@ -120,10 +121,10 @@ func (g *Gateway) trimmed(ctx context.Context, e *entrance, until []int64) error
 	if slices.Equal(until, e.from) {
 		return nil
 	}
-	if g.replayer != nil {
+	if g.kafka != nil {
 		e.until = until
 		from := e.from
-		if err := g.ask(ctx, e, wanting(replay.Request{From: from, To: until})); err != nil {
+		if err := g.ask(ctx, e, history.Wanted(replay.Request{From: from, To: until})); err != nil {
 			return err
 		}
 		for p := range from {
@@ -154,9 +155,9 @@ func (g *Gateway) welcome(e *entrance, answer []byte) {
 		return
 	}
 	g.metrics.resumed.Inc()
-	g.startRecovery(e.ctx, &recovery{
-		conn: c, at: slices.Clone(e.from), stream: e.stream, until: e.until,
+	g.startReplay(e.ctx, &recipient{conn: c, cursor: e.ask.text}, &history.Replay{
+		At: slices.Clone(e.from), Stream: e.stream, Until: e.until,
 		// Lanes that were lost and filled again may know our seat only.
-		seats: []event.Address{e.old, {Gateway: g.id, Seat: c.seat}}, spans: e.spans, cursor: e.ask.text,
+		Seats: []event.Address{e.old, {Gateway: g.id, Seat: c.seat}}, Spans: e.spans,
 	})
 }

@@ -8,6 +8,7 @@ import (
 
 	"eventstream/event"
 	"eventstream/gateway/position"
+	"eventstream/gateway/uptime"
 )
 
 // A cursor comes once a second, so that a client which has only that gets up to a second of
@@ -75,7 +76,7 @@ func (r *reader) reached(ctx context.Context, seen []int64) error {
 		if p < len(at) {
 			last = at[p]
 		}
-		if err := sleep(ctx, 10*time.Millisecond); err != nil {
+		if err := uptime.Sleep(ctx, 10*time.Millisecond); err != nil {
 			return fmt.Errorf("wait until partition %d is at %d: %w", p, seen[p], err)
 		}
 	}

@@ -217,7 +217,7 @@ func TestSeenRefused(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 2)
 	w.beats()
-	g := started(launchWith(t, Config{}, w.store, nil, nil, func(g *Gateway) { g.timeout = 20 * time.Second }))
+	g := started(launchGateway(t, Config{timeout: 20 * time.Second}, w.store))
 	c := connect(t, g, "user_1", "")
 	for range 3 {
 		c.untilEvent(w.publish(0, "user_1"))
@@ -265,7 +265,7 @@ func TestSeenRefused(t *testing.T) {
 func TestSeenAhead(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)
-	g := started(launchWith(t, Config{}, w.store, nil, nil, func(g *Gateway) { g.timeout = 20 * time.Second }))
+	g := started(launchGateway(t, Config{timeout: 20 * time.Second}, w.store))
 	c := connect(t, g, "user_1", "")
 	c.ws.CloseNow()
 	noneOpen(t, g)

@@ -6,6 +6,7 @@ import (
 
 	"eventstream/event"
 	"eventstream/gateway/framing"
+	"eventstream/gateway/history"
 	"eventstream/gateway/position"
 	"eventstream/gateway/uptime"
 	"eventstream/wire"
@@ -34,20 +35,20 @@ func (s *worker) cursorRoom(c *conn, at []int64) int {
 }
 
 // bytesOf returns how many bytes messages are in one, with the commas between them.
-func bytesOf(messages []*message) (n int) {
+func bytesOf(messages []*history.Event) (n int) {
 	for _, m := range messages {
-		n += len(m.json) + 1
+		n += len(m.JSON) + 1
 	}
 	return n - 1
 }
 
 // fit returns how many of the messages go into one with that much room, one at least, and
 // whether they do.
-func fit(messages []*message, room int) (n int, fits bool) {
+func fit(messages []*history.Event, room int) (n int, fits bool) {
 	used := -1
 	for i, m := range messages {
-		if used += len(m.json) + 1; i > 0 && used > room {
-			return i, used-len(m.json)-1 <= room
+		if used += len(m.JSON) + 1; i > 0 && used > room {
+			return i, used-len(m.JSON)-1 <= room
 		}
 	}
 	return len(messages), used <= room
@@ -65,7 +66,7 @@ func (c *conn) limit() int {
 // Once all are sent it has everything below at. A cursor comes with them if it is due. In a
 // stream it stands at each message, as its id, unless that would be long. Of a client that has
 // said nothing of sizes, an event that has no room stands alone.
-func (s *worker) sendSome(c *conn, messages []*message, at []int64) (n int) {
+func (s *worker) sendSome(c *conn, messages []*history.Event, at []int64) (n int) {
 	n, room := len(messages), c.limit()-envelope
 	fits := true
 	if bytesOf(messages) > room-event.MaxCursorLen(len(at)) { // mostly there is room for any cursor
@@ -92,9 +93,9 @@ func (s *worker) sendSome(c *conn, messages []*message, at []int64) (n int) {
 const maxIDPartitions = 64
 
 // tooLarge tells c that it does not get an event, as it said that it can't take it.
-func (s *worker) tooLarge(c *conn, m *message, cursor string) {
+func (s *worker) tooLarge(c *conn, m *history.Event, cursor string) {
 	s.gw.metrics.gaps.WithLabelValues(wire.GapTooLarge).Inc()
-	missing := []wire.Missing{{Partition: m.id.Partition, From: m.id.Offset, To: m.id.Offset + 1}}
+	missing := []wire.Missing{{Partition: m.ID.Partition, From: m.ID.Offset, To: m.ID.Offset + 1}}
 	s.sendCursor(c, wire.AppendGap(nil, "", cursor, wire.GapTooLarge, missing), cursor)
 	c.lastCursor = uptime.SecondsOf(s.now)
 	c.owes = owesNothing

@@ -13,6 +13,7 @@ import (
 	"eventstream/event"
 	"eventstream/gateway/framing"
 	"eventstream/gateway/framing/framingtest"
+	"eventstream/gateway/history"
 	"eventstream/lane"
 	"eventstream/wire"
 )
@@ -78,9 +79,9 @@ func TestMessageSizes(t *testing.T) {
 				next = slices.Clone(next)
 				next[p]++
 				size := []int{rng.IntN(500), rng.IntN(3000), rng.IntN(limit + 2000), limit - 100 + rng.IntN(100)}[rng.IntN(4)]
-				msg := &message{id: id, json: wire.AppendEvent(nil, id, 5, fmt.Appendf(nil, "%q", strings.Repeat("x", size)))}
+				msg := &history.Event{ID: id, JSON: wire.AppendEvent(nil, id, 5, fmt.Appendf(nil, "%q", strings.Repeat("x", size)))}
 				want = append(want, id.String())
-				large[id.String()] = len(msg.json) > limit-envelope
+				large[id.String()] = len(msg.JSON) > limit-envelope
 				b.worker.post(post{deliveries: []delivery{{msg: msg, seats: []event.Seat{c.seat}}}, next: next})
 				if rng.IntN(4) == 0 {
 					b.settleMail()

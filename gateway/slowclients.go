@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"eventstream/event"
+	"eventstream/gateway/history"
 )
 
 // A client that takes less than comes falls behind: when more waits for it than
@@ -15,19 +16,19 @@ import (
 
 // behind is what a connection has yet to get from the lanes.
 type behind struct {
-	spans []span
+	spans []history.Span
 }
 
 // add puts an event of the connection's into the span of its partition. Events
 // of a partition come in order.
 func (b *behind) add(id event.ID) {
 	for i := range b.spans {
-		if b.spans[i].partition == id.Partition {
-			b.spans[i].to = id.Offset + 1
+		if b.spans[i].Partition == id.Partition {
+			b.spans[i].To = id.Offset + 1
 			return
 		}
 	}
-	b.spans = append(b.spans, span{id.Partition, id.Offset, id.Offset + 1})
+	b.spans = append(b.spans, history.Span{Partition: id.Partition, From: id.Offset, To: id.Offset + 1})
 }
 
 // fallBehind drops what waits for c.
@@ -37,7 +38,7 @@ func (s *worker) fallBehind(c *conn) {
 		c.behind = &behind{}
 	}
 	for _, m := range c.pending {
-		c.behind.add(m.id)
+		c.behind.add(m.ID)
 	}
 	c.dropPending()
 	if c.state == live {
@@ -48,16 +49,16 @@ func (s *worker) fallBehind(c *conn) {
 // catchUp sends c what it is behind with. If it falls further behind meanwhile,
 // that comes after it.
 func (s *worker) catchUp(c *conn) {
-	r := &recovery{conn: c, slow: true, spans: c.behind.spans, at: slices.Clone(before(s.positions(c), c.pending))}
-	for _, sp := range r.spans {
-		r.at[sp.partition] = min(r.at[sp.partition], sp.from)
+	r := &history.Replay{Spans: c.behind.spans, At: slices.Clone(before(s.positions(c), c.pending))}
+	for _, sp := range r.Spans {
+		r.At[sp.Partition] = min(r.At[sp.Partition], sp.From)
 	}
-	r.seats = []event.Address{{Gateway: s.gw.id, Seat: c.seat}}
+	r.Seats = []event.Address{{Gateway: s.gw.id, Seat: c.seat}}
 	if c.resume != nil {
-		r.seats = append(r.seats, c.resume.old)
+		r.Seats = append(r.Seats, c.resume.old)
 	}
 	c.state, c.behind = replaying, nil
 	var ctx context.Context
 	ctx, c.stopReplay = context.WithCancel(s.gw.replayCtx)
-	s.gw.startRecovery(ctx, r)
+	s.gw.startReplay(ctx, &recipient{conn: c, slow: true}, r)
 }

@@ -14,6 +14,7 @@ import (
 	"eventstream/event"
 	"eventstream/gateway/framing"
 	"eventstream/gateway/framing/framingtest"
+	"eventstream/gateway/history"
 	"eventstream/gateway/position"
 	"eventstream/gateway/uptime"
 	"eventstream/internal/testenv"
@@ -409,7 +410,7 @@ func TestSSELines(t *testing.T) {
 		b.openConn(f.c)
 		id := event.ID{Offset: 7}
 		b.worker.post(post{
-			deliveries: []delivery{{msg: &message{id: id, json: wire.AppendEvent(nil, id, 5, []byte(tt.json))}, seats: []event.Seat{f.c.seat}}},
+			deliveries: []delivery{{msg: &history.Event{ID: id, JSON: wire.AppendEvent(nil, id, 5, []byte(tt.json))}, seats: []event.Seat{f.c.seat}}},
 			next:       []int64{8, 0},
 		})
 		b.settleMail()

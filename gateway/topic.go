@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"eventstream/gateway/uptime"
 	"eventstream/lane"
 )
 
@@ -32,7 +33,7 @@ func (g *Gateway) carry(ctx context.Context) error {
 				r.run(reading)
 			})
 		}
-		for sleep(ctx, min(topicEvery, g.timeout)) == nil && !errors.Is(g.look(ctx), errTopicChanged) {
+		for uptime.Sleep(ctx, min(topicEvery, g.cfg.timeout)) == nil && !errors.Is(g.look(ctx), errTopicChanged) {
 		}
 		if ctx.Err() == nil {
 			g.log.Warn(errTopicChanged.Error())
@@ -58,7 +59,7 @@ func (g *Gateway) sendAway(ctx context.Context) {
 	g.admitMu.Unlock()
 	g.admitted.Wait()
 	g.closeAll("the topic was made anew, or divided anew; reconnect")
-	for g.open.Load() > 0 && sleep(ctx, 10*time.Millisecond) == nil { // the sweeper cuts off who does not answer
+	for g.open.Load() > 0 && uptime.Sleep(ctx, 10*time.Millisecond) == nil { // the sweeper cuts off who does not answer
 	}
 }
 

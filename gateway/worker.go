@@ -9,6 +9,7 @@ import (
 
 	"eventstream/event"
 	"eventstream/gateway/framing"
+	"eventstream/gateway/history"
 	"eventstream/gateway/position"
 	"eventstream/gateway/uptime"
 	"eventstream/internal/watchdog"
@@ -129,19 +130,19 @@ func (s *worker) goLive(c *conn) {
 
 // queue adds an event for c, unless it has it: an event can be addressed to its
 // own seat and to the one it resumed from.
-func (s *worker) queue(c *conn, m *message) {
-	if c.state >= closing || c.last == m.id || c.opening != nil && c.opening.end != nil {
+func (s *worker) queue(c *conn, m *history.Event) {
+	if c.state >= closing || c.last == m.ID || c.opening != nil && c.opening.end != nil {
 		return
 	}
-	if c.resume != nil && m.id.Offset < position.Of(c.resume.from, m.id.Partition) || m.id.Offset < position.Of(c.floor, m.id.Partition) {
+	if c.resume != nil && m.ID.Offset < position.Of(c.resume.from, m.ID.Partition) || m.ID.Offset < position.Of(c.floor, m.ID.Partition) {
 		return
 	}
-	c.last = m.id
+	c.last = m.ID
 	if c.pending == nil {
 		c.pending = c.one[:0]
 	}
 	c.pending = append(c.pending, m)
-	c.pendingBytes += uint32(len(m.json))
+	c.pendingBytes += uint32(len(m.JSON))
 	if int(c.pendingBytes) > s.gw.cfg.MaxPending && len(c.pending) > 1 { // one large event is no sign of a slow client
 		s.fallBehind(c)
 		return
@@ -163,17 +164,17 @@ func (s *worker) raise(c *conn, floor []int64) {
 		return
 	}
 	c.floor = floor
-	c.pending = slices.DeleteFunc(c.pending, func(m *message) bool {
-		below := m.id.Offset < position.Of(floor, m.id.Partition)
+	c.pending = slices.DeleteFunc(c.pending, func(m *history.Event) bool {
+		below := m.ID.Offset < position.Of(floor, m.ID.Partition)
 		if below {
-			c.pendingBytes -= uint32(len(m.json))
+			c.pendingBytes -= uint32(len(m.JSON))
 		}
 		return below
 	})
 	if c.behind != nil {
 		for i := range c.behind.spans {
 			sp := &c.behind.spans[i]
-			sp.from = max(sp.from, position.Of(floor, sp.partition))
+			sp.From = max(sp.From, position.Of(floor, sp.Partition))
 		}
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"eventstream/event"
 	"eventstream/gateway/framing"
 	"eventstream/gateway/framing/framingtest"
+	"eventstream/gateway/history"
 	"eventstream/gateway/uptime"
 	"eventstream/internal/testenv"
 	"eventstream/lane"
@@ -78,7 +79,7 @@ func (b *bench) event(offset int64, size int, seats ...event.Seat) {
 	id := event.ID{Partition: 0, Offset: offset}
 	json := wire.AppendEvent(nil, id, 0, []byte(`"`+strings.Repeat("x", size)+`"`))
 	b.worker.post(post{
-		deliveries: []delivery{{msg: &message{id: id, json: json}, seats: seats}},
+		deliveries: []delivery{{msg: &history.Event{ID: id, JSON: json}, seats: seats}},
 		next:       []int64{offset + 1, 0},
 	})
 }
@@ -368,7 +369,7 @@ func TestFallBehind(t *testing.T) {
 		t.Fatalf("state %d, %q, behind %v; want replaying, and further behind", c.state, payload, c.behind)
 	}
 	rest, waiting := c.behind.spans[0], int64(len(c.pending))
-	if len(c.behind.spans) != 1 || rest.partition != 0 || rest.to != 1000-waiting {
+	if len(c.behind.spans) != 1 || rest.Partition != 0 || rest.To != 1000-waiting {
 		t.Errorf("behind with %v, and %d wait; want partition 0 to %d", c.behind.spans, waiting, 1000-waiting)
 	}
 }

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -268,12 +269,12 @@ func launchWith(t testing.TB, cfg Config, l Lanes, r Replayer, a Acks, change fu
 	if cfg.Drain == 0 {
 		cfg.Drain = time.Second
 	}
+	cfg.timeout = cmp.Or(cfg.timeout, 1500*time.Millisecond)
+	cfg.stuck = time.Hour // a world does not beat by itself
+	cfg.patience = 2 * time.Second
 	logs := &logBuffer{}
 	reg := prometheus.NewRegistry()
 	g := New(cfg, l, r, a, reg, slog.New(slog.NewTextHandler(logs, nil)))
-	g.timeout = 1500 * time.Millisecond
-	g.stuck = time.Hour // a world does not beat by itself
-	g.patience = 2 * time.Second
 	change(g)
 	ctx, cancel := context.WithCancel(context.Background())
 	ln, err := socket.Listen(ctx, "127.0.0.1:0")

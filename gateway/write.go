@@ -6,6 +6,7 @@ import (
 
 	"eventstream/event"
 	"eventstream/gateway/framing"
+	"eventstream/gateway/history"
 	"eventstream/gateway/position"
 	"eventstream/gateway/uptime"
 	"eventstream/wire"
@@ -73,10 +74,10 @@ func (s *worker) flush(c *conn) int {
 	}
 	n := s.sendSome(c, c.pending, s.positions(c))
 	sent, rest := c.pending[:n], c.pending[n:]
-	oldest := sent[0].ts
+	oldest := sent[0].TimeMs
 	for _, m := range sent {
-		c.pendingBytes -= uint32(len(m.json))
-		oldest = min(oldest, m.ts)
+		c.pendingBytes -= uint32(len(m.JSON))
+		oldest = min(oldest, m.TimeMs)
 	}
 	if oldest > 0 { // some producers give no time
 		s.counts.age(s.now.UnixMilli() - oldest)
@@ -91,20 +92,20 @@ func (s *worker) flush(c *conn) int {
 }
 
 // before lowers positions so far that they are below all the messages.
-func before(next []int64, messages []*message) []int64 {
+func before(next []int64, messages []*history.Event) []int64 {
 	if len(messages) == 0 {
 		return next
 	}
 	next = slices.Clone(next)
 	for _, m := range messages { // of partitions that are in next, since their messages come with it
-		next[m.id.Partition] = min(next[m.id.Partition], m.id.Offset)
+		next[m.ID.Partition] = min(next[m.ID.Partition], m.ID.Offset)
 	}
 	return next
 }
 
 // sendEvents writes one frame of events. The cursor, if it is not "", is its id, and if told
 // also in it.
-func (s *worker) sendEvents(c *conn, messages []*message, cursor string, told bool) {
+func (s *worker) sendEvents(c *conn, messages []*history.Event, cursor string, told bool) {
 	s.counts.sent.Add(int64(len(messages)))
 	if c.framing == framing.Deflated && worthDeflating(messages) {
 		s.sendDeflated(c, messages, cursor)
@@ -118,13 +119,13 @@ func (s *worker) sendEvents(c *conn, messages []*message, cursor string, told bo
 }
 
 // appendEvents appends an events message up to its last event.
-func appendEvents(buf []byte, f framing.Kind, messages []*message) []byte {
+func appendEvents(buf []byte, f framing.Kind, messages []*history.Event) []byte {
 	buf = wire.AppendEventsHead(buf)
 	for i, m := range messages {
 		if i > 0 {
 			buf = append(buf, ',')
 		}
-		buf = f.AppendJSON(buf, m.json)
+		buf = f.AppendJSON(buf, m.JSON)
 	}
 	return buf
 }

@@ -6,7 +6,10 @@
 // wall clock.
 package uptime
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 // birth is what uptime counts from: the last whole second but one before the process
 // started, so that 0 is never now.
@@ -30,4 +33,14 @@ func SecondsOf(t time.Time) int64 { return int64(Of(t) / time.Second) }
 // Unix returns when Seconds had a value, in Unix seconds by the wall clock as it goes now.
 func Unix(seconds int64, now time.Time) int64 {
 	return now.Unix() - (SecondsOf(now) - seconds)
+}
+
+// Sleep waits for d, or until ctx ends. Then it returns its error.
+func Sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }

@@ -1,4 +1,4 @@
-package gateway
+package history
 
 import (
 	"slices"
@@ -8,9 +8,9 @@ import (
 	"eventstream/lane"
 )
 
-// ring keeps the lanes' latest entries in memory, as they were read: who was away
-// for a moment is served from it, without a call to the store. The oldest entry
-// of all lanes goes first.
+// ring keeps the newest entries of the lanes in memory, as they were read. A client that
+// was away for a moment is served from it, without a call to the store. The oldest entry
+// of all lanes is dropped first.
 type ring struct {
 	max int // bytes
 
@@ -20,7 +20,7 @@ type ring struct {
 	bytes int
 }
 
-// recent is the latest entries of one lane.
+// recent is the newest entries of one lane.
 type recent struct {
 	from    int64 // every event from here on that has been read is in entries
 	entries []lane.Entry
@@ -44,7 +44,7 @@ func (r *ring) add(entries []lane.Entry) {
 	defer r.mu.Unlock()
 	for _, e := range entries {
 		l := &r.lanes[e.Partition]
-		if e.Last < l.from { // from before a cut: evicted, it would have the lane complete from there
+		if e.Last < l.from { // from before a cut: when evicted it would move from back to before the cut
 			continue
 		}
 		l.entries = append(l.entries, e)
@@ -81,7 +81,7 @@ func (r *ring) from(p int32) int64 {
 	return r.lanes[p].from
 }
 
-// size is how many bytes it holds, about.
+// size is about how many bytes it holds.
 func (r *ring) size() int64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
