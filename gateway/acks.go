@@ -251,7 +251,7 @@ func (a *acks) sort(now time.Time) (refused []*conn) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for c, t := range a.fresh {
-		at := c.reader.positions()
+		at := c.reader.Positions()
 		switch ahead := len(t.cursor.Next) > len(at) || position.Below(at, t.cursor.Next) >= 0; {
 		case !ahead:
 			a.merge(c, t, now)

@@ -36,7 +36,7 @@ func (g *Gateway) checkReach(c *event.Cursor, subscriber string) error {
 	if c == nil || topic == nil || c.Topic != topic.ID {
 		return nil
 	}
-	at := g.reader(subscriber).positions()
+	at := g.reader(subscriber).Positions()
 	if at == nil {
 		return nil
 	}

@@ -68,9 +68,6 @@ func (g *Gateway) drain(over time.Duration) {
 // closeAll sends all clients away at once.
 func (g *Gateway) closeAll(reason string) { g.dismiss(1, lastSeat, reason) }
 
-// closeUpTo sends the clients at the seats up to one away at once.
-func (g *Gateway) closeUpTo(seat event.Seat, reason string) { g.dismiss(1, seat, reason) }
-
 const lastSeat = math.MaxUint32
 
 // dismiss sends one client of so many away, of those that are left at the seats up

@@ -11,6 +11,7 @@ import (
 
 	"eventstream/event"
 	"eventstream/gateway/framing"
+	"eventstream/gateway/presence"
 	"eventstream/wire"
 )
 
@@ -72,12 +73,9 @@ func TestSeatsUsedUp(t *testing.T) {
 	for _, tt := range []struct {
 		given event.Seat
 		last  int // status of the handshake after the next
-	}{{mostSeats - 1, 101}, {math.MaxUint32 - 1, 503}} {
+	}{{presence.MostSeats - 1, 101}, {math.MaxUint32 - 1, 503}} {
 		w := newWorld(t, 1)
-		g := w.gateway(Config{DrainDelay: 2 * time.Second}) // as balancers need
-		g.presence.mu.Lock()
-		g.presence.lastID = tt.given
-		g.presence.mu.Unlock()
+		g := w.gateway(Config{DrainDelay: 2 * time.Second, afterSeat: tt.given}) // as balancers need
 		c := connect(t, g, "user_1", "")
 		id := w.publish(0, "user_1")
 		c.untilEvent(id)
@@ -90,8 +88,8 @@ func TestSeatsUsedUp(t *testing.T) {
 		if g.Ready(t.Context()) == nil {
 			t.Error("still ready")
 		}
-		if err := <-g.done; !errors.Is(err, errSeatsUsed) {
-			t.Errorf("Run: %v, want %v", err, errSeatsUsed)
+		if err := <-g.done; !errors.Is(err, presence.ErrUsed) {
+			t.Errorf("Run: %v, want %v", err, presence.ErrUsed)
 		}
 		g.done <- nil // for who ends it
 	}

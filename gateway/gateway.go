@@ -26,6 +26,7 @@ import (
 	"eventstream/auth"
 	"eventstream/event"
 	"eventstream/gateway/history"
+	"eventstream/gateway/presence"
 	"eventstream/gateway/socket"
 	"eventstream/gateway/uptime"
 	"eventstream/internal/ops"
@@ -80,6 +81,8 @@ type Config struct {
 	Revocations Revocations // which of these were taken back; if nil, only what comes as an order
 
 	// Tests set these.
+	id          event.Gateway // random if zero
+	afterSeat   event.Seat    // the first seat that is given out is the next one
 	timeout     time.Duration // of a call to the store, and its silence; storeTimeout if zero
 	stuck       time.Duration // after which a lane that shows no life counts as stuck; storeTimeout if zero
 	patience    time.Duration // of a replay with a store that fails; 30 s if zero
@@ -104,7 +107,7 @@ type Gateway struct {
 	metrics    *metrics
 	workers    []*worker
 	readers    atomic.Pointer[[]*reader] // by lane shard; set before topic is, and replaced while nobody is connected
-	presence   *presence
+	presence   *presence.Presence
 	sockets    *trouble.Trouble // that engines don't take
 	recoveries *trouble.Trouble // of clients that missed something
 	pollers    socket.Engine
@@ -141,7 +144,7 @@ func New(cfg Config, l Lanes, r Replayer, a Acks, reg prometheus.Registerer, log
 	cfg.patience = cmp.Or(cfg.patience, 30*time.Second)
 	cfg.cutOffDrain = cmp.Or(cfg.cutOffDrain, cutOffDrain)
 	g := &Gateway{
-		cfg: cfg, id: event.Gateway(rand.Uint64()), lanes: l, log: log}
+		cfg: cfg, id: cmp.Or(cfg.id, event.Gateway(rand.Uint64())), lanes: l, log: log}
 	if r != nil {
 		g.kafka = history.NewKafka(r)
 	}
@@ -151,13 +154,16 @@ func New(cfg Config, l Lanes, r Replayer, a Acks, reg prometheus.Registerer, log
 	g.acks = newAcks(g, a)
 	g.renewals = newRenewals(g)
 	g.revoked = &revocations{gw: g, store: cfg.Revocations}
-	g.presence = newPresence(g)
 	g.recoveries = trouble.New(log, "replay failed; the client may try again", "replays work again")
 	g.pollers, g.threads = socket.NewPollers(), socket.NewThreads()
 	g.sockets = trouble.NewError(log, "a connection can't be held, and its client was answered 503", "connections can be held again")
 	g.watchdog = watchdog.New(log)
-	g.presence.pulse = g.watchdog.Loop("the announcing of seats")
-	g.watchdog.Lock("the lock of seats", &g.presence.mu)
+	g.presence = presence.New(l, presence.Config{
+		Gateway: g.id, ResumeWindow: cfg.ResumeWindow, Timeout: cfg.timeout, After: cfg.afterSeat,
+		Readers: g.presenceReaders, Grow: g.look,
+		GiveUp:   func(upTo event.Seat) { g.dismiss(1, upTo, "the gateway was cut off; reconnect") },
+		Failures: g.metrics.redisFailures, Emptied: g.metrics.emptied,
+	}, g.watchdog, log)
 	g.watchdog.Lock("the lock of admissions", &g.admitMu)
 	g.watchdog.Lock("the lock of acknowledgements", &g.acks.mu)
 	n := runtime.GOMAXPROCS(0)
@@ -198,7 +204,7 @@ func (g *Gateway) serve(ctx context.Context, topic lane.Topic) error {
 	group.Go(func() error { return g.watchdog.Run(work) })
 	g.log.Info("gateway is ready", "gateway", g.id.String(), "partitions", topic.Partitions, "shards", len(g.laneReaders()))
 	group.Go(func() error { return g.carry(work) })
-	group.Go(func() error { return g.presence.run(work) })
+	group.Go(func() error { return g.presence.Run(work) })
 	group.Go(func() error { return g.acks.run(work) })
 	group.Go(func() error { return g.renewals.run(work) })
 	group.Go(func() error { return g.revoked.run(work) })
@@ -207,8 +213,8 @@ func (g *Gateway) serve(ctx context.Context, topic lane.Topic) error {
 	group.Go(func() (why error) {
 		select {
 		case <-ctx.Done():
-		case <-g.presence.used:
-			why = errSeatsUsed
+		case <-g.presence.Used():
+			why = presence.ErrUsed
 			g.log.Error(why.Error())
 		case <-work.Done():
 			return nil
@@ -280,6 +286,13 @@ func (g *Gateway) laneReaders() []*reader {
 	return nil
 }
 
+func (g *Gateway) presenceReaders() (all []presence.Reader) {
+	for _, r := range g.laneReaders() {
+		all = append(all, r)
+	}
+	return all
+}
+
 // reader returns the reader of the lanes that a subscriber's events go through.
 func (g *Gateway) reader(subscriber string) *reader {
 	all := g.laneReaders()
@@ -306,8 +319,15 @@ func (g *Gateway) unready() string {
 	if reason := g.revoked.unready(); reason != "" {
 		return reason
 	}
-	return g.presence.unready()
+	if g.presence.Trouble() != nil {
+		return storeSilent
+	}
+	return ""
 }
+
+// storeSilent is what clients are told when no seat can be announced. The error itself
+// names our servers: it is for operators.
+const storeSilent = "the store does not answer"
 
 // Ready tells why no events, or no connections, go through the gateway, or nil.
 func (g *Gateway) Ready(context.Context) error {
@@ -315,8 +335,8 @@ func (g *Gateway) Ready(context.Context) error {
 		return errors.New("stopping")
 	}
 	if reason := g.unready(); reason != "" {
-		if err := g.presence.trouble.Load(); err != nil && reason == storeSilent {
-			return *err
+		if err := g.presence.Trouble(); err != nil && reason == storeSilent {
+			return err
 		}
 		return errors.New(reason)
 	}

@@ -255,7 +255,7 @@ func TestStalledClient(t *testing.T) {
 		want = append(want, w.publishSized(0, 4<<10, "user_1"))
 	}
 	testenv.Eventually(t, 5*time.Second, func() error {
-		if got := g.laneReaders()[0].positions()[0]; got != 800 {
+		if got := g.laneReaders()[0].Positions()[0]; got != 800 {
 			return fmt.Errorf("reader is at %d", got)
 		}
 		return nil
@@ -317,7 +317,7 @@ func TestPingBehindBigEvent(t *testing.T) {
 	c := connect(t, g, "user_1", "")
 	id := w.publishSized(0, 1<<20, "user_1")
 	testenv.Eventually(t, 5*time.Second, func() error {
-		if g.laneReaders()[0].positions()[0] == 0 {
+		if g.laneReaders()[0].Positions()[0] == 0 {
 			return errors.New("not read")
 		}
 		return nil

@@ -239,9 +239,7 @@ func TestFlappingClientKeepsItsSeat(t *testing.T) {
 		})
 		victim.untilEvent(w.publish(i%2, "victim"))
 	}
-	g.presence.mu.Lock()
-	defer g.presence.mu.Unlock()
-	if n := len(g.presence.seated); n != 2 {
+	if n := g.presence.Seats(); n != 2 {
 		t.Errorf("%d seats, want the flapping client's and the victim's", n)
 	}
 }
@@ -300,10 +298,8 @@ func TestStorm(t *testing.T) {
 	}
 	g.laneReaders()[0].followMu.Unlock()
 	testenv.Eventually(t, 10*time.Second, func() error {
-		g.presence.mu.Lock()
-		defer g.presence.mu.Unlock()
-		if n := len(g.presence.seated) + g.presence.ended.Len() + len(g.presence.free) + len(g.presence.joining); n > 0 {
-			return fmt.Errorf("%d entries of seats are left", n)
+		if n := g.presence.Seats(); n > 0 {
+			return fmt.Errorf("%d seats are left", n)
 		}
 		return nil
 	})

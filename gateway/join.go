@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"strings"
 
@@ -43,7 +42,7 @@ func (g *Gateway) join(ctx context.Context, a ask) (*entrance, error) {
 		err = g.origin(ctx, e)
 	}
 	if err == nil {
-		c.seat, err = g.presence.reserve(a.subscriber)
+		c.seat, err = g.presence.Reserve(a.subscriber)
 	}
 	if err != nil {
 		g.countOut(c)
@@ -56,7 +55,7 @@ func (g *Gateway) join(ctx context.Context, a ask) (*entrance, error) {
 	c.expires.Store(a.expires)
 	c.worker = g.workers[int(c.seat)%len(g.workers)]
 	live, now := c.reader.join(c) // from here on the worker counts it out
-	e.at, err = g.presence.announce(ctx, lane.Seated{Seat: c.seat, Subscriber: a.subscriber})
+	e.at, err = g.presence.Announce(ctx, lane.Seated{Seat: c.seat, Subscriber: a.subscriber})
 	if err == nil {
 		err = g.prepare(ctx, e, live, now)
 	}
@@ -66,9 +65,6 @@ func (g *Gateway) join(ctx context.Context, a ask) (*entrance, error) {
 	}
 	return e, nil
 }
-
-// errSeatLost reports that the gateway gave up its seats while a client joined.
-var errSeatLost = errors.New("the gateway was cut off from the store while the client joined")
 
 // origin finds out where the client goes on.
 func (g *Gateway) origin(ctx context.Context, e *entrance) (err error) {

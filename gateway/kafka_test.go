@@ -152,7 +152,7 @@ func (w *world) forget(g *instance, c *wsClient) {
 	c.ws.CloseNow()
 	testenv.Eventually(w.t, 10*time.Second, func() error {
 		for _, seat := range []event.Seat{cur.Addr.Seat} {
-			if _, ok := g.presence.occupant(seat); ok && cur.Addr.Gateway == g.id {
+			if _, ok := g.presence.Occupant(seat); ok && cur.Addr.Gateway == g.id {
 				return errors.New("the seat can still be resumed from")
 			}
 		}
@@ -164,7 +164,7 @@ func (w *world) forget(g *instance, c *wsClient) {
 func (w *world) trimRead(g *instance, p int) {
 	w.t.Helper()
 	testenv.Eventually(w.t, 5*time.Second, func() error {
-		if at := g.laneReaders()[0].positions()[p]; at < w.parts[p].next {
+		if at := g.laneReaders()[0].Positions()[p]; at < w.parts[p].next {
 			return fmt.Errorf("reader is at %d of %d", at, w.parts[p].next)
 		}
 		return nil

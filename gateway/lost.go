@@ -101,7 +101,7 @@ func (s *worker) lostMeanwhile(c *conn) {
 
 // waitsForKafka tells which partition's new events are not passed on, or nil.
 func (r *reader) waitsForKafka() error {
-	at := r.positions()
+	at := r.Positions()
 	for p, l := range r.losses() {
 		if int(p) < len(at) && at[p] <= l.To {
 			return ops.Degraded(fmt.Errorf("partition %d: Kafka lost the records from %d on; new ones with offsets below %d are not passed on, which clients are told as a gap", p, l.From, l.To))

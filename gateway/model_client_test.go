@@ -172,7 +172,7 @@ type modelConn struct {
 func (m *model) trimmedFor(gw *modelGateway) []int64 {
 	trimmed := slices.Clone(m.gone)
 	r := gw.laneReaders()[0]
-	known := len(r.positions())
+	known := len(r.Positions())
 	for p := range trimmed {
 		if p >= known {
 			trimmed[p] = 0 // taken up in a moment, maybe

@@ -1,6 +1,8 @@
 package gateway
 
-import "testing"
+import (
+	"testing"
+)
 
 // The model test is worth something only if it can fail: each of these mistakes of
 // a filter service has to show.

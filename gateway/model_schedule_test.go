@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"eventstream/gateway/presence"
 )
 
 // action is one thing that happens. What it draws comes from its own seed, so
@@ -31,7 +33,7 @@ var modelActions = []struct {
 	{"window", 1, func(m *model, rng *rand.Rand) {
 		m.sleep(rng, modelWindow+time.Duration(rng.IntN(5000))*time.Millisecond)
 	}},
-	{"long", 1, func(m *model, rng *rand.Rand) { m.sleep(rng, modelWindow+forgetMargin+5*time.Second) }},
+	{"long", 1, func(m *model, rng *rand.Rand) { m.sleep(rng, modelWindow+presence.ForgetMargin+5*time.Second) }},
 	{"connect", 22, (*model).connectSome},
 	{"drop", 8, (*model).drop},
 	{"flap", 3, (*model).flap},

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"eventstream/event"
+	"eventstream/gateway/presence"
 	"eventstream/internal/bubble"
 	"eventstream/internal/testenv"
 	"eventstream/lane"
@@ -185,6 +186,7 @@ func (m *model) launch(i int, rng *rand.Rand) {
 	if rng.IntN(2) == 0 {
 		cfg.RingBytes = 1 + rng.IntN(1000)
 	}
+	cfg.id = event.Gateway(rng.Uint64())
 	l := &line{store: m.store}
 	ctx, cancel := context.WithCancel(context.Background())
 	log := slog.New(slog.DiscardHandler)
@@ -195,7 +197,6 @@ func (m *model) launch(i int, rng *rand.Rand) {
 		Gateway: New(cfg, l, nil, nil, prometheus.NewRegistry(), log),
 		line:    l, cancel: cancel, done: make(chan struct{}),
 	}
-	g.id = event.Gateway(rng.Uint64())
 	g.workers = []*worker{newWorker(g.Gateway, 2), newWorker(g.Gateway, 2)}
 	m.gateways[i] = g
 	go func() {
@@ -287,7 +288,7 @@ func (m *model) forgettable(cur *event.Cursor) bool {
 		return false
 	}
 	for _, end := range []time.Time{s.ended, s.gw.died} {
-		if !end.IsZero() && time.Since(end) >= modelWindow-m.store.slack-2*heartbeatEvery {
+		if !end.IsZero() && time.Since(end) >= modelWindow-m.store.slack-2*presence.HeartbeatEvery {
 			return true
 		}
 	}
@@ -303,12 +304,12 @@ func (g *modelGateway) gaveUp(s *modelStore, joined time.Time) bool {
 	for _, l := range slices.Concat(s.losses, g.trouble) {
 		from, to := l.at, l.up
 		for _, other := range slices.Concat(s.losses, g.trouble) { // one after the other is one
-			if !other.at.After(to.Add(heartbeatEvery)) && !other.up.Before(from.Add(-heartbeatEvery)) {
+			if !other.at.After(to.Add(presence.HeartbeatEvery)) && !other.up.Before(from.Add(-presence.HeartbeatEvery)) {
 				from, to = minTime(from, other.at), maxTime(to, other.up)
 			}
 		}
-		apart := to.Sub(from) + 2*heartbeatEvery
-		if to.Add(3*heartbeatEvery).After(joined) && (apart > modelWindow || lost(from, to) && apart > announceGrace) {
+		apart := to.Sub(from) + 2*presence.HeartbeatEvery
+		if to.Add(3*presence.HeartbeatEvery).After(joined) && (apart > modelWindow || lost(from, to) && apart > announceGrace) {
 			return true
 		}
 	}
@@ -333,7 +334,7 @@ func maxTime(a, b time.Time) time.Time {
 // or had not yet when somebody came, who may have waited since.
 func (s *modelStore) forgot(seat *seatRecord) bool {
 	for _, l := range s.losses {
-		told := l.up.Add(2 * heartbeatEvery)
+		told := l.up.Add(2 * presence.HeartbeatEvery)
 		if !seat.joined.Before(l.since) && !seat.joined.After(l.up) &&
 			(time.Now().Before(told.Add(modelWindow)) || !seat.gw.died.IsZero() && seat.gw.died.Before(told)) {
 			return true

@@ -38,7 +38,7 @@ type reader struct {
 	tail   context.CancelFunc // ends the reading under way
 	next   []int64            // positions: every event below has been posted; replaced, never changed; nil before start
 	began  []int64            // where it started
-	broke  []int64            // where it was when reading first failed since brokeAt; nil if it did not
+	broke  []int64            // where it was when reading first failed since BrokeAt; nil if it did not
 	synced []lane.ControlID
 	ends   []int64 // of the partitions in Kafka at some time before: what is below was produced by then
 	beats  []beat
@@ -91,7 +91,7 @@ func (r *reader) run(ctx context.Context) error {
 			break
 		}
 		if grown {
-			r.gw.presence.sure(ctx, time.Now()) // it may have failed at the same time
+			r.gw.presence.Sure(ctx, time.Now()) // it may have failed at the same time
 			continue
 		}
 		if time.Since(began) > 10*time.Second {
@@ -101,7 +101,7 @@ func (r *reader) run(ctx context.Context) error {
 		r.trouble.Failed(err, "in", wait)
 		failed := time.Now()
 		uptime.Sleep(ctx, wait)
-		r.gw.presence.sure(ctx, failed)
+		r.gw.presence.Sure(ctx, failed)
 	}
 	return nil
 }
@@ -171,14 +171,20 @@ func (r *reader) failed() {
 	}
 }
 
-// brokeAt returns where the reader was when reading first failed since the last
+// BrokeAt returns where the reader was when reading first failed since the last
 // call, nil if it has not.
-func (r *reader) brokeAt() []int64 {
+func (r *reader) BrokeAt() []int64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	broke := r.broke
 	r.broke = nil
 	return broke
+}
+
+// Require has the lanes refuse what is matched with less of the control stream, and
+// returns where they are.
+func (r *reader) Require(ctx context.Context, synced lane.ControlID) ([]lane.Position, error) {
+	return r.gw.lanes.Require(ctx, r.shard, r.partitions(), synced)
 }
 
 // begin waits until a filter service has taken up all lanes, and starts there.
@@ -334,15 +340,15 @@ func (r *reader) ages() []time.Duration {
 	return ages
 }
 
-// positions returns how far the reader has come. The slice must not be changed.
-func (r *reader) positions() []int64 {
+// Positions returns how far the reader has come. The slice must not be changed.
+func (r *reader) Positions() []int64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.next
 }
 
-// origin is where the reader started; nil if it has not.
-func (r *reader) origin() []int64 {
+// Origin is where the reader started; nil if it has not.
+func (r *reader) Origin() []int64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.began

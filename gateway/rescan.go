@@ -43,7 +43,7 @@ func (g *Gateway) rescanLost(ctx context.Context, e *entrance, req replay.Reques
 	if err := g.ask(ctx, e, history.Wanted(req)); err != nil {
 		return err
 	}
-	reached := e.conn.reader.positions()
+	reached := e.conn.reader.Positions()
 	for p, to := range e.floor {
 		if p < len(req.From) && req.From[p] >= to { // nothing was asked for
 			e.from[p] = to

@@ -66,7 +66,7 @@ var errPartitions = errors.New("the topic has fewer partitions than that")
 // occupant returns whose address this is or was within the resume window.
 func (g *Gateway) occupant(ctx context.Context, a event.Address) (string, bool, error) {
 	if a.Gateway == g.id {
-		s, ok := g.presence.occupant(a.Seat)
+		s, ok := g.presence.Occupant(a.Seat)
 		return s, ok, nil
 	}
 	return g.lanes.Occupant(ctx, a)

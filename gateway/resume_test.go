@@ -13,7 +13,6 @@ import (
 	"github.com/coder/websocket"
 
 	"eventstream/event"
-	"eventstream/internal/bubble"
 	"eventstream/internal/testenv"
 	"eventstream/lane"
 	"eventstream/wire"
@@ -480,39 +479,4 @@ func TestSeatsAreForgotten(t *testing.T) {
 	if gap := r.untilType(wire.Gap); gap.Reason != wire.GapUnknownAddress {
 		t.Errorf("gap: got %s, want %s", gap.Reason, wire.GapUnknownAddress)
 	}
-}
-
-// What was addressed to a seat while it could be resumed from goes on being so for
-// a while, also if the store could not be told in time that it can't any more.
-func TestSeatsAreForgottenLater(t *testing.T) {
-	bubble.Test(t, func(t *testing.T) {
-		b := newBench(t, Config{ResumeWindow: time.Minute})
-		store := &flaky{Memory: lane.NewMemory()}
-		b.Gateway.lanes = store
-		forgotten := func() int {
-			changes, _, err := store.ControlSince(t.Context(), lane.ControlID{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			n := 0
-			for _, c := range changes {
-				n += len(c.Forgot)
-			}
-			return n
-		}
-		seat, _ := b.presence.reserve("user_1")
-		b.presence.left(seat)
-		store.announce.Store(fails)
-		time.Sleep(time.Minute + 2*forgetMargin)
-		if err := b.presence.retire(t.Context()); !errors.Is(err, errFlaky) {
-			t.Fatalf("retire: got %v, want %v", err, errFlaky)
-		}
-		store.announce.Store(works)
-		for _, want := range []int{0, 1} {
-			if err := b.presence.retire(t.Context()); err != nil || forgotten() != want {
-				t.Errorf("%d seats forgotten, %v; want %d", forgotten(), err, want)
-			}
-			time.Sleep(forgetMargin + time.Second)
-		}
-	})
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"eventstream/event"
+	"eventstream/gateway/presence"
 	"eventstream/internal/testenv"
 	"eventstream/lane"
 	"eventstream/wire"
@@ -183,7 +184,7 @@ func TestWipedWhileResuming(t *testing.T) {
 		t.Fatal(err)
 	}
 	testenv.Eventually(t, 10*time.Second, func() error {
-		if at := g.laneReaders()[0].positions()[0]; at < events {
+		if at := g.laneReaders()[0].Positions()[0]; at < events {
 			return fmt.Errorf("the lane is read up to %d", at)
 		}
 		return nil
@@ -425,7 +426,7 @@ func TestWipedOutOfTouch(t *testing.T) {
 	w.mu.Unlock()
 	lost := w.publish(0, "user_1")
 	testenv.Eventually(t, 10*time.Second, func() error {
-		if time.Since(began) < outOfTouch+time.Second {
+		if time.Since(began) < presence.OutOfTouch+time.Second {
 			return errors.New("not out of touch yet")
 		}
 		return nil
@@ -463,7 +464,7 @@ func TestRolledBackOutOfTouch(t *testing.T) {
 	w.mu.Unlock()
 	lost := w.publish(0, "user_1")
 	testenv.Eventually(t, 10*time.Second, func() error {
-		if time.Since(began) < outOfTouch+time.Second {
+		if time.Since(began) < presence.OutOfTouch+time.Second {
 			return errors.New("not out of touch yet")
 		}
 		return nil
@@ -498,19 +499,13 @@ func TestWipedOutOfTouchAndTold(t *testing.T) {
 	g := startGateway(t, Config{}, l)
 	c := connect(t, g, "user_1", "")
 	c.untilEvent(w.publish(0, "user_1"))
-	connect(t, g, "user_2", "").ws.CloseNow()
-	testenv.Eventually(t, 10*time.Second, func() error {
-		g.presence.mu.Lock()
-		defer g.presence.mu.Unlock()
-		e := g.presence.ended.Front()
-		if e == nil {
-			return errors.New("nobody has left")
-		}
-		e.Value = ended{e.Value.(ended).seat, time.Now().Add(-time.Hour)} // it is due, and gives the gateway something to say
-		l.missed.Store(math.MaxInt32)
-		l.announce.Store(fails)
-		return nil
-	})
+	seat, err := g.presence.Reserve("user_2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.missed.Store(math.MaxInt32)
+	l.announce.Store(fails)
+	g.presence.Left(seat, time.Now().Add(-time.Hour)) // it is due, and gives the gateway something to say
 	began := time.Now()
 	w.store.Wipe()
 	w.claim()
@@ -519,7 +514,7 @@ func TestWipedOutOfTouchAndTold(t *testing.T) {
 	w.mu.Unlock()
 	lost := w.publish(0, "user_1")
 	testenv.Eventually(t, 10*time.Second, func() error {
-		if time.Since(began) < outOfTouch+time.Second {
+		if time.Since(began) < presence.OutOfTouch+time.Second {
 			return errors.New("not out of touch yet")
 		}
 		return nil
@@ -528,35 +523,5 @@ func TestWipedOutOfTouchAndTold(t *testing.T) {
 	l.announce.Store(works)
 	if code := c.untilClose(10 * time.Second); code != wire.CloseDrain || c.seen[lost] > 0 {
 		t.Errorf("close code %d, event seen %d times; want %d and none", code, c.seen[lost], wire.CloseDrain)
-	}
-}
-
-// A gateway gives up its seats while a client joins at one of them that its subscriber
-// had before: other gateways must not take older cursors for good that name it.
-func TestSeatGivenUpWhileJoining(t *testing.T) {
-	b := newBench(t, Config{})
-	store := lane.NewMemory()
-	b.Gateway.lanes = store
-	p := b.presence
-	before, _ := p.reserve("user_1")
-	p.left(before)
-	seat, _ := p.reserve("user_1")
-	if seat != before {
-		t.Fatalf("seat %d, want %d again", seat, before)
-	}
-	done := make(chan joined, 1)
-	p.joining = append(p.joining, joinRequest{t.Context(), lane.Seated{Seat: seat, Subscriber: "user_1"}, done})
-	p.restart(lastSeat)
-	if err := p.announceAll(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if err := p.welcome(t.Context(), nil); err != nil {
-		t.Fatal(err)
-	}
-	if j := <-done; !errors.Is(j.err, errSeatLost) {
-		t.Errorf("announced: got %v, want %v", j.err, errSeatLost)
-	}
-	if got, ok, _ := store.Occupant(t.Context(), event.Address{Gateway: b.id, Seat: seat}); ok {
-		t.Errorf("the store says that the seat is %s's", got)
 	}
 }

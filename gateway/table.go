@@ -1,6 +1,8 @@
 package gateway
 
-import "eventstream/event"
+import (
+	"eventstream/event"
+)
 
 // table finds a worker's connections by seat, in three steps. A part of it without
 // connections is dropped, so that it is as large as the connections are many, not

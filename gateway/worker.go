@@ -281,7 +281,7 @@ func (s *worker) remove(c *conn) {
 	if c.resume != nil {
 		c.reader.unfollow(c.resume.old, c.seat)
 	}
-	s.gw.presence.left(c.seat)
+	s.gw.presence.Left(c.seat, time.Now())
 	s.gw.acks.gone(c)
 	s.gw.countOut(c) // now, so that who comes in its place finds its seat free
 }

@@ -48,7 +48,7 @@ func (b *bench) join(old *resume) (*conn, *fakeSocket) { return b.joinAs(framing
 
 func (b *bench) joinAs(f framing.Kind, old *resume) (*conn, *fakeSocket) {
 	c := &conn{framing: f, subscriber: "user_1", reader: b.reader, worker: b.worker, last: event.ID{Partition: -1}, resume: old}
-	c.seat, _ = b.presence.reserve(c.subscriber)
+	c.seat, _ = b.presence.Reserve(c.subscriber)
 	sock := &fakeSocket{c: c, keep: true}
 	c.sock.Attach(sock)
 	c.heard.Store(uptime.Seconds())

@@ -37,7 +37,7 @@ func TestExtendCopies(t *testing.T) {
 			t.Fatalf("Extend(%v, %d) = %v", list, n, longer)
 		}
 		longer[0] = 9
-		if longer = append(longer, 7); list[0] != 1 || list[:3][2] != 0 {
+		if longer = append(longer, 7); list[0] != 1 || list[:3][2] != 0 || longer[0] != 9 {
 			t.Fatalf("Extend(%v, %d) shares memory", list, n)
 		}
 	}

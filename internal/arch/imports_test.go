@@ -60,10 +60,11 @@ var table = map[string][]string{
 	// interface that they need of it, and cmd fills it in.
 	"producer":         slices.Concat(words, edges, support),
 	"filter/pipeline":  slices.Concat(words, edges, support, []string{"filter/index", "internal/cow"}),
-	"gateway":          slices.Concat(words, edges, support, doors, []string{"replay", "gateway/framing", "gateway/history", "gateway/position", "gateway/socket", "gateway/uptime"}),
+	"gateway":          slices.Concat(words, edges, support, doors, []string{"replay", "gateway/framing", "gateway/history", "gateway/position", "gateway/presence", "gateway/socket", "gateway/uptime"}),
 	"gateway/framing":  {"wire"},
 	"gateway/history":  {"event", "lane", "wire", "replay", "internal/scan", "gateway/uptime"},
 	"gateway/position": nil,
+	"gateway/presence": {"event", "lane", "internal/trouble", "internal/watchdog", "gateway/position", "gateway/uptime"},
 	"gateway/socket":   nil,
 	"gateway/uptime":   nil,
 	"api":              slices.Concat(words, edges, support, doors, []string{"filter/expr"}),

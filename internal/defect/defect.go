@@ -99,14 +99,14 @@ var edits = []edit{
 		if err := a.saw(`},
 
 	{SeatReused, `
-	p.lastID++
-	p.seated[p.lastID] = subscriber`, `
-	if e := p.ended.Front(); on && e != nil {
-		seat := p.ended.Remove(e).(ended).seat
-		delete(p.free, p.seated[seat])
-		p.seated[seat] = subscriber
+	s.last++
+	s.taken[s.last] = subscriber`, `
+	if e := s.ended.Front(); on && e != nil {
+		seat := s.ended.Remove(e).(ended).seat
+		delete(s.free, s.taken[seat])
+		s.taken[seat] = subscriber
 		return seat, nil
 	}
-	p.lastID++
-	p.seated[p.lastID] = subscriber`},
+	s.last++
+	s.taken[s.last] = subscriber`},
 }

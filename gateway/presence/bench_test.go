@@ -1,12 +1,24 @@
-package gateway
+package presence
 
 import (
 	"context"
+	"log/slog"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"eventstream/lane"
 )
+
+// newTest returns a Presence that does not run, with a store. It reads no lanes.
+func newTest(store Store, cfg Config) *Presence {
+	cfg.Gateway, cfg.Timeout = 7, 5*time.Second
+	cfg.Readers = func() []Reader { return nil }
+	cfg.Grow = func(context.Context) error { return nil }
+	cfg.Failures, cfg.Emptied = prometheus.NewCounter(prometheus.CounterOpts{}), prometheus.NewCounter(prometheus.CounterOpts{})
+	return New(store, cfg, nil, slog.New(slog.DiscardHandler))
+}
 
 // mute takes announcements, and does nothing with them.
 type mute struct{ *lane.Memory }
@@ -21,11 +33,9 @@ func (mute) Announce(context.Context, lane.Announcement) (lane.ControlID, error)
 func BenchmarkRetire(b *testing.B) {
 	b.Run("seats=1m", func(b *testing.B) {
 		for b.Loop() {
-			bench := newBench(b, Config{ResumeWindow: time.Nanosecond})
-			p := bench.presence
-			bench.Gateway.lanes = mute{lane.NewMemory()}
+			p := newTest(mute{lane.NewMemory()}, Config{ResumeWindow: time.Nanosecond})
 			for range 1_000_000 {
-				seat, err := p.reserve("user_1")
+				seat, err := p.Reserve("user_1")
 				if err != nil {
 					b.Fatal(err)
 				}
