@@ -10,6 +10,7 @@ import (
 
 	"eventstream/event"
 	"eventstream/filter"
+	"eventstream/gateway/admission"
 	"eventstream/gateway/position"
 	"eventstream/gateway/uptime"
 	"eventstream/internal/ops"
@@ -101,7 +102,7 @@ func (a *acks) take(c *conn, want asked) error {
 	if a.store == nil {
 		return errors.New("this gateway has no database to keep acknowledgements in")
 	}
-	cursor, err := parseCursor(want.cursor)
+	cursor, err := admission.ParseCursor(want.cursor)
 	if err == nil {
 		err = a.gw.checkReach(cursor, c.subscriber)
 	}
@@ -113,11 +114,9 @@ func (a *acks) take(c *conn, want asked) error {
 		return errors.New("the cursor is of another topic")
 	}
 	if want.seen != "" {
-		is := ask{cursor: cursor}
-		if err := is.saw(want.seen); err != nil {
+		if _, cursor, err = admission.Saw(cursor, want.seen); err != nil {
 			return fmt.Errorf("seen: %w", err)
 		}
-		cursor = is.cursor
 	}
 	if !a.add(c, acked{cursor: cursor, asked: want}) {
 		a.gw.metrics.acksRefused.Inc()
@@ -339,8 +338,8 @@ func (a *acks) first(ctx context.Context, e *entrance, live []int64) error {
 	topic := a.gw.topic.Load().ID
 	from := event.Cursor{Topic: topic, Issued: time.Now(), Addr: event.Address{Gateway: a.gw.id, Seat: e.conn.seat}, Next: live}
 	switch {
-	case e.ask.cursor != nil && e.ask.cursor.Topic == topic:
-		from = *e.ask.cursor
+	case e.ask.Cursor != nil && e.ask.Cursor.Topic == topic:
+		from = *e.ask.Cursor
 	case e.from != nil:
 		from.Addr, from.Next = event.Address{}, e.from
 	}

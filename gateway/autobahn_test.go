@@ -14,6 +14,7 @@ import (
 	"sync"
 	"testing"
 
+	"eventstream/gateway/admission"
 	"eventstream/gateway/framing"
 	"eventstream/gateway/socket"
 )
@@ -28,20 +29,18 @@ type echo struct {
 }
 
 func (e *echo) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	key, refused := checkUpgrade(r)
+	r.URL.RawQuery = "subscriber_id=autobahn"
+	ask, refused := admission.New(admission.Config{Compress: true}).WebSocket(r)
 	if refused != nil {
-		refused.write(w)
+		refused.Write(w)
 		return
 	}
-	c, extensions := &conn{}, framing.AcceptDeflate(r.Header)
-	if extensions != "" {
-		c.framing = framing.Deflated
-	}
+	c := &conn{framing: ask.Framing}
 	nc, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		panic(err)
 	}
-	nc.Write(switching(key, "", extensions))
+	nc.Write(ask.Answer)
 	e.engine.Add(nc, &echoConn{c, e})
 }
 

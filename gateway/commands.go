@@ -3,6 +3,7 @@ package gateway
 import (
 	"eventstream/auth"
 	"eventstream/event"
+	"eventstream/gateway/admission"
 	"eventstream/gateway/history"
 	"eventstream/gateway/uptime"
 	"eventstream/lane"
@@ -26,10 +27,9 @@ func (a added) apply(s *worker) {
 type open struct {
 	conn  *conn
 	join  lane.ControlID // where its seat was announced
-	http  []byte         // answer to the handshake
 	from  []int64        // where a resumed connection goes on
 	floor []int64        // what is live begins here; nil if with its seat
-	ask   ask
+	ask   admission.Ask
 	gap   gap
 }
 

@@ -210,3 +210,26 @@ func (c *conn) request(payload []byte) {
 		}
 	}
 }
+
+// messageWindow is over what time messages are counted: a client may send many
+// at once, if it is quiet afterwards.
+const messageWindow = 10 * time.Second
+
+// allowed counts one message from the client.
+func (c *conn) allowed(now time.Time) bool {
+	rate := c.worker.gw.cfg.MessageRate
+	if rate == 0 {
+		return true
+	}
+	if c.busy.Before(now) {
+		c.busy = now
+	}
+	c.busy = c.busy.Add(time.Second / time.Duration(rate))
+	return c.busy.Sub(now) <= messageWindow
+}
+
+// expired reports whether the client's token has ended.
+func (c *conn) expired(now int64) bool {
+	at := c.expires.Load()
+	return at != 0 && now >= at
+}

@@ -56,10 +56,8 @@ func TestCrowds(t *testing.T) {
 
 	g.closeAll("bye")
 	testenv.Eventually(t, 10*time.Second, func() error { return wantOpen(g, 0) })
-	g.admitMu.Lock()
-	defer g.admitMu.Unlock()
-	if len(g.crowds.bySubscriber)+len(g.crowds.byAddress) != 0 {
-		t.Errorf("nobody is there, but counted are %v", g.crowds)
+	if n := g.connections.Counted(); n != 0 {
+		t.Errorf("nobody is there, but %d subscribers and addresses are counted", n)
 	}
 }
 

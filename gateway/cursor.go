@@ -2,32 +2,15 @@ package gateway
 
 import (
 	"fmt"
-	"time"
 
 	"eventstream/event"
 	"eventstream/gateway/position"
 )
 
-// A cursor is the client's word: it may hold anything that can be written down. What
-// can't be true is refused, and what it says is used for nothing but where its
-// client goes on.
-
 // maxOffsetsAhead is how far a cursor may be ahead of what we have read: the gateway
 // that gave it may have been ahead of us, but not by a million events a second for
 // twelve days. What lies between is for Kafka to know.
 const maxOffsetsAhead = 1 << 40
-
-// parseCursor reads a cursor that a client sends. The error is for the client.
-func parseCursor(text string) (*event.Cursor, error) {
-	c, err := event.ParseCursor(text)
-	if err != nil {
-		return nil, err
-	}
-	if ahead := time.Until(c.Issued); ahead > event.MaxClockAhead {
-		return nil, fmt.Errorf("it was issued at %s, which is in the future; clocks may differ by %v", c.Issued.UTC().Format(time.RFC3339), event.MaxClockAhead)
-	}
-	return c, nil
-}
 
 // checkReach refuses a subscriber's cursor that is further than any gateway can have
 // come. While we have read nothing, that is not known.

@@ -25,6 +25,7 @@ import (
 
 	"eventstream/auth"
 	"eventstream/event"
+	"eventstream/gateway/admission"
 	"eventstream/gateway/history"
 	"eventstream/gateway/presence"
 	"eventstream/gateway/socket"
@@ -77,8 +78,8 @@ type Config struct {
 	MessageRate             int         // messages a second of one client, on average over ten
 	Proxies                 ops.Proxies // whose word for a client's address counts
 
-	Tokens      Tokens      // tells whose tokens are whose; if nil, clients are whoever they say
-	Revocations Revocations // which of these were taken back; if nil, only what comes as an order
+	Tokens      admission.Tokens // tells whose tokens are whose; if nil, clients are whoever they say
+	Revocations Revocations      // which of these were taken back; if nil, only what comes as an order
 
 	// Tests set these.
 	id          event.Gateway // random if zero
@@ -94,33 +95,33 @@ const storeTimeout = 5 * time.Second
 
 // Gateway is one gateway process.
 type Gateway struct {
-	cfg        Config
-	id         event.Gateway
-	lanes      Lanes
-	kafka      *history.Kafka // nil: nothing is replayed from Kafka
-	player     *history.Player
-	acks       *acks
-	renewals   *renewals
-	revoked    *revocations
-	rates      rates
-	log        *slog.Logger
-	metrics    *metrics
-	workers    []*worker
-	readers    atomic.Pointer[[]*reader] // by lane shard; set before topic is, and replaced while nobody is connected
-	presence   *presence.Presence
-	sockets    *trouble.Trouble // that engines don't take
-	recoveries *trouble.Trouble // of clients that missed something
-	pollers    socket.Engine
-	threads    socket.Engine // for TLS
-	watchdog   *watchdog.Watchdog
-	open       atomic.Int64 // connections, joining ones included
-	topic      atomic.Pointer[lane.Topic]
-	lookMu     sync.Mutex  // held while partitions are taken up
-	moving     atomic.Bool // to another topic, or other shards: nobody is let in
+	cfg         Config
+	id          event.Gateway
+	lanes       Lanes
+	kafka       *history.Kafka // nil: nothing is replayed from Kafka
+	player      *history.Player
+	acks        *acks
+	renewals    *renewals
+	revoked     *revocations
+	admission   *admission.Admission
+	connections *admission.Connections
+	log         *slog.Logger
+	metrics     *metrics
+	workers     []*worker
+	readers     atomic.Pointer[[]*reader] // by lane shard; set before topic is, and replaced while nobody is connected
+	presence    *presence.Presence
+	sockets     *trouble.Trouble // that engines don't take
+	recoveries  *trouble.Trouble // of clients that missed something
+	pollers     socket.Engine
+	threads     socket.Engine // for TLS
+	watchdog    *watchdog.Watchdog
+	open        atomic.Int64 // connections, joining ones included
+	topic       atomic.Pointer[lane.Topic]
+	lookMu      sync.Mutex  // held while partitions are taken up
+	moving      atomic.Bool // to another topic, or other shards: nobody is let in
 
 	admitMu  sync.Mutex
 	phase    phase
-	crowds   crowds
 	admitted sync.WaitGroup // handshakes under way
 
 	resuming  sync.WaitGroup
@@ -154,6 +155,13 @@ func New(cfg Config, l Lanes, r Replayer, a Acks, reg prometheus.Registerer, log
 	g.acks = newAcks(g, a)
 	g.renewals = newRenewals(g)
 	g.revoked = &revocations{gw: g, store: cfg.Revocations}
+	g.admission = admission.New(admission.Config{
+		Tokens: cfg.Tokens, Revoked: g.revoked.Has, Origins: cfg.Origins, Hosts: cfg.Hosts, Proxies: cfg.Proxies,
+		Compress: cfg.Compress, Durable: a != nil, Replays: r != nil,
+		CountAddress: cfg.MaxPerAddress > 0, HandshakeRate: cfg.HandshakeRate, HandshakeRateAddress: cfg.HandshakeRateAddress,
+		HandshakeRateSubscriber: cfg.HandshakeRateSubscriber, SpareLoopback: cfg.SpareLoopback, Limited: g.metrics.limited,
+	})
+	g.connections = admission.NewConnections(cfg.MaxPerSubscriber, cfg.MaxPerAddress)
 	g.recoveries = trouble.New(log, "replay failed; the client may try again", "replays work again")
 	g.pollers, g.threads = socket.NewPollers(), socket.NewThreads()
 	g.sockets = trouble.NewError(log, "a connection can't be held, and its client was answered 503", "connections can be held again")

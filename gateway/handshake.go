@@ -5,34 +5,55 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
+	"strconv"
 	"time"
 
+	"eventstream/event"
+	"eventstream/gateway/admission"
 	"eventstream/gateway/framing"
 	"eventstream/gateway/socket"
 	"eventstream/internal/ops"
+	"eventstream/replay"
 )
 
-// enter lets the client in whose request is right in itself, and which asks for
-// what the query says. Its answer comes with the connection's first message. What
-// costs little to refuse is refused first, and counts for nothing: see rates.
-func (g *Gateway) enter(w http.ResponseWriter, r *http.Request, q url.Values, f framing.Kind, answer func(door) []byte) *refusal {
-	door, refused := g.shown(r)
+// serveWS upgrades a request to a WebSocket, or says why not.
+func (g *Gateway) serveWS(w http.ResponseWriter, r *http.Request) {
+	ask, refused := g.admission.WebSocket(r)
+	if refused == nil {
+		refused = g.enter(w, r, ask)
+	}
 	if refused != nil {
-		return refused
+		g.countRefused(refused)
+		refused.Write(w)
 	}
-	ask, refused := g.parseAsk(q)
+}
+
+// serveSSE answers with a stream of server-sent events, or says why not.
+func (g *Gateway) serveSSE(w http.ResponseWriter, r *http.Request) {
+	ask, refused := g.admission.Stream(w.Header(), r)
+	switch {
+	case refused != nil:
+	case r.Method == http.MethodOptions:
+		w.WriteHeader(http.StatusNoContent)
+	default:
+		refused = g.enter(w, r, ask)
+	}
 	if refused != nil {
-		return refused
+		g.countRefused(refused)
+		refused.WriteStream(w, r)
 	}
-	from := g.address(r)
-	if refused := g.identify(r.Context(), q, &door, from); refused != nil {
-		return refused
-	}
-	ask.subscriber, ask.expires, ask.pass = door.subscriber, door.expires, door.pass
-	ask.framing, ask.address = f, from.crowd
-	if err := g.checkReach(ask.issued, ask.subscriber); err != nil {
-		return badRequest("bad_cursor", "query parameter cursor: %v; pass one that the gateway sent, unchanged, or none", err)
+}
+
+func (g *Gateway) countRefused(r *admission.Refusal) {
+	g.metrics.refused.WithLabelValues(strconv.Itoa(r.Status)).Inc()
+}
+
+// enter lets a client in that may ask for what it asks. Everything that can fail with a
+// clear answer is done before the connection is hijacked: its client is announced then.
+// The answer to the handshake comes with the connection's first message.
+func (g *Gateway) enter(w http.ResponseWriter, r *http.Request, ask admission.Ask) *admission.Refusal {
+	if err := g.checkReach(ask.Issued, ask.Subscriber); err != nil {
+		return admission.BadRequest("bad_cursor", "query parameter cursor: %v; pass one that the gateway sent, unchanged, or none", err)
 	}
 	if refused := g.admit(ask); refused != nil {
 		return refused
@@ -48,32 +69,61 @@ func (g *Gateway) enter(w http.ResponseWriter, r *http.Request, q url.Values, f 
 	if err := g.takeOver(w, e.conn); err != nil {
 		e.conn.worker.tell(closed{e.conn})
 		g.log.Debug("upgrade failed", "err", err)
-		return nil // who is there was told
+		return nil // the client was told
 	}
-	g.welcome(e, answer(door))
+	g.welcome(e)
 	return nil
 }
 
 // admit counts a handshake and its connection in, if the gateway can take it.
 // The caller calls admitted.Done; join counts the connection out.
-func (g *Gateway) admit(a ask) *refusal {
+func (g *Gateway) admit(ask admission.Ask) *admission.Refusal {
 	g.admitMu.Lock()
 	defer g.admitMu.Unlock()
 	if g.phase >= phaseEmptying {
-		return unavailable("this gateway is stopping")
+		return admission.Unavailable("this gateway is stopping")
 	}
 	if reason := g.unready(); reason != "" {
-		return unavailable("%s", reason)
+		return admission.Unavailable("%s", reason)
 	}
 	if g.full() {
-		return unavailable("%v", g.errFull())
+		return admission.Unavailable("%v", g.errFull())
 	}
-	if refused := g.crowds.enterLocked(a, g.cfg); refused != nil {
+	if refused := g.connections.Enter(ask.Subscriber, ask.Address); refused != nil {
 		return refused
 	}
 	g.open.Add(1)
 	g.admitted.Add(1)
 	return nil
+}
+
+// countOut undoes what admit counted.
+func (g *Gateway) countOut(c *conn) {
+	g.connections.Leave(c.subscriber, c.address)
+	g.open.Add(-1)
+}
+
+// refusalOf says why a client can't join now.
+func refusalOf(err error) *admission.Refusal {
+	switch {
+	case errors.Is(err, replay.ErrBeyondEnd):
+		return admission.BadRequest("bad_cursor", "the cursor is of events that do not exist yet; pass one that the gateway sent, unchanged")
+	case errors.Is(err, event.ErrSeen):
+		return admission.BadSeen(err)
+	case errors.Is(err, errBadAck):
+		return admission.BadRequest("bad_ack", "what was acknowledged is of events that do not exist yet; the operator can have it forgotten, by DELETE /subscribers/{id}/ack of the API")
+	case errors.Is(err, replay.ErrUnavailable):
+		refused := admission.Unavailable("what was missed can't be replayed from Kafka at the moment; try again")
+		if un, ok := errors.AsType[*replay.Unavailable](err); ok {
+			refused.RetryAfter = max(1, int(un.RetryAfter.Seconds()))
+		}
+		return refused
+	case errors.Is(err, errPartitions):
+		return admission.Unavailable("the cursor is of more partitions than are known here; try again, or pass one that the gateway sent, unchanged")
+	case errors.Is(err, errAcks):
+		return admission.Unavailable("what was acknowledged can't be read or saved now; try again")
+	}
+	return admission.Unavailable("the store does not take the connection now; try again")
 }
 
 // takeOver hands the socket to an engine. The handshake is not answered yet:
@@ -103,7 +153,7 @@ func (g *Gateway) takeOver(w http.ResponseWriter, c *conn) error {
 		g.metrics.refused.WithLabelValues("503").Inc()
 		var head []byte
 		if c.framing == framing.EventStream {
-			head = []byte(eventStreamType)
+			head = []byte(admission.EventStreamType)
 		}
 		ops.Refuse(nc, head)
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"eventstream/event"
+	"eventstream/gateway/admission"
 	"eventstream/gateway/history"
 	"eventstream/gateway/position"
 	"eventstream/gateway/uptime"
@@ -16,7 +17,7 @@ import (
 // entrance is a connection that is announced and not open yet.
 type entrance struct {
 	conn    *conn
-	ask     ask
+	ask     admission.Ask
 	first   bool // it is durable, and has never acknowledged anything
 	rescan  bool // Kafka is asked for all that it missed
 	at      lane.ControlID
@@ -33,16 +34,16 @@ type entrance struct {
 
 // join announces a seat for the client. If it fails, the connection is counted
 // out.
-func (g *Gateway) join(ctx context.Context, a ask) (*entrance, error) {
-	a.subscriber = strings.Clone(a.subscriber) // without the request that it is a part of
-	c := &conn{framing: a.framing, maxMessage: a.maxMessage, subscriber: a.subscriber, address: a.address, pass: a.pass, reader: g.reader(a.subscriber), last: event.ID{Partition: -1}}
+func (g *Gateway) join(ctx context.Context, a admission.Ask) (*entrance, error) {
+	a.Subscriber = strings.Clone(a.Subscriber) // without the request that it is a part of
+	c := &conn{framing: a.Framing, maxMessage: a.MaxMessage, subscriber: a.Subscriber, address: a.Address, pass: a.Pass, reader: g.reader(a.Subscriber), last: event.ID{Partition: -1}}
 	e := &entrance{conn: c, ask: a}
 	err := c.reader.started(ctx)
 	if err == nil {
 		err = g.origin(ctx, e)
 	}
 	if err == nil {
-		c.seat, err = g.presence.Reserve(a.subscriber)
+		c.seat, err = g.presence.Reserve(a.Subscriber)
 	}
 	if err != nil {
 		g.countOut(c)
@@ -52,10 +53,10 @@ func (g *Gateway) join(ctx context.Context, a ask) (*entrance, error) {
 		e.ctx, c.stopReplay = context.WithCancel(g.replayCtx)
 	}
 	c.heard.Store(uptime.Seconds())
-	c.expires.Store(a.expires)
+	c.expires.Store(a.Expires)
 	c.worker = g.workers[int(c.seat)%len(g.workers)]
 	live, now := c.reader.join(c) // from here on the worker counts it out
-	e.at, err = g.presence.Announce(ctx, lane.Seated{Seat: c.seat, Subscriber: a.subscriber})
+	e.at, err = g.presence.Announce(ctx, lane.Seated{Seat: c.seat, Subscriber: a.Subscriber})
 	if err == nil {
 		err = g.prepare(ctx, e, live, now)
 	}
@@ -68,18 +69,18 @@ func (g *Gateway) join(ctx context.Context, a ask) (*entrance, error) {
 
 // origin finds out where the client goes on.
 func (g *Gateway) origin(ctx context.Context, e *entrance) (err error) {
-	if e.ask.durable {
-		last, err := g.acks.last(ctx, e.ask.subscriber)
+	if e.ask.Durable {
+		last, err := g.acks.last(ctx, e.ask.Subscriber)
 		if err != nil {
 			return err
 		}
 		e.first = last == nil
-		if e.ask.cursor == nil && e.ask.since.IsZero() {
-			e.ask.cursor = last
+		if e.ask.Cursor == nil && e.ask.Since.IsZero() {
+			e.ask.Cursor = last
 		}
 	}
-	if e.ask.cursor == nil {
-		e.rescan = !e.ask.since.IsZero()
+	if e.ask.Cursor == nil {
+		e.rescan = !e.ask.Since.IsZero()
 		return nil
 	}
 	if err := g.came(ctx, e); err != nil {
@@ -98,7 +99,7 @@ func (g *Gateway) origin(ctx context.Context, e *entrance) (err error) {
 // prepare plans what is to be sent before what is live.
 func (g *Gateway) prepare(ctx context.Context, e *entrance, live, now []int64) (err error) {
 	switch {
-	case e.ask.cursor == nil && !e.rescan && now != nil:
+	case e.ask.Cursor == nil && !e.rescan && now != nil:
 		e.floor, live = now, now // filter services are behind: what they have yet to match is not news
 	case e.conn.resume != nil:
 		err = g.plan(ctx, e, live)
@@ -122,7 +123,7 @@ func (g *Gateway) forgotten(ctx context.Context, e *entrance) error {
 		return err
 	}
 	e.floor, e.from = floor, floor
-	e.missing = between(e.ask.cursor.Next, floor)
+	e.missing = between(e.ask.Cursor.Next, floor)
 	return nil
 }
 
@@ -133,7 +134,7 @@ func (g *Gateway) floor(ctx context.Context, e *entrance) ([]int64, error) {
 	if err != nil {
 		return nil, err
 	}
-	if cur := e.ask.cursor; cur != nil {
+	if cur := e.ask.Cursor; cur != nil {
 		return position.Highest(floor, cur.Next), nil
 	}
 	return slices.Clone(floor), nil

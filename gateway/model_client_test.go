@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"eventstream/event"
+	"eventstream/gateway/admission"
 	"eventstream/gateway/framing"
 	"eventstream/gateway/framing/framingtest"
 	"eventstream/gateway/position"
@@ -193,17 +194,18 @@ type seatRecord struct {
 // connect lets a client connect. What the handshake does in a goroutine of its
 // own, it does here.
 func (m *model) connect(cl *modelClient, gw *modelGateway, from *known) {
-	if refused := gw.admit(ask{}); refused != nil {
-		m.trace("  refused: %s", refused.detail)
+	if refused := gw.admit(admission.Ask{}); refused != nil {
+		m.trace("  refused: %s", refused.Detail)
 		return
 	}
-	a := ask{subscriber: cl.subscriber}
+	a := admission.Ask{Subscriber: cl.subscriber}
 	if from != nil {
-		a.text = from.text
-		a.cursor, _ = event.ParseCursor(from.text)
-		a.issued = a.cursor
+		a.Text = from.text
+		a.Cursor, _ = event.ParseCursor(from.text)
+		a.Issued = a.Cursor
 		if from.seen != "" {
-			if err := a.saw(from.seen); err != nil {
+			var err error
+			if a.Seen, a.Cursor, err = admission.Saw(a.Cursor, from.seen); err != nil {
 				m.fail("%s of %s: %v", cl.name, cl.subscriber, err)
 			}
 		}
@@ -226,7 +228,7 @@ func (m *model) connect(cl *modelClient, gw *modelGateway, from *known) {
 			c.sock.c = e.conn
 			e.conn.sock.Attach(c.sock)
 			c.sock.mu.Unlock()
-			gw.welcome(e, nil)
+			gw.welcome(e)
 		}
 		c.joined.Store(true)
 	}()

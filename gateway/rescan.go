@@ -24,13 +24,13 @@ func (g *Gateway) rescan(ctx context.Context, e *entrance) error {
 	if err != nil {
 		return err
 	}
-	req := replay.Request{Since: e.ask.since}
-	if cur := e.ask.cursor; cur != nil {
+	req := replay.Request{Since: e.ask.Since}
+	if cur := e.ask.Cursor; cur != nil {
 		req.From = position.Extend(cur.Next, len(floor))
 	}
 	e.floor, e.until, req.To = floor, floor, floor
 	err = g.ask(ctx, e, req)
-	if errors.Is(err, replay.ErrBeyondEnd) && e.ask.cursor != nil {
+	if errors.Is(err, replay.ErrBeyondEnd) && e.ask.Cursor != nil {
 		return g.rescanLost(ctx, e, req)
 	}
 	return err

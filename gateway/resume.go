@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"eventstream/event"
+	"eventstream/gateway/admission"
 	"eventstream/gateway/history"
 	"eventstream/gateway/position"
 	"eventstream/lane"
@@ -27,8 +28,8 @@ import (
 
 // resumable checks whose cursor this is. Without a reason for a gap, the
 // connection goes on from the returned resume.
-func (g *Gateway) resumable(ctx context.Context, a ask) (r *resume, gap string, err error) {
-	cur := a.cursor
+func (g *Gateway) resumable(ctx context.Context, a admission.Ask) (r *resume, gap string, err error) {
+	cur := a.Cursor
 	if cur.Topic != g.topic.Load().ID {
 		return nil, wire.GapOtherTopic, nil
 	}
@@ -54,7 +55,7 @@ func (g *Gateway) resumable(ctx context.Context, a ask) (r *resume, gap string, 
 			return nil, "", fmt.Errorf("look up the cursor's address: %w", err)
 		}
 	}
-	if !ok || subscriber != a.subscriber {
+	if !ok || subscriber != a.Subscriber {
 		return nil, wire.GapUnknownAddress, nil
 	}
 	return &resume{old: old, from: cur.Next}, "", nil
@@ -145,17 +146,17 @@ func (g *Gateway) trimmed(ctx context.Context, e *entrance, until []int64) error
 }
 
 // welcome opens the connection: hello, what it missed, then what is live.
-func (g *Gateway) welcome(e *entrance, answer []byte) {
+func (g *Gateway) welcome(e *entrance) {
 	c := e.conn
 	c.worker.tell(&open{
-		conn: c, http: answer, join: e.at, ask: e.ask, from: e.from, floor: e.floor,
-		gap: gap{e.gap, e.missing, e.ask.text},
+		conn: c, join: e.at, ask: e.ask, from: e.from, floor: e.floor,
+		gap: gap{e.gap, e.missing, e.ask.Text},
 	})
 	if e.from == nil {
 		return
 	}
 	g.metrics.resumed.Inc()
-	g.startReplay(e.ctx, &recipient{conn: c, cursor: e.ask.text}, &history.Replay{
+	g.startReplay(e.ctx, &recipient{conn: c, cursor: e.ask.Text}, &history.Replay{
 		At: slices.Clone(e.from), Stream: e.stream, Until: e.until,
 		// Lanes that were lost and filled again may know our seat only.
 		Seats: []event.Address{e.old, {Gateway: g.id, Seat: c.seat}}, Spans: e.spans,

@@ -19,24 +19,11 @@ import (
 // one has all before it, or was told, and goes on behind it: as from a cursor with these
 // positions, by the addresses of the one that it has.
 
-// saw has the client go on after the events that it has got since its cursor.
-func (a *ask) saw(text string) (err error) {
-	if a.seen, err = event.ParseSeen(text); err != nil {
-		return err
-	}
-	a.cursor, err = a.cursor.Since(a.seen)
-	return err
-}
-
-func badSeen(err error) *refusal {
-	return badRequest("bad_seen", "query parameter seen: %v; or leave it out, and get all since the cursor", err)
-}
-
 // came refuses what the client of e says to have seen if it does not exist: to go on behind
 // that would lose events. If the topic is another one, nothing is made of it.
 func (g *Gateway) came(ctx context.Context, e *entrance) error {
-	seen := e.ask.seen
-	if seen == nil || e.ask.cursor.Topic != g.topic.Load().ID {
+	seen := e.ask.Seen
+	if seen == nil || e.ask.Cursor.Topic != g.topic.Load().ID {
 		return nil
 	}
 	if len(seen) > int(g.topic.Load().Partitions) { // another gateway was faster
@@ -93,8 +80,8 @@ func (r *reader) exist() ([]int64, []beat) {
 // heardOf returns up to where a client that goes on from the given positions was surely told
 // what Kafka lost. Events that it has seen since its cursor may have come before that was told.
 func (o *open) heardOf(from []int64) []int64 {
-	if o.from == nil || o.ask.seen == nil {
+	if o.from == nil || o.ask.Seen == nil {
 		return from
 	}
-	return position.Extend(o.ask.issued.Next, len(from))
+	return position.Extend(o.ask.Issued.Next, len(from))
 }

@@ -2,4 +2,6 @@
 
 package gateway
 
+
+
 func beSink() {}

@@ -17,8 +17,6 @@ import (
 // when nobody has said anything else; others begin at 64 KiB.
 const (
 	defaultMaxMessage = 32 << 10
-	leastMaxMessage   = 1 << 10
-	mostMaxMessage    = 64 << 20
 )
 
 // envelope is what an events message has beside its events and a cursor, and the name of

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"eventstream/event"
+	"eventstream/gateway/admission"
 	"eventstream/gateway/framing"
 	"eventstream/gateway/framing/framingtest"
 	"eventstream/gateway/history"
@@ -59,7 +60,7 @@ func TestMessageSizes(t *testing.T) {
 	for n := range 24 {
 		partitions := []int{1, 12, 300, event.MaxPartitions}[n%4]
 		how := []framing.Kind{framing.WebSocket, framing.Deflated, framing.EventStream}[n%3]
-		most := []uint32{0, leastMaxMessage, 40_000, 100_000}[rng.IntN(4)]
+		most := []uint32{0, admission.LeastMaxMessage, 40_000, 100_000}[rng.IntN(4)]
 		limit := int(most)
 		if most == 0 {
 			limit = defaultMaxMessage

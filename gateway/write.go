@@ -30,7 +30,7 @@ func (s *worker) hello(o *open) {
 	if o.gap.reason != "" {
 		id = "" // who goes on from it would not be told of the gap
 	}
-	c.sock.Write(append(o.http, c.framing.Message(hello, id)...))
+	c.sock.Write(append(o.ask.Answer, c.framing.Message(hello, id)...))
 	s.counts.frames.Add(1)
 	if expires := c.expires.Load(); expires != 0 {
 		s.send(c, framing.OpText, wire.AppendToken(nil, expires))

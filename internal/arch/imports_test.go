@@ -58,17 +58,18 @@ var table = map[string][]string{
 
 	// Services never import each other, nor store: they declare the small
 	// interface that they need of it, and cmd fills it in.
-	"producer":         slices.Concat(words, edges, support),
-	"filter/pipeline":  slices.Concat(words, edges, support, []string{"filter/index", "internal/cow"}),
-	"gateway":          slices.Concat(words, edges, support, doors, []string{"replay", "gateway/framing", "gateway/history", "gateway/position", "gateway/presence", "gateway/socket", "gateway/uptime"}),
-	"gateway/framing":  {"wire"},
-	"gateway/history":  {"event", "lane", "wire", "replay", "internal/scan", "gateway/uptime"},
-	"gateway/position": nil,
-	"gateway/presence": {"event", "lane", "internal/trouble", "internal/watchdog", "gateway/position", "gateway/uptime"},
-	"gateway/socket":   nil,
-	"gateway/uptime":   nil,
-	"api":              slices.Concat(words, edges, support, doors, []string{"filter/expr"}),
-	"client":           slices.Concat(words, edges, support),
+	"producer":          slices.Concat(words, edges, support),
+	"filter/pipeline":   slices.Concat(words, edges, support, []string{"filter/index", "internal/cow"}),
+	"gateway":           slices.Concat(words, edges, support, doors, []string{"replay", "gateway/admission", "gateway/framing", "gateway/history", "gateway/position", "gateway/presence", "gateway/socket", "gateway/uptime"}),
+	"gateway/admission": {"auth", "event", "filter", "limit", "origin", "wire", "internal/ops", "gateway/framing"},
+	"gateway/framing":   {"wire"},
+	"gateway/history":   {"event", "lane", "wire", "replay", "internal/scan", "gateway/uptime"},
+	"gateway/position":  nil,
+	"gateway/presence":  {"event", "lane", "internal/trouble", "internal/watchdog", "gateway/position", "gateway/uptime"},
+	"gateway/socket":    nil,
+	"gateway/uptime":    nil,
+	"api":               slices.Concat(words, edges, support, doors, []string{"filter/expr"}),
+	"client":            slices.Concat(words, edges, support),
 
 	// The checker knows the protocols, and nothing of the services that it checks.
 	"cmd/eventstream-check":  {"internal/check", "internal/check/cluster", "internal/ops", "internal/redact"},

@@ -94,9 +94,9 @@ var edits = []edit{
 
 	{SeenIgnored, `
 	if seen != "" {
-		if err := a.saw(`, `
+		if ask.Seen, ask.Cursor, err = Saw(`, `
 	if seen != "" && !on {
-		if err := a.saw(`},
+		if ask.Seen, ask.Cursor, err = Saw(`},
 
 	{SeatReused, `
 	s.last++
