@@ -68,7 +68,7 @@ func BenchmarkFanout(b *testing.B) {
 			offset := int64(0)
 			b.ReportAllocs()
 			for b.Loop() {
-				if err := g.reader.batch(entryFor(g, &p, offset, seats)); err != nil {
+				if err := g.reader.Batch(entryFor(g, &p, offset, seats)); err != nil {
 					b.Fatal(err)
 				}
 				g.settleMail()
@@ -98,7 +98,7 @@ func BenchmarkPersonal(b *testing.B) {
 					offset++
 					i += 7919
 				}
-				if err := g.reader.batch(lane.Batch{Entries: []lane.Entry{{Last: offset - 1, Blob: p.Bytes()}}}); err != nil {
+				if err := g.reader.Batch(lane.Batch{Entries: []lane.Entry{{Last: offset - 1, Blob: p.Bytes()}}}); err != nil {
 					b.Fatal(err)
 				}
 				g.settleMail()
@@ -123,7 +123,7 @@ func TestFanoutAllocs(t *testing.T) {
 		for _, s := range socks {
 			s.c.lastCursor = 1 << 60 // no cursors: there is one a second at most
 		}
-		if err := b.reader.batch(entryFor(b, &p, offset, seats)); err != nil {
+		if err := b.reader.Batch(entryFor(b, &p, offset, seats)); err != nil {
 			t.Fatal(err)
 		}
 		b.settleMail()
@@ -131,25 +131,5 @@ func TestFanoutAllocs(t *testing.T) {
 	})
 	if allocs > n+100 {
 		t.Errorf("an event to %d connections: %.0f allocations, want about one each", n, allocs)
-	}
-}
-
-// Entries without anything for this gateway cost next to nothing.
-func TestForeignEntryAllocs(t *testing.T) {
-	b, _ := openMany(t, 1)
-	var p lane.Packer
-	for i := range int64(1000) {
-		p.Add(i, 1, []byte(`{"event_id":"e1"}`), []lane.Group{{Gateway: b.id + 1, Runs: lane.RunsOf(1, 2, 3)}})
-	}
-	entry := lane.Batch{Entries: []lane.Entry{{Last: 999, Blob: p.Bytes()}}}
-	allocs := testing.AllocsPerRun(50, func() {
-		b.reader.next = []int64{0, 0}
-		if err := b.reader.batch(entry); err != nil {
-			t.Fatal(err)
-		}
-		b.settleMail()
-	})
-	if allocs > 10 {
-		t.Errorf("an entry of 1000 events for others: %.0f allocations", allocs)
 	}
 }

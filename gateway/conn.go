@@ -10,6 +10,7 @@ import (
 	"eventstream/gateway/framing"
 	"eventstream/gateway/history"
 	"eventstream/gateway/position"
+	"eventstream/gateway/reader"
 	"eventstream/gateway/socket"
 	"eventstream/gateway/uptime"
 	"eventstream/lane"
@@ -21,8 +22,8 @@ import (
 type conn struct {
 	seat       event.Seat
 	subscriber string
-	address    string  // it is counted by; empty if addresses are not counted
-	reader     *reader // of the lanes that carry its events
+	address    string         // it is counted by; empty if addresses are not counted
+	reader     *reader.Reader // of the lanes that carry its events
 	worker     *worker
 	sock       socket.Socket
 

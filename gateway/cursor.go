@@ -19,7 +19,7 @@ func (g *Gateway) checkReach(c *event.Cursor, subscriber string) error {
 	if c == nil || topic == nil || c.Topic != topic.ID {
 		return nil
 	}
-	at := g.reader(subscriber).Positions()
+	at := g.readerOf(subscriber).Positions()
 	if at == nil {
 		return nil
 	}

@@ -59,9 +59,7 @@ func (f *fading) next(silent time.Duration) int {
 // silence returns for how long lanes that are read have not answered.
 func (g *Gateway) silence() (longest time.Duration) {
 	for _, r := range g.laneReaders() {
-		if heard := r.heard.Load(); heard != 0 {
-			longest = max(longest, uptime.Now()-time.Duration(heard))
-		}
+		longest = max(longest, r.Silence())
 	}
 	return longest
 }

@@ -6,9 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"eventstream/gateway/uptime"
 	"eventstream/internal/testenv"
-	"eventstream/lane"
 	"eventstream/wire"
 )
 
@@ -65,21 +63,5 @@ func TestFading(t *testing.T) {
 		if got := f.next(tt.silent); got != tt.want {
 			t.Errorf("step %d, silent for %v: one of %d, want of %d", i, tt.silent, got, tt.want)
 		}
-	}
-}
-
-func TestSilence(t *testing.T) {
-	b := newBench(t, Config{})
-	b.reader.heard.Store(int64(uptime.Now() - time.Minute))
-	if s := b.silence(); s < time.Minute {
-		t.Errorf("silence = %v, want a minute", s)
-	}
-	b.reader.batch(lane.Batch{})
-	if s := b.silence(); s >= time.Minute {
-		t.Errorf("silence = %v after an answer", s)
-	}
-	b.reader.heard.Store(0) // it is not read yet
-	if s := b.silence(); s != 0 {
-		t.Errorf("silence = %v of lanes that nobody reads", s)
 	}
 }

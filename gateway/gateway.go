@@ -28,6 +28,7 @@ import (
 	"eventstream/gateway/admission"
 	"eventstream/gateway/history"
 	"eventstream/gateway/presence"
+	"eventstream/gateway/reader"
 	"eventstream/gateway/socket"
 	"eventstream/gateway/uptime"
 	"eventstream/internal/ops"
@@ -108,7 +109,7 @@ type Gateway struct {
 	log         *slog.Logger
 	metrics     *metrics
 	workers     []*worker
-	readers     atomic.Pointer[[]*reader] // by lane shard; set before topic is, and replaced while nobody is connected
+	readers     atomic.Pointer[[]*reader.Reader] // by lane shard; set before topic is, and replaced while nobody is connected
 	presence    *presence.Presence
 	sockets     *trouble.Trouble // that engines don't take
 	recoveries  *trouble.Trouble // of clients that missed something
@@ -271,9 +272,17 @@ func (g *Gateway) within(ctx context.Context, call func(context.Context) error) 
 // ready.
 func (g *Gateway) setUp(topic lane.Topic) {
 	n := max(topic.Shards, 1)
-	readers := make([]*reader, n)
+	cfg := reader.Config{
+		Gateway: g.id, History: history.Config{RingBytes: g.cfg.RingBytes, SkipMalformed: g.cfg.SkipMalformed, Timeout: g.cfg.timeout},
+		Sure: g.presence.Sure, Missed: func() { g.closeAll("events are missing; reconnect") }, Lost: g.tellLost,
+		Failures: g.metrics.redisFailures, Malformed: g.metrics.malformed, Misses: g.metrics.missed,
+	}
+	for _, s := range g.workers {
+		cfg.Workers = append(cfg.Workers, s)
+	}
+	readers := make([]*reader.Reader, n)
 	for i := range n {
-		readers[i] = newReader(g, int(i), lane.Shard{Index: i, Of: n}, topic.Partitions)
+		readers[i] = reader.New(g.lanes, int(i), lane.Shard{Index: i, Of: n}, topic.Partitions, cfg, g.log)
 	}
 	for _, s := range g.workers {
 		if g.topic.Load() == nil { // no worker runs yet
@@ -287,7 +296,7 @@ func (g *Gateway) setUp(topic lane.Topic) {
 }
 
 // laneReaders returns the readers by lane shard; none before the topic is known.
-func (g *Gateway) laneReaders() []*reader {
+func (g *Gateway) laneReaders() []*reader.Reader {
 	if all := g.readers.Load(); all != nil {
 		return *all
 	}
@@ -301,8 +310,8 @@ func (g *Gateway) presenceReaders() (all []presence.Reader) {
 	return all
 }
 
-// reader returns the reader of the lanes that a subscriber's events go through.
-func (g *Gateway) reader(subscriber string) *reader {
+// readerOf returns the reader of the lanes that a subscriber's events go through.
+func (g *Gateway) readerOf(subscriber string) *reader.Reader {
 	all := g.laneReaders()
 	return all[lane.ShardOf(subscriber, int32(len(all)))]
 }
@@ -320,7 +329,7 @@ func (g *Gateway) unready() string {
 		return errTopicChanged.Error()
 	}
 	for _, r := range g.laneReaders() {
-		if reason := r.unready(); reason != "" {
+		if reason := r.Unready(); reason != "" {
 			return reason
 		}
 	}
@@ -355,7 +364,7 @@ func (g *Gateway) Ready(context.Context) error {
 		return err
 	}
 	for _, r := range g.laneReaders() {
-		if err := r.waitsForKafka(); err != nil {
+		if err := r.WaitsForKafka(); err != nil {
 			return err
 		}
 	}
@@ -376,7 +385,7 @@ func (g *Gateway) stuckLanes() error {
 	var first error
 	flows := false
 	for _, r := range g.laneReaders() {
-		reason, all := r.stuck()
+		reason, all := r.Stuck(g.cfg.stuck)
 		flows = flows || !all
 		if first == nil && reason != "" {
 			first = errors.New(reason)

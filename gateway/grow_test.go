@@ -88,7 +88,7 @@ func TestPartitionAddedWhileCutOff(t *testing.T) {
 	}
 	set(fails)
 	testenv.Eventually(t, 10*time.Second, func() error {
-		if age := uptime.Now() - time.Duration(g.laneReaders()[0].heard.Load()); age <= presence.OutOfTouch+presence.HeartbeatEvery {
+		if age := g.laneReaders()[0].Silence(); age <= presence.OutOfTouch+presence.HeartbeatEvery {
 			return fmt.Errorf("out of touch for %v only", age)
 		}
 		return nil

@@ -292,11 +292,9 @@ func TestStorm(t *testing.T) {
 	if got := metric(t, g, "connections"); !strings.HasSuffix(got, " 0") {
 		t.Errorf("gauge: %s", got)
 	}
-	g.laneReaders()[0].followMu.Lock()
-	if len(g.laneReaders()[0].follow) != 0 {
-		t.Errorf("old seats are followed for nobody: %v", g.laneReaders()[0].follow)
+	if n := g.laneReaders()[0].Followed(); n != 0 {
+		t.Errorf("old seats of %d gateways are followed for nobody", n)
 	}
-	g.laneReaders()[0].followMu.Unlock()
 	testenv.Eventually(t, 10*time.Second, func() error {
 		if n := g.presence.Seats(); n > 0 {
 			return fmt.Errorf("%d seats are left", n)

@@ -36,9 +36,9 @@ type entrance struct {
 // out.
 func (g *Gateway) join(ctx context.Context, a admission.Ask) (*entrance, error) {
 	a.Subscriber = strings.Clone(a.Subscriber) // without the request that it is a part of
-	c := &conn{framing: a.Framing, maxMessage: a.MaxMessage, subscriber: a.Subscriber, address: a.Address, pass: a.Pass, reader: g.reader(a.Subscriber), last: event.ID{Partition: -1}}
+	c := &conn{framing: a.Framing, maxMessage: a.MaxMessage, subscriber: a.Subscriber, address: a.Address, pass: a.Pass, reader: g.readerOf(a.Subscriber), last: event.ID{Partition: -1}}
 	e := &entrance{conn: c, ask: a}
-	err := c.reader.started(ctx)
+	err := c.reader.Started(ctx)
 	if err == nil {
 		err = g.origin(ctx, e)
 	}
@@ -55,7 +55,7 @@ func (g *Gateway) join(ctx context.Context, a admission.Ask) (*entrance, error) 
 	c.heard.Store(uptime.Seconds())
 	c.expires.Store(a.Expires)
 	c.worker = g.workers[int(c.seat)%len(g.workers)]
-	live, now := c.reader.join(c) // from here on the worker counts it out
+	live, now := c.reader.Join(c.seat, e.old, func() { c.worker.tell(added{c}) }) // from here on the worker counts it out
 	e.at, err = g.presence.Announce(ctx, lane.Seated{Seat: c.seat, Subscriber: a.Subscriber})
 	if err == nil {
 		err = g.prepare(ctx, e, live, now)
@@ -130,7 +130,7 @@ func (g *Gateway) forgotten(ctx context.Context, e *entrance) error {
 // floor waits for where on everything is surely addressed to e's own seat. A
 // cursor may come from a gateway that is ahead of us.
 func (g *Gateway) floor(ctx context.Context, e *entrance) ([]int64, error) {
-	floor, err := e.conn.reader.settled(ctx, e.at)
+	floor, err := e.conn.reader.Settled(ctx, e.at)
 	if err != nil {
 		return nil, err
 	}

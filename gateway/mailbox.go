@@ -3,9 +3,7 @@ package gateway
 import (
 	"time"
 
-	"eventstream/event"
-	"eventstream/gateway/history"
-	"eventstream/lane"
+	"eventstream/gateway/reader"
 )
 
 // mailbox is what waits for the worker.
@@ -19,30 +17,24 @@ type mailbox struct {
 // lane reader waits. The worker waits for nobody.
 const maxMail = 16 << 20
 
-// post is what somebody leaves for the worker: what a reader has read, or a command.
+// post is what is left for the worker: what a reader has read, or a command.
 type post struct {
-	deliveries []delivery
-	reader     int            // whose positions follow
-	next       []int64        // positions after deliveries; nil if unchanged
-	settled    lane.ControlID // addresses announced up to here are in use everywhere; zero if nothing new
-	command    command        // to be applied last; nil if there is none
+	reader.Post
+	command command // to be applied last; nil if there is none
 }
 
-// delivery is an event and the seats of this worker that it is for.
-type delivery struct {
-	msg   *history.Event
-	seats []event.Seat
-}
+// Post is for reader.Worker.
+func (s *worker) Post(p reader.Post) { s.post(post{Post: p}) }
 
 // post leaves p in the mailbox. Deliveries wait while it is full.
 func (s *worker) post(p post) {
 	s.mu.Lock()
-	for len(p.deliveries) > 0 && s.mail.size > maxMail && !s.stopped {
+	for len(p.Deliveries) > 0 && s.mail.size > maxMail && !s.stopped {
 		s.room.Wait()
 	}
 	s.mail.posts = append(s.mail.posts, p)
-	for i := range p.deliveries {
-		s.mail.size += len(p.deliveries[i].msg.JSON) + 8*len(p.deliveries[i].seats)
+	for i := range p.Deliveries {
+		s.mail.size += len(p.Deliveries[i].Event.JSON) + 8*len(p.Deliveries[i].Seats)
 	}
 	s.mu.Unlock()
 	s.wake()

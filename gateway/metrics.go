@@ -93,7 +93,7 @@ func (g *Gateway) ringBytes() (n int64) {
 		return 0
 	}
 	for _, r := range g.laneReaders() {
-		n += r.past.Bytes()
+		n += r.Past().Bytes()
 	}
 	return n
 }
@@ -126,7 +126,7 @@ func (p positionAges) Collect(out chan<- prometheus.Metric) {
 	}
 	ages := make([]time.Duration, topic.Partitions)
 	for _, r := range p.g.laneReaders() {
-		for i, age := range r.ages() {
+		for i, age := range r.Ages() {
 			if i == len(ages) { // they are more since
 				break
 			}

@@ -178,7 +178,7 @@ func (m *model) trimmedFor(gw *modelGateway) []int64 {
 		if p >= known {
 			trimmed[p] = 0 // taken up in a moment, maybe
 		} else {
-			trimmed[p] = min(trimmed[p], r.past.InMemory(int32(p)))
+			trimmed[p] = min(trimmed[p], r.Past().InMemory(int32(p)))
 		}
 	}
 	return trimmed

@@ -26,10 +26,8 @@ func TestFromNowOnWhileLanesAreFilled(t *testing.T) {
 	w.beat()
 	testenv.Eventually(t, 10*time.Second, func() error {
 		r := g.laneReaders()[0]
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		if r.ends[0] != 10 {
-			return fmt.Errorf("the gateway knows of the end %d", r.ends[0])
+		if end := r.Exist()[0]; end != 10 {
+			return fmt.Errorf("the gateway knows of the end %d", end)
 		}
 		return nil
 	})
@@ -61,9 +59,8 @@ func TestFromNowOnWhileLanesAreFilled(t *testing.T) {
 // Positions of older filter services don't say where Kafka ends.
 func TestFromNowOnUnknown(t *testing.T) {
 	b := newBench(t, Config{})
-	b.reader.batch(lane.Batch{Positions: []lane.Position{{Partition: 0, Next: 5}, {Partition: 1, Next: 3, End: 2}}})
-	c, _ := b.join(nil)
-	if live, now := b.reader.join(c); now != nil || !slices.Equal(live, []int64{5, 3}) {
+	b.reader.Batch(lane.Batch{Positions: []lane.Position{{Partition: 0, Next: 5}, {Partition: 1, Next: 3, End: 2}}})
+	if live, now := b.reader.Join(1, event.Address{}, func() {}); now != nil || !slices.Equal(live, []int64{5, 3}) {
 		t.Errorf("join = %v, %v, want [5 3] and nothing from before", live, now)
 	}
 }

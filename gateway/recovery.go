@@ -23,7 +23,7 @@ func (g *Gateway) startReplay(ctx context.Context, to *recipient, r *history.Rep
 		return
 	}
 	c := to.conn
-	r.Client, r.Lanes, r.Subscriber, r.Topic = to, c.reader.past, c.subscriber, g.topic.Load().ID
+	r.Client, r.Lanes, r.Subscriber, r.Topic = to, c.reader.Past(), c.subscriber, g.topic.Load().ID
 	g.resuming.Go(func() {
 		err := g.player.Play(ctx, r)
 		if err == nil {

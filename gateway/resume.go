@@ -88,13 +88,13 @@ func (g *Gateway) plan(ctx context.Context, e *entrance, to []int64) error {
 	for p := range to {
 		if e.from[p] < to[p] {
 			e.spans = append(e.spans, history.Span{Partition: int32(p), From: e.from[p], To: to[p]})
-			inStore = inStore || e.from[p] < c.reader.past.InMemory(int32(p))
+			inStore = inStore || e.from[p] < c.reader.Past().InMemory(int32(p))
 		}
 	}
 	if !inStore {
 		return nil
 	}
-	positions, err := g.lanes.Positions(ctx, c.reader.shard, int32(len(to)))
+	positions, err := g.lanes.Positions(ctx, c.reader.Shard(), int32(len(to)))
 	if err != nil {
 		return fmt.Errorf("read positions: %w", err)
 	}
@@ -102,7 +102,7 @@ func (g *Gateway) plan(ctx context.Context, e *entrance, to []int64) error {
 	for i := range e.spans {
 		s := &e.spans[i]
 		at := positions[s.Partition]
-		if s.From >= c.reader.past.InMemory(s.Partition) {
+		if s.From >= c.reader.Past().InMemory(s.Partition) {
 			continue
 		}
 		if at.Next < s.To {

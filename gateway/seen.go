@@ -3,12 +3,9 @@ package gateway
 import (
 	"context"
 	"fmt"
-	"slices"
-	"time"
 
 	"eventstream/event"
 	"eventstream/gateway/position"
-	"eventstream/gateway/uptime"
 )
 
 // A cursor comes once a second, so that a client which has only that gets up to a second of
@@ -37,44 +34,7 @@ func (g *Gateway) came(ctx context.Context, e *entrance) error {
 			return fmt.Errorf("the topic has partitions 0 to %d, and no %d; %w", n-1, len(seen)-1, event.ErrSeen)
 		}
 	}
-	return e.conn.reader.reached(ctx, seen)
-}
-
-// reached waits until events are known to exist up to the given positions. The gateway that a
-// client comes from may be ahead of us for a moment, and a store that lost writes is filled
-// again. That an event does not exist is for those to say who look after its partition.
-func (r *reader) reached(ctx context.Context, seen []int64) error {
-	p, beats, last := -1, 0, beat{}
-	for {
-		exist, at := r.exist()
-		ahead := position.Below(exist, seen)
-		if ahead < 0 {
-			return nil
-		}
-		switch {
-		case ahead != p:
-			p, beats = ahead, 0
-		case p < len(at) && at[p] != last:
-			beats++
-		}
-		if beats > 1 { // the first may have been read before the client came
-			return fmt.Errorf("there is no event %d-%d yet, the next one is %d-%d; %w", p, seen[p]-1, p, position.Of(exist, int32(p)), event.ErrSeen)
-		}
-		if p < len(at) {
-			last = at[p]
-		}
-		if err := uptime.Sleep(ctx, 10*time.Millisecond); err != nil {
-			return fmt.Errorf("wait until partition %d is at %d: %w", p, seen[p], err)
-		}
-	}
-}
-
-// exist returns positions below which events exist, and what the partitions' positions
-// showed last.
-func (r *reader) exist() ([]int64, []beat) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return position.Highest(r.next, r.ends), slices.Clone(r.beats)
+	return e.conn.reader.Reached(ctx, seen)
 }
 
 // heardOf returns up to where a client that goes on from the given positions was surely told

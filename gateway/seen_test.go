@@ -319,7 +319,7 @@ func TestSeenBehindALoss(t *testing.T) {
 	w.publish(1)
 	after := w.publish(1, "user_1")
 	testenv.Eventually(t, 30*time.Second, func() error {
-		if len(g.laneReaders()[0].losses()) == 0 || g.laneReaders()[0].Positions()[1] < 6 {
+		if len(g.laneReaders()[0].Losses()) == 0 || g.laneReaders()[0].Positions()[1] < 6 {
 			return errors.New("the gateway does not know of the loss yet")
 		}
 		return nil

@@ -2,6 +2,4 @@
 
 package gateway
 
-
-
 func beSink() {}

@@ -15,6 +15,7 @@ import (
 	"eventstream/gateway/framing"
 	"eventstream/gateway/framing/framingtest"
 	"eventstream/gateway/history"
+	"eventstream/gateway/reader"
 	"eventstream/lane"
 	"eventstream/wire"
 )
@@ -83,7 +84,7 @@ func TestMessageSizes(t *testing.T) {
 				msg := &history.Event{ID: id, JSON: wire.AppendEvent(nil, id, 5, fmt.Appendf(nil, "%q", strings.Repeat("x", size)))}
 				want = append(want, id.String())
 				large[id.String()] = len(msg.JSON) > limit-envelope
-				b.worker.post(post{deliveries: []delivery{{msg: msg, seats: []event.Seat{c.seat}}}, next: next})
+				b.worker.Post(reader.Post{Deliveries: []reader.Delivery{{Event: msg, Seats: []event.Seat{c.seat}}}, Next: next})
 				if rng.IntN(4) == 0 {
 					b.settleMail()
 				}
@@ -141,7 +142,7 @@ func newBenchOf(t testing.TB, cfg Config, partitions int) *bench {
 	for p := range positions {
 		positions[p].Partition = int32(p)
 	}
-	b.reader.start(positions)
+	b.reader.Start(positions)
 	b.settleMail()
 	return b
 }

@@ -16,6 +16,7 @@ import (
 	"eventstream/gateway/framing/framingtest"
 	"eventstream/gateway/history"
 	"eventstream/gateway/position"
+	"eventstream/gateway/reader"
 	"eventstream/gateway/uptime"
 	"eventstream/internal/testenv"
 	"eventstream/lane"
@@ -409,9 +410,9 @@ func TestSSELines(t *testing.T) {
 		_, f := b.joinAs(framing.EventStream, nil)
 		b.openConn(f.c)
 		id := event.ID{Offset: 7}
-		b.worker.post(post{
-			deliveries: []delivery{{msg: &history.Event{ID: id, JSON: wire.AppendEvent(nil, id, 5, []byte(tt.json))}, seats: []event.Seat{f.c.seat}}},
-			next:       []int64{8, 0},
+		b.worker.Post(reader.Post{
+			Deliveries: []reader.Delivery{{Event: &history.Event{ID: id, JSON: wire.AppendEvent(nil, id, 5, []byte(tt.json))}, Seats: []event.Seat{f.c.seat}}},
+			Next:       []int64{8, 0},
 		})
 		b.settleMail()
 		p := framingtest.Parser{R: bufio.NewReader(strings.NewReader(string(slices.Concat(f.frames...))))}
@@ -436,7 +437,7 @@ func TestSSEAllocs(t *testing.T) {
 	allocs := func(seat event.Seat) float64 {
 		return testing.AllocsPerRun(200, func() {
 			c.lastCursor, ws.lastCursor = 1<<60, 1<<60
-			if err := b.reader.batch(entryFor(b, &p, offset, []event.Seat{seat})); err != nil {
+			if err := b.reader.Batch(entryFor(b, &p, offset, []event.Seat{seat})); err != nil {
 				t.Fatal(err)
 			}
 			b.settleMail()

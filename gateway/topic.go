@@ -27,10 +27,10 @@ func (g *Gateway) carry(ctx context.Context) error {
 		reading, stop := context.WithCancel(ctx)
 		var running sync.WaitGroup
 		for _, r := range g.laneReaders() {
-			lock := g.watchdog.Lock("the lock of the lanes' reader", &r.mu) // held while a batch is divided
+			lock := g.watchdog.Lock("the lock of the lanes' reader", r.Lock()) // held while a batch is divided
 			running.Go(func() {
 				defer lock.Done()
-				r.run(reading)
+				r.Run(reading)
 			})
 		}
 		for uptime.Sleep(ctx, min(topicEvery, g.cfg.timeout)) == nil && !errors.Is(g.look(ctx), errTopicChanged) {
@@ -89,7 +89,7 @@ func (g *Gateway) look(ctx context.Context) error {
 		return nil
 	}
 	for _, r := range g.laneReaders() {
-		r.grow(int(t.Partitions))
+		r.Grow(int(t.Partitions))
 	}
 	g.topic.Store(&t)
 	g.log.Info("the topic has more partitions; taken up", "from", ours.Partitions, "to", t.Partitions)

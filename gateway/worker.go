@@ -89,19 +89,19 @@ func (s *worker) stop() {
 }
 
 func (s *worker) apply(p *post) {
-	for i := range p.deliveries {
-		d := &p.deliveries[i]
-		for _, seat := range d.seats {
+	for i := range p.Deliveries {
+		d := &p.Deliveries[i]
+		for _, seat := range d.Seats {
 			if c := s.conns.get(seat); c != nil {
-				s.queue(c, d.msg)
+				s.queue(c, d.Event)
 			}
 		}
 	}
-	if p.next != nil {
-		s.next[p.reader] = p.next
+	if p.Next != nil {
+		s.next[p.Reader] = p.Next
 	}
-	if p.settled != (lane.ControlID{}) {
-		s.settle(p.reader, p.settled)
+	if p.Settled != (lane.ControlID{}) {
+		s.settle(p.Reader, p.Settled)
 	}
 	if p.command != nil {
 		p.command.apply(s)
@@ -109,7 +109,7 @@ func (s *worker) apply(p *post) {
 }
 
 // positions returns how far the lanes of c's events have been queued.
-func (s *worker) positions(c *conn) []int64 { return s.next[c.reader.index] }
+func (s *worker) positions(c *conn) []int64 { return s.next[c.reader.Index()] }
 
 // goLive ends the replay, unless c has fallen behind meanwhile.
 func (s *worker) goLive(c *conn) {
@@ -185,7 +185,7 @@ func (s *worker) raise(c *conn, floor []int64) {
 func (s *worker) settle(reader int, at lane.ControlID) {
 	s.conns.each(func(c *conn) {
 		r := c.resume
-		if r == nil || c.reader.index != reader || c.state == joining || r.join.Compare(at) > 0 {
+		if r == nil || c.reader.Index() != reader || c.state == joining || r.join.Compare(at) > 0 {
 			return
 		}
 		if r.until == nil {
@@ -193,7 +193,7 @@ func (s *worker) settle(reader int, at lane.ControlID) {
 		}
 		if c.state == live && r.over(before(s.positions(c), c.pending)) {
 			c.resume = nil
-			c.reader.unfollow(r.old, c.seat)
+			c.reader.Unfollow(r.old, c.seat)
 		}
 	})
 }
@@ -279,7 +279,7 @@ func (s *worker) remove(c *conn) {
 	s.conns.set(c.seat, nil)
 	s.endReplay(c)
 	if c.resume != nil {
-		c.reader.unfollow(c.resume.old, c.seat)
+		c.reader.Unfollow(c.resume.old, c.seat)
 	}
 	s.gw.presence.Left(c.seat, time.Now())
 	s.gw.acks.gone(c)

@@ -17,6 +17,7 @@ import (
 	"eventstream/gateway/framing"
 	"eventstream/gateway/framing/framingtest"
 	"eventstream/gateway/history"
+	"eventstream/gateway/reader"
 	"eventstream/gateway/uptime"
 	"eventstream/internal/testenv"
 	"eventstream/lane"
@@ -28,7 +29,7 @@ import (
 type bench struct {
 	*Gateway
 	*worker
-	reader *reader
+	reader *reader.Reader
 	t      testing.TB
 }
 
@@ -38,7 +39,7 @@ func newBench(t testing.TB, cfg Config) *bench {
 	g.workers[0].conns.workers = 1
 	g.setUp(lane.Topic{ID: testTopic, Partitions: 2})
 	b := &bench{Gateway: g, worker: g.workers[0], reader: g.laneReaders()[0], t: t}
-	b.reader.start([]lane.Position{{Partition: 0}, {Partition: 1}})
+	b.reader.Start([]lane.Position{{Partition: 0}, {Partition: 1}})
 	b.settleMail()
 	return b
 }
@@ -53,7 +54,11 @@ func (b *bench) joinAs(f framing.Kind, old *resume) (*conn, *fakeSocket) {
 	c.sock.Attach(sock)
 	c.heard.Store(uptime.Seconds())
 	b.Gateway.open.Add(1)
-	b.reader.join(c)
+	var from event.Address
+	if old != nil {
+		from = old.old
+	}
+	b.reader.Join(c.seat, from, func() { b.worker.tell(added{c}) })
 	b.settleMail()
 	return c, sock
 }
@@ -78,9 +83,9 @@ func (b *bench) settleMail() {
 func (b *bench) event(offset int64, size int, seats ...event.Seat) {
 	id := event.ID{Partition: 0, Offset: offset}
 	json := wire.AppendEvent(nil, id, 0, []byte(`"`+strings.Repeat("x", size)+`"`))
-	b.worker.post(post{
-		deliveries: []delivery{{msg: &history.Event{ID: id, JSON: json}, seats: seats}},
-		next:       []int64{offset + 1, 0},
+	b.worker.Post(reader.Post{
+		Deliveries: []reader.Delivery{{Event: &history.Event{ID: id, JSON: json}, Seats: seats}},
+		Next:       []int64{offset + 1, 0},
 	})
 }
 
@@ -384,17 +389,17 @@ func TestSettle(t *testing.T) {
 	b.event(3, 1, c.seat) // the client has it
 	b.event(5, 1, c.seat)
 	b.event(5, 1, c.seat) // addressed to both seats
-	b.worker.post(post{settled: lane.ControlID{Ms: 1}, next: []int64{4, 0}})
+	b.worker.Post(reader.Post{Settled: lane.ControlID{Ms: 1}, Next: []int64{4, 0}})
 	b.settleMail()
 	if c.resume == nil {
 		t.Error("settled before its own positions were reached")
 	}
 	b.event(6, 1, c.seat)
 	b.settleMail()
-	b.worker.post(post{settled: lane.ControlID{Ms: 1}, next: []int64{7, 0}})
+	b.worker.Post(reader.Post{Settled: lane.ControlID{Ms: 1}, Next: []int64{7, 0}})
 	b.settleMail()
-	if c.resume != nil || len(b.reader.follow) != 0 {
-		t.Errorf("resume %+v, follow %v: want none", c.resume, b.reader.follow)
+	if c.resume != nil || b.reader.Followed() != 0 {
+		t.Errorf("resume %+v, follow %v: want none", c.resume, b.reader.Followed())
 	}
 	if got, want := f.ids(t), []string{"0-5", "0-6"}; !slices.Equal(got, want) {
 		t.Errorf("events: got %v, want %v", got, want)
@@ -418,7 +423,7 @@ func TestSettleWithBacklog(t *testing.T) {
 		b.event(i, 10_000, c.seat)
 		b.settleMail()
 	}
-	b.worker.post(post{settled: lane.ControlID{Ms: 1}, next: []int64{20, 0}})
+	b.worker.Post(reader.Post{Settled: lane.ControlID{Ms: 1}, Next: []int64{20, 0}})
 	b.settleMail()
 	if c.resume == nil || len(c.pending) == 0 {
 		t.Fatalf("resume %v, %d wait: want it kept while what came before waits", c.resume, len(c.pending))
@@ -432,7 +437,7 @@ func TestSettleWithBacklog(t *testing.T) {
 	}
 	f.release()
 	b.settleMail()
-	b.worker.post(post{settled: lane.ControlID{Ms: 1}, next: []int64{20, 0}})
+	b.worker.Post(reader.Post{Settled: lane.ControlID{Ms: 1}, Next: []int64{20, 0}})
 	b.settleMail()
 	if c.resume != nil || len(f.ids(t)) != 20 {
 		t.Errorf("resume %v, %d events: want it over after all 20", c.resume, len(f.ids(t)))

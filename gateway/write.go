@@ -38,7 +38,7 @@ func (s *worker) hello(o *open) {
 	if o.gap.reason != "" {
 		s.gap(c, o.gap, cursor)
 	}
-	s.lost(c, c.reader.losses(), o.heardOf(from), cursor)
+	s.lost(c, c.reader.Losses(), o.heardOf(from), cursor)
 }
 
 func (s *worker) gap(c *conn, g gap, to string) {
