@@ -7,6 +7,7 @@ import (
 
 	"eventstream/auth"
 	"eventstream/event"
+	"eventstream/gateway/acks"
 	"eventstream/gateway/framing"
 	"eventstream/gateway/history"
 	"eventstream/gateway/position"
@@ -130,6 +131,15 @@ func (c *conn) mayAnswer(bytes int) bool {
 	return false
 }
 
+// Subscriber, Positions and Answer are for acks.Client.
+func (c *conn) Subscriber() string { return c.subscriber }
+
+// Positions returns up to where the lanes of its events have been read.
+func (c *conn) Positions() []int64 { return c.reader.Positions() }
+
+// Answer sends the client an answer to something that it sent.
+func (c *conn) Answer(text []byte) { c.worker.tell(answered{c, text}) }
+
 // Socket, Data, Moved, Drained and Closed are for socket.Handler.
 func (c *conn) Socket() *socket.Socket { return &c.sock }
 
@@ -202,9 +212,9 @@ func (c *conn) request(payload []byte) {
 			c.answer(framing.NewFrame(framing.OpText, wire.AppendError(nil, "bad_token", err.Error())))
 		}
 	case r.Type == wire.Ack: // answered when it is saved
-		if err := c.worker.gw.acks.take(c, asked{r.Cursor, r.Seen}); err != nil {
+		if err := c.worker.gw.acks.Take(c, acks.Asked{Cursor: r.Cursor, Seen: r.Seen}); err != nil {
 			code := "bad_ack"
-			if errors.Is(err, errAcksFull) {
+			if errors.Is(err, acks.ErrFull) {
 				code = "ack_later"
 			}
 			c.answer(framing.NewFrame(framing.OpText, wire.AppendError(nil, code, err.Error())))

@@ -25,6 +25,7 @@ import (
 
 	"eventstream/auth"
 	"eventstream/event"
+	"eventstream/gateway/acks"
 	"eventstream/gateway/admission"
 	"eventstream/gateway/history"
 	"eventstream/gateway/presence"
@@ -53,6 +54,9 @@ type Lanes interface {
 
 // Replayer replays what Kafka holds: a replay.Client.
 type Replayer = history.Replayer
+
+// Acks keeps acknowledgements: PostgreSQL, or memory.
+type Acks = acks.Store
 
 // Config holds what an operator may set. The zero value works.
 type Config struct {
@@ -87,6 +91,7 @@ type Config struct {
 	afterSeat   event.Seat    // the first seat that is given out is the next one
 	timeout     time.Duration // of a call to the store, and its silence; storeTimeout if zero
 	stuck       time.Duration // after which a lane that shows no life counts as stuck; storeTimeout if zero
+	maxAckBytes int           // of acknowledgements that wait; 64 MiB if zero
 	patience    time.Duration // of a replay with a store that fails; 30 s if zero
 	cutOffDrain time.Duration // over what time clients are sent away from a gateway that is cut off; const cutOffDrain if zero
 }
@@ -101,7 +106,7 @@ type Gateway struct {
 	lanes       Lanes
 	kafka       *history.Kafka // nil: nothing is replayed from Kafka
 	player      *history.Player
-	acks        *acks
+	acks        *acks.Acks
 	renewals    *renewals
 	revoked     *revocations
 	admission   *admission.Admission
@@ -153,7 +158,11 @@ func New(cfg Config, l Lanes, r Replayer, a Acks, reg prometheus.Registerer, log
 	g.player = history.NewPlayer(g.kafka, cfg.patience)
 	g.replayCtx, g.endReplay = context.WithCancel(context.Background())
 	g.metrics = newMetrics(reg, g)
-	g.acks = newAcks(g, a)
+	g.acks = acks.New(a, acks.Config{
+		Timeout: cfg.timeout, MaxBytes: cfg.maxAckBytes,
+		Topic: func() event.TopicID { return g.topic.Load().ID }, Check: g.checkReach,
+		Saved: g.metrics.acks, Failures: g.metrics.ackFailures, Refused: g.metrics.acksRefused,
+	}, log)
 	g.renewals = newRenewals(g)
 	g.revoked = &revocations{gw: g, store: cfg.Revocations}
 	g.admission = admission.New(admission.Config{
@@ -174,7 +183,7 @@ func New(cfg Config, l Lanes, r Replayer, a Acks, reg prometheus.Registerer, log
 		Failures: g.metrics.redisFailures, Emptied: g.metrics.emptied,
 	}, g.watchdog, log)
 	g.watchdog.Lock("the lock of admissions", &g.admitMu)
-	g.watchdog.Lock("the lock of acknowledgements", &g.acks.mu)
+	g.watchdog.Lock("the lock of acknowledgements", g.acks.Lock())
 	n := runtime.GOMAXPROCS(0)
 	for i := range n {
 		g.workers = append(g.workers, newWorker(g, n))
@@ -214,7 +223,7 @@ func (g *Gateway) serve(ctx context.Context, topic lane.Topic) error {
 	g.log.Info("gateway is ready", "gateway", g.id.String(), "partitions", topic.Partitions, "shards", len(g.laneReaders()))
 	group.Go(func() error { return g.carry(work) })
 	group.Go(func() error { return g.presence.Run(work) })
-	group.Go(func() error { return g.acks.run(work) })
+	group.Go(func() error { return g.acks.Run(work) })
 	group.Go(func() error { return g.renewals.run(work) })
 	group.Go(func() error { return g.revoked.run(work) })
 	group.Go(func() error { return g.followOrders(work) })
@@ -368,7 +377,7 @@ func (g *Gateway) Ready(context.Context) error {
 			return err
 		}
 	}
-	return g.acks.ready()
+	return g.acks.Ready()
 }
 
 // full reports whether there is no room for another connection.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"eventstream/event"
+	"eventstream/gateway/acks"
 	"eventstream/gateway/admission"
 	"eventstream/gateway/framing"
 	"eventstream/gateway/socket"
@@ -110,7 +111,7 @@ func refusalOf(err error) *admission.Refusal {
 		return admission.BadRequest("bad_cursor", "the cursor is of events that do not exist yet; pass one that the gateway sent, unchanged")
 	case errors.Is(err, event.ErrSeen):
 		return admission.BadSeen(err)
-	case errors.Is(err, errBadAck):
+	case errors.Is(err, acks.ErrBad):
 		return admission.BadRequest("bad_ack", "what was acknowledged is of events that do not exist yet; the operator can have it forgotten, by DELETE /subscribers/{id}/ack of the API")
 	case errors.Is(err, replay.ErrUnavailable):
 		refused := admission.Unavailable("what was missed can't be replayed from Kafka at the moment; try again")
@@ -120,7 +121,7 @@ func refusalOf(err error) *admission.Refusal {
 		return refused
 	case errors.Is(err, errPartitions):
 		return admission.Unavailable("the cursor is of more partitions than are known here; try again, or pass one that the gateway sent, unchanged")
-	case errors.Is(err, errAcks):
+	case errors.Is(err, acks.ErrStore):
 		return admission.Unavailable("what was acknowledged can't be read or saved now; try again")
 	}
 	return admission.Unavailable("the store does not take the connection now; try again")

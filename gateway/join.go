@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"time"
 
 	"eventstream/event"
 	"eventstream/gateway/admission"
@@ -70,7 +71,7 @@ func (g *Gateway) join(ctx context.Context, a admission.Ask) (*entrance, error) 
 // origin finds out where the client goes on.
 func (g *Gateway) origin(ctx context.Context, e *entrance) (err error) {
 	if e.ask.Durable {
-		last, err := g.acks.last(ctx, e.ask.Subscriber)
+		last, err := g.acks.Last(ctx, e.ask.Subscriber)
 		if err != nil {
 			return err
 		}
@@ -109,9 +110,23 @@ func (g *Gateway) prepare(ctx context.Context, e *entrance, live, now []int64) (
 		err = g.forgotten(ctx, e)
 	}
 	if err == nil && e.first {
-		err = g.acks.first(ctx, e, live)
+		err = g.acks.Begin(ctx, e.conn.subscriber, g.begins(e, live))
 	}
 	return err
+}
+
+// begins returns where a durable subscriber begins: at live, unless it asked for what was
+// before.
+func (g *Gateway) begins(e *entrance, live []int64) event.Cursor {
+	topic := g.topic.Load().ID
+	from := event.Cursor{Topic: topic, Issued: time.Now(), Addr: event.Address{Gateway: g.id, Seat: e.conn.seat}, Next: live}
+	switch {
+	case e.ask.Cursor != nil && e.ask.Cursor.Topic == topic:
+		return *e.ask.Cursor
+	case e.from != nil:
+		from.Addr, from.Next = event.Address{}, e.from
+	}
+	return from
 }
 
 // forgotten finds out what is missing for a cursor that can't be resumed. What has

@@ -43,7 +43,7 @@ func newMetrics(reg prometheus.Registerer, g *Gateway) *metrics {
 	gauge("clients_catching_up", "Connections that are being sent what they missed, or were too slow for.", g.player.Playing)
 	gauge("ring_bytes", "Bytes of the lanes' latest entries in memory.", g.ringBytes)
 	gauge("mailbox_bytes", "Bytes of events that wait for the workers.", g.mailBytes)
-	gauge("acks_waiting", "Acknowledgements that are to be saved in the database.", func() int64 { return g.acks.waiting() })
+	gauge("acks_waiting", "Acknowledgements that are to be saved in the database.", func() int64 { return g.acks.Waiting() })
 	gauge("revocations", "Revocations of tokens that are minded.", func() int64 { return int64(g.revoked.Len()) })
 	gauge("revocations_age_seconds", "Time since it was last read from the database which tokens are revoked; 0 if it never was.", func() int64 { return g.revoked.age() })
 	reg.MustRegister(positionAges{g}, workerCounts{g})

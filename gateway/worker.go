@@ -282,7 +282,7 @@ func (s *worker) remove(c *conn) {
 		c.reader.Unfollow(c.resume.old, c.seat)
 	}
 	s.gw.presence.Left(c.seat, time.Now())
-	s.gw.acks.gone(c)
+	s.gw.acks.Gone(c)
 	s.gw.countOut(c) // now, so that who comes in its place finds its seat free
 }
 
