@@ -88,7 +88,11 @@ func TestHelloComesFirst(t *testing.T) {
 		if m := c.message(); m.Type != wire.Hello {
 			t.Fatalf("connection %d: first message: got %+v, want hello", i, m)
 		}
-		if m := c.message(); m.Type != wire.Pong {
+		m := c.message()
+		if m.Type == wire.Cursor { // a quiet connection gets one at the next look
+			m = c.message()
+		}
+		if m.Type != wire.Pong {
 			t.Fatalf("connection %d: got %+v, want pong", i, m)
 		}
 		c.nc.Close()
