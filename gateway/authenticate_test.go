@@ -244,16 +244,3 @@ type noKeys struct{}
 func (noKeys) Verify(context.Context, string) (auth.Claims, error) {
 	return auth.Claims{}, auth.ErrNoKeysYet
 }
-
-// The queue of new tokens has a bound, and says so.
-func TestRenewalsBound(t *testing.T) {
-	r := newRenewals(&Gateway{cfg: Config{Tokens: noKeys{}}})
-	for i := range maxRenewals {
-		if err := r.take(nil, "abc"); err != nil {
-			t.Fatalf("token %d: %v", i, err)
-		}
-	}
-	if err := r.take(nil, "abc"); err == nil || !strings.Contains(err.Error(), "try again") {
-		t.Errorf("one more: %v, want to be asked to try again", err)
-	}
-}

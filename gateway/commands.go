@@ -146,6 +146,16 @@ func (r *renewed) apply(s *worker) {
 	s.expel(c) // it may have been revoked while it was on its way here
 }
 
+// expel closes c if its token was revoked.
+func (s *worker) expel(c *conn) bool {
+	if c.state == joining || c.state >= closing || s.gw.cfg.Tokens == nil || !s.gw.revoked.Has(c.subscriber, c.pass) {
+		return false
+	}
+	s.gw.metrics.expelled.Inc()
+	s.close(c, wire.CloseNotAllowed, "the token was revoked")
+	return true
+}
+
 // aborted: a replay failed. The client has to reconnect.
 type aborted struct{ conn *conn }
 

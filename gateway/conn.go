@@ -131,7 +131,7 @@ func (c *conn) mayAnswer(bytes int) bool {
 	return false
 }
 
-// Subscriber, Positions and Answer are for acks.Client.
+// Subscriber, Positions and Answer are for acks.Client, and Renewed for admission.Holder.
 func (c *conn) Subscriber() string { return c.subscriber }
 
 // Positions returns up to where the lanes of its events have been read.
@@ -139,6 +139,9 @@ func (c *conn) Positions() []int64 { return c.reader.Positions() }
 
 // Answer sends the client an answer to something that it sent.
 func (c *conn) Answer(text []byte) { c.worker.tell(answered{c, text}) }
+
+// Renewed has a new token take the place of the client's.
+func (c *conn) Renewed(claims auth.Claims) { c.worker.tell(&renewed{c, claims}) }
 
 // Socket, Data, Moved, Drained and Closed are for socket.Handler.
 func (c *conn) Socket() *socket.Socket { return &c.sock }
@@ -208,7 +211,7 @@ func (c *conn) request(payload []byte) {
 	case r.Type == wire.Ping:
 		c.answer(framing.NewFrame(framing.OpText, []byte(wire.PongMessage)))
 	case r.Type == wire.Token: // answered when it is checked
-		if err := c.worker.gw.renewals.take(c, r.Token); err != nil {
+		if err := c.worker.gw.renewals.Take(c, r.Token); err != nil {
 			c.answer(framing.NewFrame(framing.OpText, wire.AppendError(nil, "bad_token", err.Error())))
 		}
 	case r.Type == wire.Ack: // answered when it is saved

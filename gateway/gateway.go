@@ -83,8 +83,8 @@ type Config struct {
 	MessageRate             int         // messages a second of one client, on average over ten
 	Proxies                 ops.Proxies // whose word for a client's address counts
 
-	Tokens      admission.Tokens // tells whose tokens are whose; if nil, clients are whoever they say
-	Revocations Revocations      // which of these were taken back; if nil, only what comes as an order
+	Tokens      admission.Tokens          // tells whose tokens are whose; if nil, clients are whoever they say
+	Revocations admission.RevocationStore // which of these were taken back; if nil, only what comes as an order
 
 	// Tests set these.
 	id          event.Gateway // random if zero
@@ -107,8 +107,8 @@ type Gateway struct {
 	kafka       *history.Kafka // nil: nothing is replayed from Kafka
 	player      *history.Player
 	acks        *acks.Acks
-	renewals    *renewals
-	revoked     *revocations
+	renewals    *admission.Renewals
+	revoked     *admission.Revocations
 	admission   *admission.Admission
 	connections *admission.Connections
 	log         *slog.Logger
@@ -163,8 +163,8 @@ func New(cfg Config, l Lanes, r Replayer, a Acks, reg prometheus.Registerer, log
 		Topic: func() event.TopicID { return g.topic.Load().ID }, Check: g.checkReach,
 		Saved: g.metrics.acks, Failures: g.metrics.ackFailures, Refused: g.metrics.acksRefused,
 	}, log)
-	g.renewals = newRenewals(g)
-	g.revoked = &revocations{gw: g, store: cfg.Revocations}
+	g.revoked = admission.NewRevocations(cfg.Revocations, cfg.timeout, g.expelAll, log)
+	g.renewals = admission.NewRenewals(cfg.Tokens, g.revoked)
 	g.admission = admission.New(admission.Config{
 		Tokens: cfg.Tokens, Revoked: g.revoked.Has, Origins: cfg.Origins, Hosts: cfg.Hosts, Proxies: cfg.Proxies,
 		Compress: cfg.Compress, Durable: a != nil, Replays: r != nil,
@@ -224,8 +224,10 @@ func (g *Gateway) serve(ctx context.Context, topic lane.Topic) error {
 	group.Go(func() error { return g.carry(work) })
 	group.Go(func() error { return g.presence.Run(work) })
 	group.Go(func() error { return g.acks.Run(work) })
-	group.Go(func() error { return g.renewals.run(work) })
-	group.Go(func() error { return g.revoked.run(work) })
+	group.Go(func() error { return g.renewals.Run(work) })
+	if g.cfg.Tokens != nil {
+		group.Go(func() error { return g.revoked.Run(work) })
+	}
 	group.Go(func() error { return g.followOrders(work) })
 	group.Go(func() error { return g.watchLanes(work) })
 	group.Go(func() (why error) {
@@ -342,8 +344,8 @@ func (g *Gateway) unready() string {
 			return reason
 		}
 	}
-	if reason := g.revoked.unready(); reason != "" {
-		return reason
+	if g.cfg.Tokens != nil && !g.revoked.Known() {
+		return "which tokens are revoked is not known yet: the database has not been read"
 	}
 	if g.presence.Trouble() != nil {
 		return storeSilent

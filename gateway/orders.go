@@ -34,8 +34,8 @@ const followsAfter = 10 * time.Second
 
 // obey carries out an order.
 func (g *Gateway) obey(ctx context.Context, o lane.Order) lane.Answer {
-	if o.Task == lane.TaskRevoke && o.Revocation != nil {
-		g.revoked.learn(ctx, *o.Revocation)
+	if o.Task == lane.TaskRevoke && o.Revocation != nil && g.cfg.Tokens != nil {
+		g.revoked.Learn(ctx, *o.Revocation)
 		return lane.Answer{}
 	}
 	if o.Task != lane.TaskList && o.Task != lane.TaskClose {
@@ -67,6 +67,12 @@ func (g *Gateway) obey(ctx context.Context, o lane.Order) lane.Answer {
 	defer mu.Unlock()
 	a.Connections = slices.Clone(a.Connections)
 	return a
+}
+
+// expelAll closes the connections whose tokens were revoked. Those that are not open yet
+// look by themselves when they are.
+func (g *Gateway) expelAll(ctx context.Context) {
+	g.visit(ctx, func(s *worker, c *conn) { s.expel(c) })
 }
 
 // visit has the workers call f with every connection, and waits for that.
