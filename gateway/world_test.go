@@ -426,7 +426,7 @@ func (c *wsClient) note(m wire.Message) {
 // until reads until done says so.
 func (c *wsClient) until(what string, done func(wire.Message) bool) wire.Message {
 	c.t.Helper()
-	end := time.Now().Add(10 * time.Second)
+	end := time.Now().Add(30 * time.Second)
 	for time.Now().Before(end) {
 		m, err := c.read(time.Until(end))
 		if err != nil {
