@@ -53,11 +53,11 @@ func TestDeadByUptime(t *testing.T) {
 		c, f := b.join(nil)
 		b.openConn(c)
 		heard, wall := c.heard.Load(), time.Now().Unix()
-		b.sweep(heard+b.deadSeconds(), wall+step)
+		b.sweep(heard+b.cfg.deadSeconds(), wall+step)
 		if f.closed {
 			t.Errorf("step of %d s: cut off too early", step)
 		}
-		b.sweep(heard+b.deadSeconds()+1, wall+step)
+		b.sweep(heard+b.cfg.deadSeconds()+1, wall+step)
 		if !f.closed {
 			t.Errorf("step of %d s: not cut off", step)
 		}

@@ -72,6 +72,16 @@ const (
 	gone
 )
 
+// A cursor goes with the events once a second at most, so that the last ones of a burst
+// have none. A connection that has been quiet for a while since gets one.
+type owing uint8
+
+const (
+	owesNothing owing = iota
+	owesNewly         // events went without a cursor
+	owesQuietly       // and none since the last look
+)
+
 // opening is what a conn needs only until its hello.
 type opening struct {
 	from []int64 // positions when the conn became known to the worker
@@ -99,6 +109,23 @@ func (r *resume) over(next []int64) bool {
 		return false
 	}
 	return position.Below(next, r.from) < 0 && position.Below(next, r.until) < 0
+}
+
+// behind is what a connection has yet to get from the lanes.
+type behind struct {
+	spans []history.Span
+}
+
+// add puts an event of the connection's into the span of its partition. Events
+// of a partition come in order.
+func (b *behind) add(id event.ID) {
+	for i := range b.spans {
+		if b.spans[i].Partition == id.Partition {
+			b.spans[i].To = id.Offset + 1
+			return
+		}
+	}
+	b.spans = append(b.spans, history.Span{Partition: id.Partition, From: id.Offset, To: id.Offset + 1})
 }
 
 // dropPending drops what waits: a connection for which nothing does keeps no memory.
@@ -247,3 +274,7 @@ func (c *conn) expired(now int64) bool {
 	at := c.expires.Load()
 	return at != 0 && now >= at
 }
+
+// maxRequest bounds a client's message, in bytes: a token fits, and a cursor of some two
+// thousand partitions.
+const maxRequest = auth.MaxToken + 4<<10

@@ -23,7 +23,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
-	"eventstream/auth"
 	"eventstream/event"
 	"eventstream/gateway/acks"
 	"eventstream/gateway/admission"
@@ -36,68 +35,7 @@ import (
 	"eventstream/internal/trouble"
 	"eventstream/internal/watchdog"
 	"eventstream/lane"
-	"eventstream/origin"
 )
-
-// Lanes is what the gateway needs of the store: Redis, or memory.
-type Lanes interface {
-	Topic(ctx context.Context) (lane.Topic, error)
-	Positions(ctx context.Context, sh lane.Shard, partitions int32) ([]lane.Position, error)
-	Require(ctx context.Context, sh lane.Shard, partitions int32, synced lane.ControlID) ([]lane.Position, error)
-	Tail(ctx context.Context, sh lane.Shard, from []int64, sink func(lane.Batch) error) error
-	Range(ctx context.Context, sh lane.Shard, p int32, from, to int64, sink func(lane.Entry) error) (first int64, err error)
-	Announce(ctx context.Context, a lane.Announcement) (lane.ControlID, error)
-	Heartbeat(ctx context.Context, g event.Gateway, ttl time.Duration) (lane.Beat, error)
-	Occupant(ctx context.Context, a event.Address) (subscriber string, ok bool, err error)
-	FollowOrders(ctx context.Context, g event.Gateway, do func(lane.Order) lane.Answer) error
-}
-
-// Replayer replays what Kafka holds: a replay.Client.
-type Replayer = history.Replayer
-
-// Acks keeps acknowledgements: PostgreSQL, or memory.
-type Acks = acks.Store
-
-// Config holds what an operator may set. The zero value works.
-type Config struct {
-	MaxConns      int            // open connections; 19,000 if zero
-	RingBytes     int            // of the lanes' latest entries, kept in memory for clients that come back; 64 MiB if zero
-	MaxPending    int            // bytes of events that may wait for one client; past that it falls behind; 1 MiB if zero
-	ResumeWindow  time.Duration  // how long after its end a connection can be resumed; 5 min if zero
-	Heartbeat     time.Duration  // a quiet connection gets a message this often; 25 s if zero
-	SkipMalformed bool           // go on after an entry of the lanes that can't be read, as if it had been trimmed
-	CutOff        time.Duration  // without an answer of the lanes; then clients are sent to other gateways; 10 s if zero
-	DrainDelay    time.Duration  // at the end: how long connections are still taken while Ready fails already
-	Drain         time.Duration  // then: over what time connections are closed; 10 s if zero
-	Compress      bool           // what is sent to clients that ask for permessage-deflate
-	Origins       origin.Origins // web origins allowed beside the gateway's own
-	Hosts         origin.Hosts   // our names beside localhost and addresses; they count while Tokens is nil
-
-	// Limits; there is none where they are zero.
-	MaxPerSubscriber        int         // open connections of one subscriber
-	MaxPerAddress           int         // open connections from one address
-	HandshakeRate           int         // handshakes a second of those who may come in; so many may come at once
-	HandshakeRateAddress    int         // handshakes a second without a good token, from one address; so many may come at once
-	HandshakeRateSubscriber int         // handshakes a second of one subscriber, on average over ten
-	SpareLoopback           bool        // loopback has no HandshakeRateAddress
-	MessageRate             int         // messages a second of one client, on average over ten
-	Proxies                 ops.Proxies // whose word for a client's address counts
-
-	Tokens      admission.Tokens          // tells whose tokens are whose; if nil, clients are whoever they say
-	Revocations admission.RevocationStore // which of these were taken back; if nil, only what comes as an order
-
-	// Tests set these.
-	id          event.Gateway // random if zero
-	afterSeat   event.Seat    // the first seat that is given out is the next one
-	timeout     time.Duration // of a call to the store, and its silence; storeTimeout if zero
-	stuck       time.Duration // after which a lane that shows no life counts as stuck; storeTimeout if zero
-	maxAckBytes int           // of acknowledgements that wait; 64 MiB if zero
-	patience    time.Duration // of a replay with a store that fails; 30 s if zero
-	cutOffDrain time.Duration // over what time clients are sent away from a gateway that is cut off; const cutOffDrain if zero
-}
-
-// storeTimeout bounds calls to the store, and its silence.
-const storeTimeout = 5 * time.Second
 
 // Gateway is one gateway process.
 type Gateway struct {
@@ -139,19 +77,8 @@ type Gateway struct {
 // Without a Replayer nothing is replayed from Kafka, without Acks nothing can be
 // acknowledged: both may be nil.
 func New(cfg Config, l Lanes, r Replayer, a Acks, reg prometheus.Registerer, log *slog.Logger) *Gateway {
-	cfg.MaxConns = cmp.Or(cfg.MaxConns, 19_000)
-	cfg.RingBytes = cmp.Or(cfg.RingBytes, 64<<20)
-	cfg.MaxPending = cmp.Or(cfg.MaxPending, 1<<20)
-	cfg.ResumeWindow = cmp.Or(cfg.ResumeWindow, 5*time.Minute)
-	cfg.Heartbeat = cmp.Or(cfg.Heartbeat, 25*time.Second)
-	cfg.CutOff = cmp.Or(cfg.CutOff, 10*time.Second)
-	cfg.Drain = cmp.Or(cfg.Drain, 10*time.Second)
-	cfg.timeout = cmp.Or(cfg.timeout, storeTimeout)
-	cfg.stuck = cmp.Or(cfg.stuck, storeTimeout)
-	cfg.patience = cmp.Or(cfg.patience, 30*time.Second)
-	cfg.cutOffDrain = cmp.Or(cfg.cutOffDrain, cutOffDrain)
-	g := &Gateway{
-		cfg: cfg, id: cmp.Or(cfg.id, event.Gateway(rand.Uint64())), lanes: l, log: log}
+	cfg = cfg.withDefaults()
+	g := &Gateway{cfg: cfg, id: cmp.Or(cfg.id, event.Gateway(rand.Uint64())), lanes: l, log: log}
 	if r != nil {
 		g.kafka = history.NewKafka(r)
 	}
@@ -411,12 +338,3 @@ func (g *Gateway) stuckLanes() error {
 // Handler serves /ws, and StreamHandler /sse.
 func (g *Gateway) Handler() http.Handler       { return http.HandlerFunc(g.serveWS) }
 func (g *Gateway) StreamHandler() http.Handler { return http.HandlerFunc(g.serveSSE) }
-
-func (g *Gateway) heartbeatSeconds() int { return max(1, int(g.cfg.Heartbeat/time.Second)) }
-
-// deadSeconds is for how long a client may give no sign of life.
-func (g *Gateway) deadSeconds() int64 { return int64(g.heartbeatSeconds()) * 5 / 2 }
-
-// maxRequest bounds a client's message, in bytes: a token fits, and a cursor of some two
-// thousand partitions.
-const maxRequest = auth.MaxToken + 4<<10

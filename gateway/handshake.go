@@ -141,7 +141,7 @@ func (g *Gateway) takeOver(w http.ResponseWriter, c *conn) error {
 	}
 	unacked := time.Duration(0)
 	if c.framing == framing.EventStream {
-		unacked = time.Duration(g.deadSeconds()) * time.Second
+		unacked = time.Duration(g.cfg.deadSeconds()) * time.Second
 	}
 	socket.Tune(nc, unacked)
 	engine := g.pollers

@@ -99,16 +99,6 @@ func (s *worker) tooLarge(c *conn, m *history.Event, cursor string) {
 	c.owes = owesNothing
 }
 
-// A cursor goes with the events once a second at most, so that the last ones of a burst
-// have none. A connection that has been quiet for a while since gets one.
-type owing uint8
-
-const (
-	owesNothing owing = iota
-	owesNewly         // events went without a cursor
-	owesQuietly       // and none since the last look
-)
-
 // cursorsEvery is how often is looked for them: a cursor follows the last events by a
 // second at most.
 const cursorsEvery = 450 * time.Millisecond

@@ -14,23 +14,6 @@ import (
 // written, it is sent the rest from there, at its own pace, and goes live again.
 // It is given up only when what it has yet to get is past all retention.
 
-// behind is what a connection has yet to get from the lanes.
-type behind struct {
-	spans []history.Span
-}
-
-// add puts an event of the connection's into the span of its partition. Events
-// of a partition come in order.
-func (b *behind) add(id event.ID) {
-	for i := range b.spans {
-		if b.spans[i].Partition == id.Partition {
-			b.spans[i].To = id.Offset + 1
-			return
-		}
-	}
-	b.spans = append(b.spans, history.Span{Partition: id.Partition, From: id.Offset, To: id.Offset + 1})
-}
-
 // fallBehind drops what waits for c.
 func (s *worker) fallBehind(c *conn) {
 	s.gw.metrics.behind.Inc()

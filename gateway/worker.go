@@ -243,7 +243,7 @@ func (s *worker) close(c *conn, code int, reason string) {
 // quiet, an end for those that are dead. now is uptime, wall Unix time, in seconds:
 // only the ends of tokens go by wall.
 func (s *worker) sweep(now, wall int64) {
-	beat := int64(s.gw.heartbeatSeconds())
+	beat := int64(s.gw.cfg.heartbeatSeconds())
 	s.conns.each(func(c *conn) {
 		if c.framing == framing.EventStream && c.sock.Unsent() == 0 {
 			c.heard.Store(now) // it says nothing; that it takes what it is sent, the kernel watches: see tune
@@ -257,7 +257,7 @@ func (s *worker) sweep(now, wall int64) {
 		case c.expired(wall):
 			s.gw.metrics.expired.Inc()
 			s.close(c, wire.CloseExpired, "the token has expired; connect with a new one")
-		case now-c.heard.Load() > s.gw.deadSeconds():
+		case now-c.heard.Load() > s.gw.cfg.deadSeconds():
 			s.gw.metrics.dead.Inc()
 			s.gw.log.Debug("closing a connection from which nothing is heard", "conn", c.seat, "subscriber", c.subscriber, "for", time.Duration(now-c.heard.Load())*time.Second)
 			c.sock.Close()

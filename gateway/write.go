@@ -24,7 +24,7 @@ func (s *worker) hello(o *open) {
 	}
 	cursor := s.cursor(c, from)
 	resumed := o.from != nil && o.gap.reason == ""
-	hello := wire.AppendHello(nil, c.subscriber, cursor, resumed, s.gw.heartbeatSeconds())
+	hello := wire.AppendHello(nil, c.subscriber, cursor, resumed, s.gw.cfg.heartbeatSeconds())
 	c.opened.Store(true)
 	id := cursor
 	if o.gap.reason != "" {
