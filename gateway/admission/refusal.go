@@ -55,6 +55,9 @@ func (r *Refusal) Write(w http.ResponseWriter) {
 	})
 }
 
+// EventStreamType is the type of a stream of server-sent events.
+const EventStreamType = "text/event-stream"
+
 // WriteStream answers a request for a stream with r. An EventSource comes back by itself
 // only after a stream: so one that is refused for now gets a stream with an event error.
 func (r *Refusal) WriteStream(w http.ResponseWriter, req *http.Request) {
@@ -65,4 +68,24 @@ func (r *Refusal) WriteStream(w http.ResponseWriter, req *http.Request) {
 	setStream(w.Header())
 	retry := framing.AppendRetry(nil, time.Duration(r.RetryAfter)*time.Second+rand.N(time.Second))
 	w.Write(append(retry, framing.EventStream.Message(wire.AppendError(nil, r.Code, r.Detail), "")...))
+}
+
+// setStream sets the headers of a stream.
+func setStream(h http.Header) {
+	h.Set("Content-Type", EventStreamType)
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Accel-Buffering", "no") // nginx is not to collect messages
+	h.Set("Connection", "close")     // the stream ends with it, and needs no chunks
+}
+
+// headerHas reports whether a comma-separated header has the token, in any case.
+func headerHas(h http.Header, name, token string) bool {
+	for _, line := range h.Values(name) {
+		for v := range strings.SplitSeq(line, ",") {
+			if strings.EqualFold(strings.TrimSpace(v), token) {
+				return true
+			}
+		}
+	}
+	return false
 }

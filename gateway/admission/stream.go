@@ -11,9 +11,6 @@ import (
 	"eventstream/origin"
 )
 
-// EventStreamType is the type of a stream of server-sent events.
-const EventStreamType = "text/event-stream"
-
 // Stream checks a request for a stream of server-sent events, and returns what the client
 // asks for. It sets the headers that an answer needs, also one that refuses. A request
 // OPTIONS is a browser's question whether a page may ask for a stream: its answer is the
@@ -101,11 +98,4 @@ func streamHead(h http.Header) []byte {
 	h.Write(&b)
 	b.WriteString("\r\n")
 	return framing.AppendRetry(b.Bytes(), time.Second+rand.N(time.Second))
-}
-
-func setStream(h http.Header) {
-	h.Set("Content-Type", EventStreamType)
-	h.Set("Cache-Control", "no-store")
-	h.Set("X-Accel-Buffering", "no") // nginx is not to collect messages
-	h.Set("Connection", "close")     // the stream ends with it, and needs no chunks
 }

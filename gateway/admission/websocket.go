@@ -5,7 +5,6 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net/http"
-	"strings"
 )
 
 // Names of headers in net/http's spelling: in RFC 6455's each look-up would have to
@@ -48,18 +47,6 @@ func checkUpgrade(r *http.Request) (key string, refused *Refusal) {
 		return "", BadRequest("bad_handshake", "a body is not allowed")
 	}
 	return key, nil
-}
-
-// headerHas reports whether a comma-separated header has the token, in any case.
-func headerHas(h http.Header, name, token string) bool {
-	for _, line := range h.Values(name) {
-		for v := range strings.SplitSeq(line, ",") {
-			if strings.EqualFold(strings.TrimSpace(v), token) {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 // switching is the answer to a good handshake. protocol and extensions may be empty.
