@@ -173,6 +173,9 @@ func (d *Decoder) number(i int, at int32) int {
 	}
 	if v := d.add(at); v != nil {
 		v.Kind, v.Key = Number, NumberKey(parseNumber(d.raw[i:end]))
+		if d.paths.nodes[at].digits {
+			v.Text = d.raw[i:end:end]
+		}
 	}
 	return end
 }

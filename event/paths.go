@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"math/bits"
 	"math/rand/v2"
+	"sync"
 )
 
 // Attr numbers an attribute of events. Its numbers are given out by the owner of
@@ -27,6 +28,9 @@ type Paths struct {
 	nodes []node // those of the constants below, and others after their parents
 	slots []slot // a hash table with linear probing
 	seed  [2]uint64
+
+	moved  *moved   // nil without a Mapping
+	mapped sync.Map // by *Mapping: the *Paths that it makes of these
 }
 
 // slot is free if its node is none.
@@ -40,6 +44,7 @@ type node struct {
 	parent int32
 	attr   Attr // noAttr if the path only passes here
 	inner  bool // it has children
+	digits bool // of a Number, its text is wanted
 }
 
 const (
@@ -56,16 +61,11 @@ var onlyType = NewPaths(nil)
 // empty path is a number that no event has. The first is event_type, whatever
 // paths says; of two equal paths, the second is a number that no event has.
 func NewPaths(paths []Path) *Paths {
-	most := 3
+	most := 1
 	for _, path := range paths {
 		most += len(path)
 	}
-	p := &Paths{
-		attrs: max(len(paths), 1),
-		nodes: append(make([]node, 0, most), node{attr: noAttr}, node{attr: noAttr}),
-		slots: make([]slot, 1<<bits.Len(uint(2*most))),
-		seed:  [2]uint64{rand.Uint64(), rand.Uint64() | 1},
-	}
+	p := newPaths(max(len(paths), 1), most)
 	p.add(Path{"event_type"}, TypeAttr)
 	for i := 1; i < len(paths); i++ {
 		p.add(paths[i], Attr(i))
@@ -73,14 +73,38 @@ func NewPaths(paths []Path) *Paths {
 	return p
 }
 
-func (p *Paths) add(path Path, a Attr) {
+// newPaths returns Paths for so many attributes without any, with room for so many nodes.
+func newPaths(attrs, most int) *Paths {
+	most += 3
+	p := &Paths{
+		attrs: attrs,
+		nodes: append(make([]node, 0, most), node{attr: noAttr}, node{attr: noAttr}),
+		slots: make([]slot, 1<<bits.Len(uint(2*most))),
+		seed:  [2]uint64{rand.Uint64(), rand.Uint64() | 1},
+	}
+	p.grow(root, "event_type") // typeNode
+	return p
+}
+
+// add gives the attribute at path its number, unless it has one, and returns that.
+func (p *Paths) add(path Path, a Attr) Attr {
+	if len(path) == 0 {
+		return noAttr
+	}
+	n := &p.nodes[p.reach(path)]
+	if n.attr == noAttr {
+		n.attr = a
+	}
+	return n.attr
+}
+
+// reach returns the node at the end of a path.
+func (p *Paths) reach(path Path) int32 {
 	at := int32(root)
 	for _, name := range path {
 		at = p.grow(at, name)
 	}
-	if len(path) > 0 && p.nodes[at].attr == noAttr {
-		p.nodes[at].attr = a
-	}
+	return at
 }
 
 // grow returns the child of a node by its name, and adds it if there is none.
