@@ -104,6 +104,7 @@ type Config struct {
 	Hosts      origin.Hosts // our names beside localhost and addresses; they count while nobody is asked for a key
 	Signer     *auth.Signer // makes subscribers' tokens; if nil, none are made
 	Limits     LimitConfig
+	Mapping    *event.Mapping // where events that are sent to us have what filters name
 	Checks     []ops.Check // of /readyz, beside our own
 }
 

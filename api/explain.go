@@ -66,7 +66,7 @@ func (s *Server) testFilters(ctx *fasthttp.RequestCtx) error {
 	if err != nil {
 		return err
 	}
-	specs, events, effort, err := run.decode()
+	specs, events, effort, err := run.decode(s.cfg.Mapping)
 	if err != nil {
 		return err
 	}
@@ -136,7 +136,7 @@ func (p *problem) list(f filter.Field, most int) []json.RawMessage {
 }
 
 // decode reads filters and events, and tells all that is wrong with them.
-func (run *dryRun) decode() (specs []filter.Spec, events []map[string]any, effort int, err error) {
+func (run *dryRun) decode(m *event.Mapping) (specs []filter.Spec, events []map[string]any, effort int, err error) {
 	bad := &problem{kind: badTest}
 	specs = make([]filter.Spec, len(run.Filters))
 	for i, raw := range run.Filters {
@@ -148,7 +148,7 @@ func (run *dryRun) decode() (specs []filter.Spec, events []map[string]any, effor
 	events = make([]map[string]any, len(run.Events))
 	for i, raw := range run.Events {
 		var err error
-		if events[i], err = decodeEvent(raw); err != nil {
+		if events[i], err = decodeEvent(raw, m); err != nil {
 			bad.complain(fmt.Sprintf("/events/%d", i), err.Error())
 		}
 		for k, f := range run.Filters {
@@ -183,12 +183,13 @@ func (p *problem) tell(at string, err error) {
 }
 
 // decodeEvent refuses what the filter service would not take for an event.
-func decodeEvent(raw []byte) (map[string]any, error) {
+func decodeEvent(raw []byte, m *event.Mapping) (map[string]any, error) {
 	var d event.Decoder
-	if _, err := d.Decode(raw, nil); err != nil {
+	if _, err := d.DecodeMapped(raw, nil, m, nil); err != nil {
 		return nil, fmt.Errorf("no event: %w", err)
 	}
-	return filter.DecodeEvent(raw)
+	ev, err := filter.DecodeEvent(raw)
+	return m.Overlay(ev, nil), err
 }
 
 // explained says what became of one stored filter.
@@ -205,7 +206,7 @@ func (s *Server) explainEvent(ctx *fasthttp.RequestCtx) error {
 	if err != nil {
 		return err
 	}
-	q := explainQuery{listQuery: listQuery{limit: defaultLimit}}
+	q := explainQuery{listQuery: listQuery{limit: defaultLimit}, mapping: s.cfg.Mapping}
 	if err := parseQuery(ctx.QueryArgs(), q.set, "event", "live", "limit", "cursor"); err != nil {
 		return err
 	}
@@ -298,6 +299,8 @@ type explainQuery struct {
 	event map[string]any
 	raw   []byte // the same
 	live  bool
+
+	mapping *event.Mapping
 }
 
 func (q *explainQuery) set(key, value string) (err error) {
@@ -309,7 +312,7 @@ func (q *explainQuery) set(key, value string) (err error) {
 		return nil
 	case "event":
 		q.raw = []byte(value)
-		q.event, err = decodeEvent(q.raw)
+		q.event, err = decodeEvent(q.raw, q.mapping)
 		return err
 	}
 	return q.listQuery.set(key, value)

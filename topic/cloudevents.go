@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"mime"
+	"slices"
 	"strings"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -26,28 +27,76 @@ func IsMark(r *kgo.Record) bool { return r.Attrs.IsControl() }
 // Value returns the JSON of the event that a record carries. A plain record's
 // value is returned as it is, unchecked. Of a CloudEvent, in structured or in
 // binary mode, it is the data, in which event_id, event_type, timestamp and
-// user_id are filled from id, type, time and subject where the data lacks them.
+// user_id are filled from id, type, time and subject where the data lacks them. Data that
+// is no JSON object becomes the event's member data.
 func Value(r *kgo.Record) ([]byte, error) {
-	var contentType []byte
-	binary := false
+	mode, contentType := modeOf(r)
+	switch {
+	case r.Value == nil && mode != inHeaders:
+		return nil, ErrTombstone
+	case mode == inEnvelope:
+		return structured(r.Value, string(contentType))
+	case mode == inHeaders:
+		return binaryMode(r, string(contentType))
+	}
+	return r.Value, nil
+}
+
+// mode is where a record has the attributes of a CloudEvent.
+type mode uint8
+
+const (
+	bare       mode = iota // it is none
+	inEnvelope             // structured mode
+	inHeaders              // binary mode
+)
+
+func modeOf(r *kgo.Record) (m mode, contentType []byte) {
 	for _, h := range r.Headers {
 		switch {
 		case h.Key == "ce_specversion" || h.Key == "ce_type":
-			binary = true
+			m = inHeaders
 		case strings.EqualFold(h.Key, "content-type"):
 			contentType = h.Value
 		}
 	}
-	enveloped := len(contentType) >= len(envelope) && bytes.EqualFold(contentType[:len(envelope)], envelope)
-	switch {
-	case r.Value == nil && !binary:
-		return nil, ErrTombstone
-	case enveloped:
-		return structured(r.Value, string(contentType))
-	case binary:
-		return binaryMode(r, string(contentType))
+	if len(contentType) >= len(envelope) && bytes.EqualFold(contentType[:len(envelope)], envelope) {
+		m = inEnvelope
 	}
-	return r.Value, nil
+	return m, contentType
+}
+
+// cloudEventAttribute returns an attribute of a CloudEvent as text, nil if there is none.
+func cloudEventAttribute(r *kgo.Record, name string) []byte {
+	switch m, _ := modeOf(r); m {
+	case inHeaders:
+		return header(r, "ce_"+name)
+	case inEnvelope:
+		var members map[string]json.RawMessage
+		if json.Unmarshal(r.Value, &members) != nil {
+			return nil
+		}
+		var text string
+		switch v := members[name]; {
+		case v == nil || string(v) == "null":
+			return nil
+		case json.Unmarshal(v, &text) == nil:
+			return []byte(text)
+		default:
+			return v
+		}
+	}
+	return nil
+}
+
+// header returns the last header of a name, nil if there is none.
+func header(r *kgo.Record, name string) []byte {
+	for _, h := range slices.Backward(r.Headers) {
+		if h.Key == name {
+			return h.Value
+		}
+	}
+	return nil
 }
 
 // envelope begins the content types of everything but binary mode.
@@ -117,12 +166,18 @@ func (ce *cloudEvent) event() ([]byte, error) {
 		return nil, fmt.Errorf("%w: datacontenttype %q: only JSON works", ErrCloudEvent, ce.ContentType)
 	}
 	data := bytes.TrimSpace(ce.Data)
-	if len(data) == 0 {
+	if len(data) == 0 || string(data) == "null" {
 		data = []byte("{}") // an event may be only its attributes
 	}
+	if data[0] != '{' {
+		if !json.Valid(data) {
+			return nil, fmt.Errorf("%w: data is not valid JSON", ErrCloudEvent)
+		}
+		data = slices.Concat([]byte(`{"data":`), data, []byte("}"))
+	}
 	var has map[string]json.RawMessage
-	if err := json.Unmarshal(data, &has); err != nil || has == nil {
-		return nil, fmt.Errorf("%w: data is not a JSON object", ErrCloudEvent)
+	if err := json.Unmarshal(data, &has); err != nil {
+		return nil, fmt.Errorf("%w: data is not valid JSON", ErrCloudEvent)
 	}
 	return complete(data, has, [][2]string{
 		{"event_id", ce.ID}, {"event_type", ce.Type}, {"timestamp", ce.Time}, {"user_id", ce.Subject},

@@ -48,7 +48,7 @@ func (s *Service) Explain(ctx context.Context, q replay.Question) (a replay.Live
 		a.Waits = err.Error()
 	}
 	var seats int
-	if a.Addressed, seats, err = s.routes.addressed(q.Subscriber, q.Event); err != nil {
+	if a.Addressed, seats, err = s.routes.addressed(q.Subscriber, q.Event, s.cfg.Source.Mapping()); err != nil {
 		return a, fmt.Errorf("%w: event: %w", replay.ErrRequest, err)
 	}
 	a.Seats = seats
@@ -59,7 +59,7 @@ func (s *Service) Explain(ctx context.Context, q replay.Question) (a replay.Live
 	if a.More = len(keys) > maxExplained; a.More {
 		keys = keys[:maxExplained]
 	}
-	a.Filters, err = s.routes.explain(keys, q.Event)
+	a.Filters, err = s.routes.explain(keys, q.Event, s.cfg.Source.Mapping())
 	return a, err
 }
 
@@ -75,7 +75,7 @@ func (s *Service) upToDate(ctx context.Context) error {
 
 // addressed matches an event as a worker does, and looks for the subscriber among the
 // recipients.
-func (r *routes) addressed(subscriber string, data []byte) (yes bool, seats int, err error) {
+func (r *routes) addressed(subscriber string, data []byte, m *event.Mapping) (yes bool, seats int, err error) {
 	r.mu.Lock()
 	v := r.published.Load()
 	var slot index.Slot
@@ -83,14 +83,14 @@ func (r *routes) addressed(subscriber string, data []byte) (yes bool, seats int,
 		slot, seats = s.slot, s.seats
 	}
 	r.mu.Unlock()
-	matched, err := slots(v.index, data)
+	matched, err := slots(v.index, data, m)
 	return seats > 0 && matched[slot], seats, err
 }
 
 // slots matches an event.
-func slots(in *index.Snapshot, data []byte) (map[index.Slot]bool, error) {
+func slots(in *index.Snapshot, data []byte, mapping *event.Mapping) (map[index.Slot]bool, error) {
 	var d event.Decoder
-	ev, err := d.Decode(data, in.Paths())
+	ev, err := d.DecodeMapped(data, in.Paths(), mapping, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -139,7 +139,7 @@ func (r *routes) filtersOf(ctx context.Context, q replay.Question) (keys []key, 
 }
 
 // explain tells of filters, by an index of their own, which of them match.
-func (r *routes) explain(keys []key, data []byte) ([]replay.LiveFilter, error) {
+func (r *routes) explain(keys []key, data []byte, m *event.Mapping) ([]replay.LiveFilter, error) {
 	out, x := []replay.LiveFilter{}, index.New(index.Options{})
 	for _, k := range keys {
 		f, wants, ok := r.lookUp(k)
@@ -149,7 +149,7 @@ func (r *routes) explain(keys []key, data []byte) ([]replay.LiveFilter, error) {
 		x.Add(x.InternPortable(wants), index.Slot(len(out)))
 		out = append(out, replay.LiveFilter{ID: filter.ID(uuid.UUID(k).String()), Revision: f.revision})
 	}
-	matched, err := slots(x.Snapshot(), data)
+	matched, err := slots(x.Snapshot(), data, m)
 	for i := range out {
 		out[i].Matches = matched[index.Slot(i)]
 	}

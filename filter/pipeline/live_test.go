@@ -66,11 +66,11 @@ func TestExplainRoutes(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, err := r.explain(keys, []byte(tt.event))
+			got, err := r.explain(keys, []byte(tt.event), nil)
 			if err != nil || !slices.Equal(got, want) {
 				t.Errorf("%s, %q to %q, %s: %v, got %v, want %v", subscriber, tt.after, tt.upTo, tt.event, err, got, want)
 			}
-			yes, seats, err := r.addressed(subscriber, []byte(tt.event))
+			yes, seats, err := r.addressed(subscriber, []byte(tt.event), nil)
 			if wantSeats := map[string]int{"ada": 2}[subscriber]; yes != addressed || seats != wantSeats || err != nil {
 				t.Errorf("%s, %s: addressed %t to %d seats, %v; want %t to %d", subscriber, tt.event, yes, seats, err, addressed, wantSeats)
 			}

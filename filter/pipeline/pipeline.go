@@ -115,6 +115,8 @@ type Config struct {
 	ReplayMemory   int64         // for all replays, about; 256 MiB if zero
 	MaxReplays     int           // at once; 4096 if zero
 
+	Source *topic.Source // how records are read as events; as JSON and CloudEvents if nil
+
 	compareShare int // see comparing; 100 if zero
 }
 

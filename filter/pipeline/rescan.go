@@ -199,11 +199,7 @@ func (l *rescan) match(records []*kgo.Record, next, to int64) int64 {
 // give matches one record. What is no event is skipped: the worker that had it
 // wrote it to the dead letters.
 func (l *rescan) give(s *index.Snapshot, r *kgo.Record) {
-	data, err := topic.Value(r)
-	if err != nil {
-		return
-	}
-	ev, err := l.decoder.Decode(data, s.Paths())
+	data, ev, err := l.cfg.Source.Decode(&l.decoder, r, s.Paths())
 	if err != nil {
 		return
 	}

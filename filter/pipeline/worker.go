@@ -310,14 +310,10 @@ func (w *worker) sync(ctx context.Context) (lane.ControlID, error) {
 // is done only when that has it, or we may not write there.
 func (w *worker) add(ctx context.Context, v *view, r *kgo.Record) error {
 	w.metrics.read.Inc()
-	data, err := topic.Value(r)
+	data, ev, err := w.cfg.Source.Decode(&w.decoder, r, v.index.Paths())
 	if errors.Is(err, topic.ErrTombstone) {
 		w.metrics.tombstones.Inc()
 		return nil
-	}
-	var ev *event.Event
-	if err == nil {
-		ev, err = w.decoder.Decode(data, v.index.Paths())
 	}
 	if why := err; why != nil {
 		resume := w.pulse.Rest()

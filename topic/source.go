@@ -1,0 +1,137 @@
+package topic
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"eventstream/event"
+	"eventstream/filter"
+)
+
+// Source says how the records of a topic are read as events. A nil *Source takes JSON and
+// CloudEvents whose type is called event_type.
+type Source struct {
+	mapping *event.Mapping
+	outside []Place // of the fields that are not in the JSON
+}
+
+// Field says where events have what filters call Name.
+type Field struct {
+	Name string
+	Place
+	As event.As
+}
+
+// Place is where something is: exactly one of these is set.
+type Place struct {
+	Path       string // in the JSON, as filters write it
+	Header     string // the last of this name
+	CloudEvent string // an attribute or extension of the CloudEvent
+	Const      string
+	Key, Topic bool // the record's
+}
+
+// String names the place.
+func (p Place) String() string {
+	switch {
+	case p.Header != "":
+		return "the header " + p.Header
+	case p.CloudEvent != "":
+		return "the CloudEvents attribute " + p.CloudEvent
+	case p.Const != "":
+		return fmt.Sprintf("the constant %.60q", p.Const)
+	case p.Key:
+		return "the record's key"
+	case p.Topic:
+		return "the topic's name"
+	}
+	return p.Path
+}
+
+// check tells what is wrong with a place.
+func (p Place) check() error {
+	set := 0
+	for _, is := range []bool{p.Path != "", p.Header != "", p.CloudEvent != "", p.Const != "", p.Key, p.Topic} {
+		if is {
+			set++
+		}
+	}
+	if set != 1 {
+		return errors.New("want one of path, header, key, topic, const, cloudevent")
+	}
+	if _, ok := filter.ParsePath(p.Path); !ok && p.Path != "" {
+		return fmt.Errorf("%.60q: want a path such as metadata.type; a dot or backslash that belongs to a name is written after a backslash", p.Path)
+	}
+	return nil
+}
+
+// NewSource returns a Source of JSON or CloudEvents with fields where they say.
+func NewSource(fields []Field) (*Source, error) {
+	s := new(Source)
+	mapped := make([]event.Field, len(fields))
+	typeAt := ""
+	for i, f := range fields {
+		if err := f.check(); err != nil {
+			return nil, fmt.Errorf("%s: %w", f.Name, err)
+		}
+		if strings.ContainsAny(f.Name, `.\`) {
+			return nil, fmt.Errorf("%.60q: want a name without dots", f.Name)
+		}
+		mapped[i] = event.Field{Name: f.Name, As: f.As}
+		if f.Path != "" {
+			mapped[i].Path, _ = filter.ParsePath(f.Path)
+		} else {
+			s.outside = append(s.outside, f.Place)
+		}
+		if f.Name == "event_type" {
+			typeAt = f.Place.String()
+		}
+	}
+	var err error
+	s.mapping, err = event.NewMapping(mapped, typeAt)
+	return s, err
+}
+
+// Mapping is that of events without a record: what is outside their JSON is a member there.
+func (s *Source) Mapping() *event.Mapping {
+	if s == nil {
+		return nil
+	}
+	return s.mapping.Inner()
+}
+
+// Decode returns the JSON of the event that a record carries, and a view of it. Errors are
+// those of Value and of event.Decoder. Both are valid until the Decoder's next call.
+func (s *Source) Decode(d *event.Decoder, r *kgo.Record, paths *event.Paths) (data []byte, ev *event.Event, err error) {
+	if data, err = Value(r); err != nil {
+		return nil, nil, err
+	}
+	if s == nil {
+		ev, err = d.Decode(data, paths)
+		return data, ev, err
+	}
+	outside := make([][]byte, 0, 8)
+	for _, p := range s.outside {
+		outside = append(outside, p.of(r))
+	}
+	ev, err = d.DecodeMapped(data, paths, s.mapping, outside)
+	return data, ev, err
+}
+
+// of returns what a record has at a place, nil if that is nothing.
+func (p Place) of(r *kgo.Record) []byte {
+	switch {
+	case p.Header != "":
+		return header(r, p.Header)
+	case p.CloudEvent != "":
+		return cloudEventAttribute(r, p.CloudEvent)
+	case p.Key:
+		return r.Key
+	case p.Topic:
+		return []byte(r.Topic)
+	}
+	return []byte(p.Const)
+}
