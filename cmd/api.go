@@ -33,7 +33,7 @@ func (a *app) apiCommand() (*cobra.Command, error) {
 
 		ForgetAcks time.Duration `env:"FORGET_ACKS_AFTER"`
 	}{}
-	if err := fromEnvAll(&listen, &redis, &postgres, &filter, &tokens, &quotas, &own); err != nil {
+	if err := a.fromEnvAll(&listen, &redis, &postgres, &filter, &tokens, &quotas, &own); err != nil {
 		return nil, err
 	}
 	c := &cobra.Command{
@@ -99,7 +99,7 @@ func (a *app) apiCommand() (*cobra.Command, error) {
 			g := run.Group{Log: a.log}
 			g.Add("files", func(ctx context.Context) error { return a.reloads.run(ctx, a.log) })
 			here := newProcess(&g, "api", a.version, a.log)
-			cfg := api.Config{Keys: s, RequireKey: listen.guarded, Hosts: hosts, Signer: signer}
+			cfg := api.Config{Keys: s, RequireKey: listen.guarded, Hosts: hosts, Signer: signer, Mapping: a.config.source.Mapping()}
 			cfg.Limits = api.LimitConfig{PerKey: own.PerKey, PerAddress: perAddress(own.PerAddress, listen.guarded), Redis: lanes, Proxies: proxies}
 			cfg.MaxStreams, cfg.StreamsEach, cfg.MaxImports, cfg.ImportsEach = own.Streams, own.StreamsEach, own.Imports, own.ImportsEach
 			cfg.LeastRate, cfg.Room = own.LeastRate, here.servers.Room("api", fitRoom(4096, own.Streams))
@@ -178,9 +178,9 @@ func guardAPI(ctx context.Context, listen *listenFlags, s *store.Postgres, table
 }
 
 // fromEnvAll is fromEnv for several.
-func fromEnvAll(targets ...any) error {
+func (a *app) fromEnvAll(targets ...any) error {
 	for _, t := range targets {
-		if err := fromEnv(t); err != nil {
+		if err := a.fromEnv(t); err != nil {
 			return err
 		}
 	}

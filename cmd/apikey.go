@@ -19,7 +19,7 @@ const apikeyTimeout = 10 * time.Second
 
 func (a *app) apikeyCommand() (*cobra.Command, error) {
 	var postgres postgresFlags
-	if err := fromEnv(&postgres); err != nil {
+	if err := a.fromEnv(&postgres); err != nil {
 		return nil, err
 	}
 	c := &cobra.Command{

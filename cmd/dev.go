@@ -19,6 +19,7 @@ import (
 
 	"eventstream/api"
 	"eventstream/filter"
+	"eventstream/filter/pipeline"
 	"eventstream/gateway"
 	"eventstream/gateway/socket"
 	"eventstream/internal/ops"
@@ -93,7 +94,7 @@ func (a *app) dev(ctx context.Context, d *devFlags, out io.Writer) error {
 	defer broker.Close()
 	lanes, filters := lane.NewMemory(), &store.Memory{}
 	var quotas quotaFlags
-	if err := fromEnv(&quotas); err != nil {
+	if err := a.fromEnv(&quotas); err != nil {
 		return err
 	}
 	filters.Limit(quotas.quota())
@@ -112,9 +113,10 @@ func (a *app) dev(ctx context.Context, d *devFlags, out io.Writer) error {
 		return err
 	}
 	// Each has metrics of its own, as if it were alone.
-	newProcess(&g, "api", a.version, a.log).addAPI(d.listenAPI, api.Config{Hosts: hosts}, filters, lanes, replays)
+	newProcess(&g, "api", a.version, a.log).addAPI(d.listenAPI, api.Config{Hosts: hosts, Mapping: a.config.source.Mapping()}, filters, lanes, replays)
 	if err := newProcess(&g, "filter", a.version, a.log).addFilter(filterService{
 		listen: d.listenFilter, hosts: hosts, kafka: kcfg, lanes: lanes, filters: filters,
+		cfg: pipeline.Config{Source: a.config.source},
 	}); err != nil {
 		return err
 	}

@@ -103,7 +103,7 @@ func (a *app) filterCommand() (*cobra.Command, error) {
 	var redis redisFlags
 	var postgres postgresFlags
 	var own filterFlags
-	if err := fromEnvAll(&listen, &kafka, &redis, &postgres, &own); err != nil {
+	if err := a.fromEnvAll(&listen, &kafka, &redis, &postgres, &own); err != nil {
 		return nil, err
 	}
 	c := &cobra.Command{
@@ -164,6 +164,7 @@ func (a *app) filterCommand() (*cobra.Command, error) {
 			cfg := pipeline.Config{
 				Shard: shard, Retention: own.Retention, Interval: own.Interval, LeaveAfter: own.Leave,
 				ReplayMaxAge: own.ReplayMaxAge, ReplayMaxBytes: own.ReplayMaxBytes, MaxReplays: own.MaxReplays,
+				Source: a.config.source,
 			}
 			if cfg.Compare = own.Compare; own.Compare == 0 {
 				cfg.Compare = -1 // zero is the default there

@@ -131,7 +131,7 @@ func (f *gatewayFlags) config() (cfg gateway.Config, err error) {
 
 func (a *app) gatewayCommand() (*cobra.Command, error) {
 	var f gatewayFlags
-	if err := fromEnvAll(&f.listen, &f.redis, &f.filters, &f.postgres, &f.tokens, &f); err != nil {
+	if err := a.fromEnvAll(&f.listen, &f.redis, &f.filters, &f.postgres, &f.tokens, &f); err != nil {
 		return nil, err
 	}
 	c := &cobra.Command{

@@ -27,7 +27,7 @@ func (a *app) listenCommand() (*cobra.Command, error) {
 		Token   string `env:"TOKEN"` // not a flag: other users of the machine can read those
 		File    string `env:"TOKEN_FILE"`
 	}{}
-	if err := fromEnv(&own); err != nil {
+	if err := a.fromEnv(&own); err != nil {
 		return nil, err
 	}
 	full := false

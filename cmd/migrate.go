@@ -18,7 +18,7 @@ var errPending = errors.New("migrations are pending")
 
 func (a *app) migrateCommand() (*cobra.Command, error) {
 	var postgres postgresFlags
-	if err := fromEnv(&postgres); err != nil {
+	if err := a.fromEnv(&postgres); err != nil {
 		return nil, err
 	}
 	status, timeout := false, time.Minute

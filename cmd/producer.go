@@ -32,7 +32,7 @@ type producerFlags struct {
 func (a *app) producerCommand() (*cobra.Command, error) {
 	var kafka kafkaFlags
 	var own producerFlags
-	if err := fromEnvAll(&kafka, &own); err != nil {
+	if err := a.fromEnvAll(&kafka, &own); err != nil {
 		return nil, err
 	}
 	c := &cobra.Command{

@@ -44,6 +44,7 @@ type app struct {
 	log       *slog.Logger
 	logsJSON  bool // of a service
 	reloads   reloads
+	config    *configFile
 }
 
 // Execute runs the command line and returns the exit code.
@@ -53,7 +54,11 @@ func Execute(version string, args []string) int {
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 
 	a := &app{version: version}
-	root, err := a.root()
+	var root *cobra.Command
+	var err error
+	if a.config, err = readConfig(args); err == nil {
+		root, err = a.root()
+	}
 	if err == nil {
 		root.SetArgs(args)
 		err = root.ExecuteContext(ctx)
@@ -127,9 +132,10 @@ func (a *app) root() (*cobra.Command, error) {
 		Level  string `env:"LOG_LEVEL"`
 		Format string `env:"LOG_FORMAT" envDefault:"auto"`
 	}{}
-	if err := fromEnv(&common); err != nil {
+	if err := a.fromEnv(&common); err != nil {
 		return nil, err
 	}
+	root.PersistentFlags().String("config", a.config.path, "YAML file with settings by the names of flags, and with sources (EVENTSTREAM_CONFIG); flags and the environment go before it")
 	root.PersistentFlags().StringVar(&a.logLevel, "log-level", common.Level, "debug, info, warn or error (default info; dev: warn)")
 	root.PersistentFlags().StringVar(&a.logFormat, "log-format", common.Format, "text, json, or auto: text on a terminal")
 	root.PersistentPreRunE = func(c *cobra.Command, _ []string) error {
@@ -164,7 +170,7 @@ func (a *app) root() (*cobra.Command, error) {
 	})
 	for _, add := range []func() (*cobra.Command, error){
 		a.devCommand, a.apiCommand, a.filterCommand, a.gatewayCommand, a.producerCommand,
-		a.listenCommand, a.seedCommand, a.migrateCommand, a.skipLostCommand, a.tokenCommand, a.apikeyCommand, a.checkCommand, a.healthcheckCommand, a.versionCommand,
+		a.listenCommand, a.seedCommand, a.configCommand, a.migrateCommand, a.skipLostCommand, a.tokenCommand, a.apikeyCommand, a.checkCommand, a.healthcheckCommand, a.versionCommand,
 	} {
 		c, err := add()
 		if err != nil {
@@ -173,7 +179,7 @@ func (a *app) root() (*cobra.Command, error) {
 		c.Flags().VisitAll(hideDefault)
 		root.AddCommand(c)
 	}
-	return root, nil
+	return root, a.config.check()
 }
 
 // isService reports whether a command runs until it is told to stop.
@@ -188,11 +194,15 @@ func takeLibraryLogs(log *slog.Logger) {
 	logging.SetLogger(ops.NewLibraryLog(log, "nbio"))
 }
 
-// fromEnv fills target, whose fields name variables without their prefix. The
-// values become the defaults of flags.
-func fromEnv(target any) error {
-	if err := env.ParseWithOptions(target, env.Options{Prefix: "EVENTSTREAM_"}); err != nil {
-		return usageError{fmt.Errorf("environment: %w", err)}
+// fromEnv fills target, whose fields name variables without their prefix, from the
+// environment and the file of --config. The values become the defaults of flags.
+func (a *app) fromEnv(target any) error {
+	vars, err := a.config.environment(target)
+	if err != nil {
+		return err
+	}
+	if err := env.ParseWithOptions(target, env.Options{Prefix: prefix, Environment: vars}); err != nil {
+		return a.config.explain(target, err)
 	}
 	return nil
 }

@@ -24,7 +24,7 @@ func (a *app) seedCommand() (*cobra.Command, error) {
 		Key   string `env:"API_KEY"` // not a flag: other users of the machine can read those
 		Count int    `env:"SEED_COUNT" envDefault:"100"`
 	}{}
-	if err := fromEnv(&own); err != nil {
+	if err := a.fromEnv(&own); err != nil {
 		return nil, err
 	}
 	prefix := "user_"

@@ -16,7 +16,7 @@ import (
 func (a *app) skipLostCommand() (*cobra.Command, error) {
 	var kafka kafkaFlags
 	var redis redisFlags
-	if err := fromEnvAll(&kafka, &redis); err != nil {
+	if err := a.fromEnvAll(&kafka, &redis); err != nil {
 		return nil, err
 	}
 	var yes bool

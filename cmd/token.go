@@ -13,7 +13,7 @@ import (
 
 func (a *app) tokenCommand() (*cobra.Command, error) {
 	var tokens tokenFlags
-	if err := fromEnvAll(&tokens); err != nil {
+	if err := a.fromEnvAll(&tokens); err != nil {
 		return nil, err
 	}
 	var lifetime time.Duration
