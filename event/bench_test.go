@@ -53,6 +53,27 @@ func BenchmarkDecode(b *testing.B) {
 	}
 }
 
+// BenchmarkDecodeMapped decodes the same attributes as BenchmarkDecode/bytes=305/attrs=5: as they
+// are, and where a Mapping says.
+func BenchmarkDecodeMapped(b *testing.B) {
+	raw := []byte(strings.NewReplacer(`"event_type"`, `"eventType_"`, `129.99`, `"129.99"`).Replace(flat))
+	m, err := NewMapping([]Field{
+		{Name: "event_type", Path: Path{"eventType_"}}, {Name: "amount", Path: Path{"amount"}, As: AsNumber}, {Name: "country"},
+	}, "")
+	if err != nil {
+		b.Fatal(err)
+	}
+	var d Decoder
+	paths, outside := NewPaths(flatPaths[:5]), [][]byte{[]byte("DE")}
+	b.ReportAllocs()
+	b.SetBytes(int64(len(raw)))
+	for b.Loop() {
+		if _, err := d.DecodeMapped(raw, paths, m, outside); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 // BenchmarkYardstick is what others do with the event of BenchmarkDecode: check
 // it, or make a tree of it without a check.
 func BenchmarkYardstick(b *testing.B) {
