@@ -129,7 +129,7 @@ func TestScopesOfRoutes(t *testing.T) {
 		text[string(s)] = keys.create(t, s)
 	}
 	signing, _ := auth.ParseSecrets("a-secret-of-at-least-32-characters")
-	signer, err := auth.NewSigner(signing, nil)
+	signer, err := auth.NewSigner(signing, auth.Terms{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -261,11 +261,11 @@ func TestMintToken(t *testing.T) {
 	keys := &keyring{}
 	admin := []string{"Authorization", "Bearer " + keys.create(t, auth.ScopeAdmin)}
 	signing, _ := auth.ParseSecrets("k:a-secret-of-at-least-32-characters")
-	signer, err := auth.NewSigner(signing, []string{"events"})
+	signer, err := auth.NewSigner(signing, auth.Terms{Audience: []string{"events"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	verifier, _ := auth.NewVerifier(auth.Config{Keys: signing, Audience: []string{"events"}})
+	verifier, _ := auth.NewVerifier(auth.Config{Keys: signing, Terms: auth.Terms{Audience: []string{"events"}}})
 	s := startGuarded(t, api.Config{Signer: signer}, keys)
 	for _, tt := range []struct {
 		path, body string

@@ -389,7 +389,7 @@ func (c *contract) strangers() {
 	keys := &keyring{}
 	read, admin := keys.create(c.t, auth.ScopeRead), keys.create(c.t, auth.ScopeAdmin)
 	signing, _ := auth.ParseSecrets("a-secret-of-at-least-32-characters")
-	signer, err := auth.NewSigner(signing, nil)
+	signer, err := auth.NewSigner(signing, auth.Terms{})
 	if err != nil {
 		c.t.Fatal(err)
 	}

@@ -3,6 +3,8 @@ package auth
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,10 +23,11 @@ import (
 
 // JWKSConfig says where keys are published. All but the URL may be zero.
 type JWKSConfig struct {
-	URL      string        // https, or http on loopback
-	Refresh  time.Duration // 5 min if zero
-	Pause    time.Duration // least time between two fetches, however many unknown keys are named; 10 s if zero
-	Patience time.Duration // how long a token with an unknown key waits for a fetch; 2 s if zero
+	URL      string         // https, or http on loopback
+	CA       *x509.CertPool // whose certificates the URL may have; the system's if nil
+	Refresh  time.Duration  // 5 min if zero
+	Pause    time.Duration  // least time between two fetches, however many unknown keys are named; 10 s if zero
+	Patience time.Duration  // how long a token with an unknown key waits for a fetch; 2 s if zero
 }
 
 // JWKS keeps the keys that an issuer publishes. While the URL can't be read, the
@@ -57,9 +60,11 @@ func NewJWKS(cfg JWKSConfig, log *slog.Logger) (*JWKS, error) {
 	cfg.Refresh = cmp.Or(cfg.Refresh, 5*time.Minute)
 	cfg.Pause = cmp.Or(cfg.Pause, 10*time.Second)
 	cfg.Patience = cmp.Or(cfg.Patience, 2*time.Second)
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.TLSClientConfig = &tls.Config{RootCAs: cfg.CA}
 	return &JWKS{
 		cfg: cfg, kick: make(chan struct{}, 1), fetched: make(chan struct{}),
-		client:  &http.Client{Timeout: fetchTimeout, CheckRedirect: checkRedirect},
+		client:  &http.Client{Transport: transport, Timeout: fetchTimeout, CheckRedirect: checkRedirect},
 		trouble: trouble.New(log, "can't read the JWKS; the keys read last stay", "the JWKS can be read again"),
 	}, nil
 }
@@ -181,7 +186,7 @@ func parseJWKS(body []byte) ([]Key, error) {
 		}
 	}
 	if len(keys) == 0 {
-		return nil, errors.New("no key in it is good for RS256, ES256 or EdDSA")
+		return nil, errors.New("no key in it is good for tokens: want RSA, EC on P-256, P-384 or P-521, or Ed25519")
 	}
 	return keys, nil
 }

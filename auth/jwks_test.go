@@ -2,16 +2,19 @@ package auth
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"io"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/go-jose/go-jose/v4"
 	"github.com/golang-jwt/jwt/v5"
 
 	"eventstream/internal/bubble"
@@ -172,6 +175,27 @@ func TestJWKSURL(t *testing.T) {
 	} {
 		if _, err := NewJWKS(JWKSConfig{URL: tt.url}, slog.New(slog.DiscardHandler)); (err == nil) != tt.ok {
 			t.Errorf("%q: %v, want ok %t", tt.url, err, tt.ok)
+		}
+	}
+}
+
+// TestJWKSByAnotherCA: the URL's certificate is by the CA that is given, and by none else.
+func TestJWKSByAnotherCA(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	set := must(json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: &w.rsa.PublicKey, KeyID: "a"}}}))
+	server := httptest.NewTLSServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { rw.Write(set) }))
+	defer server.Close()
+	ours := x509.NewCertPool()
+	ours.AddCert(server.Certificate())
+	for _, tt := range []struct {
+		ca   *x509.CertPool
+		good bool
+	}{{ours, true}, {x509.NewCertPool(), false}, {nil, false}} {
+		j := must(NewJWKS(JWKSConfig{URL: server.URL, CA: tt.ca}, slog.New(slog.DiscardHandler)))
+		keys, err := j.read(t.Context())
+		if good := err == nil && len(keys) == 1; good != tt.good {
+			t.Errorf("%d keys, %v; want them: %t", len(keys), err, tt.good)
 		}
 	}
 }

@@ -21,14 +21,25 @@ import (
 
 // Key is one of our keys. Its kind fixes the algorithm.
 type Key struct {
-	ID        string // kid; if it is empty, tokens with any kid are tried
-	algorithm jose.SignatureAlgorithm
-	verify    any // of the type that go-jose wants for algorithm
-	sign      any // nil if it can only verify
+	ID         string                    // kid; if it is empty, tokens with any kid are tried
+	algorithms []jose.SignatureAlgorithm // it signs by the first
+	verify     any                       // of the type that go-jose wants for them
+	sign       any                       // nil if it can only verify
 }
 
-// algorithms are all that any key may have. "none" is not among them.
-var algorithms = []jose.SignatureAlgorithm{jose.RS256, jose.ES256, jose.EdDSA, jose.HS256}
+// The algorithms of each kind of key. No algorithm is in two of them, and "none" in none:
+// a public key is never taken for a secret.
+var (
+	rsaAlgorithms    = []jose.SignatureAlgorithm{jose.RS256, jose.RS384, jose.RS512, jose.PS256, jose.PS384, jose.PS512}
+	ecAlgorithms     = map[elliptic.Curve][]jose.SignatureAlgorithm{elliptic.P256(): {jose.ES256}, elliptic.P384(): {jose.ES384}, elliptic.P521(): {jose.ES512}}
+	edAlgorithms     = []jose.SignatureAlgorithm{jose.EdDSA}
+	secretAlgorithms = []jose.SignatureAlgorithm{jose.HS256, jose.HS384, jose.HS512} // of secrets of 32, 48 and 64 bytes
+
+	algorithms = slices.Concat(rsaAlgorithms, ecAlgorithms[elliptic.P256()], ecAlgorithms[elliptic.P384()], ecAlgorithms[elliptic.P521()], edAlgorithms, secretAlgorithms)
+)
+
+// allAlgorithms names them, for people.
+const allAlgorithms = "RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA, HS256, HS384 or HS512"
 
 const (
 	maxKeys      = 64
@@ -127,8 +138,12 @@ func parseJWK(raw []byte) (Key, error) {
 		return Key{}, fmt.Errorf("use %.20q: want sig", jwk.Use)
 	}
 	k, err := newKey(jwk.KeyID, jwk.Key)
-	if err == nil && jwk.Algorithm != "" && jwk.Algorithm != string(k.algorithm) {
-		err = fmt.Errorf("alg %.20q: for this kind of key want %s", jwk.Algorithm, k.algorithm)
+	if err == nil && jwk.Algorithm != "" {
+		only := jose.SignatureAlgorithm(jwk.Algorithm)
+		if !slices.Contains(k.algorithms, only) {
+			return k, fmt.Errorf("alg %.20q: for this kind of key want one of %s", jwk.Algorithm, k.algorithms)
+		}
+		k.algorithms = []jose.SignatureAlgorithm{only}
 	}
 	return k, err
 }
@@ -148,29 +163,28 @@ func newKey(id string, raw any) (Key, error) {
 	}
 	switch public := k.verify.(type) {
 	case *rsa.PublicKey:
-		k.algorithm = jose.RS256
+		k.algorithms = rsaAlgorithms
 		if bits := public.N.BitLen(); bits < minRSA || bits > maxRSA {
 			return k, fmt.Errorf("an RSA key of %d bits: want %d to %d", bits, minRSA, maxRSA)
 		}
 	case *ecdsa.PublicKey:
-		k.algorithm = jose.ES256
-		if public.Curve != elliptic.P256() {
-			return k, fmt.Errorf("an EC key on %s: want P-256", public.Curve.Params().Name)
+		if k.algorithms = ecAlgorithms[public.Curve]; k.algorithms == nil {
+			return k, fmt.Errorf("an EC key on %s: want P-256, P-384 or P-521", public.Curve.Params().Name)
 		}
 	case ed25519.PublicKey:
-		k.algorithm = jose.EdDSA
+		k.algorithms = edAlgorithms
 	case []byte:
-		k.algorithm = jose.HS256
 		if len(public) < minSecret {
 			return k, fmt.Errorf("a secret of %d bytes: want at least %d", len(public), minSecret)
 		}
+		k.algorithms = secretAlgorithms[:min(len(public)/16-1, len(secretAlgorithms))]
 	default:
-		return k, fmt.Errorf("a key of type %T: want RSA, EC on P-256, Ed25519 or a secret", raw)
+		return k, fmt.Errorf("a key of type %T: want RSA, EC on P-256, P-384 or P-521, Ed25519 or a secret", raw)
 	}
 	return k, nil
 }
 
-// ParseSecrets reads HS256 secrets, separated by commas, each with its kid and a
+// ParseSecrets reads secrets, separated by commas, each with its kid and a
 // colon before it or not: "2026a:h3K…,2025b:Zr0…".
 func ParseSecrets(text string) ([]Key, error) {
 	var keys []Key
@@ -197,7 +211,7 @@ func secretRune(r rune) bool {
 
 // fits reports whether a token's header allows it to be signed by k.
 func (k *Key) fits(algorithm, kid string) bool {
-	return string(k.algorithm) == algorithm && (k.ID == "" || kid == "" || k.ID == kid)
+	return slices.Contains(k.algorithms, jose.SignatureAlgorithm(algorithm)) && (k.ID == "" || kid == "" || k.ID == kid)
 }
 
 // CheckKeys refuses keys of which a token could not say which one it means.

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
@@ -18,25 +19,26 @@ var ErrNoSigner = errors.New("none of the keys can sign: want a private key or a
 
 // Signer makes tokens.
 type Signer struct {
-	signer   jose.Signer
-	audience []string
+	signer jose.Signer
+	terms  Terms
 }
 
 // NewSigner returns a Signer that uses the first of the keys that can sign.
-func NewSigner(keys []Key, audience []string) (*Signer, error) {
+// Its tokens meet the terms; of several issuers they have the first.
+func NewSigner(keys []Key, terms Terms) (*Signer, error) {
 	for _, k := range keys {
 		if k.sign == nil {
 			continue
 		}
-		options := (&jose.SignerOptions{}).WithType("JWT")
+		options := (&jose.SignerOptions{}).WithType(jose.ContentType(cmp.Or(terms.Type, "JWT")))
 		if k.ID != "" {
 			options = options.WithHeader("kid", k.ID)
 		}
-		s, err := jose.NewSigner(jose.SigningKey{Algorithm: k.algorithm, Key: k.sign}, options)
+		s, err := jose.NewSigner(jose.SigningKey{Algorithm: k.algorithms[0], Key: k.sign}, options)
 		if err != nil {
 			return nil, fmt.Errorf("signing key: %w", err)
 		}
-		return &Signer{s, audience}, nil
+		return &Signer{s, terms}, nil
 	}
 	return nil, ErrNoSigner
 }
@@ -50,12 +52,19 @@ func (s *Signer) Sign(subject string, lifetime time.Duration) (string, Claims, e
 	c := Claims{Subject: subject, ID: rand.Text(), Issued: now.Truncate(time.Millisecond), Expires: now.Add(lifetime).Truncate(time.Second)}
 	// With milliseconds, so that one made right after its subscriber's others were revoked is not revoked.
 	body := map[string]any{"sub": c.Subject, "jti": c.ID, "iat": float64(c.Issued.UnixMilli()) / 1000, "exp": c.Expires.Unix()}
-	switch len(s.audience) {
+	body[cmp.Or(s.terms.SubjectClaim, "sub")] = c.Subject
+	switch len(s.terms.Audience) {
 	case 0:
 	case 1:
-		body["aud"] = s.audience[0]
+		body["aud"] = s.terms.Audience[0]
 	default:
-		body["aud"] = s.audience
+		body["aud"] = s.terms.Audience
+	}
+	if len(s.terms.Issuers) > 0 {
+		body["iss"] = s.terms.Issuers[0]
+	}
+	if s.terms.Scope != "" {
+		body["scope"] = s.terms.Scope
 	}
 	payload, err := json.Marshal(body)
 	if err != nil {

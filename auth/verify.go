@@ -2,6 +2,7 @@ package auth
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/base64"
 	"fmt"
@@ -17,11 +18,11 @@ import (
 	"eventstream/internal/jsontext"
 )
 
-// Config says which tokens count.
+// Config says which tokens are accepted.
 type Config struct {
-	Keys     []Key    // static ones; several at once while they are rotated
-	JWKS     *JWKS    // beside them, or nil
-	Audience []string // the token has to name one of these; if empty, aud is not looked at
+	Keys []Key // static ones; several at once while they are rotated
+	JWKS *JWKS // beside them, or nil
+	Terms
 }
 
 // Verifier checks tokens.
@@ -49,7 +50,7 @@ func (v *Verifier) SetKeys(keys []Key) error {
 // doesn't make tokens live longer.
 const clockSkew = 30 * time.Second
 
-// Verify returns what a token says, or why it doesn't count: one of this
+// Verify returns what a token says, or why it is rejected: one of this
 // package's errors. For a key that is not known yet it may wait a moment for
 // the JWKS.
 func (v *Verifier) Verify(ctx context.Context, token string) (Claims, error) {
@@ -72,6 +73,9 @@ func (v *Verifier) Verify(ctx context.Context, token string) (Claims, error) {
 	payload, err := v.open(ctx, signed, header)
 	if err != nil {
 		return Claims{}, err
+	}
+	if typ, _ := header.ExtraHeaders[jose.HeaderType].(string); v.cfg.Type != "" && !sameType(typ, v.cfg.Type) {
+		return Claims{}, ErrType
 	}
 	return v.claims(payload)
 }
@@ -118,25 +122,48 @@ func (v *Verifier) open(ctx context.Context, signed *jose.JSONWebSignature, head
 	return nil, ErrSignature
 }
 
+// sameType compares media types without the application/ that they may begin with (RFC
+// 7515, 4.1.9).
+func sameType(a, b string) bool {
+	bare := func(s string) string { return strings.TrimPrefix(strings.ToLower(s), "application/") }
+	return bare(a) == bare(b)
+}
+
 // claims reads and checks what a good signature vouches for.
 func (v *Verifier) claims(payload []byte) (Claims, error) {
-	var to audience
+	var to, from, scopes, scp list
 	c := struct {
-		Sub string            `json:"sub"`
-		Exp *float64          `json:"exp"`
-		Nbf *float64          `json:"nbf"`
-		Iat *float64          `json:"iat"`
-		Aud strict.RawMessage `json:"aud"`
-		Jti string            `json:"jti"`
+		Exp *float64 `json:"exp"`
+		Nbf *float64 `json:"nbf"`
+		Iat *float64 `json:"iat"`
+		Jti string   `json:"jti"`
 	}{}
-	if _, flaw := jsontext.Flaw(payload); flaw != "" || strict.Unmarshal(payload, &c) != nil || to.parse(c.Aud) != nil {
+	var all map[string]strict.RawMessage
+	if _, flaw := jsontext.Flaw(payload); flaw != "" || strict.Unmarshal(payload, &c) != nil || strict.Unmarshal(payload, &all) != nil {
 		return Claims{}, ErrClaims
+	}
+	var subject string
+	named := cmp.Or(v.cfg.SubjectClaim, "sub")
+	if raw := all[named]; raw != nil && strict.Unmarshal(raw, &subject) != nil {
+		return Claims{}, fmt.Errorf("%w, and %s, a string", ErrClaims, named)
+	}
+	asked := map[string]*list{"aud": &to}
+	if len(v.cfg.Issuers) > 0 {
+		asked["iss"] = &from
+	}
+	if v.cfg.Scope != "" {
+		asked["scope"], asked["scp"] = &scopes, &scp
+	}
+	for claim, into := range asked {
+		if into.parse(all[claim]) != nil {
+			return Claims{}, fmt.Errorf("%w, and %s, a string or several", ErrClaims, claim)
+		}
 	}
 	now := time.Now()
 	expires, ok := numericDate(c.Exp)
 	switch {
-	case c.Sub == "":
-		return Claims{}, ErrNoSubject
+	case subject == "":
+		return Claims{}, fmt.Errorf("%w: want a claim %s, a string that is not empty", ErrNoSubject, named)
 	case !ok:
 		return Claims{}, ErrNoExpiry
 	case !now.Before(expires):
@@ -151,10 +178,15 @@ func (v *Verifier) claims(payload []byte) (Claims, error) {
 	if now.Add(clockSkew).Before(issued) {
 		return Claims{}, ErrNotYet // it could not be revoked until then
 	}
-	if len(v.cfg.Audience) > 0 && !slices.ContainsFunc(v.cfg.Audience, func(a string) bool { return slices.Contains(to, a) }) {
+	switch {
+	case len(v.cfg.Audience) > 0 && !to.hasOneOf(v.cfg.Audience):
 		return Claims{}, ErrAudience
+	case len(v.cfg.Issuers) > 0 && (len(from) != 1 || !from.hasOneOf(v.cfg.Issuers)):
+		return Claims{}, ErrIssuer
+	case v.cfg.Scope != "" && !slices.Contains(slices.Concat(scopes.words(), scp.words()), v.cfg.Scope):
+		return Claims{}, ErrScope
 	}
-	return Claims{Subject: c.Sub, ID: c.Jti, Issued: issued, Expires: expires}, nil
+	return Claims{Subject: subject, ID: c.Jti, Issued: issued, Expires: expires}, nil
 }
 
 // numericDate reads RFC 7519's NumericDate, up to the year 9999.
@@ -166,10 +198,22 @@ func numericDate(seconds *float64) (time.Time, bool) {
 	return time.Unix(int64(whole), 1000*int64(math.Round(fraction*1e6))), true
 }
 
-// audience is one string or several.
-type audience []string
+// list is a claim of one string or several.
+type list []string
 
-func (a *audience) parse(raw []byte) error {
+func (a list) hasOneOf(of []string) bool {
+	return slices.ContainsFunc(of, func(s string) bool { return slices.Contains(a, s) })
+}
+
+// words are what spaces divide: scopes are written so (RFC 8693, 4.2).
+func (a list) words() (all []string) {
+	for _, s := range a {
+		all = append(all, strings.Fields(s)...)
+	}
+	return all
+}
+
+func (a *list) parse(raw []byte) error {
 	raw = bytes.TrimSpace(raw)
 	if len(raw) == 0 || string(raw) == "null" {
 		return nil
@@ -177,7 +221,7 @@ func (a *audience) parse(raw []byte) error {
 	if raw[0] == '"' {
 		var one string
 		err := strict.Unmarshal(raw, &one)
-		*a = audience{one}
+		*a = list{one}
 		return err
 	}
 	return strict.Unmarshal(raw, (*[]string)(a))

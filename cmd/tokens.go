@@ -2,10 +2,12 @@ package cmd
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
@@ -19,24 +21,70 @@ import (
 // nobodyAsked is what a gateway without keys logs.
 const nobodyAsked = "no token keys are configured: clients are whoever they say; use --token-keys, --token-jwks or EVENTSTREAM_TOKEN_SECRET"
 
-// tokenFlags say which subscribers' tokens count.
+// tokenFlags say which subscribers' tokens are accepted.
 type tokenFlags struct {
 	Keys     []string `env:"TOKEN_KEYS"`
 	Secret   string   `env:"TOKEN_SECRET"` // not a flag: other users of the machine can read those
 	JWKS     string   `env:"TOKEN_JWKS"`
+	JWKSCA   string   `env:"TOKEN_JWKS_CA"`
 	Audience []string `env:"TOKEN_AUDIENCE"`
+	Issuers  []string `env:"TOKEN_ISSUERS"`
+	Subject  string   `env:"TOKEN_SUBJECT_CLAIM" envDefault:"sub"`
+	Type     string   `env:"TOKEN_TYPE"`
+	Scope    string   `env:"TOKEN_SCOPE"`
+}
+
+// terms are what tokens have to say, and what those that we make say.
+func (t *tokenFlags) terms() auth.Terms {
+	return auth.Terms{Audience: t.Audience, Issuers: t.Issuers, SubjectClaim: t.Subject, Type: t.Type, Scope: t.Scope}
+}
+
+// check refuses terms without keys.
+func (t *tokenFlags) check() error {
+	switch {
+	case t.JWKSCA != "" && t.JWKS == "":
+		return usageError{errors.New("--token-jwks-ca needs --token-jwks")}
+	case t.Subject == "":
+		return usageError{errors.New("--token-subject-claim: want the name of a claim, such as sub")}
+	case strings.ContainsAny(t.Scope, " ,"):
+		return usageError{fmt.Errorf("--token-scope %q: want one scope", t.Scope)}
+	case len(t.Keys) == 0 && t.Secret == "" && t.JWKS == "" && (len(t.Audience)+len(t.Issuers) > 0 || t.Type != "" || t.Scope != "" || t.Subject != "sub"):
+		return usageError{errors.New("--token-audience, --token-issuers, --token-subject-claim, --token-type and --token-scope: there are no keys to check tokens with")}
+	}
+	return nil
+}
+
+// pool returns the CAs in a file, nil for none.
+func pool(file string) (*x509.CertPool, error) {
+	if file == "" {
+		return nil, nil
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	p := x509.NewCertPool()
+	if !p.AppendCertsFromPEM(data) {
+		return nil, fmt.Errorf("%s: want certificates in PEM", file)
+	}
+	return p, nil
 }
 
 func (t *tokenFlags) add(fs *pflag.FlagSet) {
 	t.addKeys(fs)
 	fs.StringVar(&t.JWKS, "token-jwks", t.JWKS, "https URL of the JWK set whose keys sign subscribers' tokens; read again every 5 minutes, and for a key that is new")
+	fs.StringVar(&t.JWKSCA, "token-jwks-ca", t.JWKSCA, "file with the CAs of that URL, PEM; the system's if empty")
 }
 
 // addKeys adds what is needed to sign.
 func (t *tokenFlags) addKeys(fs *pflag.FlagSet) {
-	fs.StringSliceVar(&t.Keys, "token-keys", t.Keys, "files with keys for subscribers' tokens, separated by commas: PEM, JWK or JWK set, of RSA, EC P-256 or Ed25519;\n"+
-		"several at once while they are rotated (HS256 secrets: EVENTSTREAM_TOKEN_SECRET, [kid:]secret,…, at least 32 characters each)")
+	fs.StringSliceVar(&t.Keys, "token-keys", t.Keys, "files with keys for subscribers' tokens, separated by commas: PEM, JWK or JWK set, of RSA, EC P-256, P-384 or P-521, or Ed25519;\n"+
+		"several at once while they are rotated (secrets for HS256: EVENTSTREAM_TOKEN_SECRET, [kid:]secret,…, at least 32 characters each)")
 	fs.StringSliceVar(&t.Audience, "token-audience", t.Audience, "tokens must name one of these in aud; not looked at if empty")
+	fs.StringSliceVar(&t.Issuers, "token-issuers", t.Issuers, "tokens must have one of these as iss; not looked at if empty")
+	fs.StringVar(&t.Subject, "token-subject-claim", t.Subject, "claim that names the subscriber, such as preferred_username")
+	fs.StringVar(&t.Type, "token-type", t.Type, "typ that tokens must have in their header, such as at+jwt; not looked at if empty")
+	fs.StringVar(&t.Scope, "token-scope", t.Scope, "scope that tokens must have, in scope or scp; not looked at if empty")
 }
 
 // read returns the static keys, secrets first.
@@ -66,20 +114,24 @@ func (t *tokenFlags) read() (keys []auth.Key, err error) {
 // open returns a verifier, or nil if no keys are configured; and what has to run
 // for it, or nil.
 func (t *tokenFlags) open(log *slog.Logger) (*auth.Verifier, *auth.JWKS, error) {
-	cfg := auth.Config{Audience: t.Audience}
+	if err := t.check(); err != nil {
+		return nil, nil, err
+	}
+	cfg := auth.Config{Terms: t.terms()}
 	var err error
 	if cfg.Keys, err = t.read(); err != nil {
 		return nil, nil, err
 	}
 	if t.JWKS != "" {
-		if cfg.JWKS, err = auth.NewJWKS(auth.JWKSConfig{URL: t.JWKS}, log); err != nil {
+		cas, err := pool(t.JWKSCA)
+		if err != nil {
+			return nil, nil, usageError{fmt.Errorf("--token-jwks-ca: %w", err)}
+		}
+		if cfg.JWKS, err = auth.NewJWKS(auth.JWKSConfig{URL: t.JWKS, CA: cas}, log); err != nil {
 			return nil, nil, usageError{fmt.Errorf("--token-jwks: %w", err)}
 		}
 	}
 	if len(cfg.Keys) == 0 && cfg.JWKS == nil {
-		if len(t.Audience) > 0 {
-			return nil, nil, usageError{fmt.Errorf("--token-audience %q: there are no keys to check tokens with", t.Audience)}
-		}
 		return nil, nil, nil
 	}
 	v, err := auth.NewVerifier(cfg)
@@ -108,7 +160,7 @@ func (t *tokenFlags) signer() (*auth.Signer, error) {
 	if err != nil || len(keys) == 0 {
 		return nil, err
 	}
-	s, err := auth.NewSigner(keys, t.Audience)
+	s, err := auth.NewSigner(keys, t.terms())
 	if err != nil {
 		return nil, usageError{fmt.Errorf("--token-keys: %w", err)}
 	}

@@ -23,7 +23,7 @@ func guarded(t testing.TB, w *world, cfg Config) (*instance, func(subscriber str
 	if err != nil {
 		t.Fatal(err)
 	}
-	if cfg.Tokens, err = auth.NewVerifier(auth.Config{Keys: keys, Audience: []string{"events"}}); err != nil {
+	if cfg.Tokens, err = auth.NewVerifier(auth.Config{Keys: keys, Terms: auth.Terms{Audience: []string{"events"}}}); err != nil {
 		t.Fatal(err)
 	}
 	return w.gateway(cfg), func(subscriber string, life time.Duration) string {
@@ -37,7 +37,7 @@ func mint(t testing.TB, secret, audience, subscriber string, life time.Duration)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := auth.NewSigner(keys, []string{audience})
+	s, err := auth.NewSigner(keys, auth.Terms{Audience: []string{audience}})
 	if err != nil {
 		t.Fatal(err)
 	}

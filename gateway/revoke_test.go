@@ -25,7 +25,7 @@ import (
 func minted(t testing.TB, subscriber string) (string, auth.Claims) {
 	t.Helper()
 	keys, _ := auth.ParseSecrets(testSecret)
-	s, err := auth.NewSigner(keys, []string{"events"})
+	s, err := auth.NewSigner(keys, auth.Terms{Audience: []string{"events"}})
 	if err != nil {
 		t.Fatal(err)
 	}
