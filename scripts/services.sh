@@ -40,7 +40,7 @@ start() {
 		compose_stop # one way at a time
 	fi
 	lock
-	install_missing redis postgres java maven cc haproxy nginx
+	install_missing redis postgres java maven cc haproxy nginx pgbouncer
 	local server
 	for server in "${servers[@]}"; do
 		if ! running "$server"; then

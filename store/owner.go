@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"eventstream/event"
@@ -28,7 +29,7 @@ func (p *Postgres) SetOwner(ctx context.Context, topic event.TopicID, name strin
 	_, err := p.pool.Exec(ctx, `
 		insert into pipeline as old (topic, name, seen_at) values ($1, $2, now())
 		on conflict (one_row) do update set topic = excluded.topic, name = excluded.name, seen_at = excluded.seen_at
-		where old.topic = $3 and old.seen_at = $4`, [16]byte(topic), name, [16]byte(before.Topic), before.Seen)
+		where old.topic = $3 and old.seen_at = $4`, uuid.UUID(topic).String(), name, uuid.UUID(before.Topic).String(), before.Seen)
 	if err != nil {
 		return before, fail("say whose the database is", err)
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -20,7 +21,8 @@ const connectTimeout = 3 * time.Second
 // Postgres keeps filters, acknowledgements, API keys and revocations in PostgreSQL.
 //
 // IDs are passed to pgx as plain strings: of a type of ours it first makes an error,
-// with a text, before it looks what is below it.
+// with a text, before it looks what is below it. So is JSON: where pgx does not know the
+// types of parameters, as in its simple protocol, bytes would be a bytea.
 type Postgres struct {
 	pool       *gate
 	quota      filter.Quota
@@ -40,6 +42,11 @@ func NewPostgres(dsn string) (*Postgres, error) {
 	}
 	if cfg.ConnConfig.ConnectTimeout == 0 {
 		cfg.ConnConfig.ConnectTimeout = connectTimeout
+	}
+	// Prepared statements belong to a connection of the server, which a PgBouncer in
+	// transaction mode changes between two calls. Descriptions of statements hold for all.
+	if !strings.Contains(dsn, "default_query_exec_mode") {
+		cfg.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
 	}
 	// Filters are written rarely, so a round trip costs less than a failed
 	// write for each pooled connection after a restart of PostgreSQL.
@@ -74,7 +81,7 @@ func (p *Postgres) Create(ctx context.Context, s filter.Spec) (filter.Filter, er
 			with more as (select $2::text, 1, $4::int, $5::int, $6::int, $7::int), room as (`+takeRoom+`)
 			insert into filters (id, subscriber_id, spec, revision, n_values, n_tried, n_broad, n_bytes)
 			select $1, $2, $3, 1, $4, $5, $6, $7 from room
-			returning id, revision, spec`, p.args([]any{string(newID()), s.SubscriberID, spec}, use)...))
+			returning id, revision, spec`, p.args([]any{string(newID()), s.SubscriberID, string(spec)}, use)...))
 		if errors.Is(err, pgx.ErrNoRows) {
 			return filter.Filter{}, noRoom{use}
 		}
@@ -149,7 +156,7 @@ func (p *Postgres) Update(ctx context.Context, id filter.ID, s filter.Spec, ifRe
 			set spec = $3, revision = f.revision + 1, updated_at = now(), changed_in = pg_current_xact_id(),
 				n_values = $4, n_tried = $5, n_broad = $6, n_bytes = $7
 			from old, room where f.id = old.id
-			returning f.id, f.revision, f.spec`, append(p.args([]any{string(id), s.SubscriberID, spec}, use), ifRevision)...))
+			returning f.id, f.revision, f.spec`, append(p.args([]any{string(id), s.SubscriberID, string(spec)}, use), ifRevision)...))
 		if errors.Is(err, pgx.ErrNoRows) {
 			return filter.Filter{}, p.refusedUpdate(ctx, id, s.SubscriberID, ifRevision, use)
 		}

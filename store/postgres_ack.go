@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"eventstream/event"
@@ -45,7 +46,7 @@ const saveAcks = `
 func ackColumns(acks []event.Ack) []any {
 	n := len(acks)
 	ids, ackedAt, issued := make([]string, n), make([]time.Time, n), make([]time.Time, n)
-	topics, next := make([][16]byte, n), make([]string, n)
+	topics, next := make([]string, n), make([]string, n)
 	var at [4][]int64
 	for i := range at {
 		at[i] = make([]int64, n)
@@ -53,7 +54,7 @@ func ackColumns(acks []event.Ack) []any {
 	for i, a := range acks {
 		c := &a.Cursor
 		ids[i], ackedAt[i], issued[i] = a.Subscriber, a.At, c.Issued
-		topics[i], next[i] = c.Topic, arrayText(c.Next)
+		topics[i], next[i] = uuid.UUID(c.Topic).String(), arrayText(c.Next)
 		at[0][i], at[1][i] = int64(c.Addr.Gateway), int64(c.Addr.Seat)
 		at[2][i], at[3][i] = int64(c.Old.Gateway), int64(c.Old.Seat)
 	}
@@ -137,7 +138,7 @@ func (p *Postgres) AckTotals(ctx context.Context, topic event.TopicID, next []in
 		select count(*), min(acked_at), coalesce(max(case when topic = $1 then (
 			select sum(greatest(reached - coalesce(acked, 0), 0))
 			from unnest($2::bigint[], acks.next) as t (reached, acked) where reached is not null) end), 0)::bigint
-		from acks`, [16]byte(topic), next).Scan(&t.Subscribers, &oldest, &t.MaxBehind)
+		from acks`, uuid.UUID(topic).String(), next).Scan(&t.Subscribers, &oldest, &t.MaxBehind)
 	if oldest != nil {
 		t.Oldest = *oldest
 	}

@@ -35,7 +35,7 @@ func (p *Postgres) CreateOnce(ctx context.Context, s filter.Spec, key string) (f
 	for range 3 {
 		f, err = p.within(ctx, s.SubscriberID, func() (f filter.Filter, err error) {
 			err = pgx.BeginFunc(ctx, p.pool, func(tx pgx.Tx) error {
-				args := p.args([]any{string(newID()), s.SubscriberID, spec}, use)
+				args := p.args([]any{string(newID()), s.SubscriberID, string(spec)}, use)
 				if f, err = p.createFresh(ctx, tx, append(args, key, request[:], KeyLife)); errors.Is(err, errFull) {
 					return noRoom{use}
 				}

@@ -32,7 +32,7 @@ package_unless_there() {
 	postgres) [ -n "$(postgres_bin)" ] || echo postgresql ;;
 	java) [ -n "$(java_command)" ] || echo default-jre-headless ;;
 	maven) have mvn || echo maven ;;
-	haproxy | nginx) [ -x "/usr/sbin/$1" ] || have "$1" || echo "$1" ;; # not on everybody's PATH
+	haproxy | nginx | pgbouncer) [ -x "/usr/sbin/$1" ] || have "$1" || echo "$1" ;; # not on everybody's PATH
 	cc) compiles_c || printf '%s\n' gcc libc6-dev ;; # for go test -race
 	*) have "$1" || echo "$1" ;;
 	esac
