@@ -109,6 +109,7 @@ func command() *cobra.Command {
 	fs.DurationVar(&f.Settle, "settle", time.Minute, "how long what is outstanding in the end may take to arrive")
 	fs.DurationVar(&f.ResumeWindow, "resume-window", 0, "of the gateways; theirs if 0")
 	fs.DurationVar(&f.Retention, "lane-retention", 0, "of the filter services; theirs if 0")
+	fs.BoolVar(&f.Mapped, "mapped", false, "produce events whose type is in a header, whose user is the key, and whose amount is a text; services get a file with sources that says so")
 	fs.BoolVar(&f.AllowGaps, "allow-gaps", false, "let clients be told of gaps once Redis has lost what it held; all of it still stands in Kafka")
 	fs.BoolVar(&f.Cluster.RedisCluster, "redis-cluster", false, "have a Redis Cluster of three nodes, which faults of Redis befall one at a time")
 	fs.StringVar(&f.dir, "dir", "", "folder for logs and data, which is kept; a temporary one, kept only on failure, if empty")

@@ -37,6 +37,7 @@ type Config struct {
 
 	ResumeWindow time.Duration // of the gateways; theirs if zero
 	Retention    time.Duration // of lanes; the filter services' if zero
+	Mapped       bool          // events are called otherwise than filters call them, and services are told how
 	AllowGaps    bool          // clients may be told of gaps once Redis has lost what it held
 
 	Cluster cluster.Config // the program and the servers; the rest is filled in. Broker and Server are run for faults of theirs only
@@ -86,6 +87,9 @@ func Run(ctx context.Context, cfg Config, out io.Writer, log *slog.Logger) error
 
 // checked starts a cluster for a check, and ends it.
 func checked(ctx context.Context, cfg Config, p *plan, log *slog.Logger) (*report, error) {
+	if err := cfg.describe(); err != nil {
+		return nil, err
+	}
 	c, err := cluster.Start(ctx, cfg.Cluster)
 	if err != nil {
 		return nil, err

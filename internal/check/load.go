@@ -123,11 +123,19 @@ func (l *load) send(ctx context.Context) error {
 	if l.large.Load() > 0 && l.rng.IntN(100) == 0 {
 		more = l.padding()
 	}
-	e, err := r.events.Send(&r.clock, func(n int) []byte { return l.value(n, user, more) })
+	var headers []kgo.RecordHeader
+	e, err := r.events.Send(&r.clock, func(n int) (value, means []byte) {
+		i := l.draw(n, user, more)
+		if value = i.plain(); r.cfg.Mapped {
+			headers = i.headers()
+			return i.mapped(), value
+		}
+		return value, value
+	})
 	if err != nil {
 		return fmt.Errorf("event of our own: %w", err)
 	}
-	l.producer.Produce(ctx, []byte(user), e.Value, nil, func(rec *kgo.Record, err error) {
+	l.producer.Produce(ctx, []byte(user), e.Value, headers, func(rec *kgo.Record, err error) {
 		if err == nil {
 			r.events.Ack(e, r.clock.Now(), event.ID{Partition: rec.Partition, Offset: rec.Offset})
 			r.flows.acked.moved()
@@ -148,12 +156,25 @@ func (l *load) padding() string {
 	return `,"note":"` + string(text) + `"`
 }
 
-// value makes up an event. Its event_id is its number.
-func (l *load) value(n int, user, more string) []byte {
+// item is an event as it is made up. Its event_id is its number.
+type item struct {
+	n                               int
+	kind, user, tier, country, more string
+	amount                          float64
+	skus                            [2]int
+}
+
+func (l *load) draw(n int, user, more string) item {
 	rng := l.rng
+	return item{n: n, user: user, more: more, kind: pick(rng, eventTypes), tier: pick(rng, tiers), amount: rng.Float64() * 200,
+		country: pick(rng, countries), skus: [2]int{rng.IntN(100), rng.IntN(100)}}
+}
+
+// plain is an event that calls everything as filters do.
+func (i item) plain() []byte {
 	return fmt.Appendf(nil,
 		`{"event_id":"%d","event_type":%q,"user_id":%q,"user_tier":%q,"amount":%.2f,"country":%q,"items":[{"sku":"sku-%d"},{"sku":"sku-%d"}]%s}`,
-		n, pick(rng, eventTypes), user, pick(rng, tiers), rng.Float64()*200, pick(rng, countries), rng.IntN(100), rng.IntN(100), more)
+		i.n, i.kind, i.user, i.tier, i.amount, i.country, i.skus[0], i.skus[1], i.more)
 }
 
 func pick[T any](rng *rand.Rand, of []T) T { return of[rng.IntN(len(of))] }

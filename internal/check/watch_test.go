@@ -109,7 +109,7 @@ func TestStill(t *testing.T) {
 }
 
 func (r *run) sent(t *testing.T) *judge.Event {
-	e, err := r.events.Send(&r.clock, func(int) []byte { return []byte(`{"event_type":"x"}`) })
+	e, err := r.events.Send(&r.clock, func(int) (value, means []byte) { value = []byte(`{"event_type":"x"}`); return value, value })
 	if err != nil {
 		t.Fatal(err)
 	}

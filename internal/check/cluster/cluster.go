@@ -187,7 +187,7 @@ func (c *Cluster) startDev(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p := c.process("dev", addrs[2], args, []string{"EVENTSTREAM_KAFKA=" + strings.Join(c.kafka, ",")})
+	p := c.process("dev", addrs[2], args, append([]string{"EVENTSTREAM_KAFKA=" + strings.Join(c.kafka, ",")}, c.cfg.Env...))
 	s := &Service{Process: p, Clients: clients}
 	c.gateways = []*Service{s}
 	c.api = &Service{Process: &Process{Name: "dev", Addr: addrs[0]}}

@@ -29,14 +29,16 @@ type Events struct {
 	all []*Event
 }
 
-// Send notes an event that is about to be produced.
-func (l *Events) Send(c *Clock, value func(n int) []byte) (*Event, error) {
+// Send notes an event that is about to be produced, and what it means to filters: the same,
+// if they call everything as it does.
+func (l *Events) Send(c *Clock, value func(n int) (value, means []byte)) (*Event, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	e := &Event{N: len(l.all)}
-	e.Value = value(e.N)
+	var means []byte
+	e.Value, means = value(e.N)
 	var err error
-	if e.decoded, err = filter.DecodeEvent(e.Value); err != nil {
+	if e.decoded, err = filter.DecodeEvent(means); err != nil {
 		return nil, err
 	}
 	e.Sent = c.Now()

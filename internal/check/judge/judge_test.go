@@ -38,7 +38,10 @@ func (w *world) send(kind string) *Event {
 
 func (w *world) sendOnly(kind string) *Event {
 	w.t.Helper()
-	e, err := w.events.Send(&w.clock, func(int) []byte { return fmt.Appendf(nil, `{"event_type":%q}`, kind) })
+	e, err := w.events.Send(&w.clock, func(int) (value, means []byte) {
+		value = fmt.Appendf(nil, `{"event_type":%q}`, kind)
+		return value, value
+	})
 	if err != nil {
 		w.t.Fatal(err)
 	}
