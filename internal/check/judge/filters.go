@@ -1,7 +1,9 @@
 package judge
 
 import (
+	"iter"
 	"slices"
+	"sort"
 	"sync"
 
 	"eventstream/filter"
@@ -89,8 +91,8 @@ func (s *Saved) Restore(at Seq) (changes []*Change) {
 		if i < len(s.specs) {
 			specs = slices.Clone(s.specs[i])
 		}
-		for c, end := range slot.endsLocked {
-			if c.answered == Never && end > at {
+		for c := range slot.duringLocked(at, Never) {
+			if c.answered == Never {
 				specs = append(specs, c.spec)
 			}
 		}
@@ -109,25 +111,31 @@ func (s *Saved) Restore(at Seq) (changes []*Change) {
 // moment to another, each once; nil stands for none.
 func (s *Slot) possibleLocked(from, to Seq) []*filter.Spec {
 	var specs []*filter.Spec
-	for c, end := range s.endsLocked {
-		if c.asked <= to && end > from {
-			specs = append(specs, c.spec)
-		}
+	for c := range s.duringLocked(from, to) {
+		specs = append(specs, c.spec)
 	}
 	return distinct(specs)
 }
 
-// endsLocked yields all changes, the latest first, and when each was surely replaced by a
-// later one; the last one stands for what was before all changes.
-func (s *Slot) endsLocked(yield func(c *Change, end Seq) bool) {
-	end := Never
-	for _, c := range slices.Backward(s.changes) {
-		if !yield(c, end) {
-			return
+// duringLocked yields the changes that may have been in force at some time from one moment
+// to another, the latest first, and when each was surely replaced by a later one. The last one
+// may stand for what was before all changes. It looks at these, and at none of the thousands
+// that an hour has besides: changes are in the order in which they were asked for, and before
+// one that was replaced by then there are only others that were.
+func (s *Slot) duringLocked(from, to Seq) iter.Seq2[*Change, Seq] {
+	return func(yield func(c *Change, end Seq) bool) {
+		end := Never
+		asked := sort.Search(len(s.changes), func(i int) bool { return s.changes[i].asked > to })
+		for _, c := range slices.Backward(s.changes[:asked]) {
+			if end <= from || !yield(c, end) {
+				return
+			}
+			end = min(end, c.answered)
 		}
-		end = min(end, c.answered)
+		if end > from {
+			yield(&Change{}, end)
+		}
 	}
-	yield(&Change{}, end)
 }
 
 // distinct returns each of specs once. Otherwise each restore of the database would double
@@ -187,7 +195,7 @@ func (f *Filters) must(from, to Seq, matches func(*filter.Spec) bool) bool {
 func (f *Filters) momentsLocked(from, to Seq) []Seq {
 	moments := []Seq{from, to}
 	for _, s := range f.slots {
-		for _, c := range s.changes {
+		for c := range s.duringLocked(from, to) {
 			for _, at := range []Seq{c.asked, c.answered} {
 				if at > from && at < to {
 					moments = append(moments, at)
