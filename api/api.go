@@ -105,7 +105,7 @@ type Config struct {
 	Signer     *auth.Signer // makes subscribers' tokens; if nil, none are made
 	Limits     LimitConfig
 	Mapping    *event.Mapping // where events that are sent to us have what filters name
-	Checks     []ops.Check // of /readyz, beside our own
+	Checks     []ops.Check    // of /readyz, beside our own
 }
 
 // Server serves the API.

@@ -238,7 +238,7 @@ func (j *JWKS) Age() time.Duration {
 }
 
 // ErrOldKeys reports keys that were read long ago, and since then could not be.
-var ErrOldKeys = errors.New("the JWKS can't be read: tokens by keys that are new there don't count")
+var ErrOldKeys = errors.New("the JWKS can't be read: tokens by keys that are new there are rejected")
 
 // Check tells what is wrong with the keys: that they were never read is ErrNoKeysYet,
 // that they have missed several refreshes ErrOldKeys.

@@ -122,7 +122,7 @@ func (a *app) apiCommand() (*cobra.Command, error) {
 			}
 			a.log.Info("filter API listens", "addr", ln.Addr().String())
 			if !listen.guarded {
-				a.log.Warn("until there is an API key nobody is asked for one; eventstream apikey create makes one", "insecure", listen.Insecure)
+				a.log.Warn("no API key is needed until there is one; eventstream apikey create makes one", "insecure", listen.Insecure)
 			}
 			return g.Run(ctx)
 		},

@@ -210,7 +210,7 @@ func (l *listenFlags) add(fs *pflag.FlagSet, addr string) {
 	fs.StringVar(&l.Admin, "admin", l.Admin, "loopback address for profiles (/debug/pprof); none if empty")
 }
 
-const hostsUsage = "names that the service goes by where nobody is asked who they are, beside localhost and addresses, separated by commas; *.example.org for all below it"
+const hostsUsage = "names of the service, separated by commas, for where no token and no key is needed; localhost and addresses are always allowed; *.example.org for all below it"
 
 func (l *listenFlags) hosts() (origin.Hosts, error) { return parseHosts(l.Hosts) }
 

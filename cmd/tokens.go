@@ -19,7 +19,7 @@ import (
 )
 
 // nobodyAsked is what a gateway without keys logs.
-const nobodyAsked = "no token keys are configured: clients are whoever they say; use --token-keys, --token-jwks or EVENTSTREAM_TOKEN_SECRET"
+const nobodyAsked = "no token keys are configured: each client may say that it is any subscriber; use --token-keys, --token-jwks or EVENTSTREAM_TOKEN_SECRET"
 
 // tokenFlags say which subscribers' tokens are accepted.
 type tokenFlags struct {

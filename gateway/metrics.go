@@ -44,7 +44,7 @@ func newMetrics(reg prometheus.Registerer, g *Gateway) *metrics {
 	gauge("ring_bytes", "Bytes of the lanes' latest entries in memory.", g.ringBytes)
 	gauge("mailbox_bytes", "Bytes of events that wait for the workers.", g.mailBytes)
 	gauge("acks_waiting", "Acknowledgements that are to be saved in the database.", func() int64 { return g.acks.Waiting() })
-	gauge("revocations", "Revocations of tokens that are minded.", func() int64 { return int64(g.revoked.Len()) })
+	gauge("revocations", "Revocations of tokens that are enforced.", func() int64 { return int64(g.revoked.Len()) })
 	gauge("revocations_age_seconds", "Time since it was last read from the database which tokens are revoked; 0 if it never was.", func() int64 { return g.revoked.Age() })
 	reg.MustRegister(positionAges{g}, workerCounts{g})
 	counter := func(name, help string) prometheus.Counter {

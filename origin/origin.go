@@ -47,7 +47,7 @@ func (r Rules) CheckHost(q Request) error {
 	if !r.Open || r.Hosts.has(q.Host) {
 		return nil
 	}
-	return fmt.Errorf("%w: %.100q; nobody is asked who they are here, so only localhost, addresses, and the names in --hosts (EVENTSTREAM_HOSTS) are served. Behind a proxy that is the name which it sends", ErrHost, q.Host)
+	return fmt.Errorf("%w: %.100q; no token and no key is needed here, so only localhost, addresses, and the names in --hosts (EVENTSTREAM_HOSTS) are served. Behind a proxy that is the name which it sends", ErrHost, q.Host)
 }
 
 // Check returns an ErrHost or ErrOrigin if a page that made the request may not.

@@ -53,7 +53,7 @@ type Client struct {
 func NewClient(urls []string, secrets Secrets, log *slog.Logger) (*Client, error) {
 	c := &Client{
 		secrets: secrets, opening: openTimeout + 5*time.Second, silence: silence, homes: make(map[string]int),
-		trouble: trouble.New(log, "no filter service replays; whoever asked is to come again", "filter services replay again"),
+		trouble: trouble.New(log, "no filter service replays; clients are told to try again", "filter services replay again"),
 		http: &http.Client{
 			Transport: &http.Transport{
 				DialContext:           (&net.Dialer{Timeout: 2 * time.Second, KeepAlive: 15 * time.Second}).DialContext,

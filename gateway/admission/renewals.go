@@ -60,7 +60,7 @@ func (r *Renewals) Run(ctx context.Context) error {
 		case n := <-r.queue:
 			claims, err := r.check(ctx, n)
 			if err != nil {
-				n.holder.Answer(wire.AppendError(nil, "bad_token", "the token does not count, and the one before still does: "+err.Error()))
+				n.holder.Answer(wire.AppendError(nil, "bad_token", "the new token is rejected, and the one before stays valid: "+err.Error()))
 				continue
 			}
 			n.holder.Renewed(claims)

@@ -76,11 +76,11 @@ func (a *Admission) verify(ctx context.Context, token string, ask *Ask) *Refusal
 		return Unavailable("tokens can't be checked yet; try again")
 	}
 	if err != nil {
-		return unauthorized("invalid_token", "the token does not count: "+err.Error())
+		return unauthorized("invalid_token", "the token is rejected: "+err.Error())
 	}
 	ask.Subscriber, ask.Expires, ask.Pass = claims.Subject, claims.Expires.Unix(), claims.Pass()
 	if a.cfg.Revoked(ask.Subscriber, ask.Pass) {
-		return unauthorized("invalid_token", "the token does not count: "+auth.ErrRevoked.Error())
+		return unauthorized("invalid_token", "the token is rejected: "+auth.ErrRevoked.Error())
 	}
 	return nil
 }
