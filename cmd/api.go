@@ -80,7 +80,7 @@ func (a *app) apiCommand() (*cobra.Command, error) {
 			defer s.Close()
 			s.Limit(quotas.quota())
 			tables := newSchema(s, postgres, a.log)
-			lanes, err := redis.open(a.log)
+			lanes, err := redis.open(&a.reloads, a.log)
 			if err != nil {
 				return err
 			}

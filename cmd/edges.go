@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"eventstream/internal/ops"
 	"eventstream/lane"
 	"eventstream/replay"
 	"eventstream/store"
@@ -53,7 +55,14 @@ func (k *kafkaFlags) open(reloads *reloads, log *slog.Logger) (cfg topic.Config,
 type redisFlags struct {
 	Redis    string `env:"REDIS" envDefault:"127.0.0.1:6379"`
 	Password string `env:"REDIS_PASSWORD"` // not a flag: other users of the machine can read those
+	User     string `env:"REDIS_USER"`
 	Prefix   string `env:"REDIS_PREFIX" envDefault:"es:"`
+
+	TLS        bool   `env:"REDIS_TLS"`
+	CA         string `env:"REDIS_TLS_CA"`
+	Cert       string `env:"REDIS_TLS_CERT"`
+	Key        string `env:"REDIS_TLS_KEY"`
+	ServerName string `env:"REDIS_TLS_SERVER_NAME"`
 
 	reads int // bytes of lanes at a time; 0 for the default
 }
@@ -61,11 +70,43 @@ type redisFlags struct {
 func (r *redisFlags) add(fs *pflag.FlagSet) {
 	fs.StringVar(&r.Redis, "redis", r.Redis, "Redis, host:port or redis:// URL; nodes of a Redis Cluster separated by commas;\n"+
 		"Sentinels as redis://host:26379?master_set=name (password: EVENTSTREAM_REDIS_PASSWORD)")
+	fs.StringVar(&r.User, "redis-user", r.User, "user of Redis' ACLs, instead of the URL's")
 	fs.StringVar(&r.Prefix, "redis-prefix", r.Prefix, "prefix of all keys: one Redis can serve several pipelines")
+	fs.BoolVar(&r.TLS, "redis-tls", r.TLS, "speak TLS with Redis, as with a rediss:// URL")
+	fs.StringVar(&r.CA, "redis-tls-ca", r.CA, "file with the CAs of Redis' certificate, PEM; the system's if empty; read again when it changes")
+	fs.StringVar(&r.Cert, "redis-tls-cert", r.Cert, "file with a certificate to show to Redis, PEM; read again when it changes")
+	fs.StringVar(&r.Key, "redis-tls-key", r.Key, "file with that certificate's key, PEM")
+	fs.StringVar(&r.ServerName, "redis-tls-server-name", r.ServerName, "name that Redis' certificate has; the host that is connected to if empty")
 }
 
-func (r *redisFlags) open(log *slog.Logger) (*lane.Redis, error) {
-	l, err := lane.NewRedis(lane.RedisConfig{Addr: r.Redis, Password: r.Password, Prefix: r.Prefix, ReadBytes: r.reads}, log)
+// tls returns what makes the configuration of TLS; nil if the address alone says whether there is any.
+func (r *redisFlags) tls(reloads *reloads, log *slog.Logger) (func() *tls.Config, error) {
+	asked := ops.ClientTLS{CA: r.CA, Cert: r.Cert, Key: r.Key, ServerName: r.ServerName}
+	secure := r.TLS || strings.HasPrefix(r.Redis, "rediss://") || strings.HasPrefix(r.Redis, "valkeys://")
+	switch {
+	case !secure && asked != ops.ClientTLS{}:
+		return nil, errors.New("--redis-tls-ca, --redis-tls-cert, --redis-tls-key and --redis-tls-server-name need --redis-tls, or a rediss:// URL")
+	case (r.Cert == "") != (r.Key == ""):
+		return nil, errors.New("--redis-tls-cert and --redis-tls-key: want both or none")
+	case !r.TLS && asked == ops.ClientTLS{}:
+		return nil, nil
+	}
+	config, again, err := asked.Open("Redis", log)
+	if err != nil {
+		return nil, fmt.Errorf("TLS with Redis: %w", err)
+	}
+	for _, read := range again {
+		reloads.add(read)
+	}
+	return config, nil
+}
+
+func (r *redisFlags) open(reloads *reloads, log *slog.Logger) (*lane.Redis, error) {
+	config, err := r.tls(reloads, log)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	l, err := lane.NewRedis(lane.RedisConfig{Addr: r.Redis, User: r.User, Password: r.Password, TLS: config, Prefix: r.Prefix, ReadBytes: r.reads}, log)
 	if err != nil {
 		return nil, usageError{err}
 	}

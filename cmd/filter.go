@@ -142,7 +142,7 @@ func (a *app) filterCommand() (*cobra.Command, error) {
 				return err
 			}
 			defer s.Close()
-			lanes, err := redis.open(a.log)
+			lanes, err := redis.open(&a.reloads, a.log)
 			if err != nil {
 				return err
 			}

@@ -160,7 +160,7 @@ func (a *app) runGateway(ctx context.Context, f *gatewayFlags) error {
 	if err != nil {
 		return err
 	}
-	lanes, err := f.redis.open(a.log)
+	lanes, err := f.redis.open(&a.reloads, a.log)
 	if err != nil {
 		return err
 	}

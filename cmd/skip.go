@@ -35,7 +35,7 @@ func (a *app) skipLostCommand() (*cobra.Command, error) {
 			if err != nil {
 				return err
 			}
-			lanes, err := redis.open(a.log)
+			lanes, err := redis.open(&a.reloads, a.log)
 			if err != nil {
 				return err
 			}

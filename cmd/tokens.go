@@ -54,22 +54,6 @@ func (t *tokenFlags) check() error {
 	return nil
 }
 
-// pool returns the CAs in a file, nil for none.
-func pool(file string) (*x509.CertPool, error) {
-	if file == "" {
-		return nil, nil
-	}
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
-	}
-	p := x509.NewCertPool()
-	if !p.AppendCertsFromPEM(data) {
-		return nil, fmt.Errorf("%s: want certificates in PEM", file)
-	}
-	return p, nil
-}
-
 func (t *tokenFlags) add(fs *pflag.FlagSet) {
 	t.addKeys(fs)
 	fs.StringVar(&t.JWKS, "token-jwks", t.JWKS, "https URL of the JWK set whose keys sign subscribers' tokens; read again every 5 minutes, and for a key that is new")
@@ -123,9 +107,11 @@ func (t *tokenFlags) open(log *slog.Logger) (*auth.Verifier, *auth.JWKS, error) 
 		return nil, nil, err
 	}
 	if t.JWKS != "" {
-		cas, err := pool(t.JWKSCA)
-		if err != nil {
-			return nil, nil, usageError{fmt.Errorf("--token-jwks-ca: %w", err)}
+		var cas *x509.CertPool
+		if t.JWKSCA != "" {
+			if cas, err = ops.ReadCA(t.JWKSCA); err != nil {
+				return nil, nil, usageError{fmt.Errorf("--token-jwks-ca: %w", err)}
+			}
 		}
 		if cfg.JWKS, err = auth.NewJWKS(auth.JWKSConfig{URL: t.JWKS, CA: cas}, log); err != nil {
 			return nil, nil, usageError{fmt.Errorf("--token-jwks: %w", err)}

@@ -3,6 +3,7 @@ package lane
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -72,7 +73,12 @@ func clientOption(cfg RedisConfig) (rueidis.ClientOption, error) {
 	if err != nil {
 		return opt, err
 	}
-	opt.Password = cmp.Or(cfg.Password, opt.Password)
+	opt.Username, opt.Password = cmp.Or(cfg.User, opt.Username), cmp.Or(cfg.Password, opt.Password)
+	if cfg.TLS != nil {
+		opt.DialCtxFn = func(ctx context.Context, addr string, d *net.Dialer, _ *tls.Config) (net.Conn, error) {
+			return (&tls.Dialer{NetDialer: d, Config: cfg.TLS()}).DialContext(ctx, "tcp", addr)
+		}
+	}
 	opt.ForceSingleClient = len(opt.InitAddress) == 1 && opt.Sentinel.MasterSet == "" // also boots while Redis is down
 	opt.DisableCache = true
 	opt.DisableRetry = true

@@ -3,6 +3,7 @@ package lane
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"strconv"
@@ -14,12 +15,14 @@ import (
 
 // RedisConfig holds what an operator may set. The zero value works.
 type RedisConfig struct {
-	Addr      string        // see NewRedis; 127.0.0.1:6379 if empty
-	Password  string        // instead of the URL's
-	Prefix    string        // of every key; "es:" if empty
-	ReadCount int           // entries of one lane per read; if zero, as many as ReadBytes allow
-	ReadBytes int           // bytes of entries that all reads of lanes bring at a time, about; 16 MiB if zero
-	Block     time.Duration // how long a read waits for news, and how often positions are read; 1s if zero
+	Addr      string             // see NewRedis; 127.0.0.1:6379 if empty
+	Password  string             // instead of the URL's
+	User      string             // of Redis' ACLs, instead of the URL's
+	TLS       func() *tls.Config // of the next connection; if nil, the URL says whether there is TLS
+	Prefix    string             // of every key; "es:" if empty
+	ReadCount int                // entries of one lane per read; if zero, as many as ReadBytes allow
+	ReadBytes int                // bytes of entries that all reads of lanes bring at a time, about; 16 MiB if zero
+	Block     time.Duration      // how long a read waits for news, and how often positions are read; 1s if zero
 }
 
 // Redis keeps lanes, control stream and presence in a Redis server, a cluster of

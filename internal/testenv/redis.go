@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -18,6 +19,7 @@ import (
 type RedisOptions struct {
 	AppendOnly bool   // data survives Kill and Restart
 	MaxMemory  string // as in redis.conf, such as "8mb"; no limit if empty
+	TLS        string // folder with cert.pem and key.pem: the server listens at SecureAddr, too, and wants a certificate that this one has signed
 
 	cluster  bool
 	sentinel string // path of its configuration
@@ -26,7 +28,8 @@ type RedisOptions struct {
 // RedisServer is a private redis-server process. Its methods are for the one
 // goroutine of its test; they fail the test when they can't do their work.
 type RedisServer struct {
-	Addr string // stays the same over Restart
+	Addr       string // stays the same over Restart
+	SecureAddr string // the same, of RedisOptions.TLS
 
 	process
 	opt RedisOptions
@@ -46,7 +49,7 @@ func Redis(t testing.TB, opts ...RedisOptions) *RedisServer {
 	t.Cleanup(s.end)
 	var err error
 	for range 5 { // somebody may take the port before Redis does
-		s.Addr, s.bus = Addr(t), Addr(t)
+		s.Addr, s.bus, s.SecureAddr = Addr(t), Addr(t), Addr(t)
 		if err = s.start(); err == nil {
 			return s
 		}
@@ -91,6 +94,11 @@ func (s *RedisServer) args() []string {
 	if s.opt.cluster {
 		_, bus, _ := net.SplitHostPort(s.bus)
 		args = append(args, "--cluster-enabled", "yes", "--cluster-port", bus, "--cluster-node-timeout", "1000")
+	}
+	if s.opt.TLS != "" {
+		_, secure, _ := net.SplitHostPort(s.SecureAddr)
+		cert, key := filepath.Join(s.opt.TLS, "cert.pem"), filepath.Join(s.opt.TLS, "key.pem")
+		args = append(args, "--tls-port", secure, "--tls-cert-file", cert, "--tls-key-file", key, "--tls-ca-cert-file", cert)
 	}
 	if s.opt.AppendOnly {
 		args = append(args, "--appendonly", "yes")

@@ -8,8 +8,6 @@ package access
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -56,7 +54,8 @@ type Files []func() error
 // Open reads the files. It asks nobody for anything.
 func Open(cfg Config, log *slog.Logger) (a topic.Access, files Files, err error) {
 	if cfg.TLS {
-		if a.TLS, files, err = trust(cfg, log); err != nil {
+		tlsFiles := ops.ClientTLS{CA: cfg.CA, Cert: cfg.Cert, Key: cfg.Key, ServerName: cfg.ServerName}
+		if a.TLS, files, err = tlsFiles.Open("Kafka", log); err != nil {
 			return a, nil, err
 		}
 	}
@@ -67,45 +66,6 @@ func Open(cfg Config, log *slog.Logger) (a topic.Access, files Files, err error)
 		a.User = cfg.User
 	}
 	return a, files, nil
-}
-
-// trust returns what makes the TLS configuration of a connection.
-func trust(cfg Config, log *slog.Logger) (func() *tls.Config, Files, error) {
-	base := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: cfg.ServerName}
-	var files Files
-	roots := func() *x509.CertPool { return nil } // the system's
-	if cfg.CA != "" {
-		ca, err := ops.Watch("the CA of Kafka", []string{cfg.CA}, func() (*x509.CertPool, error) { return readCA(cfg.CA) }, log)
-		if err != nil {
-			return nil, nil, err
-		}
-		roots, files = ca.Current, append(files, ca.Reload)
-	}
-	if cfg.Cert != "" || cfg.Key != "" {
-		cert, err := ops.LoadCertificate(cfg.Cert, cfg.Key, log)
-		if err != nil {
-			return nil, nil, err
-		}
-		base.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return cert.Current(), nil }
-		files = append(files, cert.Reload)
-	}
-	return func() *tls.Config {
-		c := base.Clone()
-		c.RootCAs = roots()
-		return c
-	}, files, nil
-}
-
-func readCA(file string) (*x509.CertPool, error) {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("%s: want certificates, PEM", file)
-	}
-	return pool, nil
 }
 
 func mechanism(cfg Config, log *slog.Logger) (sasl.Mechanism, error) {

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/oauth2"
 	"golang.org/x/oauth2/clientcredentials"
 
+	"eventstream/internal/ops"
 	"eventstream/internal/redact"
 )
 
@@ -74,7 +75,7 @@ func (cfg Config) tokenClient() (*http.Client, error) {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.DisableKeepAlives = true
 	if cfg.OAuth.CA != "" {
-		pool, err := readCA(cfg.OAuth.CA)
+		pool, err := ops.ReadCA(cfg.OAuth.CA)
 		if err != nil {
 			return nil, err
 		}
