@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -83,41 +84,59 @@ func (p *Producer) Flush(ctx context.Context) error {
 // Close ends the Producer. Records that are not written yet fail.
 func (p *Producer) Close() { p.cl.Close() }
 
-// deadLetterVersion is the version of the headers that DeadLetter adds.
+// deadLetterVersion is the version of the headers that DeadLetters adds.
 const deadLetterVersion = "1"
 
-// DeadLetter writes a record that can't be processed to the dead letter topic,
-// with headers that say where it was, which stage refused it and why. It returns
-// when the record is written, and doesn't keep rec.
+// Letter is a record that can't be processed.
+type Letter struct {
+	Record *kgo.Record
+	Stage  string // of processing
+	Cause  error
+	Err    error // why it was not written: set by DeadLetters
+}
+
+// DeadLetters writes letters to the dead letter topic, unchanged, with headers that say where
+// they come from and what is wrong with them. It waits for all of them at once, and sets the
+// Err of each. That is ErrDenied if we have no right to write there.
 //
 // A record that is too large with those headers is cut, since it would stop its
-// partition for ever, and has the header dlq.truncated. It fails with ErrDenied where we
-// may not write, or there is no such topic and we may not make it.
-func (p *Producer) DeadLetter(ctx context.Context, rec *kgo.Record, stage string, cause error) error {
+// partition for ever, and has the header dlq.truncated.
+func (p *Producer) DeadLetters(ctx context.Context, letters []Letter) {
 	if d := p.denied.Load(); d != nil && time.Since(d.at) < deniedFor {
-		return d.err
+		for i := range letters {
+			letters[i].Err = d.err
+		}
+		return
 	}
-	facts := []kgo.RecordHeader{
-		{Key: "dlq.topic", Value: []byte(rec.Topic)},
-		{Key: "dlq.partition", Value: strconv.AppendInt(nil, int64(rec.Partition), 10)},
-		{Key: "dlq.offset", Value: strconv.AppendInt(nil, rec.Offset, 10)},
-		{Key: "dlq.timestamp", Value: strconv.AppendInt(nil, rec.Timestamp.UnixMilli(), 10)},
-		{Key: "dlq.error", Value: []byte(cause.Error())},
-		{Key: "dlq.stage", Value: []byte(stage)},
-		{Key: "dlq.version", Value: []byte(deadLetterVersion)},
+	var under sync.WaitGroup
+	for i := range letters {
+		l := &letters[i]
+		rec := l.Record
+		under.Add(1)
+		p.cl.Produce(ctx, &kgo.Record{
+			Topic:   p.cfg.DLQ(),
+			Key:     bytes.Clone(rec.Key),
+			Value:   bytes.Clone(rec.Value),
+			Headers: append(cloneHeaders(rec.Headers), l.facts()...),
+		}, func(_ *kgo.Record, err error) {
+			l.Err = err
+			under.Done()
+		})
 	}
-	letter := &kgo.Record{
-		Topic:   p.cfg.DLQ(),
-		Key:     bytes.Clone(rec.Key),
-		Value:   bytes.Clone(rec.Value),
-		Headers: append(cloneHeaders(rec.Headers), facts...),
+	under.Wait()
+	for i := range letters {
+		letters[i].Err = p.lettered(ctx, &letters[i])
 	}
-	err := p.cl.ProduceSync(ctx, letter).FirstErr()
+}
+
+// lettered returns what became of a letter. One that was too large is written again, cut.
+func (p *Producer) lettered(ctx context.Context, l *Letter) error {
+	err := l.Err
 	if errors.Is(err, kerr.MessageTooLarge) {
 		err = p.cl.ProduceSync(ctx, &kgo.Record{
-			Topic:   letter.Topic,
-			Value:   letter.Value[:min(len(letter.Value), truncatedValue)],
-			Headers: append(facts, kgo.RecordHeader{Key: "dlq.truncated", Value: []byte("true")}),
+			Topic:   p.cfg.DLQ(),
+			Value:   bytes.Clone(l.Record.Value[:min(len(l.Record.Value), truncatedValue)]),
+			Headers: append(l.facts(), kgo.RecordHeader{Key: "dlq.truncated", Value: []byte("true")}),
 		}).FirstErr()
 	}
 	if err == nil {
@@ -125,12 +144,25 @@ func (p *Producer) DeadLetter(ctx context.Context, rec *kgo.Record, stage string
 		return nil
 	}
 	p.m.failures.Inc()
-	if errors.Is(err, kerr.UnknownTopicOrPartition) && p.mayNotMake(ctx, letter.Topic) || isDenial(err) {
-		err = fmt.Errorf("write to topic %s: %w: %w", letter.Topic, ErrDenied, err)
+	if errors.Is(err, kerr.UnknownTopicOrPartition) && p.mayNotMake(ctx, p.cfg.DLQ()) || isDenial(err) {
+		err = fmt.Errorf("write to topic %s: %w: %w", p.cfg.DLQ(), ErrDenied, err)
 		p.denied.Store(&denial{time.Now(), err})
 		return err
 	}
-	return fmt.Errorf("write record %d-%d to %s: %w", rec.Partition, rec.Offset, letter.Topic, err)
+	return fmt.Errorf("write record %d-%d to %s: %w", l.Record.Partition, l.Record.Offset, p.cfg.DLQ(), err)
+}
+
+// facts are the headers that say what a letter is.
+func (l *Letter) facts() []kgo.RecordHeader {
+	return []kgo.RecordHeader{
+		{Key: "dlq.topic", Value: []byte(l.Record.Topic)},
+		{Key: "dlq.partition", Value: strconv.AppendInt(nil, int64(l.Record.Partition), 10)},
+		{Key: "dlq.offset", Value: strconv.AppendInt(nil, l.Record.Offset, 10)},
+		{Key: "dlq.timestamp", Value: strconv.AppendInt(nil, l.Record.Timestamp.UnixMilli(), 10)},
+		{Key: "dlq.error", Value: []byte(l.Cause.Error())},
+		{Key: "dlq.stage", Value: []byte(l.Stage)},
+		{Key: "dlq.version", Value: []byte(deadLetterVersion)},
+	}
 }
 
 // denial is an answer of Kafka's. It is believed for deniedFor: records that are no events

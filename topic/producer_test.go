@@ -2,6 +2,7 @@ package topic
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"strconv"
 	"strings"
@@ -94,6 +95,13 @@ func TestProduceFailsWhenNobodyAnswers(t *testing.T) {
 	}
 }
 
+// deadLetter writes one.
+func deadLetter(ctx context.Context, p *Producer, rec *kgo.Record) error {
+	letters := []Letter{{Record: rec, Stage: "decode", Cause: errors.New("not valid JSON")}}
+	p.DeadLetters(ctx, letters)
+	return letters[0].Err
+}
+
 func TestDeadLetter(t *testing.T) {
 	onBoth(t, 1, func(t *testing.T, cfg Config) {
 		p := producer(t, cfg)
@@ -101,7 +109,7 @@ func TestDeadLetter(t *testing.T) {
 			Topic: cfg.Topic, Partition: 3, Offset: 41, Timestamp: time.UnixMilli(1_700_000_000_123),
 			Key: []byte("user_1"), Value: []byte("{"), Headers: headers("traceparent: 00-1"),
 		}
-		if err := p.DeadLetter(t.Context(), rec, "decode", errors.New("not valid JSON")); err != nil {
+		if err := deadLetter(t.Context(), p, rec); err != nil {
 			t.Fatal(err)
 		}
 		copy(rec.Value, "x")
@@ -152,7 +160,7 @@ func TestDeadLetterOfALargeRecord(t *testing.T) {
 	onBoth(t, 1, func(t *testing.T, cfg Config) {
 		p := producer(t, cfg)
 		rec := &kgo.Record{Topic: cfg.Topic, Key: []byte("user_1"), Value: bytes.Repeat([]byte("x"), 1<<20)}
-		if err := p.DeadLetter(t.Context(), rec, "decode", errors.New("not valid JSON")); err != nil {
+		if err := deadLetter(t.Context(), p, rec); err != nil {
 			t.Fatal(err)
 		}
 		got := readAll(t, cfg, cfg.DLQ(), 1)[0]

@@ -126,7 +126,7 @@ func TestDeadLetterDenied(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
 			for range 2 {
-				err = p.DeadLetter(ctx, &kgo.Record{Topic: "events", Value: []byte("x"), Timestamp: time.Now()}, "decode", errors.New("no event"))
+				err = deadLetter(ctx, p, &kgo.Record{Topic: "events", Value: []byte("x"), Timestamp: time.Now()})
 				if errors.Is(err, ErrDenied) != tt.denied || tt.there && !tt.denied && err != nil {
 					t.Errorf("got %v, want denied: %t", err, tt.denied)
 				}

@@ -20,7 +20,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/twmb/franz-go/pkg/kgo"
 	"golang.org/x/sync/errgroup"
 
 	"eventstream/event"
@@ -93,7 +92,8 @@ type Kafka interface {
 
 // DeadLetters takes what is no event.
 type DeadLetters interface {
-	DeadLetter(ctx context.Context, r *kgo.Record, stage string, err error) error
+	// DeadLetters waits until all are written, and sets the Err of each that was not.
+	DeadLetters(ctx context.Context, letters []topic.Letter)
 }
 
 // Config holds what an operator may set. The zero value works.

@@ -34,8 +34,9 @@ type worker struct {
 	decoder  event.Decoder
 	resolver resolver
 	packer   lane.Packer
-	unread   int   // of the batch, records that are no events
-	why      error // the last of them is none
+	unsent   []topic.Letter // of the batch, not written yet
+	unread   int            // of the batch, records that are no events
+	why      error          // the last of them is none
 }
 
 // errRefused reports that the lane is where we left it, but was written with more
@@ -254,7 +255,7 @@ func (w *worker) step(ctx context.Context, records []*kgo.Record) error {
 	}
 	at, view := w.synced, w.view
 	w.packer.Reset()
-	w.unread, w.why = 0, nil
+	w.unread, w.why, w.unsent = 0, nil, w.unsent[:0]
 	next, read := w.next, 0
 	for _, r := range records {
 		if r.Offset < next {
@@ -264,27 +265,72 @@ func (w *worker) step(ctx context.Context, records []*kgo.Record) error {
 			next = r.Offset + 1
 			continue
 		}
-		if err := w.add(ctx, view, r); err != nil {
-			if next > w.next { // what came before it need not wait
-				_, aerr := w.append(ctx, next, at)
-				err = errors.Join(err, aerr)
-			}
-			return err
-		}
+		w.add(view, r)
 		next = r.Offset + 1
 		read++
-		if w.packer.Len() >= w.cfg.MaxEntry {
-			if ok, err := w.append(ctx, next, at); err != nil || !ok {
+		if w.packer.Len() >= w.cfg.MaxEntry || len(w.unsent) >= lettersAtOnce {
+			if ok, err := w.finish(ctx, records, next, at); err != nil || !ok {
 				return err
 			}
 		}
 	}
 	w.letters.note(read, w.unread, w.why)
 	if next > w.next || len(records) == 0 {
-		_, err := w.append(ctx, next, at)
+		_, err := w.finish(ctx, records, next, at)
 		return err
 	}
 	return nil
+}
+
+// lettersAtOnce is how many dead letters are waited for at once.
+const lettersAtOnce = 1000
+
+// finish writes the dead letters, and moves the partition to next. If one can't be written,
+// what came before it need not wait.
+func (w *worker) finish(ctx context.Context, records []*kgo.Record, next int64, at lane.ControlID) (ok bool, err error) {
+	failed, err := w.writeLetters(ctx)
+	if err == nil {
+		return w.append(ctx, next, at)
+	}
+	w.packer.Reset()
+	for _, r := range records {
+		if r.Offset >= w.next && r.Offset < failed && !topic.IsMark(r) {
+			w.add(w.view, r)
+		}
+	}
+	w.unsent = w.unsent[:0] // these are written already
+	if failed > w.next {
+		_, aerr := w.append(ctx, failed, at)
+		err = errors.Join(err, aerr)
+	}
+	return false, err
+}
+
+// writeLetters writes the dead letters of the batch. It returns the offset of the first that
+// could not be written. Those that we may not write are passed over.
+func (w *worker) writeLetters(ctx context.Context) (failed int64, err error) {
+	if len(w.unsent) == 0 {
+		return 0, nil
+	}
+	defer func() {
+		clear(w.unsent)
+		w.unsent = w.unsent[:0]
+	}()
+	resume := w.pulse.Rest()
+	w.dead.DeadLetters(ctx, w.unsent)
+	resume()
+	for _, l := range w.unsent {
+		switch {
+		case errors.Is(l.Err, topic.ErrDenied): // the events after it need not wait until we may
+			w.letters.drop(l.Record, l.Err)
+		case l.Err != nil && err == nil:
+			failed, err = l.Record.Offset, fmt.Errorf("dead letter of offset %d: %w", l.Record.Offset, l.Err)
+		case l.Err == nil:
+			w.metrics.deadLetters.Inc()
+			w.letters.kept()
+		}
+	}
+	return failed, err
 }
 
 // look takes up all that stands in the control stream now.
@@ -306,31 +352,20 @@ func (w *worker) sync(ctx context.Context) (lane.ControlID, error) {
 	return w.follower.sync(ctx)
 }
 
-// add matches one record. What is no event goes to the dead-letter topic, and
-// is done only when that has it, or we may not write there.
-func (w *worker) add(ctx context.Context, v *view, r *kgo.Record) error {
+// add matches one record. What is no event is a dead letter, and done only when that is
+// written.
+func (w *worker) add(v *view, r *kgo.Record) {
 	w.metrics.read.Inc()
 	data, ev, err := w.cfg.Source.Decode(&w.decoder, r, v.index.Paths())
 	if errors.Is(err, topic.ErrTombstone) {
 		w.metrics.tombstones.Inc()
-		return nil
+		return
 	}
-	if why := err; why != nil {
-		resume := w.pulse.Rest()
-		err := w.dead.DeadLetter(ctx, r, "decode", why)
-		resume()
-		switch {
-		case errors.Is(err, topic.ErrDenied): // the events after it need not wait until we may
-			w.letters.drop(r, err)
-		case err != nil:
-			return fmt.Errorf("dead letter of offset %d: %w", r.Offset, err)
-		default:
-			w.metrics.deadLetters.Inc()
-			w.letters.kept()
-		}
+	if err != nil {
+		w.unsent = append(w.unsent, topic.Letter{Record: r, Stage: "decode", Cause: err})
 		w.unread++
-		w.why = why
-		return nil
+		w.why = err
+		return
 	}
 	groups, seats := w.resolver.recipients(v, ev)
 	if w.resolver.matcher.Effort() > costlyEffort {
@@ -341,7 +376,6 @@ func (w *worker) add(ctx context.Context, v *view, r *kgo.Record) error {
 		w.metrics.routed.Add(float64(seats))
 		w.packer.Add(r.Offset, r.Timestamp.UnixMilli(), data, groups)
 	}
-	return nil
 }
 
 // kafkaEnd returns an end of the partition that Kafka had since it was claimed: what

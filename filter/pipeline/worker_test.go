@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -227,16 +228,18 @@ type letterBox struct {
 	taken  atomic.Int64
 }
 
-func (b *letterBox) DeadLetter(context.Context, *kgo.Record, string, error) error {
+func (b *letterBox) DeadLetters(_ context.Context, letters []topic.Letter) {
 	b.tries.Add(1)
-	if b.down.Load() {
-		return errors.New("nobody takes dead letters")
+	for i := range letters {
+		switch {
+		case b.down.Load():
+			letters[i].Err = errors.New("nobody takes dead letters")
+		case b.denied.Load():
+			letters[i].Err = topic.ErrDenied
+		default:
+			b.taken.Add(1)
+		}
 	}
-	if b.denied.Load() {
-		return topic.ErrDenied
-	}
-	b.taken.Add(1)
-	return nil
 }
 
 // A record that can't be put aside is not skipped, and what came before it is
@@ -270,6 +273,26 @@ func TestDeadLettersDown(t *testing.T) {
 	evs, _ := w.lane(0)
 	if len(evs) != 4 {
 		t.Errorf("lane holds %d events, want 4", len(evs))
+	}
+}
+
+// TestDeadLettersAtOnce: many are waited for at once, so that they do not hold up the events
+// behind them by a wait for each.
+func TestDeadLettersAtOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	box := &letterBox{}
+	w.dead = box
+	w.seat(1, 1, "s")
+	w.start()
+	const bad = 3000
+	w.produce(0, append(slices.Repeat([]string{"no event"}, bad), values("a", 1)...)...)
+	w.reaches(0, bad+1)
+	if n, tries := box.taken.Load(), box.tries.Load(); n != bad || tries > bad/20 {
+		t.Errorf("%d dead letters in %d goes, want %d in %d at most", n, tries, bad, bad/20)
+	}
+	if evs, _ := w.lane(0); len(evs) != 1 {
+		t.Errorf("lane holds %d events, want 1", len(evs))
 	}
 }
 
