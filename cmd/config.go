@@ -269,16 +269,23 @@ func (c *configFile) environment(target any) (map[string]string, error) {
 	return all, nil
 }
 
-// variables returns the variables of a struct's fields, with the names of the fields.
+// variables returns the variables of a struct's fields, and of structs in it, with the names
+// of the fields.
 func variables(target any) map[string]string {
 	all := make(map[string]string)
-	t := reflect.TypeOf(target).Elem()
+	addVariables(all, reflect.TypeOf(target).Elem())
+	return all
+}
+
+func addVariables(all map[string]string, t reflect.Type) {
 	for i := range t.NumField() {
-		if tag, ok := t.Field(i).Tag.Lookup("env"); ok {
-			all[prefix+tag] = t.Field(i).Name
+		f := t.Field(i)
+		if tag, ok := f.Tag.Lookup("env"); ok {
+			all[prefix+tag] = f.Name
+		} else if f.IsExported() && f.Type.Kind() == reflect.Struct {
+			addVariables(all, f.Type)
 		}
 	}
-	return all
 }
 
 // explain says in which setting an error of package env is.

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -21,6 +22,11 @@ func configFile(t *testing.T, text string) (path string) {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// bareEnv is our environment without settings.
+func bareEnv() []string {
+	return slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "EVENTSTREAM_") })
 }
 
 // TestConfigFile: what is wrong is told with its place, and what is allowed.
@@ -52,7 +58,9 @@ func TestConfigFile(t *testing.T) {
 		{"sources: [{map: {amount: a..b}}]", `1:26: amount: "a..b": want a path such as metadata.type`},
 	} {
 		path := configFile(t, tt.text)
-		out, err := exec.Command(exe, "config", "check", "--config", path).CombinedOutput()
+		c := exec.Command(exe, "config", "check", "--config", path)
+		c.Env = bareEnv()
+		out, err := c.CombinedOutput()
 		if exit, ok := err.(*exec.ExitError); !ok || exit.ExitCode() != 2 || !strings.Contains(string(out), tt.says) {
 			t.Errorf("%q: %v, printed %s; want exit code 2 and %q", tt.text, err, out, tt.says)
 		}
@@ -77,9 +85,11 @@ filter:
   leave-after: 20s
 gateway:
   lane-retention: 9m
+kafka-sasl: plain
+kafka-sasl-user: ada
 `)
 	c := exec.Command(testenv.Binary(t), "config", "print", "filter", "--config="+path)
-	c.Env = append(os.Environ(), "BROKER=b:2", "EVENTSTREAM_APPEND_INTERVAL=4ms")
+	c.Env = append(bareEnv(), "BROKER=b:2", "EVENTSTREAM_APPEND_INTERVAL=4ms", "EVENTSTREAM_KAFKA_SASL_USER=bob")
 	out, err := c.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
@@ -90,6 +100,7 @@ gateway:
 	}
 	for name, want := range map[string]string{
 		"kafka": `["a:1","b:2"]`, "topic": `"top"`, "group": `"${top}"`, "lane-retention": `"2m0s"`, "append-interval": `"4ms"`, "leave-after": `"20s"`,
+		"kafka-sasl": `"plain"`, "kafka-sasl-user": `"bob"`,
 	} {
 		if text, _ := json.Marshal(got[name]); string(text) != want {
 			t.Errorf("%s is %s, want %s", name, text, want)
