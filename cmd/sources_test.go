@@ -1,10 +1,14 @@
 package cmd_test
 
 import (
+	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/url"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -13,6 +17,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"eventstream/filter"
+	"eventstream/internal/testenv"
+	"eventstream/topic"
 )
 
 // TestMappedTopic: events of a topic that exists, whose type is in a header and whose
@@ -94,5 +100,54 @@ sources:
 	why := slices.IndexFunc(letter.Headers, func(h kgo.RecordHeader) bool { return h.Key == "dlq.error" })
 	if why < 0 || !strings.Contains(string(letter.Headers[why].Value), "in the header kind") {
 		t.Errorf("headers of the dead letter: %s, want one that says where the type is to be", letter.Headers)
+	}
+}
+
+// TestSniff: what it prints is a file that services take, and that finds the types.
+func TestSniff(t *testing.T) {
+	t.Parallel()
+	p := newPipeline(t)
+	exe := testenv.Binary(t)
+	cl, err := kgo.NewClient(kgo.SeedBrokers(p.topic.Brokers...), kgo.DefaultProduceTopic(p.topic.Topic))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	sniffed := func() (string, error) {
+		c := exec.Command(exe, "sniff")
+		c.Env = p.env
+		var stderr bytes.Buffer
+		c.Stderr = &stderr
+		out, err := c.Output()
+		if err != nil {
+			err = fmt.Errorf("%w: %s", err, stderr.Bytes())
+		}
+		return string(out), err
+	}
+	if _, err := sniffed(); err == nil || !strings.Contains(err.Error(), p.topic.Topic) {
+		t.Errorf("of a topic that does not exist: %v, want an error that names it", err)
+	}
+	if _, err := topic.Ensure(t.Context(), p.topic, slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 30 {
+		r := &kgo.Record{Value: fmt.Appendf(nil, `{"type":"order.%s","customer":{"id":%d},"total":"%d.50","created":1790000000}`, []string{"made", "paid"}[i%2], i, i)}
+		if err := cl.ProduceSync(t.Context(), r).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text, err := sniffed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"30 records", `50 %  "order.paid"`, "event_type: {path: type}", "user_id: {path: customer.id, as: string}", "amount: {path: total, as: number}", "timestamp: {path: created, as: unix}"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("printed %s\nwant %s", text, want)
+		}
+	}
+	c := exec.Command(exe, "config", "check", "--config", configFile(t, text))
+	c.Env = bareEnv()
+	if out, err := c.CombinedOutput(); err != nil {
+		t.Errorf("%v: %s: the file is\n%s", err, out, text)
 	}
 }

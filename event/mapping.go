@@ -38,6 +38,9 @@ const (
 // asNames are the values of As in configuration.
 var asNames = [...]string{"", "number", "string", "unix", "unix_ms", "unix_us"}
 
+// String is what ParseAs reads.
+func (as As) String() string { return asNames[as] }
+
 // ParseAs returns the As that is called so, AsIs for "".
 func ParseAs(name string) (As, error) {
 	if i := slices.Index(asNames[:], name); i >= 0 {

@@ -42,6 +42,12 @@ func Value(r *kgo.Record) ([]byte, error) {
 	return r.Value, nil
 }
 
+// IsCloudEvent reports whether a record says that it is one.
+func IsCloudEvent(r *kgo.Record) bool {
+	m, _ := modeOf(r)
+	return m != bare
+}
+
 // mode is where a record has the attributes of a CloudEvent.
 type mode uint8
 

@@ -58,6 +58,8 @@ var table = map[string][]string{
 
 	// Services never import each other, nor store: they declare the small
 	// interface that they need of it, and cmd fills it in.
+	"sniff": {"event", "filter", "topic"}, // looks at records, for people; no I/O
+
 	"producer":          slices.Concat(words, edges, support),
 	"filter/pipeline":   slices.Concat(words, edges, support, []string{"filter/index", "internal/cow"}),
 	"gateway":           slices.Concat(words, edges, support, doors, []string{"replay", "gateway/acks", "gateway/admission", "gateway/framing", "gateway/history", "gateway/position", "gateway/presence", "gateway/reader", "gateway/socket", "gateway/uptime"}),
@@ -96,7 +98,7 @@ var table = map[string][]string{
 	"internal/watchdog": nil,
 
 	"":         {"cmd"}, // main.go
-	"cmd":      slices.Concat(words, edges, services, support, doors, []string{"gateway/socket", "store", "topic/access", "filter/expr"}),
+	"cmd":      slices.Concat(words, edges, services, support, doors, []string{"gateway/socket", "store", "sniff", "topic/access", "filter/expr"}),
 	"perf/...": {"..."},
 	"k6/...":   {"..."},
 }

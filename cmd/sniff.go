@@ -1,0 +1,125 @@
+package cmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.yaml.in/yaml/v3"
+
+	"eventstream/sniff"
+	"eventstream/topic"
+)
+
+func (a *app) sniffCommand() (*cobra.Command, error) {
+	var kafka kafkaFlags
+	if err := a.fromEnvAll(&kafka); err != nil {
+		return nil, err
+	}
+	records, limit := 1000, 30*time.Second
+	c := &cobra.Command{
+		Use: "sniff", Short: "Look at a topic, and print the configuration that fits",
+		Long: "Reads the last records of a topic, says what they are, and prints a file for --config in which\n" +
+			"filters find type, user, amount and time. It guesses from names and values: read what it prints.\n" +
+			"It writes nothing to Kafka.",
+		Example: "  eventstream sniff --kafka kafka:9092 --topic orders > eventstream.yaml",
+		Args:    noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if records < 1 || records > maxSniffed || limit <= 0 {
+				return usageError{fmt.Errorf("--records: want 1 to %d; --limit: want more than 0", maxSniffed)}
+			}
+			cfg, err := kafka.open(&a.reloads, a.log)
+			if err != nil {
+				return err
+			}
+			ctx, cancel := context.WithTimeout(c.Context(), limit)
+			defer cancel()
+			sample, err := topic.Sample(ctx, cfg, records, a.log)
+			if err != nil {
+				return err
+			}
+			if len(sample) == 0 {
+				return errors.New("the topic has no records to look at")
+			}
+			return printReport(c.OutOrStdout(), kafka.Topic, sniff.Look(sample))
+		},
+	}
+	kafka.add(c.Flags())
+	c.Flags().IntVar(&records, "records", records, "how many records to look at, about")
+	c.Flags().DurationVar(&limit, "limit", limit, "how long to wait for them")
+	return c, nil
+}
+
+const maxSniffed = 100_000
+
+// printReport prints a file for --config. What is no setting is a comment.
+func printReport(w io.Writer, topicName string, rep sniff.Report) error {
+	var out strings.Builder
+	line := func(format string, args ...any) { fmt.Fprintf(&out, "# "+format+"\n", args...) }
+	percent := func(n int) string { return fmt.Sprintf("%3d %%", 100*n/rep.Records) }
+	line("%d records of topic %s", rep.Records, clean(topicName))
+	line("")
+	line("formats:")
+	for _, f := range rep.Formats {
+		line("  %s  %s", percent(f.N), f.What)
+	}
+	line("")
+	if len(rep.Types) == 0 {
+		line("No event type was found. Say where it is: see docs/sources.md.")
+	} else {
+		line("event types, with what follows:")
+		for _, t := range rep.Types {
+			line("  %s  %.80q", percent(t.N), t.What)
+		}
+	}
+	if rep.Partial {
+		line("")
+		line("The other records would be no events, and become dead letters.")
+	}
+	line("")
+	if len(rep.Fields) == 0 {
+		line("Nothing has to be mapped.")
+	}
+	if _, err := io.WriteString(w, out.String()); err != nil {
+		return err
+	}
+	text := func(s string) *yaml.Node { return &yaml.Node{Kind: yaml.ScalarNode, Value: s} }
+	fields := &yaml.Node{Kind: yaml.MappingNode}
+	for _, g := range rep.Fields {
+		place := &yaml.Node{Kind: yaml.MappingNode, Style: yaml.FlowStyle, LineComment: strings.TrimSpace(percent(g.N)) + " of the records have it"}
+		if g.Field.Header != "" {
+			place.Content = append(place.Content, text("header"), text(g.Field.Header))
+		} else {
+			place.Content = append(place.Content, text("path"), text(g.Field.Path))
+		}
+		if as := g.Field.As.String(); as != "" {
+			place.Content = append(place.Content, text("as"), text(as))
+		}
+		fields.Content = append(fields.Content, text(g.Field.Name), place)
+	}
+	source := &yaml.Node{Kind: yaml.MappingNode, Content: []*yaml.Node{text("topic"), text(topicName)}}
+	if len(rep.Fields) > 0 {
+		source.Content = append(source.Content, text("map"), fields)
+	}
+	doc := &yaml.Node{Kind: yaml.MappingNode, Content: []*yaml.Node{text("sources"), {Kind: yaml.SequenceNode, Content: []*yaml.Node{source}}}}
+	enc := yaml.NewEncoder(w)
+	enc.SetIndent(2)
+	if err := enc.Encode(doc); err != nil {
+		return err
+	}
+	return enc.Close()
+}
+
+// clean returns s without what a terminal would take for more than text.
+func clean(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return '?'
+		}
+		return r
+	}, s)
+}
