@@ -133,3 +133,28 @@ func TestConfigSchema(t *testing.T) {
 		}
 	}
 }
+
+// TestDocumentedFiles: the files in the docs are right, but for the secrets that they name.
+func TestDocumentedFiles(t *testing.T) {
+	t.Parallel()
+	exe, n := testenv.Binary(t), 0
+	for _, name := range []string{"configuration.md", "sources.md"} {
+		text, err := os.ReadFile(filepath.Join("..", "docs", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, block := range strings.Split(string(text), "```yaml\n")[1:] {
+			file, _, _ := strings.Cut(block, "```")
+			file = strings.ReplaceAll(file, "/run/secrets/postgres", configFile(t, "postgres://db/events"))
+			c := exec.Command(exe, "config", "check", "--config", configFile(t, file))
+			c.Env = bareEnv()
+			if out, err := c.CombinedOutput(); err != nil {
+				t.Errorf("%s: %v: %s of\n%s", name, err, out, file)
+			}
+			n++
+		}
+	}
+	if n < 2 {
+		t.Errorf("%d files in the docs, want 2 or more", n)
+	}
+}
