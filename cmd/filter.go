@@ -33,6 +33,7 @@ type filterFlags struct {
 	Compare   time.Duration `env:"COMPARE_EVERY" envDefault:"5m"`
 	Isolation string        `env:"KAFKA_ISOLATION" envDefault:"read_committed"`
 	Skip      bool          `env:"KAFKA_SKIP_CORRUPT"`
+	Letters   string        `env:"DEAD_LETTERS"`
 
 	GCPercent int `env:"GC_PERCENT" envDefault:"400"`
 
@@ -52,6 +53,7 @@ func (f *filterFlags) add(fs *pflag.FlagSet) {
 	fs.DurationVar(&f.Compare, "compare-every", f.Compare, "how often, about, all filters are compared with PostgreSQL's; 0 for never")
 	fs.StringVar(&f.Isolation, "kafka-isolation", f.Isolation, "read_committed, or read_uncommitted for events of transactions that are open or were aborted, too")
 	fs.BoolVar(&f.Skip, "kafka-skip-corrupt", f.Skip, "skip batches that can't be decoded, instead of trying for ever")
+	fs.StringVar(&f.Letters, "dead-letters", f.Letters, "topic for records that are no events; off to write none; the topic's name and .dlq if empty")
 	fs.IntVar(&f.GCPercent, "gc-percent", f.GCPercent, "how far the heap may grow between two garbage collections, in percent of what is in use; GOGC counts instead if it is set")
 	fs.DurationVar(&f.ReplayMaxAge, "replay-max-age", f.ReplayMaxAge, "how old events may be that are replayed from Kafka")
 	fs.Int64Var(&f.ReplayMaxBytes, "replay-max-bytes", f.ReplayMaxBytes, "how many bytes of events one replay may have")
@@ -79,6 +81,9 @@ func (f *filterFlags) check() error {
 	}
 	return nil
 }
+
+// noLetters is the name of no topic for dead letters.
+const noLetters = "off"
 
 // group returns the consumer group: each shard's processes share all partitions
 // among them.
@@ -160,6 +165,10 @@ func (a *app) filterCommand() (*cobra.Command, error) {
 			if err != nil {
 				return err
 			}
+			if own.Letters == kafka.Topic {
+				return usageError{fmt.Errorf("--dead-letters %q: want another topic than that of the events", own.Letters)}
+			}
+			kcfg.DeadLetters, kcfg.NoDeadLetters = own.Letters, own.Letters == noLetters
 			kcfg.Group, kcfg.SkipCorrupt, kcfg.Uncommitted = own.group(shard), own.Skip, own.Isolation == readUncommitted
 			cfg := pipeline.Config{
 				Shard: shard, Retention: own.Retention, Interval: own.Interval, LeaveAfter: own.Leave,

@@ -2,7 +2,9 @@ package cmd_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -14,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"eventstream/filter"
@@ -101,6 +104,50 @@ sources:
 	if why < 0 || !strings.Contains(string(letter.Headers[why].Value), "in the header kind") {
 		t.Errorf("headers of the dead letter: %s, want one that says where the type is to be", letter.Headers)
 	}
+}
+
+// TestDeadLettersElsewhere: they go to a topic of another name, or nowhere; events go on.
+func TestDeadLettersElsewhere(t *testing.T) {
+	t.Parallel()
+	p := newPipeline(t)
+	p.service("api")
+	p.addFilter(everything("ada"))
+	named := p.service("filter", "--dead-letters", p.topic.Topic+".bad")
+	l := p.listen(p.service("gateway"), "ada")
+	prod := p.producer()
+	send := func(name string) {
+		p.send(prod, source{user: "u", data: []byte("no event")})
+		p.send(prod, parseSource(t, fmt.Appendf(nil, `{"event_type":"a","event_id":"%s","user_id":"u"}`, name)))
+	}
+	send("one")
+	l.wait(1, 30*time.Second)
+	elsewhere := *p
+	elsewhere.topic.DeadLetters = p.topic.Topic + ".bad"
+	if got := elsewhere.deadLetters(1); string(got[0].Value) != "no event" {
+		t.Errorf("dead letter %q", got[0].Value)
+	}
+	named.stop()
+	off := p.service("filter", "--dead-letters", "off")
+	send("two")
+	l.wait(2, 30*time.Second)
+	testenv.Eventually(t, 30*time.Second, func() error {
+		resp, err := http.Get("http://" + off.addr + "/metrics")
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		if text, _ := io.ReadAll(resp.Body); !strings.Contains(string(text), "\neventstream_filter_dead_letters_off_total 1\n") {
+			return errors.New("it is not counted")
+		}
+		return nil
+	})
+	p.admin(func(ctx context.Context, admin *kadm.Client) error {
+		topics, err := admin.ListTopics(ctx)
+		if topics.Has(p.topic.Topic + ".dlq") {
+			t.Errorf("%s.dlq was made", p.topic.Topic)
+		}
+		return err
+	})
 }
 
 // TestSniff: what it prints is a file that services take, and that finds the types.

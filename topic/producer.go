@@ -95,6 +95,9 @@ type Letter struct {
 	Err    error // why it was not written: set by DeadLetters
 }
 
+// ErrNoDeadLetters reports that none are written, by Config.NoDeadLetters.
+var ErrNoDeadLetters = errors.New("dead letters are off")
+
 // DeadLetters writes letters to the dead letter topic, unchanged, with headers that say where
 // they come from and what is wrong with them. It waits for all of them at once, and sets the
 // Err of each. That is ErrDenied if we have no right to write there.
@@ -102,6 +105,12 @@ type Letter struct {
 // A record that is too large with those headers is cut, since it would stop its
 // partition for ever, and has the header dlq.truncated.
 func (p *Producer) DeadLetters(ctx context.Context, letters []Letter) {
+	if p.cfg.NoDeadLetters {
+		for i := range letters {
+			letters[i].Err = ErrNoDeadLetters
+		}
+		return
+	}
 	if d := p.denied.Load(); d != nil && time.Since(d.at) < deniedFor {
 		for i := range letters {
 			letters[i].Err = d.err

@@ -30,8 +30,9 @@ type Config struct {
 	Group    string   // "eventstream-filter" if empty
 	ClientID string   // "eventstream" if empty
 
-	NoCreate      bool // wait for the topic, instead of making it and its dead letter topic
-	NoDeadLetters bool // they are no business of ours: the dead letter topic is neither made nor looked for
+	NoCreate      bool   // wait for the topic, instead of making it and its dead letter topic
+	NoDeadLetters bool   // none are written: the dead letter topic is neither made nor looked for
+	DeadLetters   string // the dead letter topic; the topic's name and .dlq if empty
 
 	// Used only to make the topic; one that exists is left as it is.
 	Partitions     int32         // 12 if zero
@@ -78,7 +79,7 @@ func (cfg Config) withDefaults() Config {
 }
 
 // DLQ returns the name of the dead letter topic.
-func (cfg Config) DLQ() string { return cmp.Or(cfg.Topic, "events") + ".dlq" }
+func (cfg Config) DLQ() string { return cmp.Or(cfg.DeadLetters, cmp.Or(cfg.Topic, "events")+".dlq") }
 
 // reach returns the hook of clients that report together.
 func (cfg Config) reach(log *slog.Logger) *reachability {

@@ -44,7 +44,7 @@ const manyLetters = 50
 
 func newLetters(dropped prometheus.Counter, log *slog.Logger) *letters {
 	return &letters{
-		trouble: trouble.NewError(log, "no record that comes is an event; all go to the dead-letter topic", "events come again"),
+		trouble: trouble.NewError(log, "no record that comes is an event", "events come again"),
 		refused: trouble.NewError(log, deniedLetters, "dead letters are written again"),
 		dropped: dropped,
 	}
@@ -77,5 +77,5 @@ func (l *letters) check() error {
 	if n < manyLetters {
 		return nil
 	}
-	return ops.Degraded(fmt.Errorf("the last %d records were no events, and went to the dead-letter topic; the last one: %w", n, *l.why.Load()))
+	return ops.Degraded(fmt.Errorf("the last %d records were no events; the last one: %w", n, *l.why.Load()))
 }

@@ -13,6 +13,8 @@ import (
 
 // metrics of the filter service. Its registry puts eventstream_filter_ before the names.
 type metrics struct {
+	deadLettersOff prometheus.Counter
+
 	read, matched, routed prometheus.Counter
 	redisFailures, left   prometheus.Counter
 	emptied               prometheus.Counter
@@ -53,6 +55,7 @@ func newMetrics(reg prometheus.Registerer, r *routes, replays *atomic.Int64) *me
 		matches:           counter("matches_total", "Subscribers that events were matched to."),
 		digests:           counter("digests_total", "Large attributes of events that were put in order, because much was tried on them."),
 		costly:            counter("costly_events_total", "Events that took more work than planned for; the log names the subscriber with the most conditions."),
+		deadLettersOff:    counter("dead_letters_off_total", "Records that are no events and were passed over, since dead letters are off."),
 		deadLettersDenied: counter("dead_letters_denied_total", "Records that are no events and were passed over, since we may not write dead letters."),
 		deadLetters:       counter("events_dead_lettered_total", "Records that are no events and went to the dead-letter topic."),
 		tombstones:        counter("events_tombstones_total", "Records without a value, which are skipped."),

@@ -323,6 +323,8 @@ func (w *worker) writeLetters(ctx context.Context) (failed int64, err error) {
 		switch {
 		case errors.Is(l.Err, topic.ErrDenied): // the events after it need not wait until we may
 			w.letters.drop(l.Record, l.Err)
+		case errors.Is(l.Err, topic.ErrNoDeadLetters):
+			w.metrics.deadLettersOff.Inc()
 		case l.Err != nil && err == nil:
 			failed, err = l.Record.Offset, fmt.Errorf("dead letter of offset %d: %w", l.Record.Offset, l.Err)
 		case l.Err == nil:
