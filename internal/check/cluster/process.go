@@ -4,11 +4,8 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -202,16 +199,4 @@ func get(ctx context.Context, url string) error {
 func tail(file string) []byte {
 	text, _ := os.ReadFile(file)
 	return text[max(0, len(text)-2000):]
-}
-
-// FreeAddr returns an address that nobody listens on, from below the range that systems use for outgoing connections
-// by default: another port could be gone when a killed process wants it back.
-func FreeAddr() (string, error) {
-	for range 100 {
-		addr := fmt.Sprintf("127.0.0.1:%d", 10000+rand.IntN(22000))
-		if l, err := net.Listen("tcp", addr); err == nil {
-			return addr, l.Close()
-		}
-	}
-	return "", errors.New("no free port on 127.0.0.1")
 }
