@@ -242,15 +242,21 @@ func (b *letterBox) DeadLetters(_ context.Context, letters []topic.Letter) {
 	}
 }
 
+// lettersWorld has one partition, a seat, and a box for dead letters.
+func lettersWorld(t *testing.T) (*world, *letterBox) {
+	t.Helper()
+	w, box := newWorld(t, 1), new(letterBox)
+	w.dead = box
+	w.seat(1, 1, "s")
+	return w, box
+}
+
 // A record that can't be put aside is not skipped, and what came before it is
 // not held up.
 func TestDeadLettersDown(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, 1)
-	box := &letterBox{}
+	w, box := lettersWorld(t)
 	box.down.Store(true)
-	w.dead = box
-	w.seat(1, 1, "s")
 	s := w.start()
 	w.produce(0, append(values("a", 3), "no event", `{"event_type":"a"}`)...)
 	w.reaches(0, 3)
@@ -280,10 +286,7 @@ func TestDeadLettersDown(t *testing.T) {
 // behind them by a wait for each.
 func TestDeadLettersAtOnce(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, 1)
-	box := &letterBox{}
-	w.dead = box
-	w.seat(1, 1, "s")
+	w, box := lettersWorld(t)
 	w.start()
 	const bad = 3000
 	w.produce(0, append(slices.Repeat([]string{"no event"}, bad), values("a", 1)...)...)
@@ -620,11 +623,8 @@ func TestRefusedUntilControlCatchesUp(t *testing.T) {
 // told, so that the events after it come.
 func TestDeadLettersDenied(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, 1)
-	box := &letterBox{}
+	w, box := lettersWorld(t)
 	box.denied.Store(true)
-	w.dead = box
-	w.seat(1, 1, "s")
 	s := w.start()
 	w.produce(0, append(values("a", 3), "no event", `{"event_type":"a"}`)...)
 	w.reaches(0, 5)
