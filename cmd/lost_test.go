@@ -20,7 +20,8 @@ import (
 func TestKafkaLosesRecords(t *testing.T) {
 	t.Parallel()
 	kafka := testenv.KafkaServer(t)
-	p := newPipelineWith(t, testenv.Redis(t).Addr, topic.Config{Brokers: []string{kafka.Addr}, Topic: "events", DeliveryTimeout: 2 * time.Minute})
+	redis := testenv.Redis(t)
+	p := newPipelineWith(t, redis.Addr, topic.Config{Brokers: []string{kafka.Addr}, Topic: "events", DeliveryTimeout: 2 * time.Minute})
 	p.service("api")
 	f := p.service("filter")
 	p.addFilter(filter.Spec{SubscriberID: "all", MatchAll: true})
@@ -83,6 +84,12 @@ func TestKafkaLosesRecords(t *testing.T) {
 	}
 	l.wait(35, time.Minute)
 	f.ready()
+	f.stop()
+	redis.Do("DEL", "es:{0}:pos")
+	skip := p.start("skip-lost", "--yes")
+	if code := skip.wait(time.Minute); code != 1 || !strings.Contains(skip.out.tail(10), "partition 0 ends at 36 in Kafka; Redis has no lane of it") {
+		t.Errorf("skip-lost without a lane exited with %d, and printed:\n%s", code, skip.out.tail(10))
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	seen := make(map[string]bool)

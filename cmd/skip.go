@@ -78,7 +78,11 @@ func (a *app) skipLost(ctx context.Context, cfg topic.Config, lanes *lane.Redis,
 		case !ok || end.Err != nil:
 			failed = errors.Join(failed, fmt.Errorf("partition %d: where does it end? %w", p, end.Err))
 			continue
+		case next < 0:
+			failed = errors.Join(failed, fmt.Errorf("partition %d ends at %d in Kafka; Redis has no lane of it, so how far it was is not known: wait until a filter service has begun one", p, end.At))
+			continue
 		case end.At >= next:
+			fmt.Fprintf(out, "partition %d ends at %d in Kafka, and its lane is at %d\n", p, end.At, next)
 			continue
 		}
 		found = true
@@ -100,7 +104,8 @@ func (a *app) skipLost(ctx context.Context, cfg topic.Config, lanes *lane.Redis,
 	return failed
 }
 
-// reachedBy returns how far the lanes of all shards have come, by partition.
+// reachedBy returns how far the lanes of all shards have come, by partition: -1 if one of
+// them has none.
 func reachedBy(ctx context.Context, lanes *lane.Redis, t lane.Topic) ([]int64, error) {
 	reached := make([]int64, t.Partitions)
 	for i := range max(t.Shards, 1) {
@@ -109,7 +114,11 @@ func reachedBy(ctx context.Context, lanes *lane.Redis, t lane.Topic) ([]int64, e
 			return nil, err
 		}
 		for _, p := range positions {
-			reached[p.Partition] = max(reached[p.Partition], p.Next)
+			if to := &reached[p.Partition]; p.Next < 0 || *to < 0 {
+				*to = -1
+			} else {
+				*to = max(*to, p.Next)
+			}
 		}
 	}
 	return reached, nil

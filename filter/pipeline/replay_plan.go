@@ -132,10 +132,10 @@ func (w *window) add(p *plan, r replay.Request, partition int32) error {
 	if last := max(from, to); last > end && w.open(partition, last) {
 		return replay.Busy(refuseFor, fmt.Errorf("partition %d: offsets up to %d are asked for, and from %d on it is not known whether they will be committed", partition, last, end))
 	}
-	if from > end {
+	if from > end && from >= to {
 		return fmt.Errorf("%w: partition %d: offsets from %d to %d are asked for, and it ends at %d", replay.ErrBeyondEnd, partition, from, to, end)
 	}
-	if from < to && to > end { // the lane, from which it is asked for, had more than Kafka has now
+	if from < to && to > end { // the asker's lane had more than Kafka has now, and maybe so had its client
 		p.lost = append(p.lost, replay.Lost{Partition: partition, From: end, To: to, Reason: lostReason})
 		to = end
 	}

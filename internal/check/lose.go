@@ -19,7 +19,8 @@ type loss struct {
 }
 
 // loseRecords cuts off the end of a partition's log. Services know of it before events
-// get the offsets again: who does not look before the log has grown can't know.
+// get the offsets again: who does not look before the log has grown can't know. Nor can
+// they if Redis, which another fault has emptied, does not know yet how far they were.
 func loseRecords(ctx context.Context, f *fault) error {
 	c := f.check.cluster
 	k := c.Broker()
@@ -34,6 +35,9 @@ func loseRecords(ctx context.Context, f *fault) error {
 		return err
 	}
 	defer goOn()
+	if err := caughtUp(ctx, c); err != nil {
+		return err
+	}
 	ends, err := c.Ends(ctx)
 	if err != nil {
 		return err
@@ -66,6 +70,12 @@ func loseRecords(ctx context.Context, f *fault) error {
 		}
 	}
 	return nil
+}
+
+func caughtUp(ctx context.Context, c *cluster.Cluster) error {
+	ctx, cancel := context.WithTimeout(ctx, readyLimit)
+	defer cancel()
+	return c.CaughtUp(ctx)
 }
 
 // lost notes what Kafka has lost, and waits until services know.

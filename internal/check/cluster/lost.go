@@ -57,7 +57,40 @@ type Loss struct {
 
 // SkipLost runs our command that tells what Kafka has lost and, if it is to write, makes
 // an end of it.
-func (c *Cluster) SkipLost(ctx context.Context, write bool) ([]Loss, error) {
+func (c *Cluster) SkipLost(ctx context.Context, write bool) (all []Loss, err error) {
+	out, err := c.skipLost(ctx, write)
+	for line := range strings.Lines(out) {
+		var l Loss
+		if n, _ := fmt.Sscanf(line, "partition %d ends at %d in Kafka, and was at %d", &l.Partition, &l.From, &l.To); n == 3 {
+			all = append(all, l)
+		}
+	}
+	return all, err
+}
+
+// CaughtUp waits until the lanes are where all partitions end. Nothing must be produced.
+func (c *Cluster) CaughtUp(ctx context.Context) error {
+	for {
+		out, err := c.skipLost(ctx, false)
+		behind := err
+		for line := range strings.Lines(out) {
+			var p, end, at int64
+			if n, _ := fmt.Sscanf(line, "partition %d ends at %d in Kafka, and its lane is at %d", &p, &end, &at); n == 3 && at != end {
+				behind = errors.Join(behind, errors.New(strings.TrimSpace(line)))
+			}
+		}
+		if behind == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("lanes do not catch up: %w", behind)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+func (c *Cluster) skipLost(ctx context.Context, write bool) (printed string, err error) {
 	args := []string{"skip-lost"}
 	if write {
 		args = append(args, "--yes")
@@ -73,16 +106,9 @@ func (c *Cluster) SkipLost(ctx context.Context, write bool) ([]Loss, error) {
 	cmd.Env = p.env
 	out, err := cmd.CombinedOutput()
 	if err != nil {
-		return nil, fmt.Errorf("skip-lost: %w: %s", err, out)
+		return "", fmt.Errorf("skip-lost: %w: %s", err, out)
 	}
-	var all []Loss
-	for line := range strings.Lines(string(out)) {
-		var l Loss
-		if n, _ := fmt.Sscanf(line, "partition %d ends at %d in Kafka, and was at %d", &l.Partition, &l.From, &l.To); n == 3 {
-			all = append(all, l)
-		}
-	}
-	return all, nil
+	return string(out), nil
 }
 
 // KnowLoss waits until one filter service of each shard says that Kafka has lost records.
