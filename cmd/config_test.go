@@ -158,3 +158,21 @@ func TestDocumentedFiles(t *testing.T) {
 		t.Errorf("%d files in the docs, want 2 or more", n)
 	}
 }
+
+// TestOptionsAreDocumented holds docs/options.md against the program.
+func TestOptionsAreDocumented(t *testing.T) {
+	t.Parallel()
+	c := exec.Command(testenv.Binary(t), "config", "options")
+	c.Env = []string{} // which would change defaults
+	out, err := c.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	documented, err := os.ReadFile("../docs/options.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(documented) != string(out) {
+		t.Error("docs/options.md is not what the program says; make it anew: env -i eventstream config options > docs/options.md")
+	}
+}

@@ -48,6 +48,9 @@ func (a *app) configCommand() (*cobra.Command, error) {
 			out.SetIndent("", "  ")
 			return out.Encode(a.config.schema(c.Root()))
 		},
+	}, &cobra.Command{
+		Use: "options", Short: "Print all settings, in Markdown", Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return a.config.options(c.OutOrStdout(), c.Root()) },
 	})
 	return c, nil
 }
@@ -65,19 +68,23 @@ func service(root *cobra.Command, name string) *cobra.Command {
 	return all[slices.IndexFunc(all, func(c *cobra.Command) bool { return c.Name() == name })]
 }
 
-// flags visits the flags of a service that can stand in a file.
-func (c *configFile) flags(service *cobra.Command, visit func(*pflag.Flag)) {
-	service.InheritedFlags() // has Flags hold them, too
-	service.Flags().VisitAll(func(f *pflag.Flag) {
-		if c.known[variable(f.Name)] {
-			visit(f)
+// flags visits the flags of a command that can stand in a file, with their names there: those
+// of the producer begin with its name.
+func (c *configFile) flags(of *cobra.Command, visit func(name string, f *pflag.Flag)) {
+	of.InheritedFlags() // has Flags hold them, too
+	of.Flags().VisitAll(func(f *pflag.Flag) {
+		for _, name := range []string{f.Name, of.Name() + "-" + f.Name} {
+			if c.known[variable(name)] {
+				visit(name, f)
+				return
+			}
 		}
 	})
 }
 
 func (c *configFile) print(w io.Writer, service *cobra.Command) error {
 	all := yaml.Node{Kind: yaml.MappingNode}
-	c.flags(service, func(f *pflag.Flag) {
+	c.flags(service, func(name string, f *pflag.Flag) {
 		value := &yaml.Node{Kind: yaml.ScalarNode, Value: redact.Text(f.Value.String())}
 		if list, ok := f.Value.(pflag.SliceValue); ok {
 			value = &yaml.Node{Kind: yaml.SequenceNode, Style: yaml.FlowStyle}
@@ -85,7 +92,7 @@ func (c *configFile) print(w io.Writer, service *cobra.Command) error {
 				value.Content = append(value.Content, &yaml.Node{Kind: yaml.ScalarNode, Value: redact.Text(e)})
 			}
 		}
-		all.Content = append(all.Content, &yaml.Node{Kind: yaml.ScalarNode, Value: f.Name}, value)
+		all.Content = append(all.Content, &yaml.Node{Kind: yaml.ScalarNode, Value: name}, value)
 	})
 	out := yaml.NewEncoder(w)
 	out.SetIndent(2)
@@ -105,10 +112,10 @@ func (c *configFile) schema(root *cobra.Command) map[string]any {
 	top := make(map[string]any)
 	for _, name := range sections {
 		own := make(map[string]any)
-		c.flags(service(root, name), func(f *pflag.Flag) {
+		c.flags(service(root, name), func(name string, f *pflag.Flag) {
 			p := map[string]any{"description": f.Usage, "type": schemaTypes(f.Value.Type())}
-			own[f.Name] = p
-			top[f.Name] = p
+			own[name] = p
+			top[name] = p
 		})
 		section := object(own)
 		section["description"] = "settings of the service " + name + " alone"

@@ -121,7 +121,7 @@ type postgresFlags struct {
 
 func (p *postgresFlags) add(fs *pflag.FlagSet) {
 	p.addAddress(fs)
-	fs.BoolVar(&p.Migrate, "migrate", p.Migrate, "apply pending migrations of the schema; otherwise wait until `eventstream migrate` has done so")
+	fs.BoolVar(&p.Migrate, "migrate", p.Migrate, "apply pending migrations of the schema; otherwise wait until \"eventstream migrate\" has done so")
 }
 
 func (p *postgresFlags) addAddress(fs *pflag.FlagSet) {
