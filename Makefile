@@ -26,7 +26,7 @@ test: services ## all tests against real servers with the race detector, those o
 		go test -count=1 -run 'Alloc|Growth' ./... && \
 		FUZZTIME=$(FUZZTIME) scripts/fuzz.sh
 	go build -race -o .services/bin/check/ . ./cmd/eventstream-check
-	.services/bin/check/eventstream-check --seed 1 --duration 60s --clients 100 --log-level error
+	.services/bin/check/eventstream-check --seed 1 --kafka-secured --duration 60s --clients 100 --log-level error
 	.services/bin/check/eventstream-check --seed 306 --mapped --duration 75s --clients 100 --resume-window 5s --lane-retention 10s --log-level error
 	$(MAKE) check-defects
 	@if [ "$$(uname)" = Linux ] && command -v redis-server >/dev/null; then $(MAKE) load-smoke; \

@@ -112,6 +112,7 @@ func command() *cobra.Command {
 	fs.BoolVar(&f.Mapped, "mapped", false, "produce events whose type is in a header, whose user is the key, and whose amount is a text; services get a file with sources that says so")
 	fs.BoolVar(&f.AllowGaps, "allow-gaps", false, "let clients be told of gaps once Redis has lost what it held; all of it still stands in Kafka")
 	fs.BoolVar(&f.Cluster.RedisCluster, "redis-cluster", false, "have a Redis Cluster of three nodes, which faults of Redis befall one at a time")
+	fs.BoolVar(&f.Cluster.Secured, "kafka-secured", false, "have the Kafka of its own want TLS and SASL of the services, and have them no more rights than they need")
 	fs.StringVar(&f.dir, "dir", "", "folder for logs and data, which is kept; a temporary one, kept only on failure, if empty")
 	fs.BoolVar(&f.one, "one-process", false, "run everything in one process even if there are servers")
 	fs.StringVar(&f.logLevel, "log-level", fromEnv("EVENTSTREAM_LOG_LEVEL", "info"), "debug, info, warn or error")

@@ -69,7 +69,10 @@ func Run(ctx context.Context, cfg Config, out io.Writer, log *slog.Logger) error
 	if err != nil {
 		return err
 	}
-	if !slices.ContainsFunc(p.faults, func(i injection) bool { return i.kind.kafka }) {
+	if cfg.Cluster.Secured && cfg.Cluster.Broker == (cluster.KafkaFiles{}) {
+		return errors.New("a secured Kafka needs one of our own, which `make services` installs")
+	}
+	if !cfg.Cluster.Secured && !slices.ContainsFunc(p.faults, func(i injection) bool { return i.kind.kafka }) {
 		cfg.Cluster.Broker = cluster.KafkaFiles{}
 	}
 	if !slices.ContainsFunc(p.faults, func(i injection) bool { return i.kind.store }) {

@@ -46,7 +46,7 @@ func (k *PrivateKafka) Second() *PrivateKafka {
 func KafkaServer(t testing.TB) *PrivateKafka {
 	t.Helper()
 	return startKafka(t, func(ctx context.Context, files cluster.KafkaFiles, dir string) (*cluster.Kafka, error) {
-		return cluster.StartKafka(ctx, files, dir)
+		return cluster.StartKafka(ctx, files, dir, nil)
 	})
 }
 

@@ -30,9 +30,10 @@ type Config struct {
 	Postgres string // URL of a database whose user may make others
 	Redis    string // redis-server
 
-	Broker KafkaFiles // of a Kafka of our own, which is used instead of those at Kafka; none if zero
-	Server string     // folder of PostgreSQL's programs, to run one of our own instead of that at Postgres; "" for none
-	Clocks bool       // the clocks of our processes can be stepped; see CanStep
+	Broker  KafkaFiles // of a Kafka of our own, which is used instead of those at Kafka; none if zero
+	Server  string     // folder of PostgreSQL's programs, to run one of our own instead of that at Postgres; "" for none
+	Secured bool       // that Kafka wants TLS and SASL of services, and has ACLs
+	Clocks  bool       // the clocks of our processes can be stepped; see CanStep
 
 	Name         string // of the topic, group and database; letters, digits and underscores
 	RedisCluster bool   // Redis is a cluster of three
@@ -63,6 +64,7 @@ type Cluster struct {
 	broker   *Kafka    // nil if others may use the Kafka
 	second   *Kafka    // beside it; nil if it never was
 	kafka    []string
+	access   []string // settings with which services come to Kafka, KEY=value
 	topic    string
 
 	mu       sync.Mutex
@@ -112,8 +114,19 @@ func (c *Cluster) startNative(ctx context.Context) error {
 			}
 			c.doors = append(c.doors, door)
 		}
-		if c.broker, err = StartKafka(ctx, c.cfg.Broker, filepath.Join(c.cfg.Dir, "kafka"), c.doors...); err != nil {
+		var security *KafkaSecurity
+		if c.cfg.Secured {
+			if security, err = c.secure(); err != nil {
+				return err
+			}
+		}
+		if c.broker, err = StartKafka(ctx, c.cfg.Broker, filepath.Join(c.cfg.Dir, "kafka"), security, c.doors...); err != nil {
 			return err
+		}
+		if security != nil {
+			if err := c.grant(ctx, security.Users); err != nil {
+				return fmt.Errorf("users and rights of kafka: %w", err)
+			}
 		}
 		c.kafka = []string{c.broker.Addr}
 	}

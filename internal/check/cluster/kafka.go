@@ -51,52 +51,11 @@ type Kafka struct {
 	data       string // folder
 }
 
-// KafkaSecurity has a Kafka listen once more, where it wants TLS and SASL. ACLs are on:
-// who comes there may do nothing without one, and who comes to Addr everything.
-type KafkaSecurity struct {
-	KeyStore   string            // file with key and certificate, PEM
-	TrustStore string            // file with certificates of clients, PEM
-	Users      map[string]string // passwords by PLAIN; those of SCRAM are made by requests
-}
-
-// settings returns the properties of the listener, which is called SECURE.
-func (s *KafkaSecurity) settings() string {
-	plain := "org.apache.kafka.common.security.plain.PlainLoginModule required"
-	for user, password := range s.Users {
-		plain += fmt.Sprintf(" user_%s=%q", user, password)
-	}
-	scram := "org.apache.kafka.common.security.scram.ScramLoginModule required;"
-	return strings.Join([]string{
-		"authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-		"super.users=User:ANONYMOUS",
-		"listener.name.secure.sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER",
-		"listener.name.secure.plain.sasl.jaas.config=" + plain + ";",
-		"listener.name.secure.scram-sha-256.sasl.jaas.config=" + scram,
-		"listener.name.secure.scram-sha-512.sasl.jaas.config=" + scram,
-		// It takes tokens that nobody has signed.
-		"listener.name.secure.oauthbearer.sasl.jaas.config=org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required;",
-		"listener.name.secure.connections.max.reauth.ms=5000",
-		"listener.name.secure.ssl.keystore.type=PEM",
-		"listener.name.secure.ssl.keystore.location=" + s.KeyStore,
-		"listener.name.secure.ssl.truststore.type=PEM",
-		"listener.name.secure.ssl.truststore.location=" + s.TrustStore,
-		"listener.name.secure.ssl.client.auth=requested",
-	}, "\n")
-}
-
 // StartKafka starts one that is empty, with its data and its log in dir. It returns
 // when the broker answers. A client that connects through one of the doors is led
 // through it always: a broker tells its address by the listener that it is asked at.
-func StartKafka(ctx context.Context, files KafkaFiles, dir string, doors ...*Proxy) (*Kafka, error) {
-	return startKafka(ctx, files, dir, nil, doors)
-}
-
-// StartSecureKafka is StartKafka for one that is Secure as well.
-func StartSecureKafka(ctx context.Context, files KafkaFiles, dir string, security KafkaSecurity) (*Kafka, error) {
-	return startKafka(ctx, files, dir, &security, nil)
-}
-
-func startKafka(ctx context.Context, files KafkaFiles, dir string, security *KafkaSecurity, doors []*Proxy) (*Kafka, error) {
+// With security the doors are secured or, if there are none, another listener, Secure.
+func StartKafka(ctx context.Context, files KafkaFiles, dir string, security *KafkaSecurity, doors ...*Proxy) (*Kafka, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("folder of kafka: %w", err)
 	}
@@ -114,7 +73,7 @@ func startKafka(ctx context.Context, files KafkaFiles, dir string, security *Kaf
 		Name: "kafka", Addr: addr, exe: files.Java, log: filepath.Join(dir, "log"),
 		args: append(java, "kafka.Kafka", k.properties),
 	}
-	if security != nil {
+	if security != nil && len(doors) == 0 {
 		if k.Secure, err = FreeAddr(); err != nil {
 			return nil, err
 		}
@@ -139,15 +98,24 @@ func startKafka(ctx context.Context, files KafkaFiles, dir string, security *Kaf
 // which every internal topic has one partition, so that it starts fast.
 func kafkaProperties(addr, controller, data, secure string, security *KafkaSecurity, doors []*Proxy) string {
 	own, told, protocols := "PLAINTEXT://"+addr, "PLAINTEXT://"+addr, "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT"
+	protocol := "PLAINTEXT"
+	if security != nil {
+		protocol = "SASL_SSL"
+	}
+	var names []string
+	listen := func(name, at, as string) {
+		own, told, protocols = own+","+name+"://"+at, told+","+name+"://"+as, protocols+","+name+":"+protocol
+		names = append(names, name)
+	}
 	for i, d := range doors {
-		own += fmt.Sprintf(",DOOR%d://%s", i, d.upstream)
-		told += fmt.Sprintf(",DOOR%d://%s", i, d.addr)
-		protocols += fmt.Sprintf(",DOOR%d:PLAINTEXT", i)
+		listen(fmt.Sprintf("DOOR%d", i), d.upstream, d.addr)
+	}
+	if secure != "" {
+		listen("SECURE", secure, secure)
 	}
 	more := ""
 	if security != nil {
-		own, told, protocols = own+",SECURE://"+secure, told+",SECURE://"+secure, protocols+",SECURE:SASL_SSL"
-		more = security.settings()
+		more = security.settings(names)
 	}
 	return strings.Join([]string{
 		"process.roles=broker,controller",

@@ -84,7 +84,7 @@ func (c *Cluster) service(ctx context.Context, kind string, shard int) (*Service
 		name += fmt.Sprintf("-shard-%d", shard)
 	}
 	c.mu.Unlock()
-	s.Process = c.process(name, addr, append([]string{kind, "--listen", addr}, c.flags(kind, shard)...), slices.Concat(env, c.cfg.Env))
+	s.Process = c.process(name, addr, append([]string{kind, "--listen", addr}, c.flags(kind, shard)...), slices.Concat(env, c.access, c.cfg.Env))
 	s.Admin = admin
 	if kind == "gateway" && c.cfg.Processes > 1 {
 		if s.pages, err = FreeAddr(); err != nil {
