@@ -78,6 +78,9 @@ func (a *app) skipLost(ctx context.Context, cfg topic.Config, lanes *lane.Redis,
 		case !ok || end.Err != nil:
 			failed = errors.Join(failed, fmt.Errorf("partition %d: where does it end? %w", p, end.Err))
 			continue
+		case next < 0 && end.At == 0:
+			fmt.Fprintf(out, "partition %d is empty, and nobody has begun to read it\n", p)
+			continue
 		case next < 0:
 			failed = errors.Join(failed, fmt.Errorf("partition %d ends at %d in Kafka; Redis has no lane of it, so how far it was is not known: wait until a filter service has begun one", p, end.At))
 			continue

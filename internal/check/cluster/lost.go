@@ -68,20 +68,26 @@ func (c *Cluster) SkipLost(ctx context.Context, write bool) (all []Loss, err err
 	return all, err
 }
 
-// CaughtUp waits until the lanes are where all partitions end. Nothing must be produced.
+// CaughtUp waits until all partitions have lanes, and these are where they end. Nothing must
+// be produced.
 func (c *Cluster) CaughtUp(ctx context.Context) error {
+	ends, err := c.Ends(ctx)
+	if err != nil {
+		return err
+	}
 	for {
-		out, err := c.skipLost(ctx, false)
-		behind := err
+		out, behind := c.skipLost(ctx, false)
+		there := 0
 		for line := range strings.Lines(out) {
 			var p, end, at int64
-			if n, _ := fmt.Sscanf(line, "partition %d ends at %d in Kafka, and its lane is at %d", &p, &end, &at); n == 3 && at != end {
-				behind = errors.Join(behind, errors.New(strings.TrimSpace(line)))
+			if n, _ := fmt.Sscanf(line, "partition %d ends at %d in Kafka, and its lane is at %d", &p, &end, &at); n == 3 && at == end {
+				there++
 			}
 		}
-		if behind == nil {
+		if there == len(ends) {
 			return nil
 		}
+		behind = errors.Join(behind, fmt.Errorf("%d of %d are where Kafka ends:\n%s", there, len(ends), out))
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("lanes do not catch up: %w", behind)
