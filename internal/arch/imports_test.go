@@ -83,19 +83,21 @@ var table = map[string][]string{
 
 	"gateway/framing/framingtest": nil,
 
-	"internal/arch":     nil,
-	"internal/binread":  nil,
-	"internal/bubble":   nil,
-	"internal/cow":      nil,
-	"internal/defect":   nil,
-	"internal/jsontext": nil,
-	"internal/ops":      {"internal/redact", "internal/trouble"},
-	"internal/redact":   nil,
-	"internal/run":      nil,
-	"internal/scan":     nil,
-	"internal/testenv":  {"internal/bubble", "internal/check/cluster"}, // nothing that tests are of, so that they can use it without a cycle
-	"internal/trouble":  nil,
-	"internal/watchdog": nil,
+	"internal/arch":              nil,
+	"internal/binread":           nil,
+	"internal/bubble":            nil,
+	"internal/conformance":       nil, // what a client may meet; it knows none of ours
+	"internal/conformance/serve": {"internal/conformance"},
+	"internal/cow":               nil,
+	"internal/defect":            nil,
+	"internal/jsontext":          nil,
+	"internal/ops":               {"internal/redact", "internal/trouble"},
+	"internal/redact":            nil,
+	"internal/run":               nil,
+	"internal/scan":              nil,
+	"internal/testenv":           {"internal/bubble", "internal/check/cluster"}, // nothing that tests are of, so that they can use it without a cycle
+	"internal/trouble":           nil,
+	"internal/watchdog":          nil,
 
 	"":         {"cmd"}, // main.go
 	"cmd":      slices.Concat(words, edges, services, support, doors, []string{"gateway/socket", "store", "sniff", "topic/access", "filter/expr"}),
