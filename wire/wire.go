@@ -16,6 +16,10 @@ import (
 	"eventstream/event"
 )
 
+// Version is that of the protocol, as hello tells it. docs/reference/protocol.md says when it
+// changes.
+const Version = 1
+
 // Types of the messages from the gateway.
 const (
 	Hello  = "hello"  // the connection is known: every event produced from now on is matched for it
@@ -55,14 +59,15 @@ type Message struct {
 	Type string `json:"type"`
 
 	SubscriberID string `json:"subscriber_id,omitempty"` // hello
-	Cursor       string `json:"cursor,omitempty"`        // hello, cursor, and now and then events: resume from after this message
+	Cursor       string `json:"cursor,omitempty"`        // hello, cursor, gap, and now and then events: resume from after this message. acked: what was asked for
 	Resumed      bool   `json:"resumed,omitempty"`       // hello: everything since the client's cursor follows
 	HeartbeatS   int    `json:"heartbeat_s,omitempty"`   // hello: something is sent at least this often, in seconds
+	Protocol     int    `json:"protocol,omitempty"`      // hello: Version; 0 from gateways before there was one
 
 	Events []Event `json:"events,omitempty"`
 
 	From    string    `json:"from,omitempty"`    // gap: the client's cursor
-	To      string    `json:"to,omitempty"`      // gap: where it goes on
+	To      string    `json:"to,omitempty"`      // gap: where it goes on, as Cursor
 	Reason  string    `json:"reason,omitempty"`  // also of close
 	Missing []Missing `json:"missing,omitempty"` // gap: which events, as far as that can be said
 
@@ -101,6 +106,8 @@ func AppendHello(b []byte, subscriber, cursor string, resumed bool, heartbeatS i
 	b = strconv.AppendBool(b, resumed)
 	b = append(b, `,"heartbeat_s":`...)
 	b = strconv.AppendInt(b, int64(heartbeatS), 10)
+	b = append(b, `,"protocol":`...)
+	b = strconv.AppendInt(b, Version, 10)
 	return append(b, '}')
 }
 
@@ -138,7 +145,8 @@ func AppendCursor(b []byte, cursor string) []byte {
 }
 
 // AppendGap appends a gap message. from and to are cursors, from may be "";
-// reason is one of the Gap constants.
+// reason is one of the Gap constants. to is in it twice: clients before version 1 know it
+// by that name alone.
 func AppendGap(b []byte, from, to, reason string, missing []Missing) []byte {
 	b = append(b, `{"type":"gap"`...)
 	if from != "" {
@@ -146,7 +154,9 @@ func AppendGap(b []byte, from, to, reason string, missing []Missing) []byte {
 		b = append(b, from...)
 		b = append(b, '"')
 	}
-	b = append(b, `,"to":"`...)
+	b = append(b, `,"cursor":"`...)
+	b = append(b, to...)
+	b = append(b, `","to":"`...)
 	b = append(b, to...)
 	b = append(b, `","reason":"`...)
 	b = append(b, reason...)

@@ -32,11 +32,11 @@ var messages = map[string]struct {
 }{
 	"hello": {
 		AppendHello(nil, "user_1", "Y3Vyc29y", false, 25),
-		Message{Type: Hello, SubscriberID: "user_1", Cursor: "Y3Vyc29y", HeartbeatS: 25},
+		Message{Type: Hello, SubscriberID: "user_1", Cursor: "Y3Vyc29y", HeartbeatS: 25, Protocol: 1},
 	},
 	"hello_resumed": {
 		AppendHello(nil, `<"é&\>`, "Y3Vyc29y", true, 25),
-		Message{Type: Hello, SubscriberID: `<"é&\>`, Cursor: "Y3Vyc29y", Resumed: true, HeartbeatS: 25},
+		Message{Type: Hello, SubscriberID: `<"é&\>`, Cursor: "Y3Vyc29y", Resumed: true, HeartbeatS: 25, Protocol: 1},
 	},
 	"event": {
 		events("", Event{first.String(), 1767323045678, json.RawMessage(`{"event_type":"a"}`)}),
@@ -61,11 +61,11 @@ var messages = map[string]struct {
 	},
 	"gap": {
 		AppendGap(nil, "b2xk", "bmV3", GapTrimmed, nil),
-		Message{Type: Gap, From: "b2xk", To: "bmV3", Reason: GapTrimmed},
+		Message{Type: Gap, From: "b2xk", Cursor: "bmV3", To: "bmV3", Reason: GapTrimmed},
 	},
 	"gap_missing": {
 		AppendGap(nil, "", "bmV3", GapLimit, []Missing{{3, 100, 250}, {4, 0, 7}}),
-		Message{Type: Gap, To: "bmV3", Reason: GapLimit, Missing: []Missing{{3, 100, 250}, {4, 0, 7}}},
+		Message{Type: Gap, Cursor: "bmV3", To: "bmV3", Reason: GapLimit, Missing: []Missing{{3, 100, 250}, {4, 0, 7}}},
 	},
 	"acked": {
 		AppendAcked(nil, "Y3Vyc29y", ""),
@@ -187,7 +187,7 @@ func TestTextComesThrough(t *testing.T) {
 		resumed, heartbeat := rapid.Bool().Draw(t, "resumed"), rapid.IntMin(0).Draw(t, "heartbeat")
 
 		hello := AppendHello([]byte("x"), a, "c", resumed, heartbeat)
-		want := Message{Type: Hello, SubscriberID: utf8Text(a), Cursor: "c", Resumed: resumed, HeartbeatS: heartbeat}
+		want := Message{Type: Hello, SubscriberID: utf8Text(a), Cursor: "c", Resumed: resumed, HeartbeatS: heartbeat, Protocol: Version}
 		if got := decode(t, hello[1:]); !reflect.DeepEqual(got, want) || hello[0] != 'x' {
 			t.Errorf("got %+v, want %+v", got, want)
 		}
