@@ -1,14 +1,13 @@
-// Package api is the HTTP interface to filters: create, read, list, replace,
-// patch and delete, one by one and in bulk; to the reasons why they match or
-// don't; to the events that a subscriber's filters match, for those who pull;
-// and to how far durable subscribers have acknowledged. It also says who may
-// connect: it makes and revokes subscribers' tokens, and lists and ends connections.
+// Package api is the HTTP interface to filters: create, read, list, replace, patch and
+// delete, one by one and in bulk. It also explains why a filter matches an event or
+// not, returns the past events that a subscriber's filters match, shows what durable
+// subscribers have acknowledged, issues and revokes subscribers' tokens, and lists and
+// closes connections.
 //
-// A write is answered when it is stored and the filter service was told of it,
-// so that the filter applies to every event produced after the answer. If the
-// filter service can't be told, the write stands and the answer is 202: the
-// service then finds the change in the store by itself. Every error is an
-// RFC 9457 problem.
+// A write is answered when it is stored and the filter service has been told, so that
+// the filter applies to every event produced after the answer. If the filter service
+// can't be told, the write stands and the answer is 202: the service then finds the
+// change in the store by itself. Every error is an RFC 9457 problem.
 package api
 
 import (
@@ -62,18 +61,18 @@ type Store interface {
 	CountAcks(ctx context.Context, before time.Time) (int64, error)
 	Revoke(context.Context, auth.Revocation) error
 	Ping(context.Context) error     // whether it can be read
-	TryWrite(context.Context) error // whether it can be written, by doing so
+	TryWrite(context.Context) error // whether it can be written; it writes to find out
 }
 
 // Publisher tells the filter service of a change, or that there are many.
 type Publisher interface {
 	PublishFilter(context.Context, filter.Change) (lane.ControlID, error)
 	PublishBulk(context.Context) (lane.ControlID, error)
-	Ping(context.Context) error     // whether it answers
-	TryWrite(context.Context) error // whether it can be told something, by doing so
+	Ping(context.Context) error
+	TryWrite(context.Context) error // whether it takes writes; it writes to find out
 }
 
-// Registry takes our metrics, and gives everybody's at /metrics.
+// Registry registers our metrics, and gathers those of the whole process for /metrics.
 type Registry interface {
 	prometheus.Registerer
 	prometheus.Gatherer
@@ -81,31 +80,31 @@ type Registry interface {
 
 // Config holds what an operator may set. The zero value works.
 type Config struct {
-	StoreTimeout   time.Duration // for what one request asks of the store; 5 s if zero
+	StoreTimeout   time.Duration // for the store queries of one request; 5 s if zero
 	PublishTimeout time.Duration // for telling the filter service; 2 s if zero
-	StopTimeout    time.Duration // for requests under way when Run is to end; 10 s if zero
+	StopTimeout    time.Duration // for requests under way when Run stops; 10 s if zero
 	MaxBodyBytes   int           // of a request; 512 KiB if zero
 	CountEvery     time.Duration // how often durable subscribers are counted, for metrics; 30 s if zero
-	MaxStreams     int           // of events and of exported filters, at once; 256 if zero
-	StreamsEach    int           // of them for one API key, or for one address where there are no keys; a quarter if zero
+	MaxStreams     int           // streams of events and exports under way at once; 256 if zero
+	StreamsEach    int           // MaxStreams for one API key, or for one address where there are no keys; a quarter if zero
 	MaxImports     int           // at once; 2 if zero
-	ImportsEach    int           // of them for one key or address; half if zero
+	ImportsEach    int           // MaxImports for one key or address; half if zero
 	MaxImportLines int           // of one import; 1,000,000 if zero
 	MaxImportBytes int64         // of one import's body; 256 MiB if zero
-	MaxDryRuns     int           // of much work, at once; half of the CPUs if zero
-	ImportTimeout  time.Duration // for all of an import; 10 min if zero
-	LeastRate      int           // bytes a second of an import's body, or of a stream that a client reads; 1,024 if zero
-	ReadPatience   time.Duration // how long an import's client may send nothing, and over what time its rate is taken; 30 s if zero
-	WritePatience  time.Duration // the same of a stream's client that reads nothing; 2 min if zero
+	MaxDryRuns     int           // expensive ones at once; half of the CPUs if zero
+	ImportTimeout  time.Duration // for a whole import; 10 min if zero
+	LeastRate      int           // minimum rate of an import, or of reading a stream, in bytes/s; 1,024 if zero
+	ReadPatience   time.Duration // how long an import may send nothing, and the period its rate is averaged over; 30 s if zero
+	WritePatience  time.Duration // the same for the reader of a stream; 2 min if zero
 
-	Room       *ops.Room    // bounds the connections; nothing does if nil
-	Keys       Keys         // who may use the API; if nil, everybody who reaches it
-	RequireKey bool         // ask for a key even before there is one
-	Hosts      origin.Hosts // our names beside localhost and addresses; they count while nobody is asked for a key
-	Signer     *auth.Signer // makes subscribers' tokens; if nil, none are made
+	Room       *ops.Room    // bounds the connections; no bound if nil
+	Keys       Keys         // the API keys; if nil, no request needs one
+	RequireKey bool         // require a key even before the first one exists
+	Hosts      origin.Hosts // allowed host names besides localhost and IP addresses; checked while no key is required
+	Signer     *auth.Signer // signs subscribers' tokens; if nil, none are issued
 	Limits     LimitConfig
-	Mapping    *event.Mapping // where events that are sent to us have what filters name
-	Checks     []ops.Check    // of /readyz, beside our own
+	Mapping    *event.Mapping // finds filter fields in the events of dry runs and explanations
+	Checks     []ops.Check    // extra checks of /readyz
 }
 
 // Server serves the API.
@@ -129,8 +128,8 @@ type Server struct {
 
 	streams   *slots
 	imports   *slots
-	dryRuns   chan struct{}   // holds a token for each that is under way
-	streaming context.Context // ends them
+	dryRuns   chan struct{}   // one element for each under way
+	streaming context.Context // ends streams and imports
 	cut       context.CancelFunc
 }
 
@@ -181,9 +180,9 @@ func New(cfg Config, s Store, p Publisher, l Lanes, r Replays, reg Registry, log
 		IdleTimeout:     time.Minute,
 		CloseOnShutdown: true,
 		TCPKeepalive:    true,
-		ReadBufferSize:  16 << 10, // the most that headers may take
+		ReadBufferSize:  16 << 10, // the maximum size of headers
 
-		StreamRequestBody:            true, // readBody bounds what is taken in
+		StreamRequestBody:            true, // readBody enforces the limit
 		DisablePreParseMultipartForm: true,
 		NoDefaultServerHeader:        true,
 		NoDefaultContentType:         true,
@@ -192,9 +191,9 @@ func New(cfg Config, s Store, p Publisher, l Lanes, r Replays, reg Registry, log
 	return srv
 }
 
-// Run serves on ln, which it closes, until ctx ends. Requests under way are
-// finished; those that take longer than StopTimeout are an error. Streams of
-// events are cut after half of it, which their readers notice.
+// Run serves on ln, and closes it, until ctx ends. Requests under way are finished; if
+// they take longer than StopTimeout, Run returns an error. Streams of events are cut
+// after half of StopTimeout, and their readers see the missing end.
 func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 	defer background(ctx, s.countDurables)()
 	defer background(ctx, s.guard.run)()
@@ -204,7 +203,7 @@ func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 	go func() { served <- s.http.Serve(ln) }()
 	select {
 	case err := <-served:
-		err = cmp.Or(err, errListenerClosed) // for fasthttp that is no error
+		err = cmp.Or(err, errListenerClosed) // fasthttp returns nil for it
 		return fmt.Errorf("serve the API on %s: %w", ln.Addr(), err)
 	case <-ctx.Done():
 	}
@@ -214,7 +213,7 @@ func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 	defer s.cut()
 	defer time.AfterFunc(s.cfg.StopTimeout/2, s.cut).Stop()
 	err := s.http.ShutdownWithContext(grace)
-	ln.Close() // where Serve had not yet begun, Shutdown didn't know of ln
+	ln.Close() // if Serve had not begun, Shutdown did not know ln
 	<-served
 	if grace.Err() != nil {
 		return fmt.Errorf("stop the API: requests still under way after %v", s.cfg.StopTimeout)
@@ -235,7 +234,7 @@ func background(ctx context.Context, work func(context.Context)) (stop func()) {
 
 var errListenerClosed = errors.New("listener was closed")
 
-// answer makes a fasthttp handler of h.
+// answer converts h to a fasthttp handler.
 func (s *Server) answer(h handler) fasthttp.RequestHandler {
 	return func(ctx *fasthttp.RequestCtx) {
 		err := s.guard.admit(ctx)
@@ -275,8 +274,8 @@ func (s *Server) serve(ctx *fasthttp.RequestCtx) {
 	s.router.Handler(ctx)
 }
 
-// follow is called for a new connection before another one is accepted, and not when a
-// request is whole: serve is.
+// follow counts connections in cfg.Room. fasthttp calls it before it accepts the next
+// connection, but not when a request has been read: serve marks it busy.
 func (s *Server) follow(nc net.Conn, state fasthttp.ConnState) {
 	switch {
 	case s.cfg.Room == nil:
@@ -289,7 +288,7 @@ func (s *Server) follow(nc net.Conn, state fasthttp.ConnState) {
 	}
 }
 
-// refuse answers what is no HTTP request, or too large to be one.
+// refuse answers a request that can't be parsed or is too large.
 func (s *Server) refuse(ctx *fasthttp.RequestCtx, err error) {
 	begin(ctx)
 	writeProblem(ctx, malformed(err))
@@ -305,7 +304,8 @@ func route(ctx *fasthttp.RequestCtx) string {
 	return string(ctx.Method()) + " " + path
 }
 
-// begin gives the response the request's X-Request-Id, or a new one.
+// begin sets the response's common headers. X-Request-Id is that of the
+// request, or a new one.
 func begin(ctx *fasthttp.RequestCtx) {
 	id := string(ctx.Request.Header.Peek("X-Request-Id"))
 	if len(id) == 0 || len(id) > 128 || strings.ContainsFunc(id, func(r rune) bool { return r <= ' ' || r > '~' }) {
@@ -316,8 +316,9 @@ func begin(ctx *fasthttp.RequestCtx) {
 	ctx.Response.Header.Set("Content-Security-Policy", origin.Policy)
 }
 
-// connectionLog takes fasthttp's words about connections that went wrong. Any
-// client can cause them at any rate, and they quote what it sent: a key, say.
+// connectionLog receives fasthttp's log of connection errors. Any client can cause them
+// at any rate, so they are logged at debug level; they quote what the client sent,
+// perhaps a key, so quoted text is removed.
 type connectionLog struct{ log *slog.Logger }
 
 func (l connectionLog) Printf(format string, args ...any) {

@@ -14,8 +14,8 @@ import (
 	"eventstream/filter/expr"
 )
 
-// mediaTypes are those that a body may have. curl -d says that everything is a
-// form, without being told to: that passes as well.
+// mediaTypes are the allowed types of a body. The form type is accepted too, since curl
+// -d sends it by default.
 type mediaTypes []string
 
 var (
@@ -45,7 +45,7 @@ func (s *Server) readBody(ctx *fasthttp.RequestCtx, allowed mediaTypes) ([]byte,
 		return nil, nil
 	}
 	var b bytes.Buffer
-	length := ctx.Request.Header.ContentLength() // negative if it is not told
+	length := ctx.Request.Header.ContentLength() // negative if unknown
 	if length > 0 {
 		b.Grow(min(length, s.cfg.MaxBodyBytes) + bytes.MinRead)
 	}
@@ -53,7 +53,7 @@ func (s *Server) readBody(ctx *fasthttp.RequestCtx, allowed mediaTypes) ([]byte,
 		return nil, malformed(err)
 	}
 	if length > b.Len() && b.Len() <= s.cfg.MaxBodyBytes {
-		return nil, malformed(io.ErrUnexpectedEOF) // fasthttp takes the end of the connection for that of the body
+		return nil, malformed(io.ErrUnexpectedEOF) // fasthttp reports no error if the connection ends within the body
 	}
 	if b.Len() > s.cfg.MaxBodyBytes {
 		return nil, refuseLarge(stream, length, int64(s.cfg.MaxBodyBytes))
@@ -61,8 +61,8 @@ func (s *Server) readBody(ctx *fasthttp.RequestCtx, allowed mediaTypes) ([]byte,
 	return b.Bytes(), nil
 }
 
-// refuseLarge reads a little more of the body: a connection that is closed with
-// much of it unread is often gone before the client could read why.
+// refuseLarge reads up to 4 MiB more of the body: closing a connection with much of it
+// unread often resets it before the client has read the answer.
 func refuseLarge(stream io.Reader, length int, most int64) error {
 	const patience = 4 << 20
 	io.CopyN(io.Discard, stream, patience)

@@ -23,9 +23,9 @@ type bulkDone struct {
 	Detail   string `json:"detail,omitempty"`
 }
 
-// A filter service that is told of many filters holds events back until it has
-// read them. It also looks for changes by itself, every few seconds, while events go
-// on. So it is told when it should have read most of a large change.
+// When told of a bulk change, a filter service holds events back until it has read the
+// changed filters. Without being told, it looks for changes every few seconds and does not
+// hold events back. So after a large change it is told late, when it should have read most.
 const (
 	largeChange = 10_000
 	lookEvery   = 2 * time.Second
@@ -33,7 +33,7 @@ const (
 	mostAhead   = 10 * time.Second
 )
 
-// ahead is how long to let filter services read a change of n filters by themselves.
+// ahead returns how long to wait before telling filter services of a change of n filters.
 func ahead(n int64) time.Duration {
 	if n < largeChange {
 		return 0
@@ -41,8 +41,8 @@ func ahead(n int64) time.Duration {
 	return min(lookEvery+time.Duration(n)*readOne, mostAhead)
 }
 
-// tellBulk tells the filter service that n filters changed, and the client when that
-// is done: 202 if it couldn't be.
+// tellBulk tells the filter service that n filters changed, then answers the client:
+// 202 if the filter service couldn't be told.
 func (s *Server) tellBulk(ctx *fasthttp.RequestCtx, n int64, done bulkDone) error {
 	select {
 	case <-time.After(ahead(n)):
@@ -59,8 +59,8 @@ func (s *Server) tellBulk(ctx *fasthttp.RequestCtx, n int64, done bulkDone) erro
 	return writeJSON(ctx, fasthttp.StatusOK, done)
 }
 
-// deleteFilters deletes all filters of a subscriber. That there are none is no
-// error, so that it can be repeated.
+// deleteFilters deletes all filters of a subscriber. Having none is no error, so the
+// request can be repeated.
 func (s *Server) deleteFilters(ctx *fasthttp.RequestCtx) error {
 	q := listQuery{}
 	if err := parseQuery(ctx.QueryArgs(), q.set, "subscriber_id"); err != nil {
@@ -79,11 +79,11 @@ func (s *Server) deleteFilters(ctx *fasthttp.RequestCtx) error {
 	if err != nil {
 		return err
 	}
-	// Also if there are none left: the one before may have died before it told.
+	// Also if n is 0: an earlier request may have deleted them and died before telling.
 	return s.tellBulk(ctx, n, bulkDone{Deleted: &n})
 }
 
-// noHeaders refuses headers that a change of many filters can't keep.
+// noHeaders refuses headers that apply to a single filter only.
 func noHeaders(ctx *fasthttp.RequestCtx, names ...string) error {
 	for _, h := range names {
 		if len(ctx.Request.Header.Peek(h)) > 0 {
@@ -93,8 +93,8 @@ func noHeaders(ctx *fasthttp.RequestCtx, names ...string) error {
 	return nil
 }
 
-// importFilters creates a filter for each line of the body, all or none. The
-// lines go to the store as they come, which holds up a client that is faster.
+// importFilters creates a filter for each line of the body, all or none. The lines are
+// streamed to the store, so the store's speed limits the client's.
 func (s *Server) importFilters(ctx *fasthttp.RequestCtx) error {
 	if err := parseQuery(ctx.QueryArgs(), nil); err != nil {
 		return err
@@ -120,7 +120,7 @@ func (s *Server) importFilters(ctx *fasthttp.RequestCtx) error {
 	defer free()
 	c, cancel := context.WithTimeout(s.streaming, s.cfg.ImportTimeout)
 	defer cancel()
-	conn := ctx.Conn() // ctx is another request's when this has returned, and the deadline may come as late as that
+	conn := ctx.Conn() // ctx is reused after we return, and the deadline may be set even then
 	defer context.AfterFunc(c, func() { conn.SetReadDeadline(time.Now()) })()
 	in := newImport(s.patientBody(c, ctx), s.cfg, s.metrics.importLines)
 	var n int64
@@ -141,14 +141,14 @@ func (s *Server) importFilters(ctx *fasthttp.RequestCtx) error {
 	case err != nil:
 		return err
 	}
-	if again { // whether the filter service was told then is not known
+	if again { // whether the filter service was told the first time is unknown
 		ctx.Response.Header.Set("Idempotent-Replayed", "true")
 	}
 	return s.tellBulk(ctx, n, bulkDone{Imported: &n})
 }
 
-// patientBody is a request's body as a stream, which must come to its end, and not too
-// slowly. c ends the wait for it.
+// patientBody returns the request's body as a stream. It fails if the body is cut short
+// or too slow, or when c ends.
 func (s *Server) patientBody(c context.Context, ctx *fasthttp.RequestCtx) io.Reader {
 	stream := ctx.RequestBodyStream()
 	if stream == nil {
@@ -168,7 +168,7 @@ type bodyStream struct {
 	ctx      context.Context
 	request  *fasthttp.RequestCtx // for its deadline
 	stream   io.Reader
-	left     int64         // negative if that is not known: then the stream knows
+	left     int64         // negative if unknown: then the stream detects a missing end
 	patience time.Duration // with a client that sends nothing
 	pace     pace
 	cut      prometheus.Counter
@@ -179,7 +179,7 @@ func (b *bodyStream) Read(p []byte) (int, error) {
 	if err := b.request.SetReadDeadline(began.Add(b.patience)); err != nil {
 		return 0, err
 	}
-	if err := b.ctx.Err(); err != nil { // after that: its end sets the deadline too
+	if err := b.ctx.Err(); err != nil { // checked after the deadline is set: the end of ctx sets it too
 		return 0, err
 	}
 	n, err := b.stream.Read(p)
@@ -192,7 +192,7 @@ func (b *bodyStream) Read(p []byte) (int, error) {
 	}
 	if err == nil && b.pace.slow(n, time.Since(began)) {
 		b.cut.Inc()
-		b.request.SetReadDeadline(began) // the rest is not waited for
+		b.request.SetReadDeadline(began) // don't wait for the rest
 		return n, &problem{kind: slowRequest, detail: fmt.Sprintf("less than %d bytes a second came over %v; nothing was imported", b.pace.least, b.patience)}
 	}
 	if err == io.EOF && b.left > 0 {
@@ -201,8 +201,8 @@ func (b *bodyStream) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// exportFilters answers with all filters, or those of a subscriber, one a line.
-// They are read page by page: each is as it was at some moment of the export.
+// exportFilters answers with all filters, or those of a subscriber, one a line. They
+// are read page by page, not as one snapshot.
 func (s *Server) exportFilters(ctx *fasthttp.RequestCtx) error {
 	var q listQuery
 	if err := parseQuery(ctx.QueryArgs(), q.set, "subscriber_id"); err != nil {
@@ -224,20 +224,19 @@ func (s *Server) exportFilters(ctx *fasthttp.RequestCtx) error {
 	return nil
 }
 
-// exportBody is filters as NDJSON. An error of Read, other than io.EOF, makes
-// fasthttp close the connection without an end.
+// exportBody is filters as NDJSON. If Read returns an error other than io.EOF, fasthttp
+// closes the connection without ending the body.
 type exportBody struct {
 	server     *Server
 	free       func()
 	subscriber string
 	after      filter.ID
-	last       bool   // nothing comes after lines
+	last       bool   // lines is the last page
 	lines      []byte // not read yet
 }
 
 const exportPage = 250
 
-// Read returns more of the pages.
 func (b *exportBody) Read(p []byte) (int, error) {
 	if len(b.lines) == 0 {
 		if err := b.server.streaming.Err(); err != nil {

@@ -22,15 +22,15 @@ type connectionJSON struct {
 	SubscriberID string     `json:"subscriber_id"`
 	Gateway      string     `json:"gateway"`
 	ConnectedAt  time.Time  `json:"connected_at"`
-	HeardAt      time.Time  `json:"heard_at"`                // when something last came from the client
-	TokenExpires *time.Time `json:"token_expires,omitempty"` // absent if it has none
+	HeardAt      time.Time  `json:"heard_at"`                // when the client last sent something
+	TokenExpires *time.Time `json:"token_expires,omitempty"` // absent without a token
 }
 
-// connectionsPage is the answer to GET /connections. Gateways that did not answer
-// in time are named: what is connected to them is not told.
+// connectionsPage is the answer to GET /connections. SilentGateways did not answer in
+// time; their connections are missing.
 type connectionsPage struct {
 	Connections    []connectionJSON `json:"connections"`
-	Total          int              `json:"total"` // there may be more than are listed
+	Total          int              `json:"total"` // may exceed len(Connections)
 	SilentGateways []string         `json:"silent_gateways"`
 }
 
@@ -119,10 +119,10 @@ func (s *Server) closeConnection(ctx *fasthttp.RequestCtx) error {
 	return nil
 }
 
-// askWait is how long gateways may take to answer.
+// askWait is how long to wait for the gateways' answers.
 const askWait = time.Second
 
-// ask gives the gateways an order, and returns their answers, and who gave none.
+// ask sends the gateways an order, and returns their answers and the gateways without one.
 func (s *Server) ask(o lane.Order) (answers []lane.Answer, silent []string, err error) {
 	silent = []string{}
 	err = s.tell(func(c context.Context) error {
@@ -139,7 +139,7 @@ func (s *Server) ask(o lane.Order) (answers []lane.Answer, silent []string, err 
 	return answers, silent, nil
 }
 
-// parseWhose returns whose connections are asked for.
+// parseWhose returns the subscriber_id of the query.
 func parseWhose(args *fasthttp.Args) (id string, err error) {
 	err = parseQuery(args, func(_, value string) error {
 		id = value

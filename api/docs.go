@@ -12,7 +12,7 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// openAPI describes the API. A test holds the server to it.
+// openAPI describes the API. A test checks the server against it.
 //
 //go:embed openapi.json
 var openAPI []byte
@@ -20,10 +20,10 @@ var openAPI []byte
 //go:embed docs.html
 var docsHTML string
 
-// docs is openAPI as a page: plain HTML that asks for nothing more.
+// docs is openAPI as a plain HTML page that loads nothing else.
 var docs = renderDocs()
 
-// Nobody needs a key for these two, and everybody counts as a stranger.
+// These two need no key. They share the rate limit for requests without a key.
 
 func (s *Server) tellOpenAPI(ctx *fasthttp.RequestCtx) error {
 	if err := s.guard.limits.take(ctx, ""); err != nil {
@@ -84,7 +84,7 @@ type (
 	}
 )
 
-// renderDocs panics if the document that was built in is broken.
+// renderDocs panics if the embedded document is broken.
 func renderDocs() []byte {
 	var d document
 	if err := json.Unmarshal(openAPI, &d); err != nil {
@@ -103,7 +103,7 @@ func renderDocs() []byte {
 	return b.Bytes()
 }
 
-// tagged lists the operations with a tag, by path and in the order of a life.
+// tagged lists the operations with a tag, by path, and from create to delete.
 func (d *document) tagged(tag string) []operation {
 	var list []operation
 	for path, methods := range d.Paths {
@@ -125,7 +125,7 @@ func (d *document) tagged(tag string) []operation {
 	return list
 }
 
-// resolve puts what several operations share in its places.
+// resolve replaces references to shared components by the components.
 func (d *document) resolve(o *operation) {
 	for i, p := range o.Parameters {
 		if name, ok := strings.CutPrefix(p.Ref, "#/components/parameters/"); ok {

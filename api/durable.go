@@ -12,17 +12,17 @@ import (
 
 const (
 	countTimeout = time.Minute     // all rows are read
-	countAgain   = 2 * time.Second // after a failure, such as that the tables are still to be made
-	countShare   = 50              // of the time, one part in so many at most is spent on counting
+	countAgain   = 2 * time.Second // after a failure, for example because the tables do not exist yet
+	countShare   = 50              // at most 1/50 of the time is spent counting
 	countMost    = 10 * time.Minute
 )
 
-// durables counts the durable subscribers when somebody collects metrics, but no more
-// often than it may cost, and gives out what was counted last. What could not be counted
-// is left out: an old number would look like a good one.
+// durables exports metrics of the durable subscribers. They are counted only when
+// metrics are collected, and rarely enough to limit the cost; Collect returns the last
+// count. If counting failed, the metrics are left out: a stale number would look valid.
 type durables struct {
 	last                     atomic.Pointer[counted]
-	asked                    chan struct{} // somebody collects; capacity 1
+	asked                    chan struct{} // metrics were collected since the last count; capacity 1
 	number, behind, age, old *prometheus.Desc
 }
 
@@ -77,8 +77,8 @@ func (d *durables) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(d.old, prometheus.GaugeValue, time.Since(c.at).Seconds())
 }
 
-// countDurables counts until ctx ends: at first, and then when somebody asks. Between
-// two counts lie CountEvery at least, and 50 times what the last one took the store.
+// countDurables counts at the start, and then whenever metrics are collected, until ctx
+// ends. Two counts are at least CountEvery apart, and 50 times what the last one took.
 func (s *Server) countDurables(ctx context.Context) {
 	for ctx.Err() == nil {
 		c, took, err := s.countOnce(ctx)
@@ -100,7 +100,7 @@ func (s *Server) countDurables(ctx context.Context) {
 	}
 }
 
-// countOnce counts, and says how long that took the store.
+// countOnce counts, and returns how long the store took.
 func (s *Server) countOnce(ctx context.Context) (c *counted, took time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, countTimeout)
 	defer cancel()

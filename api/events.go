@@ -21,15 +21,16 @@ import (
 	"eventstream/wire"
 )
 
-// Replays are the filter services: they give a subscriber's events that Kafka still holds.
+// Replays are the filter services. They replay a subscriber's events that Kafka still holds.
 type Replays interface {
 	Open(context.Context, replay.Request) (*replay.Stream, error)
-	// Explain tells what each filter service has in memory.
+	// Explain returns what each filter service has in memory.
 	Explain(context.Context, replay.Question) ([]replay.Live, error)
 }
 
-// streamEvents answers with the events of a subscriber, one a line. What is lost
-// has a line too. A stream that fails is cut: only one with a proper end is whole.
+// streamEvents answers with the events of a subscriber, one a line. Lost events are
+// reported in lines too. If the replay fails, the stream is cut: only a stream with a
+// proper end is complete.
 func (s *Server) streamEvents(ctx *fasthttp.RequestCtx) error {
 	req, err := eventsRequest(ctx, time.Now())
 	if err != nil {
@@ -63,18 +64,17 @@ func (s *Server) streamEvents(ctx *fasthttp.RequestCtx) error {
 	return nil
 }
 
-// eventsBody is a replay as NDJSON. An error of Read, other than io.EOF, makes
-// fasthttp close the connection without an end.
+// eventsBody is a replay as NDJSON. If Read returns an error other than io.EOF,
+// fasthttp closes the connection without ending the body.
 type eventsBody struct {
 	stream *replay.Stream
-	lost   []replay.Lost // not told yet
+	lost   []replay.Lost // not yet in lines
 	lines  []byte        // not read yet
 	buf    []byte        // the memory of lines
 	cut    func() bool
 	done   func()
 }
 
-// Read returns more of the lines.
 func (b *eventsBody) Read(p []byte) (int, error) {
 	for len(b.lines) == 0 {
 		if err := b.fill(); err != nil {
@@ -128,7 +128,7 @@ func appendLines(dst []byte, batch replay.Batch) ([]byte, error) {
 	return dst, u.Err()
 }
 
-// oneLine makes spaces of line breaks. In JSON they stand between tokens only.
+// oneLine replaces line breaks by spaces. In JSON they occur only between tokens.
 func oneLine(b []byte) {
 	for i := bytes.IndexAny(b, "\n\r"); i >= 0; i = bytes.IndexAny(b, "\n\r") {
 		b[i], b = ' ', b[i+1:]
@@ -152,7 +152,7 @@ func appendGap(dst []byte, l replay.Lost) []byte {
 	return append(append(dst, line...), '\n')
 }
 
-// eventsRequest returns what is asked for.
+// eventsRequest parses the path and the query.
 func eventsRequest(ctx *fasthttp.RequestCtx, now time.Time) (replay.Request, error) {
 	raw, _ := ctx.UserValue("id").(string)
 	id, err := url.PathUnescape(raw)
@@ -208,7 +208,7 @@ func setTime(req *replay.Request, key, value string, again bool, now time.Time) 
 	return err
 }
 
-// parseTime understands a time, and a duration before now.
+// parseTime parses an RFC 3339 time, or a duration before now.
 func parseTime(s string, now time.Time) (time.Time, error) {
 	if ago, err := time.ParseDuration(s); err == nil {
 		if ago < 0 || now.Add(-ago).Year() < 1970 {
@@ -224,7 +224,7 @@ func parseTime(s string, now time.Time) (time.Time, error) {
 	return t, nil
 }
 
-// unreplayed is the answer when no filter service serves a request.
+// unreplayed returns the answer if no filter service can serve the replay.
 func unreplayed(err error) *problem {
 	p := &problem{kind: noReplay, detail: "no filter service replays events at the moment"}
 	if un, ok := errors.AsType[*replay.Unavailable](err); ok && un.RetryAfter > 0 {

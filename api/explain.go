@@ -17,16 +17,16 @@ const (
 	maxTestFilters = 100
 	maxTestEvents  = 100
 	maxPairs       = 1000
-	// maxEffort bounds the bytes of a filter times its alternatives times the bytes of
-	// an event, for all pairs that one request has explained: in each alternative, no
-	// value of the one is compared more than once with each of the other.
+	// maxEffort bounds the CPU time of a request. The effort of a pair is the bytes of the
+	// filter, times its alternatives, times the bytes of the event: in each alternative,
+	// no value of the filter is compared more than once with each value of the event.
 	maxEffort     = 500_000_000
-	requestEffort = 100_000   // counts as one request more: about what other requests cost
-	largeEffort   = 1_000_000 // needs a place: some milliseconds
+	requestEffort = 100_000   // per unit of rate limit: about the cost of other requests
+	largeEffort   = 1_000_000 // from here on dryRuns limits it: some milliseconds
 )
 
-// working does work of such an effort, once it is counted and there is a place for
-// it. Little work needs no place.
+// working charges the effort to the caller's rate limit and runs work. If the effort is
+// large, it also needs a free place in dryRuns.
 func (s *Server) working(ctx *fasthttp.RequestCtx, effort int, work func() error) error {
 	if err := s.guard.limits.takeMore(ctx, effort/requestEffort); err != nil {
 		return err
@@ -49,14 +49,14 @@ type dryRun struct {
 	Events  []json.RawMessage `json:"events"`
 }
 
-// tested says what became of one filter and one event, by their places in the lists.
+// tested is the result for one filter and one event, given by their indexes in the lists.
 type tested struct {
 	Filter int `json:"filter"`
 	Event  int `json:"event"`
 	filter.Explanation
 }
 
-// testFilters tries filters on events. Nothing is stored.
+// testFilters matches the given filters against the given events. Nothing is stored.
 func (s *Server) testFilters(ctx *fasthttp.RequestCtx) error {
 	body, err := s.readBody(ctx, plainJSON)
 	if err != nil {
@@ -83,8 +83,8 @@ func (s *Server) testFilters(ctx *fasthttp.RequestCtx) error {
 	})
 }
 
-// parseDryRun reads the body, strictly: duplicates and unknown fields would be
-// forgotten by encoding/json.
+// parseDryRun parses the body strictly: encoding/json would ignore
+// duplicates and unknown fields.
 func parseDryRun(body []byte) (dryRun, error) {
 	fields, err := filter.Fields(body)
 	if err != nil {
@@ -123,7 +123,7 @@ func (p *problem) complain(field, detail string) {
 	p.errors = append(p.errors, filter.Problem{Field: field, Detail: detail})
 }
 
-// list reads a list of 1 to most elements.
+// list parses a list of 1 to most elements.
 func (p *problem) list(f filter.Field, most int) []json.RawMessage {
 	var list []json.RawMessage
 	switch err := json.Unmarshal(f.Value, &list); {
@@ -135,7 +135,7 @@ func (p *problem) list(f filter.Field, most int) []json.RawMessage {
 	return list
 }
 
-// decode reads filters and events, and tells all that is wrong with them.
+// decode parses filters and events, and reports everything that is wrong with them.
 func (run *dryRun) decode(m *event.Mapping) (specs []filter.Spec, events []map[string]any, effort int, err error) {
 	bad := &problem{kind: badTest}
 	specs = make([]filter.Spec, len(run.Filters))
@@ -168,7 +168,7 @@ func (run *dryRun) decode(m *event.Mapping) (specs []filter.Spec, events []map[s
 	return specs, events, effort, nil
 }
 
-// tell adds what is wrong with the filter at a place.
+// tell adds the problems of the filter at a path.
 func (p *problem) tell(at string, err error) {
 	invalid, ok := errors.AsType[*filter.Invalid](err)
 	if !ok {
@@ -182,7 +182,7 @@ func (p *problem) tell(at string, err error) {
 	}
 }
 
-// decodeEvent refuses what the filter service would not take for an event.
+// decodeEvent rejects what the filter service would not accept as an event.
 func decodeEvent(raw []byte, m *event.Mapping) (map[string]any, error) {
 	var d event.Decoder
 	if _, err := d.DecodeMapped(raw, nil, m, nil); err != nil {
@@ -192,15 +192,15 @@ func decodeEvent(raw []byte, m *event.Mapping) (map[string]any, error) {
 	return m.Overlay(ev, nil), err
 }
 
-// explained says what became of one stored filter.
+// explained is the result for one stored filter.
 type explained struct {
 	ID       filter.ID `json:"id"`
 	Revision int64     `json:"revision"`
 	filter.Explanation
 }
 
-// explainEvent tells which of a subscriber's filters match an event, and why the
-// others don't.
+// explainEvent answers which of a subscriber's filters match an event, and
+// why the others don't.
 func (s *Server) explainEvent(ctx *fasthttp.RequestCtx) error {
 	id, err := pathSubscriber(ctx)
 	if err != nil {
@@ -235,8 +235,8 @@ func (s *Server) explainEvent(ctx *fasthttp.RequestCtx) error {
 	})
 }
 
-// askLive asks the filter services about the filters of a page, and those that they alone
-// have.
+// askLive asks the filter services what they have in memory for the IDs of this page.
+// They may also have filters that the store lacks.
 func (s *Server) askLive(id string, q *explainQuery, upTo *filter.ID) ([]replay.Live, error) {
 	question := replay.Question{Subscriber: id, Event: q.raw, After: q.after}
 	if upTo != nil {
@@ -250,8 +250,8 @@ func (s *Server) askLive(id string, q *explainQuery, upTo *filter.ID) ([]replay.
 	return live, nil
 }
 
-// page returns how many of a list fit a page, which ends earlier where it gets too
-// much work, and the effort that they are.
+// page returns how many filters of list go on one page, and their total effort. A page
+// ends early if its effort gets too large.
 func (q *explainQuery) page(list []filter.Filter) (n, effort int) {
 	for n < min(len(list), q.limit) && effort <= maxEffort {
 		effort += len(q.raw) * size(&list[n].Spec) * list[n].Alternatives()
@@ -263,11 +263,11 @@ func (q *explainQuery) page(list []filter.Filter) (n, effort int) {
 // explainedPage is the answer to GET /subscribers/{id}/explain.
 type explainedPage struct {
 	SubscriberID string      `json:"subscriber_id"`
-	Matches      bool        `json:"matches"` // one of Filters does
+	Matches      bool        `json:"matches"` // at least one of Filters matches
 	Filters      []explained `json:"filters"`
 	NextCursor   *filter.ID  `json:"next_cursor"` // null on the last page
 
-	Live []replay.Live `json:"live,omitempty"` // if it was asked for
+	Live []replay.Live `json:"live,omitempty"` // only if requested
 }
 
 // explain explains the first n of a list.
@@ -284,7 +284,7 @@ func (q *explainQuery) explain(subscriber string, list []filter.Filter, n int) e
 	return p
 }
 
-// size is how many bytes a Spec has as JSON.
+// size returns the length of s as JSON.
 func size(s *filter.Spec) int {
 	b, err := json.Marshal(s)
 	if err != nil {
@@ -297,7 +297,7 @@ func size(s *filter.Spec) int {
 type explainQuery struct {
 	listQuery
 	event map[string]any
-	raw   []byte // the same
+	raw   []byte
 	live  bool
 
 	mapping *event.Mapping

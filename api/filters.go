@@ -44,7 +44,7 @@ func (s *Server) tellCreated(ctx *fasthttp.RequestCtx, f filter.Filter) error {
 	return s.tellChange(ctx, fasthttp.StatusCreated, filter.Change{Filter: f})
 }
 
-// createOnce gives a repeated request the answer that the first one got.
+// createOnce answers a repeated request as it answered the first one.
 func (s *Server) createOnce(c context.Context, ctx *fasthttp.RequestCtx, spec filter.Spec, key string) error {
 	f, again, err := s.store.CreateOnce(c, spec, key)
 	s.health.writes.wrote(err)
@@ -55,13 +55,13 @@ func (s *Server) createOnce(c context.Context, ctx *fasthttp.RequestCtx, spec fi
 		return s.tellCreated(ctx, f)
 	}
 	ctx.Response.Header.Set("Idempotent-Replayed", "true")
-	// Whether the filter service was told the first time is not known. It gets
-	// the filter as it is now: of one that was deleted long ago it knows nothing
-	// any more, and would bring it back.
+	// Whether the filter service was told the first time is unknown. It is sent the
+	// filter as it is now. It forgets deleted filters after a while, so the filter as
+	// it was then might bring a deleted one back.
 	now, err := s.store.Get(c, f.ID)
 	s.health.postgres.saw(err)
 	switch {
-	case errors.Is(err, filter.ErrNotFound): // nobody has to be told
+	case errors.Is(err, filter.ErrNotFound): // deleted: no one has to be told
 	case err != nil:
 		return err
 	default:
@@ -112,7 +112,7 @@ func (s *Server) listFilters(ctx *fasthttp.RequestCtx) error {
 	}
 	c, cancel := s.storeContext()
 	defer cancel()
-	list, err := s.store.List(c, q.subscriber, q.after, q.limit+1) // one more tells whether there is a next page
+	list, err := s.store.List(c, q.subscriber, q.after, q.limit+1) // one more, to know whether there is a next page
 	s.health.postgres.saw(err)
 	if err != nil {
 		return err
@@ -149,8 +149,8 @@ func (s *Server) replaceFilter(ctx *fasthttp.RequestCtx) error {
 	return s.tellChange(ctx, fasthttp.StatusOK, filter.Change{Filter: f})
 }
 
-// patchFilter merges the body into the filter. If others change it meanwhile, it
-// is merged into what they made of it, unless the client named a revision.
+// patchFilter merges the body into the filter. If the filter changes meanwhile, it
+// merges again into the new version, unless the client named a revision.
 func (s *Server) patchFilter(ctx *fasthttp.RequestCtx) error {
 	id, err := pathID(ctx)
 	if err != nil {
@@ -171,7 +171,7 @@ func (s *Server) patchFilter(ctx *fasthttp.RequestCtx) error {
 		if try == patchTries {
 			return &problem{kind: contended, detail: fmt.Sprintf("it was changed by others %d times before this patch could be stored; nothing of it was", try)}
 		}
-		time.Sleep(rand.N(time.Duration(try) * patchPause)) // or all who want the same would meet again
+		time.Sleep(rand.N(time.Duration(try) * patchPause)) // or concurrent patches would collide again
 		f, err = s.patch(c, id, patch, revision)
 	}
 	if err != nil {
@@ -182,7 +182,7 @@ func (s *Server) patchFilter(ctx *fasthttp.RequestCtx) error {
 
 const (
 	patchTries = 10
-	patchPause = 10 * time.Millisecond // at most, before the second try; then more
+	patchPause = 10 * time.Millisecond // maximum before the second try; grows with each try
 )
 
 func (s *Server) patch(c context.Context, id filter.ID, patch []byte, revision int64) (filter.Filter, error) {
@@ -192,7 +192,7 @@ func (s *Server) patch(c context.Context, id filter.ID, patch []byte, revision i
 		return filter.Filter{}, err
 	}
 	spec, err := old.Patch(patch, expr.Translate)
-	if err != nil { // first: a precondition is nothing to a request that would fail without it (RFC 9110, 13.2.1)
+	if err != nil { // first: preconditions are ignored if the request would fail without them (RFC 9110, 13.2.1)
 		return filter.Filter{}, err
 	}
 	if revision != 0 && revision != old.Revision {
@@ -222,7 +222,7 @@ func (s *Server) deleteFilter(ctx *fasthttp.RequestCtx) error {
 	return s.tellChange(ctx, fasthttp.StatusNoContent, filter.Change{Filter: f, Deleted: true})
 }
 
-// unapplied is the answer to a write of which the filter service was not told.
+// unapplied is the answer to a stored write of which the filter service could not be told.
 type unapplied struct {
 	filter.Filter
 	Deleted bool   `json:"deleted,omitempty"`
@@ -230,8 +230,8 @@ type unapplied struct {
 	Detail  string `json:"detail"`
 }
 
-// tellChange tells the filter service of a stored change, and the client with
-// the given status when that is done.
+// tellChange tells the filter service of a stored change, then answers the client with
+// the given status.
 func (s *Server) tellChange(ctx *fasthttp.RequestCtx, status int, change filter.Change) error {
 	if !change.Deleted {
 		setETag(ctx, change.Filter)
@@ -261,8 +261,8 @@ func (s *Server) publish(change filter.Change) error {
 }
 
 func (s *Server) tell(publish func(context.Context) error) error {
-	// Not from a request's context, which ends when a shutdown begins; and not
-	// from the store's, most of whose time may be gone.
+	// Not derived from the request's context, which ends when a shutdown begins, nor
+	// from the store's, which may be nearly used up.
 	c, cancel := context.WithTimeout(context.Background(), s.cfg.PublishTimeout)
 	defer cancel()
 	err := publish(c)
@@ -273,8 +273,8 @@ func (s *Server) tell(publish func(context.Context) error) error {
 	return err
 }
 
-// storeContext bounds what one request may ask of the store. RequestCtx itself
-// would end with the beginning of a shutdown and fail the requests under way.
+// storeContext bounds the time of one request's store queries. It is not derived from
+// RequestCtx, which ends when a shutdown begins, before the requests under way are done.
 func (s *Server) storeContext() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.Background(), s.cfg.StoreTimeout)
 }
@@ -295,7 +295,7 @@ func pathID(ctx *fasthttp.RequestCtx) (filter.ID, error) {
 
 func writeJSON(ctx *fasthttp.RequestCtx, status int, v any) error {
 	var b bytes.Buffer
-	enc := json.NewEncoder(&b) // ends with a newline, for those who read it in a terminal
+	enc := json.NewEncoder(&b) // ends with a newline, for terminals
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(v); err != nil {
 		return fmt.Errorf("encode the answer: %w", err)

@@ -53,13 +53,13 @@ func (q *forgetQuery) set(key, value string, now time.Time) (err error) {
 // forgotten is the answer to DELETE /subscribers.
 type forgotten struct {
 	AckedBefore time.Time `json:"acked_before"`
-	Subscribers int64     `json:"subscribers"` // forgotten, or to be forgotten
-	More        bool      `json:"more"`        // there may be others left
+	Subscribers int64     `json:"subscribers"` // forgotten, or in a dry run, that would be
+	More        bool      `json:"more"`        // there may be more
 	DryRun      bool      `json:"dry_run"`
 }
 
-// forgetSubscribers forgets what durable subscribers acknowledged who have been silent
-// since a time, some in each request; or counts them.
+// forgetSubscribers deletes the acknowledgements of durable subscribers that have been
+// silent since a time, up to a limit per request. A dry run only counts them.
 func (s *Server) forgetSubscribers(ctx *fasthttp.RequestCtx) error {
 	q, err := parseForgetQuery(ctx.QueryArgs(), time.Now())
 	if err != nil {

@@ -19,22 +19,22 @@ import (
 	"eventstream/origin"
 )
 
-// Keys knows the API keys, the revoked ones too.
+// Keys lists the API keys, including revoked ones.
 type Keys interface {
 	APIKeys(context.Context) ([]auth.APIKey, error)
 }
 
 const (
-	keysEvery   = time.Second     // how often keys are read: a revoked one counts no longer than that
-	keysFirst   = keysEvery / 10  // and until they were for the first time
+	keysEvery   = time.Second     // how often keys are read: a revoked key is accepted no longer than that
+	keysFirst   = keysEvery / 10  // the same before the first success
 	keysTimeout = 2 * time.Second // for reading them
-	keysMaxAge  = time.Minute     // while they can't be read, those read last count so long
+	keysMaxAge  = time.Minute     // how long keys are used after they were read, if they can't be read again
 )
 
-// guard knows who may use the API. All keys are in memory, read anew every
-// second: no request waits for the database, and made-up keys cost it nothing.
+// guard decides which requests are allowed. All keys are in memory, and read again
+// every second: no request waits for the database, and invalid keys cause no queries.
 type guard struct {
-	keys     Keys // nil: nobody is asked
+	keys     Keys // nil: none required
 	required bool
 	hosts    origin.Hosts
 	limits   *limits
@@ -43,15 +43,15 @@ type guard struct {
 
 	mu     sync.RWMutex
 	byID   map[string]auth.APIKey // without the revoked ones
-	any    bool                   // there is a key, or was one
-	loaded time.Time              // when they were read last; zero if never
+	any    bool                   // at least one key exists, perhaps revoked
+	loaded time.Time              // when byID was read; zero if never
 }
 
 func newGuard(cfg Config, reg prometheus.Registerer, log *slog.Logger) *guard {
 	return &guard{keys: cfg.Keys, required: cfg.RequireKey, hosts: cfg.Hosts, limits: newLimits(cfg.Limits, reg), log: log}
 }
 
-// run keeps the keys fresh until ctx ends.
+// run rereads the keys until ctx ends.
 func (g *guard) run(ctx context.Context) {
 	defer g.pulse.Done()
 	if g.keys == nil {
@@ -101,12 +101,12 @@ func (g *guard) load(ctx context.Context) error {
 	return nil
 }
 
-// admit lets a request in, or says why not. It goes by the route that the
-// request was found to have, so that no spelling of a path leads around it.
+// admit returns an error if the request is not allowed. It checks the route that the
+// router has matched, so no spelling of a path avoids the check.
 func (g *guard) admit(ctx *fasthttp.RequestCtx) error {
 	path, _ := ctx.UserValue(router.MatchedRoutePathParam).(string)
 	asked, err := g.asked()
-	switch path { // says nothing of anybody
+	switch path { // no data about anyone
 	case "/health", "/livez", "/readyz", "/docs", "/openapi.json":
 		if !asked && err == nil {
 			return g.checkHost(ctx)
@@ -124,7 +124,7 @@ func (g *guard) admit(ctx *fasthttp.RequestCtx) error {
 		return g.checkPage(ctx)
 	}
 	k, err := g.find(ctx)
-	if tooMany := g.limits.take(ctx, k.ID); tooMany != nil { // who guesses keys is slowed down, too
+	if tooMany := g.limits.take(ctx, k.ID); tooMany != nil { // guessing keys is limited, too
 		return tooMany
 	}
 	if err != nil {
@@ -137,11 +137,11 @@ func (g *guard) admit(ctx *fasthttp.RequestCtx) error {
 	return nil
 }
 
-// mints reports whether a route makes tokens. Gateways elsewhere may believe them, so
-// where nobody is asked for a key, strangers need one for that.
+// mints reports whether a route issues tokens. Other gateways may trust them, so even
+// where no key is required, only local requests may issue tokens without one.
 func mints(method, path string) bool { return path == tokensPath && method == fasthttp.MethodPost }
 
-// local reports whether a request came by a loopback address, from one.
+// local reports whether both ends of the connection are loopback addresses.
 func local(ctx *fasthttp.RequestCtx) bool {
 	here, ok := ctx.LocalAddr().(*net.TCPAddr)
 	there, also := ctx.RemoteAddr().(*net.TCPAddr)
@@ -161,7 +161,7 @@ func (g *guard) asked() (bool, error) {
 	return g.any || g.required, nil
 }
 
-// reason says why keys can't be checked.
+// reason returns an error if keys can't be checked.
 func (g *guard) reason() error {
 	if _, err := g.asked(); err != nil {
 		return errors.New("API keys can't be read; the log tells why")
@@ -169,12 +169,12 @@ func (g *guard) reason() error {
 	return nil
 }
 
-// scopeOf returns what a key has to allow. What has no route needs a key, too.
+// scopeOf returns the scope that a request needs. Paths without a route need one, too.
 func scopeOf(method, path string) auth.Scope {
 	switch {
 	case path == tokensPath, strings.HasPrefix(path, "/tokens/"), path == "/connections", strings.HasPrefix(path, "/connections/"):
 		return auth.ScopeAdmin
-	case method == fasthttp.MethodGet, method == fasthttp.MethodHead, path == "/filters:test": // it changes nothing
+	case method == fasthttp.MethodGet, method == fasthttp.MethodHead, path == "/filters:test": // a dry run changes nothing
 		return auth.ScopeRead
 	}
 	return auth.ScopeWrite
@@ -190,7 +190,7 @@ func (g *guard) find(ctx *fasthttp.RequestCtx) (auth.APIKey, error) {
 	return auth.APIKey{}, &problem{kind: unauthorized, detail: detail}
 }
 
-// look finds the key in a request's head, or says why not, with RFC 6750's challenge.
+// look finds the request's key. If it fails, it returns RFC 6750's challenge and the reason.
 func (g *guard) look(h *fasthttp.RequestHeader) (k auth.APIKey, challenge, detail string) {
 	lines := h.PeekAll("Authorization")
 	if len(lines) == 0 {
@@ -205,7 +205,7 @@ func (g *guard) look(h *fasthttp.RequestHeader) (k auth.APIKey, challenge, detai
 	g.mu.RLock()
 	k, ok := g.byID[id]
 	g.mu.RUnlock()
-	if !k.Is(text) || !ok { // the same work for a key that is not there
+	if !k.Is(text) || !ok { // the same work if id is unknown, against timing attacks
 		return auth.APIKey{}, `Bearer error="invalid_token"`, "the API key is not known, or was revoked"
 	}
 	return k, "", ""

@@ -4,16 +4,17 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// spoken reports whether the request is of a version that we speak. fasthttp takes
-// any that looks like one.
+// spoken reports whether we support the request's HTTP version. fasthttp accepts any
+// text that looks like one.
 func spoken(h *fasthttp.RequestHeader) bool {
 	version := string(h.Protocol())
 	return version == "HTTP/1.1" || version == "HTTP/1.0"
 }
 
-// ignoreBody has no body be read where none is wanted: a client that announces one and
-// does not send it would be waited for. What it sends after all is not taken for
-// another request, since the connection is closed after the answer.
+// ignoreBody skips the body of methods that take none. Otherwise a client that
+// announces a body and never sends it would block the request. If the body arrives
+// after all, it can't be parsed as another request, since the connection is closed
+// after the answer.
 func ignoreBody(h *fasthttp.RequestHeader) (none fasthttp.RequestConfig) {
 	if h.IsPost() || h.IsPut() || h.IsPatch() || h.ContentLength() == 0 || h.ContentLength() == -2 {
 		return none
@@ -24,9 +25,8 @@ func ignoreBody(h *fasthttp.RequestHeader) (none fasthttp.RequestConfig) {
 	return none
 }
 
-// expect answers a client that asks whether it may send a body, before any of it is
-// read. 417 has it repeat the request without asking (RFC 9110, 10.1.1), and that
-// is told what was wrong.
+// expect decides on "Expect: 100-continue" before any of the body is read. After 417 the
+// client repeats the request without Expect (RFC 9110, 10.1.1), and then gets the reason.
 func (s *Server) expect(ctx *fasthttp.RequestCtx) int {
 	if !spoken(&ctx.Request.Header) || !s.guard.expects(ctx) {
 		return fasthttp.StatusExpectationFailed
@@ -34,9 +34,9 @@ func (s *Server) expect(ctx *fasthttp.RequestCtx) int {
 	return fasthttp.StatusContinue
 }
 
-// expects reports whether a body is waited for: of those with a key, and where none
-// is needed, of those that are no page of others. It changes the response only if
-// not.
+// expects reports whether to read the body: if the request has a valid key or, where no
+// key is required, does not come from another site's page. It sets response headers
+// only if it returns false.
 func (g *guard) expects(ctx *fasthttp.RequestCtx) bool {
 	asked, err := g.asked()
 	if err != nil {
@@ -50,6 +50,6 @@ func (g *guard) expects(ctx *fasthttp.RequestCtx) bool {
 			return true
 		}
 	}
-	g.limits.take(ctx, "") // it is refused already
+	g.limits.take(ctx, "") // the result doesn't matter: the request is refused already
 	return false
 }

@@ -15,7 +15,7 @@ import (
 	"eventstream/internal/ops"
 )
 
-// health knows whether what we depend on works, reading and writing each.
+// health tracks whether our dependencies work, reading and writing separately.
 type health struct {
 	postgres *dependency // reading
 	writes   *writing
@@ -51,7 +51,7 @@ func newHealth(s Store, p Publisher, log *slog.Logger) *health {
 	return h
 }
 
-// run finds out when what failed works again, until ctx ends.
+// run retries failed writes until they work again, until ctx ends.
 func (h *health) run(ctx context.Context) {
 	var wait sync.WaitGroup
 	wait.Go(func() { h.writes.run(ctx) })
@@ -59,9 +59,9 @@ func (h *health) run(ctx context.Context) {
 	wait.Wait()
 }
 
-// check returns what is wrong, by name. What requests saw since the last look counts, too.
-// While only writing fails we are degraded: all who read are served, and a server that is
-// full or read-only is so for every copy of us.
+// check returns the state of each dependency. Failures seen by requests since the last
+// check are included. If only writing fails we report degraded: reads are still served,
+// and a full or read-only server is so for every API process.
 func (h *health) check() []ops.Answer {
 	answers := h.kept.Ask()
 	for i := range answers {
@@ -82,7 +82,7 @@ func (h *health) check() []ops.Answer {
 
 func always(error) bool { return true }
 
-// asUnavailable: a store that can't even be pinged can't be used, whatever the reason.
+// asUnavailable marks any error of a ping as filter.ErrUnavailable.
 func asUnavailable(err error) error {
 	if err == nil || errors.Is(err, filter.ErrUnavailable) {
 		return err
@@ -90,17 +90,17 @@ func asUnavailable(err error) error {
 	return fmt.Errorf("%w: %w", filter.ErrUnavailable, err)
 }
 
-// dependency remembers how its last use went, and logs when that changes.
+// dependency records whether its last use failed, and logs changes.
 type dependency struct {
 	log      *slog.Logger
 	down, up string           // what to log
-	isDown   func(error) bool // whether an error tells that it is down
+	isDown   func(error) bool // whether an error means that it is down
 
 	mu    sync.Mutex
-	since time.Time // it fails; zero if it doesn't
+	since time.Time // failing since then; zero if it works
 }
 
-// saw takes in how a use of the dependency went.
+// saw records the result of a use of the dependency.
 func (d *dependency) saw(err error) {
 	down := err != nil && d.isDown(err)
 	d.mu.Lock()
@@ -126,8 +126,8 @@ func (d *dependency) fails() bool {
 	return !d.since.IsZero()
 }
 
-// reason says what can't be done, if that is so. It leaves it to the log to tell the
-// error, which names hosts and users.
+// reason returns an error while the dependency fails. The cause is only in the log: it
+// contains host and user names.
 func (d *dependency) reason(what string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -137,13 +137,13 @@ func (d *dependency) reason(what string) error {
 	return errors.New(what + " since " + d.since.UTC().Format(time.RFC3339) + "; the log tells why")
 }
 
-// healthJSON is the answer of the probes, in the form that all our services use.
+// healthJSON is the answer of the probes, in the same form as in our other services.
 type healthJSON struct {
 	Status string            `json:"status"`
 	Checks map[string]string `json:"checks,omitempty"`
 }
 
-// tellHealth says whether requests can be served in full, and if not, why.
+// tellHealth answers whether requests can be served in full, and if not, why.
 func (s *Server) tellHealth(ctx *fasthttp.RequestCtx) error {
 	answers := s.health.check()
 	if s.cfg.Keys != nil {
@@ -165,7 +165,8 @@ func (s *Server) tellHealth(ctx *fasthttp.RequestCtx) error {
 	return writeHealth(ctx, status, out)
 }
 
-// tellLive says that the process answers and is not stuck, whatever the state of others.
+// tellLive answers whether the process is alive and not stuck, whatever the
+// state of other services.
 func (s *Server) tellLive(ctx *fasthttp.RequestCtx) error {
 	if err := s.watchdog.Alive(); err != nil {
 		return writeHealth(ctx, fasthttp.StatusServiceUnavailable, healthJSON{Status: "stuck", Checks: map[string]string{"api": err.Error()}})

@@ -11,7 +11,7 @@ import (
 	"eventstream/lane"
 )
 
-// Lanes tell how far matching has come, and reach the gateways.
+// Lanes read how far matching has come, and send orders to the gateways.
 type Lanes interface {
 	Topic(context.Context) (lane.Topic, error)
 	Positions(ctx context.Context, sh lane.Shard, n int32) ([]lane.Position, error)
@@ -19,11 +19,11 @@ type Lanes interface {
 	Ask(ctx context.Context, o lane.Order, wait time.Duration) (answers []lane.Answer, silent []event.Gateway, err error)
 }
 
-// lagTimeout bounds what one request may ask of the lanes.
+// lagTimeout bounds the time of one request's lane reads.
 const lagTimeout = 2 * time.Second
 
-// lag is what lies between an acknowledged position and how far matching has
-// come: offsets in Kafka, so all events, and not only those that match.
+// lag is the distance between an acknowledged position and how far matching has come.
+// It counts all offsets in Kafka, not only events that match.
 type lag struct {
 	Offsets    int64            `json:"offsets"`
 	Partitions map[string]int64 `json:"partitions,omitempty"`
@@ -33,13 +33,13 @@ type lag struct {
 type matched struct {
 	ctx    context.Context
 	lanes  Lanes
-	redis  *dependency // told how it went
+	redis  *dependency // records the results
 	topic  lane.Topic
-	err    error // why nothing is known: for clients
+	err    error // why nothing is known; shown to clients
 	shards map[int32]*shardMatched
 }
 
-// shardMatched is how far a shard has come, or why that is not known.
+// shardMatched is how far a shard has come, or why that is unknown.
 type shardMatched struct {
 	next []int64
 	err  error
@@ -52,7 +52,7 @@ var (
 	errNoPartition = errors.New("has no position in the lanes yet")
 )
 
-// matched begins to read how far matching has come. ctx bounds all of it.
+// matched starts reading how far matching has come. ctx bounds all its reads.
 func (s *Server) matched(ctx context.Context) *matched {
 	m := &matched{ctx: ctx, lanes: s.lanes, redis: s.health.redis, shards: make(map[int32]*shardMatched)}
 	var err error
@@ -66,7 +66,7 @@ func (s *Server) matched(ctx context.Context) *matched {
 	return m
 }
 
-// lagOf returns how far a subscriber is behind. The error is for clients.
+// lagOf returns how far a subscriber is behind. The error is shown to clients.
 func (m *matched) lagOf(a event.Ack) (*lag, error) {
 	if m.err != nil {
 		return nil, m.err

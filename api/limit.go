@@ -18,15 +18,15 @@ import (
 	"eventstream/limit"
 )
 
-// LimitConfig bounds how many requests are answered. The zero value bounds nothing.
+// LimitConfig limits the rate of requests. The zero value limits nothing.
 type LimitConfig struct {
 	PerKey     int         // requests a second with one API key; no limit if zero
-	PerAddress int         // from one address without a good key; no limit if zero
-	Redis      limit.Redis // counts for all API processes; if nil, each counts for itself
-	Proxies    ops.Proxies // whose word for a client's address counts
+	PerAddress int         // from one address without a valid key; no limit if zero
+	Redis      limit.Redis // shares the limit among all API processes; if nil, each counts by itself
+	Proxies    ops.Proxies // trusted to name the client's address
 }
 
-// limits refuses those who ask too often.
+// limits enforces the rate limits.
 type limits struct {
 	cfg     LimitConfig
 	shared  *limit.Shared
@@ -52,10 +52,10 @@ func newLimits(cfg LimitConfig, reg prometheus.Registerer) *limits {
 	return l
 }
 
-// callerKey is where a request has the name of its caller.
+// callerKey is the user value of a request that holds its caller's name.
 const callerKey = "caller"
 
-// take counts a request, with the ID of its key, or "" if it has no good one.
+// take charges one request to the key with this ID, or to the address if key is "".
 func (l *limits) take(ctx *fasthttp.RequestCtx, key string) error {
 	name := "k:" + key
 	if key == "" {
@@ -65,8 +65,8 @@ func (l *limits) take(ctx *fasthttp.RequestCtx, key string) error {
 	return l.takeMore(ctx, 1)
 }
 
-// takeMore counts a request that take has counted as so many more. One that is
-// worth more than half of a second's requests counts as that: it must be possible.
+// takeMore charges more requests to a caller that take has charged already. It charges
+// at most half of a second's limit, so that every request remains possible.
 func (l *limits) takeMore(ctx *fasthttp.RequestCtx, more int) error {
 	name, _ := ctx.UserValue(callerKey).(string)
 	by, n := "key", l.cfg.PerKey
@@ -92,10 +92,10 @@ func (l *limits) takeMore(ctx *fasthttp.RequestCtx, more int) error {
 	return &problem{kind: tooMany, detail: detail}
 }
 
-// seconds rounds up: who comes back then is let in.
+// seconds rounds up, so that a client that waits so long is not refused again.
 func seconds(d time.Duration) int { return int(math.Ceil(d.Seconds())) }
 
-// address returns where a request comes from.
+// address returns the client's address.
 func (l *limits) address(ctx *fasthttp.RequestCtx) netip.Addr {
 	peer, ok := ctx.RemoteAddr().(*net.TCPAddr)
 	if !ok {

@@ -13,29 +13,29 @@ import (
 	"eventstream/filter/expr"
 )
 
-// maxLineProblems bounds what is told of one import.
+// maxLineProblems bounds the problems reported for one import.
 const maxLineProblems = 100
 
-// lineProblem is one thing wrong with a line of an import.
+// lineProblem is a problem in one line of an import.
 type lineProblem struct {
 	Line int `json:"line"` // from 1
 	filter.Problem
 }
 
-// lines are the filters of an import.
+// lines parses the body of an import.
 type lines struct {
 	r        *bufio.Reader
 	max      int // of lines
 	maxBytes int // of one line
 	read     prometheus.Counter
-	err      error // why nothing is to be imported
+	err      error // why nothing is imported
 }
 
 func newImport(body io.Reader, cfg Config, read prometheus.Counter) *lines {
 	return &lines{r: bufio.NewReaderSize(&bounded{body, cfg.MaxImportBytes, cfg.MaxImportBytes}, cfg.MaxBodyBytes+2), max: cfg.MaxImportLines, maxBytes: cfg.MaxBodyBytes, read: read}
 }
 
-// bounded is a body of at most so many bytes.
+// bounded fails after max bytes.
 type bounded struct {
 	r         io.Reader
 	left, max int64
@@ -49,8 +49,8 @@ func (b *bounded) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// specs yields the filter of each line. From the first that is wrong on it only
-// looks for others that are, and then yields l.err.
+// specs yields the filter of each line. After the first bad line it yields no more
+// filters, only collects further problems, and at the end yields l.err.
 func (l *lines) specs(yield func(filter.Spec, error) bool) {
 	var bad []lineProblem
 	n, line := 0, 0
@@ -96,8 +96,8 @@ func (l *lines) fail(yield func(filter.Spec, error) bool, err error) {
 
 var errLongLine = errors.New("longer than a filter may be")
 
-// next returns the next line, valid until the next call. Of one that is too long
-// it returns errLongLine, and goes on with the one after it.
+// next returns the next line, valid until the next call. For a line that is too long it
+// returns errLongLine and skips it.
 func (l *lines) next() ([]byte, error) {
 	text, err := l.r.ReadSlice('\n')
 	long := len(text) > l.maxBytes+1
@@ -116,7 +116,7 @@ func (l *lines) next() ([]byte, error) {
 	return text, nil
 }
 
-// brokenOff is the answer to a body that doesn't come to its end.
+// brokenOff returns the answer if the body ends early.
 func brokenOff(err error) error {
 	if p, ok := errors.AsType[*problem](err); ok {
 		return p
@@ -124,7 +124,7 @@ func brokenOff(err error) error {
 	return &problem{kind: badRequest, detail: "the body broke off; nothing was imported"}
 }
 
-// problemsOf lists what is wrong with a line.
+// problemsOf lists the problems of a line.
 func problemsOf(line int, err error) []lineProblem {
 	invalid, ok := errors.AsType[*filter.Invalid](err)
 	if !ok {
@@ -137,7 +137,8 @@ func problemsOf(line int, err error) []lineProblem {
 	return all
 }
 
-// refusal is the answer to an import with wrong lines, of which read were read.
+// refusal returns the answer to an import with bad lines, of which the
+// first read were parsed.
 func refusal(bad []lineProblem, read int) error {
 	detail := fmt.Sprintf("of %d lines, these are wrong", read)
 	if len(bad) >= maxLineProblems {

@@ -7,7 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
-// metrics of the API. Its registry puts  before the names.
+// metrics of the API. The registry prefixes their names.
 type metrics struct {
 	requests        *prometheus.CounterVec
 	seconds         *prometheus.HistogramVec

@@ -9,17 +9,17 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// pace tells whether a client keeps up with a least rate. Only the time counts that
-// we wait for it: what we, or the store, take for our part is no fault of its own.
+// pace checks whether a client keeps up with a minimum rate. Only the time spent
+// waiting for the client is counted, not our own work or the store's.
 type pace struct {
 	least int           // bytes a second
-	over  time.Duration // on average over so long
+	over  time.Duration // the period of the average
 
 	waited time.Duration
 	bytes  int64
 }
 
-// slow takes in that we waited for n bytes, and reports whether the client is too slow.
+// slow adds n bytes that we waited for, and reports whether the client is too slow.
 func (p *pace) slow(n int, waited time.Duration) bool {
 	p.bytes += int64(n)
 	if p.waited += waited; p.waited < p.over {
@@ -30,13 +30,13 @@ func (p *pace) slow(n int, waited time.Duration) bool {
 	return slow
 }
 
-// streamBuffer is what the kernel holds of a stream. It wakes a writer when a third is
-// free: of the megabytes that it would hold otherwise, a slow client takes many minutes
-// for that, in which it looks as if it took nothing.
+// streamBuffer is the kernel's send buffer of a stream. The kernel wakes a writer when
+// a third of it is free. By default it holds megabytes, and a slow client takes many
+// minutes to read a third of that, during which it seems to read nothing.
 const streamBuffer = 128 << 10
 
-// paced is the body of a long answer. A client that takes nothing of it for a while,
-// or less than the least rate, is cut off.
+// paced is the body of a long answer. It cuts off a client that reads nothing for a
+// while, or less than the minimum rate.
 type paced struct {
 	io.ReadCloser
 	conn     net.Conn
@@ -44,9 +44,9 @@ type paced struct {
 	pace     pace
 	cut      prometheus.Counter
 
-	n    int       // given out last
-	at   time.Time // when that was
-	over bool      // there is no more, or it was cut
+	n    int       // bytes returned last
+	at   time.Time // when they were returned
+	over bool      // at the end, or cut off
 }
 
 func (s *Server) paced(body io.ReadCloser, conn net.Conn) *paced {
@@ -65,7 +65,7 @@ func (s *Server) paced(body io.ReadCloser, conn net.Conn) *paced {
 
 var errSlowReader = errors.New("the client reads too slowly")
 
-// Read is called when what it returned before is written.
+// Read is called when everything that it returned before is written.
 func (p *paced) Read(b []byte) (n int, err error) {
 	if !p.at.IsZero() && p.pace.slow(p.n, time.Since(p.at)) {
 		p.cut.Inc()
@@ -74,11 +74,11 @@ func (p *paced) Read(b []byte) (n int, err error) {
 	}
 	n, err = p.ReadCloser.Read(b)
 	p.n, p.at, p.over = n, time.Now(), err != nil
-	p.conn.SetWriteDeadline(p.at.Add(p.patience)) // the server's own is for short answers
+	p.conn.SetWriteDeadline(p.at.Add(p.patience)) // replaces the server's, which is meant for short answers
 	return n, err
 }
 
-// Close is called when the answer is over, also because a write took too long.
+// Close is called when the answer is over, also after a write timeout.
 func (p *paced) Close() error {
 	if !p.over && !p.at.IsZero() && time.Since(p.at) >= p.patience {
 		p.cut.Inc()

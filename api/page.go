@@ -6,13 +6,13 @@ import (
 	"eventstream/origin"
 )
 
-// checkPage keeps web pages from using an API that asks nobody who they are: those
-// of other origins, and those whose name was pointed at this machine.
+// checkPage refuses requests of web pages while no key is required: of pages from other
+// origins, and of pages whose domain name was pointed at this machine (DNS rebinding).
 func (g *guard) checkPage(ctx *fasthttp.RequestCtx) error {
 	return refusePage(g.pages().Check(ofPage(ctx)))
 }
 
-// checkHost lets pages of other sites link to ours, by our own name.
+// checkHost refuses host names that are not ours. Links from other sites are allowed.
 func (g *guard) checkHost(ctx *fasthttp.RequestCtx) error {
 	return refusePage(g.pages().CheckHost(ofPage(ctx)))
 }

@@ -31,7 +31,7 @@ func isCurrent(ctx *fasthttp.RequestCtx, revision int64) (bool, error) {
 // none is a revision that no filter has.
 const none = -1
 
-// ifMatch returns the revision that a write is bound to: 0 for any.
+// ifMatch returns the revision that If-Match requires: 0 for any.
 func (s *Server) ifMatch(c context.Context, ctx *fasthttp.RequestCtx, id filter.ID) (int64, error) {
 	if len(ctx.Request.Header.Peek("If-None-Match")) > 0 {
 		return 0, &problem{kind: badHeader, detail: "If-None-Match has no meaning here; use If-Match"}
@@ -59,7 +59,8 @@ func (s *Server) ifMatch(c context.Context, ctx *fasthttp.RequestCtx, id filter.
 	case len(revisions) == 1:
 		return revisions[0], nil
 	}
-	// The store takes one. If the filter changes meanwhile, it is none of them.
+	// The store compares with one revision only. If the filter changes after this read,
+	// it has none of the listed revisions.
 	f, err := s.store.Get(c, id)
 	s.health.postgres.saw(err)
 	if err != nil {
@@ -95,7 +96,7 @@ type tag struct {
 	text string
 }
 
-// revision returns the revision that the tag stands for, or none if it is not ours.
+// revision returns the tag's revision, or none if the tag is not ours.
 func (t tag) revision() int64 {
 	n, err := strconv.ParseInt(t.text, 10, 64)
 	if err != nil || n < 1 || strconv.FormatInt(n, 10) != t.text {

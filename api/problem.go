@@ -13,7 +13,7 @@ import (
 	"eventstream/replay"
 )
 
-// kind is a kind of problem. Its name and status stay as they are: clients rely on them.
+// kind is a kind of problem. Names and statuses must not change: clients rely on them.
 type kind struct {
 	status      int
 	name, title string
@@ -59,7 +59,7 @@ var (
 	noLive        = kind{503, "live-unavailable", "No filter service tells what it has in memory"}
 )
 
-// retryAfter is what we tell clients with a 503, in seconds.
+// retryAfter is the Retry-After header of a 503, in seconds.
 const retryAfter = "2"
 
 // problem is an error with its answer.
@@ -71,12 +71,12 @@ type problem struct {
 	routes []string
 	cause  error // for the log
 
-	retryAfter string // seconds, of a 503; the constant if empty
+	retryAfter string // seconds, for a 503; retryAfter (the constant) if empty
 }
 
 func (p *problem) Error() string { return p.title + ": " + p.detail }
 
-// problemOf chooses the answer to an error.
+// problemOf returns the answer to an error.
 func problemOf(err error) *problem {
 	if p, ok := errors.AsType[*problem](err); ok {
 		return p
@@ -113,7 +113,7 @@ func problemOf(err error) *problem {
 	return &problem{kind: internal, cause: err}
 }
 
-// malformed chooses the answer to an error of reading a request.
+// malformed returns the answer if a request can't be read.
 func malformed(err error) *problem {
 	timeout, ok := errors.AsType[net.Error](err)
 	switch {

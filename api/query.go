@@ -54,8 +54,8 @@ type subscribersQuery struct {
 	limit   int
 }
 
-// parseSubscribersQuery insists on durable=true: of others nothing is kept, and
-// a list without them would not be one of the subscribers.
+// parseSubscribersQuery requires durable=true: nothing is stored about other
+// subscribers, so a list of all of them is not possible.
 func parseSubscribersQuery(args *fasthttp.Args) (subscribersQuery, error) {
 	q := subscribersQuery{limit: defaultLimit}
 	if err := parseQuery(args, q.set, "durable", "limit", "cursor"); err != nil {
@@ -95,8 +95,8 @@ func parseLimit(value string) (int, error) {
 	return int(n), nil
 }
 
-// parseQuery passes each parameter to set. It refuses what is not allowed: a
-// misspelt subscriber_id would list everybody's filters.
+// parseQuery passes each parameter to set. It rejects unknown ones: a misspelt
+// subscriber_id would list everybody's filters.
 func parseQuery(args *fasthttp.Args, set func(key, value string) error, allowed ...string) error {
 	bad := &problem{kind: badQuery}
 	seen := make(map[string]bool)

@@ -18,13 +18,13 @@ import (
 )
 
 const (
-	// revokedFor is how long a revocation is kept where it is not known when its
-	// tokens end: none that we make counts for longer.
+	// revokedFor is how long a revocation is kept if its tokens' expiry is not known:
+	// none of our tokens is valid for longer.
 	revokedFor = auth.MaxLifetime + 24*time.Hour
 	maxTokenID = 256 // bytes
 )
 
-// revokeSubscriber takes back all tokens of a subscriber that were issued so far.
+// revokeSubscriber revokes all tokens issued to a subscriber so far.
 func (s *Server) revokeSubscriber(ctx *fasthttp.RequestCtx) error {
 	id, err := askedSubscriber(ctx)
 	if err != nil {
@@ -34,7 +34,7 @@ func (s *Server) revokeSubscriber(ctx *fasthttp.RequestCtx) error {
 	return s.revoke(ctx, auth.Revocation{Subscriber: id, At: now, Expires: now.Add(revokedFor)})
 }
 
-// revokeToken takes back one token.
+// revokeToken revokes one token.
 func (s *Server) revokeToken(ctx *fasthttp.RequestCtx) error {
 	r := auth.Revocation{At: time.Now()}
 	r.Expires = r.At.Add(revokedFor)
@@ -51,7 +51,7 @@ func (s *Server) revokeToken(ctx *fasthttp.RequestCtx) error {
 	return s.revoke(ctx, r)
 }
 
-// unrevoked is the answer to a revocation of which the gateways were not told.
+// unrevoked is the answer to a stored revocation of which the gateways could not be told.
 type unrevoked struct {
 	Applied bool   `json:"applied"`
 	Detail  string `json:"detail"`
@@ -74,13 +74,13 @@ func (s *Server) revoke(ctx *fasthttp.RequestCtx, r auth.Revocation) error {
 	return nil
 }
 
-// parseExpires reads a token's exp.
+// parseExpires parses a token's exp.
 func parseExpires(value string) (time.Time, error) {
 	n, err := strconv.ParseInt(value, 10, 64)
 	if err != nil || n < 0 || n > 253402300799 {
 		return time.Time{}, fmt.Errorf("%.60q: want the token's exp, Unix seconds", value)
 	}
-	return time.Unix(n, 0).UTC(), nil // elsewhere the year 9999 may be over then, and later ones have no place in JSON
+	return time.Unix(n, 0).UTC(), nil // UTC, since in another zone it may be year 10000, which JSON can't encode
 }
 
 // pathTokenID returns the token's jti in the path, which the router leaves

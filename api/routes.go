@@ -8,17 +8,16 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// handler answers a request, or returns an error for which problemOf knows the answer.
+// handler answers a request, or returns an error that problemOf turns into an answer.
 type handler func(*fasthttp.RequestCtx) error
 
-// endpoint is what one path does with one method, or two: HEAD is as GET,
-// without the body.
+// endpoint is a path with its methods: one, or GET and HEAD.
 type endpoint struct {
 	methods, path string
 	handle        handler
 }
 
-// endpoints is all that exists. openapi.json describes it; a test compares.
+// endpoints lists the whole API. A test compares it with openapi.json.
 func (s *Server) endpoints(metrics handler) []endpoint {
 	return []endpoint{
 		{"POST", "/filters", s.createFilter},

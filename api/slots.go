@@ -8,8 +8,8 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// slots bounds work that takes long: how much of it is under way in all, and for one
-// caller, which is an API key, or an address where there is none.
+// slots limits how much long-running work is under way, in total and for one caller,
+// which is an API key, or an address where no key is required.
 type slots struct {
 	what       string // in the plural
 	most, each int
@@ -25,7 +25,7 @@ func newSlots(what string, most, each int, m *metrics) *slots {
 }
 
 // take takes a slot for the caller of a request, or fails with the problem full if none
-// is left. It is free again when free is called, once.
+// is left. The caller must call free once.
 func (s *slots) take(ctx *fasthttp.RequestCtx, full kind) (free func(), err error) {
 	caller, _ := ctx.UserValue(callerKey).(string)
 	s.mu.Lock()

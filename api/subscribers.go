@@ -13,13 +13,13 @@ import (
 	"eventstream/filter"
 )
 
-// ackJSON tells how far a durable subscriber has acknowledged.
+// ackJSON is a durable subscriber's acknowledgement.
 type ackJSON struct {
 	SubscriberID string    `json:"subscriber_id"`
 	Cursor       string    `json:"cursor"`
 	AckedAt      time.Time `json:"acked_at"`
 	Lag          *lag      `json:"lag"`
-	LagUnknown   string    `json:"lag_unknown,omitempty"` // why lag is null
+	LagUnknown   string    `json:"lag_unknown,omitempty"` // if lag is null
 }
 
 func (s *Server) readAck(ctx *fasthttp.RequestCtx) error {
@@ -66,7 +66,7 @@ func (s *Server) forgetAck(ctx *fasthttp.RequestCtx) error {
 	return nil
 }
 
-// ackProblem: to problemOf, what is not found is a filter.
+// ackProblem handles filter.ErrNotFound, which problemOf would report as a missing filter.
 func ackProblem(err error) error {
 	if errors.Is(err, filter.ErrNotFound) {
 		return &problem{kind: noAck, detail: "it never connected with durable=true, or what it acknowledged was deleted"}
@@ -87,7 +87,7 @@ func (s *Server) listSubscribers(ctx *fasthttp.RequestCtx) error {
 	}
 	c, cancel := s.storeContext()
 	defer cancel()
-	list, err := s.store.Acks(c, q.after, q.limit+1) // one more tells whether there is a next page
+	list, err := s.store.Acks(c, q.after, q.limit+1) // one more, to know whether there is a next page
 	s.health.postgres.saw(err)
 	if err != nil {
 		return err
@@ -106,8 +106,7 @@ func (s *Server) listSubscribers(ctx *fasthttp.RequestCtx) error {
 	return writeJSON(ctx, fasthttp.StatusOK, p)
 }
 
-// askedSubscriber returns the subscriber in the path of a request that takes no
-// query parameters.
+// askedSubscriber returns the subscriber in the path, and rejects query parameters.
 func askedSubscriber(ctx *fasthttp.RequestCtx) (string, error) {
 	if err := parseQuery(ctx.QueryArgs(), nil); err != nil {
 		return "", err

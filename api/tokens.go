@@ -12,7 +12,7 @@ import (
 	"eventstream/filter"
 )
 
-// tokensPath makes tokens, and takes them back.
+// tokensPath issues tokens (POST) and revokes them (DELETE).
 const tokensPath = "/subscribers/{id}/tokens"
 
 const (
@@ -20,7 +20,7 @@ const (
 	maxLifetime     = 24 * time.Hour
 )
 
-// tokenJSON is a token for a subscriber, with its end in Unix seconds.
+// tokenJSON is a token for a subscriber. Expires is in Unix seconds.
 type tokenJSON struct {
 	Token        string `json:"token"`
 	ID           string `json:"jti"`
@@ -28,7 +28,7 @@ type tokenJSON struct {
 	Expires      int64  `json:"expires"`
 }
 
-// mintToken makes a token with which the subscriber can connect to a gateway.
+// mintToken issues a token with which the subscriber can connect to a gateway.
 func (s *Server) mintToken(ctx *fasthttp.RequestCtx) error {
 	if s.cfg.Signer == nil {
 		return &problem{kind: noSigner, detail: "the API has no key to sign with; the operator can give it one"}
@@ -53,7 +53,7 @@ func (s *Server) mintToken(ctx *fasthttp.RequestCtx) error {
 	return writeJSON(ctx, fasthttp.StatusCreated, tokenJSON{token, claims.ID, id, claims.Expires.Unix()})
 }
 
-// parseLifetime reads {"expires_in": seconds}. No body, or none in it, is an hour.
+// parseLifetime parses {"expires_in": seconds}. Without a body or the field it is an hour.
 func parseLifetime(body []byte) (time.Duration, error) {
 	lifetime := defaultLifetime
 	if len(bytes.TrimSpace(body)) == 0 {
@@ -66,7 +66,7 @@ func parseLifetime(body []byte) (time.Duration, error) {
 	bad := &problem{kind: badToken}
 	seen := false
 	for _, f := range fields {
-		seconds, err := strconv.ParseFloat(string(f.Value), 64) // to JSON, 60.0 is an integer, too
+		seconds, err := strconv.ParseFloat(string(f.Value), 64) // in JSON, 60.0 is an integer, too
 		switch {
 		case f.Name != "expires_in":
 			bad.complain(fmt.Sprintf("/%.60s", f.Name), "unknown field; allowed is expires_in")

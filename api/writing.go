@@ -8,30 +8,30 @@ import (
 )
 
 const (
-	tryAnew    = 10 * time.Second // what was written so long ago does not say that writing works
+	tryAnew    = 10 * time.Second // after that, a successful write no longer proves that writing works
 	tryAgain   = 2 * time.Second  // after a failure
 	tryTimeout = 3 * time.Second
 )
 
-// writing knows whether something can be written. That reading works says nothing of
-// it, and neither does another write: a full disk takes some and refuses others. So
-// after a failure it is tried, until that succeeds; and when somebody asks who wants
-// to know and nothing was written for a while.
+// writing tracks whether a dependency accepts writes. Successful reads do not prove it,
+// nor does one write prove the next: a full disk accepts some and refuses others. So
+// after a failure it tries until a write succeeds. It also tries when a probe asks and
+// nothing has been written for a while.
 type writing struct {
 	*dependency
 	try    func(context.Context) error
-	failed chan struct{} // there is something to try; capacity 1
+	failed chan struct{} // a write failed; capacity 1
 
-	trying sync.Mutex // held by who tries
+	trying sync.Mutex // held during an attempt
 	mu     sync.Mutex
-	worked time.Time // last
+	worked time.Time // when a write last succeeded
 }
 
 func newWriting(d *dependency, try func(context.Context) error) *writing {
 	return &writing{dependency: d, try: try, failed: make(chan struct{}, 1)}
 }
 
-// wrote takes in how a write went.
+// wrote records the result of a write.
 func (w *writing) wrote(err error) {
 	switch {
 	case err == nil:
@@ -39,7 +39,7 @@ func (w *writing) wrote(err error) {
 		return
 	case !w.isDown(err):
 		return
-	case !errors.Is(err, context.DeadlineExceeded): // that may have waited for somebody who writes the same
+	case !errors.Is(err, context.DeadlineExceeded): // a timeout may come from waiting for another writer of the same row
 		w.saw(err)
 	}
 	select {
@@ -48,7 +48,7 @@ func (w *writing) wrote(err error) {
 	}
 }
 
-// ask tries to write, unless it is known how that goes.
+// ask tries to write, unless the state is known.
 func (w *writing) ask(ctx context.Context) {
 	w.mu.Lock()
 	known := time.Since(w.worked) < tryAnew
@@ -76,7 +76,7 @@ func (w *writing) run(ctx context.Context) {
 	}
 }
 
-// attempt tries to write once, unless somebody does so already.
+// attempt tries to write once, unless an attempt is under way.
 func (w *writing) attempt(ctx context.Context) {
 	if !w.trying.TryLock() {
 		return
@@ -93,7 +93,7 @@ func (w *writing) attempt(ctx context.Context) {
 	}
 }
 
-// note takes note that writing works.
+// note records that writing works.
 func (w *writing) note() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
