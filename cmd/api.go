@@ -145,8 +145,8 @@ func (a *app) apiCommand() (*cobra.Command, error) {
 	return c, nil
 }
 
-// perAddress returns the limit for those without a key. On loopback, or in a network
-// that keeps strangers out, there is none unless it is asked for.
+// perAddress returns the rate limit for requests without a key. By default it is 20
+// where strangers can reach the API, and none on loopback or with --insecure.
 func perAddress(asked int, guarded bool) int {
 	switch {
 	case asked >= 0:
@@ -157,11 +157,11 @@ func perAddress(asked int, guarded bool) int {
 	return 0
 }
 
-// guardAPI makes sure that there is a key before strangers can reach the API.
+// guardAPI refuses to start an API that others can reach before a key exists.
 func guardAPI(ctx context.Context, listen *listenFlags, s *store.Postgres, tables *schema) error {
 	exposed := ops.CheckExposure(listen.Listen, listen.Insecure)
 	if !errors.Is(exposed, ops.ErrExposed) {
-		return nil // what else is wrong with it comes up when it is opened
+		return nil // other errors are reported when it is opened
 	}
 	if err := tables.run(ctx); err != nil {
 		return err
@@ -177,7 +177,7 @@ func guardAPI(ctx context.Context, listen *listenFlags, s *store.Postgres, table
 	return nil
 }
 
-// fromEnvAll is fromEnv for several.
+// fromEnvAll calls fromEnv for each target.
 func (a *app) fromEnvAll(targets ...any) error {
 	for _, t := range targets {
 		if err := a.fromEnv(t); err != nil {

@@ -14,7 +14,7 @@ import (
 	"eventstream/store"
 )
 
-// apikeyTimeout is for what one of these commands asks of PostgreSQL.
+// apikeyTimeout is for the PostgreSQL queries of one of these commands.
 const apikeyTimeout = 10 * time.Second
 
 func (a *app) apikeyCommand() (*cobra.Command, error) {
@@ -37,7 +37,7 @@ func (a *app) apikeyCommand() (*cobra.Command, error) {
 	return c, nil
 }
 
-// withStore passes a store whose schema is up to date.
+// withStore calls do with a store whose schema is up to date.
 func withStore(ctx context.Context, p *postgresFlags, do func(context.Context, *store.Postgres) error) error {
 	s, err := p.open()
 	if err != nil {

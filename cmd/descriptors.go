@@ -6,13 +6,13 @@ import (
 	"eventstream/internal/ops"
 )
 
-// ownDescriptors is what a gateway keeps for itself: Redis, PostgreSQL, filter services,
-// pages, files.
+// ownDescriptors are reserved for the gateway itself: Redis, PostgreSQL, filter
+// services, pages, files.
 const ownDescriptors = 64
 
-// divide divides a process's descriptors among its connections and those that are not
-// admitted yet. Of the latter there are fewer if need be, but not none: then clients are
-// answered 503 rather than not at all. limit is 0 if it is not known.
+// divide divides a process's descriptors among connections and those not yet admitted.
+// The latter get fewer if need be, but at least one: then clients are answered 503
+// instead of not at all. limit is 0 if unknown.
 func divide(limit, conns, unadmitted int) (int, int) {
 	if limit == 0 {
 		return conns, unadmitted
@@ -22,8 +22,8 @@ func divide(limit, conns, unadmitted int) (int, int) {
 	return min(conns, left-unadmitted), unadmitted
 }
 
-// fitDescriptors is divide for this process. It tells when fewer connections fit than
-// were asked for.
+// fitDescriptors calls divide for this process. It logs if fewer connections fit
+// than were asked for.
 func fitDescriptors(conns, unadmitted int, log *slog.Logger) (int, int) {
 	limit := ops.Descriptors()
 	fit, unadmitted := divide(limit, conns, unadmitted)
@@ -33,8 +33,8 @@ func fitDescriptors(conns, unadmitted int, log *slog.Logger) (int, int) {
 	return fit, unadmitted
 }
 
-// fitRoom returns how many connections a service may hold beside its streams, of as many
-// as it would.
+// fitRoom returns how many connections a service may hold besides its
+// streams, at most wanted.
 func fitRoom(wanted, streams int) int {
 	limit := ops.Descriptors()
 	if limit == 0 {

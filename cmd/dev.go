@@ -31,7 +31,7 @@ import (
 	"eventstream/topic"
 )
 
-// devFlags set up the pipeline in one process.
+// devFlags configure the pipeline in one process.
 type devFlags struct {
 	Host                        string
 	API, Filter, Gateway, Kafka int // ports
@@ -112,7 +112,7 @@ func (a *app) dev(ctx context.Context, d *devFlags, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	// Each has metrics of its own, as if it were alone.
+	// Each service has its own metrics, as in a process of its own.
 	newProcess(&g, "api", a.version, a.log).addAPI(d.listenAPI, api.Config{Hosts: hosts, Mapping: a.config.source.Mapping()}, filters, lanes, replays)
 	if err := newProcess(&g, "filter", a.version, a.log).addFilter(filterService{
 		listen: d.listenFilter, hosts: hosts, kafka: kcfg, lanes: lanes, filters: filters,
@@ -128,7 +128,7 @@ func (a *app) dev(ctx context.Context, d *devFlags, out io.Writer) error {
 	return g.Run(ctx)
 }
 
-// listen opens all listeners first: a port in use is better known at once.
+// listen opens all listeners first, to report a port in use at once.
 func (d *devFlags) listen(ctx context.Context) error {
 	for _, l := range []struct {
 		ln   *net.Listener
@@ -156,7 +156,7 @@ func (d *devFlags) listen(ctx context.Context) error {
 	return nil
 }
 
-// openData finds a folder for the embedded Kafka.
+// openData opens or creates the folder of the embedded Kafka.
 func (d *devFlags) openData() (cleanup func(), err error) {
 	if d.Data != "" {
 		return func() {}, os.MkdirAll(d.Data, 0o700)
@@ -168,7 +168,7 @@ func (d *devFlags) openData() (cleanup func(), err error) {
 	return func() { os.RemoveAll(d.Data) }, nil
 }
 
-// demoSubscriber gets the larger purchases.
+// demoSubscriber receives the larger purchases.
 const demoSubscriber = "demo"
 
 func demoFilter(ctx context.Context, s *store.Memory) error {
@@ -190,7 +190,7 @@ func (a *app) addDemoProducer(g *run.Group, kcfg topic.Config, rate float64) err
 	return nil
 }
 
-// greet waits until everything is ready and says how to use it.
+// greet waits until all services are ready, and prints how to use them.
 func (d *devFlags) greet(ctx context.Context, out io.Writer, kafka string, log *slog.Logger) error {
 	for try := 1; ; try++ {
 		err := checkHealth(ctx, "http://"+d.listenGateway.Addr().String()+"/readyz")

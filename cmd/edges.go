@@ -19,7 +19,7 @@ import (
 	"eventstream/topic"
 )
 
-// kafkaFlags say where Kafka is, and how we are let in.
+// kafkaFlags are Kafka's addresses and credentials.
 type kafkaFlags struct {
 	Access accessFlags
 
@@ -39,7 +39,7 @@ func (k *kafkaFlags) add(fs *pflag.FlagSet) {
 	k.Access.add(fs)
 }
 
-// open tells what is wrong with the flags, and reads the files that they name.
+// open checks the flags, and reads the files that they name.
 func (k *kafkaFlags) open(reloads *reloads, log *slog.Logger) (cfg topic.Config, err error) {
 	for i, addr := range k.Kafka {
 		if host, port, err := net.SplitHostPort(strings.TrimSpace(addr)); err != nil || host == "" || port == "" || strings.ContainsAny(addr, "/@") {
@@ -51,10 +51,10 @@ func (k *kafkaFlags) open(reloads *reloads, log *slog.Logger) (cfg topic.Config,
 	return cfg, err
 }
 
-// redisFlags say where Redis is.
+// redisFlags are Redis' addresses and credentials.
 type redisFlags struct {
 	Redis    string `env:"REDIS" envDefault:"127.0.0.1:6379"`
-	Password string `env:"REDIS_PASSWORD"` // not a flag: other users of the machine can read those
+	Password string `env:"REDIS_PASSWORD"` // not a flag: other users of the machine can see flags
 	User     string `env:"REDIS_USER"`
 	Prefix   string `env:"REDIS_PREFIX" envDefault:"es:"`
 
@@ -64,7 +64,7 @@ type redisFlags struct {
 	Key        string `env:"REDIS_TLS_KEY"`
 	ServerName string `env:"REDIS_TLS_SERVER_NAME"`
 
-	reads int // bytes of lanes at a time; 0 for the default
+	reads int // maximum bytes of one lane read; 0 for the default
 }
 
 func (r *redisFlags) add(fs *pflag.FlagSet) {
@@ -79,7 +79,7 @@ func (r *redisFlags) add(fs *pflag.FlagSet) {
 	fs.StringVar(&r.ServerName, "redis-tls-server-name", r.ServerName, "name that Redis' certificate has; the host that is connected to if empty")
 }
 
-// tls returns what makes the configuration of TLS; nil if the address alone says whether there is any.
+// tls returns a source of the TLS configuration; nil if the address alone decides about TLS.
 func (r *redisFlags) tls(reloads *reloads, log *slog.Logger) (func() *tls.Config, error) {
 	asked := ops.ClientTLS{CA: r.CA, Cert: r.Cert, Key: r.Key, ServerName: r.ServerName}
 	secure := r.TLS || strings.HasPrefix(r.Redis, "rediss://") || strings.HasPrefix(r.Redis, "valkeys://")
@@ -113,7 +113,7 @@ func (r *redisFlags) open(reloads *reloads, log *slog.Logger) (*lane.Redis, erro
 	return l, nil
 }
 
-// postgresFlags say where PostgreSQL is.
+// postgresFlags are PostgreSQL's address and how to use it.
 type postgresFlags struct {
 	Postgres string `env:"POSTGRES" envDefault:"postgres://eventstream:eventstream@127.0.0.1:5432/eventstream"`
 	Migrate  bool   `env:"MIGRATE" envDefault:"true"`
@@ -129,8 +129,8 @@ func (p *postgresFlags) addAddress(fs *pflag.FlagSet) {
 	fs.Lookup("postgres").DefValue = "$EVENTSTREAM_POSTGRES" // help must not show a password
 }
 
-// severalAts reports whether a URL has a password with @ in it as it is: what
-// follows would be taken for a part of the host, and quoted in errors.
+// severalAts reports whether a URL has an unescaped @ in its password. What follows it
+// would be parsed as the host, and quoted in errors.
 func severalAts(dsn string) bool {
 	_, rest, isURL := strings.Cut(dsn, "://")
 	if end := strings.IndexAny(rest, "/?#"); end >= 0 {
@@ -148,15 +148,15 @@ func (p *postgresFlags) open() (*store.Postgres, error) {
 		err = errPostgres
 	}
 	if err != nil {
-		return nil, usageError{errPostgres} // err quotes parts of it, which may be the password's
+		return nil, usageError{errPostgres} // err may quote parts of the password
 	}
 	return s, nil
 }
 
-// filterURLFlags say where the filter services are, which replay events.
+// filterURLFlags are the addresses of the filter services, for replays.
 type filterURLFlags struct {
 	URLs   []string `env:"FILTER_URL" envDefault:"http://127.0.0.1:8002"`
-	Secret string   `env:"REPLAY_SECRET"` // not a flag: other users of the machine can read those
+	Secret string   `env:"REPLAY_SECRET"` // not a flag: other users of the machine can see flags
 }
 
 func (f *filterURLFlags) add(fs *pflag.FlagSet) {
@@ -184,7 +184,7 @@ func replaySecrets(text string) (replay.Secrets, error) {
 	return s, nil
 }
 
-// pause waits, and returns false if ctx ends before.
+// pause waits for d. It returns false if ctx ends before.
 func pause(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-ctx.Done():

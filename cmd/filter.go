@@ -17,13 +17,13 @@ import (
 	"eventstream/lane"
 )
 
-// What --kafka-isolation may be.
+// The values of --kafka-isolation.
 const (
 	readCommitted   = "read_committed"
 	readUncommitted = "read_uncommitted"
 )
 
-// filterFlags say how events are matched.
+// filterFlags configure how events are matched.
 type filterFlags struct {
 	Group     string        `env:"GROUP" envDefault:"eventstream-filter"`
 	Shard     string        `env:"SHARD" envDefault:"0/1"`
@@ -41,7 +41,7 @@ type filterFlags struct {
 	ReplayMaxBytes int64         `env:"REPLAY_MAX_BYTES" envDefault:"1073741824"`
 	MaxReplays     int           `env:"MAX_REPLAYS" envDefault:"4096"`
 
-	Secret string `env:"REPLAY_SECRET"` // not a flag: other users of the machine can read those
+	Secret string `env:"REPLAY_SECRET"` // not a flag: other users of the machine can see flags
 }
 
 func (f *filterFlags) add(fs *pflag.FlagSet) {
@@ -82,11 +82,11 @@ func (f *filterFlags) check() error {
 	return nil
 }
 
-// noLetters is the name of no topic for dead letters.
+// noLetters instead of a topic's name turns dead letters off.
 const noLetters = "off"
 
-// group returns the consumer group: each shard's processes share all partitions
-// among them.
+// group returns the consumer group. Each shard has one, whose processes divide all
+// partitions among them.
 func (f *filterFlags) group(sh lane.Shard) string {
 	if sh.Of <= 1 {
 		return f.Group
@@ -94,8 +94,8 @@ func (f *filterFlags) group(sh lane.Shard) string {
 	return fmt.Sprintf("%s.%d-of-%d", f.Group, sh.Index, sh.Of)
 }
 
-// collect sets how often garbage is collected. Filters are a large heap that hardly
-// changes; what is marked of it again and again is the largest item in the profile.
+// collect makes garbage collections rarer. Filters are a large heap that hardly
+// changes; marking it again and again is the largest item in the profile.
 func (f *filterFlags) collect() {
 	if _, set := os.LookupEnv("GOGC"); !set {
 		debug.SetGCPercent(f.GCPercent)
@@ -176,7 +176,7 @@ func (a *app) filterCommand() (*cobra.Command, error) {
 				Source: a.config.source,
 			}
 			if cfg.Compare = own.Compare; own.Compare == 0 {
-				cfg.Compare = -1 // zero is the default there
+				cfg.Compare = -1 // zero would mean the default
 			}
 			here := newProcess(&g, "filter", a.version, a.log)
 			tables := newSchema(s, postgres, a.log)

@@ -25,10 +25,10 @@ var errGatewayUnadmitted = errors.New("--max-unadmitted must be at least 1")
 
 var errGatewayHeaders = errors.New("--handshake-timeout must be 100ms to 1m, --max-header-bytes 8192 to 1048576")
 
-// addressHandshakes is --handshake-rate-address unless it is given.
+// addressHandshakes is the default of --handshake-rate-address.
 const addressHandshakes = 1000
 
-// gatewayFlags are those of a gateway.
+// gatewayFlags configure a gateway.
 type gatewayFlags struct {
 	listen   listenFlags
 	redis    redisFlags
@@ -91,7 +91,7 @@ func (f *gatewayFlags) add(fs *pflag.FlagSet) {
 	f.listen.addProxies(fs)
 }
 
-// check tells what is wrong with the flags by themselves.
+// check returns errors that the flags alone show.
 func (f *gatewayFlags) check() error {
 	switch {
 	case f.MaxConns < 1 || f.Resume < time.Second || f.Ring < 1 || f.redis.reads < 1<<20 || f.Drain <= 0 || f.Delay < 0 || f.CutOff < time.Second:
@@ -106,7 +106,7 @@ func (f *gatewayFlags) check() error {
 	return nil
 }
 
-// config returns what the flags say of the gateway itself.
+// config returns the gateway's configuration.
 func (f *gatewayFlags) config() (cfg gateway.Config, err error) {
 	cfg = gateway.Config{
 		MaxConns: f.MaxConns, RingBytes: f.Ring, ResumeWindow: f.Resume, DrainDelay: f.Delay, Drain: f.Drain, CutOff: f.CutOff,
@@ -169,7 +169,7 @@ func (a *app) runGateway(ctx context.Context, f *gatewayFlags) error {
 	if err != nil {
 		return err
 	}
-	acks, err := f.postgres.open() // filter service and API make the schema
+	acks, err := f.postgres.open() // the filter service and the API create the schema
 	if err != nil {
 		return err
 	}
@@ -223,7 +223,7 @@ func (a *app) runGateway(ctx context.Context, f *gatewayFlags) error {
 	return g.Run(ctx)
 }
 
-// openAlone opens the listeners of a gateway that shares its port with nobody.
+// openAlone opens the listeners of a gateway that does not share its port.
 func (a *app) openAlone(ctx context.Context, l *listenFlags, pagesAddr string) (opener, net.Listener, error) {
 	ln, err := l.open(ctx, socket.Listen, a.log)
 	if err != nil {

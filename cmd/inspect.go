@@ -16,19 +16,19 @@ import (
 )
 
 const (
-	// inspectEvery is how often Redis is asked for its settings and state, which may be
-	// changed by hand, or by a failover.
+	// inspectEvery is how often Redis' settings and state are checked: they may change
+	// by hand, or by a failover.
 	inspectEvery = 30 * time.Second
-	// clocksApart is how much the clock of a server may differ from ours.
+	// clocksApart is the largest accepted difference between a server's clock and ours.
 	clocksApart = 5 * time.Second
 )
 
-// inspected is who can be inspected.
+// inspected is a server whose configuration can be checked.
 type inspected interface {
 	CheckConfig(ctx context.Context) (lane.Inspection, error)
 }
 
-// clocked is a server of which only the clock is looked at: PostgreSQL.
+// clocked is a server of which only the clock is checked: PostgreSQL.
 type clocked interface {
 	Ahead(ctx context.Context) (time.Duration, error)
 }
@@ -40,8 +40,8 @@ func (c clock) CheckConfig(ctx context.Context) (in lane.Inspection, err error) 
 	return in, err
 }
 
-// inspector looks after how a server is set up, and tells what is wrong in the log, in
-// metrics and in /readyz. The server is all services', so that is degraded, not red.
+// inspector checks a server's configuration, and reports problems in the log, in metrics
+// and in /readyz. All processes share the server, so the state is degraded, not unready.
 type inspector struct {
 	name     string
 	of       inspected
@@ -51,7 +51,7 @@ type inspector struct {
 	found    atomic.Pointer[error] // by the last inspection; nil if nothing is wrong
 }
 
-// newInspector returns an inspector of a server by the name that it has in metrics.
+// newInspector returns an inspector of a server. name is its label in metrics.
 func newInspector(name string, of inspected, reg prometheus.Registerer, log *slog.Logger) *inspector {
 	i := &inspector{
 		name: name, of: of, log: log,
@@ -69,12 +69,12 @@ func newInspector(name string, of inspected, reg prometheus.Registerer, log *slo
 // run inspects until ctx ends.
 func (i *inspector) run(ctx context.Context) error { return inspecting(ctx, i.look) }
 
-// inspecting looks now and then until ctx ends, and sooner after a look that failed.
+// inspecting calls look regularly until ctx ends, and sooner after an error.
 func inspecting(ctx context.Context, look func(context.Context) error) error {
 	for {
 		wait := inspectEvery
 		if look(ctx) != nil {
-			wait = 5 * time.Second // that a server is down is said elsewhere
+			wait = 5 * time.Second // other checks report that a server is down
 		}
 		if !pause(ctx, wait) {
 			return nil
@@ -82,7 +82,7 @@ func inspecting(ctx context.Context, look func(context.Context) error) error {
 	}
 }
 
-// look inspects once. It fails if Redis can't be asked: then what was found last stays.
+// look inspects once. It fails if the server can't be asked; the last findings then stay.
 func (i *inspector) look(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
@@ -99,7 +99,7 @@ func (i *inspector) look(ctx context.Context) error {
 	return nil
 }
 
-// tell keeps what was found, and logs it if it is new.
+// tell stores the finding, and logs it if it changed.
 func (i *inspector) tell(found error) {
 	before := i.found.Load()
 	switch {
@@ -114,7 +114,7 @@ func (i *inspector) tell(found error) {
 	}
 }
 
-// check is for /readyz.
+// check returns the finding for /readyz.
 func (i *inspector) check(context.Context) error {
 	if found := i.found.Load(); found != nil {
 		return ops.Degraded(*found)
@@ -122,15 +122,15 @@ func (i *inspector) check(context.Context) error {
 	return nil
 }
 
-// addInspector has a server inspected, and returns what /readyz says of it. Where
-// reading it has a check of its own, that has another name.
+// addInspector starts the inspection of a server, and returns its check for /readyz. check
+// is its name there; name itself may be that of the check whether the server can be read.
 func addInspector(g *run.Group, name, check string, of inspected, reg prometheus.Registerer, log *slog.Logger) ops.Check {
 	i := newInspector(name, of, reg, log)
 	g.Add(name+" check", i.run)
 	return ops.Check{Name: check, Do: i.check, Local: true}
 }
 
-// addClock has PostgreSQL's clock looked at.
+// addClock starts the check of PostgreSQL's clock.
 func addClock(g *run.Group, of clocked, reg prometheus.Registerer, log *slog.Logger) ops.Check {
 	return addInspector(g, "postgres", "postgres_clock", clock{of}, reg, log)
 }

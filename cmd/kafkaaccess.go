@@ -13,7 +13,7 @@ import (
 	"eventstream/topic/access"
 )
 
-// accessFlags say how brokers and we know each other.
+// accessFlags configure how we and Kafka's brokers authenticate each other.
 type accessFlags struct {
 	TLS        bool   `env:"KAFKA_TLS"`
 	CA         string `env:"KAFKA_TLS_CA"`
@@ -23,7 +23,7 @@ type accessFlags struct {
 
 	SASL         string   `env:"KAFKA_SASL"`
 	User         string   `env:"KAFKA_SASL_USER"`
-	Password     string   `env:"KAFKA_SASL_PASSWORD"` // not a flag: other users of the machine can read those
+	Password     string   `env:"KAFKA_SASL_PASSWORD"` // not a flag: other users of the machine can see flags
 	PasswordFile string   `env:"KAFKA_SASL_PASSWORD_FILE"`
 	TokenFile    string   `env:"KAFKA_SASL_TOKEN_FILE"`
 	TokenURL     string   `env:"KAFKA_SASL_TOKEN_URL"`
@@ -48,7 +48,7 @@ func (f *accessFlags) add(fs *pflag.FlagSet) {
 	fs.StringSliceVar(&f.Extensions, "kafka-sasl-extensions", f.Extensions, "oauthbearer: name=value to tell brokers, separated by commas")
 }
 
-// rule is what two flags have to do with each other.
+// rule is a relation between two flags.
 type rule struct {
 	broken bool
 	what   string
@@ -81,7 +81,7 @@ func isHTTPS(text string) bool {
 	return err == nil && u.Scheme == "https" && u.Host != "" && u.User == nil
 }
 
-// open reads the files, which reloads then do again.
+// open reads the files. reloads reads them again.
 func (f *accessFlags) open(reloads *reloads, log *slog.Logger) (topic.Access, error) {
 	for _, r := range f.rules() {
 		if r.broken {

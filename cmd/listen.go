@@ -24,7 +24,7 @@ func (a *app) listenCommand() (*cobra.Command, error) {
 		Cursor  string `env:"CURSOR"`
 		Since   string `env:"SINCE"`
 		Durable bool   `env:"DURABLE"`
-		Token   string `env:"TOKEN"` // not a flag: other users of the machine can read those
+		Token   string `env:"TOKEN"` // not a flag: other users of the machine can see flags
 		File    string `env:"TOKEN_FILE"`
 	}{}
 	if err := a.fromEnv(&own); err != nil {
@@ -55,7 +55,7 @@ func (a *app) listenCommand() (*cobra.Command, error) {
 			cl, err := client.New(client.Config{
 				URL: own.URL, SubscriberID: args[0], Cursor: own.Cursor, Since: own.Since, Durable: own.Durable, OnState: tell(a.log),
 				Token: tokenSource(own.Token, own.File),
-			}, slog.New(slog.DiscardHandler)) // tell says it all
+			}, slog.New(slog.DiscardHandler)) // tell logs it
 			if err != nil {
 				return usageError{err}
 			}
@@ -80,7 +80,7 @@ func (a *app) listenCommand() (*cobra.Command, error) {
 	return c, nil
 }
 
-// tokenSource returns where the client gets its tokens from; nil if there is none.
+// tokenSource returns the client's source of tokens; nil if there is none.
 func tokenSource(token, file string) func(context.Context) (string, error) {
 	switch {
 	case file != "":
@@ -111,7 +111,7 @@ func printEvent(out *bufio.Writer, e client.Event, full bool) error {
 	return nil
 }
 
-// tell logs what becomes of the connection.
+// tell logs changes of the connection's state.
 func tell(log *slog.Logger) func(client.State) {
 	return func(s client.State) {
 		switch s.Status {
@@ -125,8 +125,7 @@ func tell(log *slog.Logger) func(client.State) {
 	}
 }
 
-// explain says what the reason of a gap means. One that we don't know is shown as
-// it is.
+// explain returns the meaning of a gap's reason. An unknown one is returned as it is.
 func explain(reason string) string {
 	switch reason {
 	case wire.GapTrimmed:
@@ -145,8 +144,8 @@ func explain(reason string) string {
 	return reason
 }
 
-// ranges names missing events by their ids: those of some partitions, if there
-// are many.
+// ranges lists missing events by their ids, only those of the first
+// partitions if there are many.
 func ranges(missing []wire.Missing) string {
 	const most = 8
 	var offsets int64

@@ -9,8 +9,8 @@ import (
 	dto "github.com/prometheus/client_model/go"
 )
 
-// metrics is the registry of a service. All that is registered gets the prefix
-// eventstream_<service>_, which packages leave to it.
+// metrics is the registry of a service. It prefixes all names with
+// eventstream_<service>_, so packages register theirs without a prefix.
 type metrics struct {
 	prometheus.Registerer
 	prometheus.Gatherer
@@ -29,7 +29,7 @@ func prefixed(service string, reg prometheus.Registerer) prometheus.Registerer {
 	return prometheus.WrapRegistererWithPrefix("eventstream_"+service+"_", reg)
 }
 
-// addProcessMetrics adds what is the same in every process.
+// addProcessMetrics adds the metrics that all processes have.
 func addProcessMetrics(reg prometheus.Registerer, version string) {
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "eventstream_build_info", Help: "1, with the version as a label.",
@@ -39,8 +39,7 @@ func addProcessMetrics(reg prometheus.Registerer, version string) {
 	reg.MustRegister(info, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 }
 
-// predecessor has the names under which dashboards made for the predecessor look for
-// some of our metrics.
+// predecessor maps metrics to their names in the predecessor, whose dashboards use them.
 var predecessor = map[string]string{
 	"eventstream_filter_events_read_total":    "events_read_total",
 	"eventstream_filter_events_matched_total": "events_matched_total",
@@ -51,7 +50,7 @@ var predecessor = map[string]string{
 	"eventstream_gateway_events_sent_total":   "events_sent_total",
 }
 
-// withPredecessor adds those metrics under the predecessor's names, too.
+// withPredecessor adds these metrics under the predecessor's names, too.
 func withPredecessor(families []*dto.MetricFamily) []*dto.MetricFamily {
 	for _, f := range families {
 		if old, ok := predecessor[f.GetName()]; ok {

@@ -13,7 +13,7 @@ import (
 	"eventstream/store"
 )
 
-// errPending reports that migrations are pending, which has been printed.
+// errPending reports that migrations are pending. It has been printed.
 var errPending = errors.New("migrations are pending")
 
 func (a *app) migrateCommand() (*cobra.Command, error) {
@@ -55,7 +55,7 @@ func (a *app) migrateCommand() (*cobra.Command, error) {
 	return c, nil
 }
 
-// patiently tries for so long as PostgreSQL is unavailable.
+// patiently retries do while PostgreSQL is unavailable, until patience is over.
 func (a *app) patiently(ctx context.Context, patience time.Duration, do func(context.Context) error) error {
 	for until := time.Now().Add(patience); ; {
 		err := do(ctx)
@@ -107,7 +107,7 @@ func migrationStatus(ctx context.Context, s *store.Postgres, out io.Writer) erro
 	return known(at)
 }
 
-// known refuses a schema of a newer version.
+// known returns an error if the schema is of a newer version.
 func known(s store.Schema) error {
 	newer := s.Newer()
 	if len(newer) == 0 {

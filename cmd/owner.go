@@ -10,10 +10,11 @@ import (
 	"eventstream/lane"
 )
 
-// sameOwner ends a service whose Redis and PostgreSQL belong to two pipelines: the filters
-// and acknowledgements that it writes would be another's. Where a topic was made anew,
-// Redis may have the new one first; but soon nobody speaks for the old one any more. It
-// looks as often as filter services say so, and is sure after as long as they wait.
+// sameOwner fails if Redis and PostgreSQL belong to different pipelines: the service
+// would write its filters and acknowledgements to another pipeline's database. After a
+// topic is created anew, Redis may have the new one first; but soon no filter service
+// claims the old one. So it checks at the interval of these claims, and fails only
+// after the period that filter services wait, too.
 func sameOwner(ctx context.Context, s interface {
 	Owner(context.Context) (filter.Owner, error)
 }, topic func(context.Context) (lane.Topic, error)) error {

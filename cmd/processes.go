@@ -31,15 +31,15 @@ import (
 	"eventstream/internal/run"
 )
 
-// With --processes a gateway is a parent that starts itself so many times. The
-// children share the port, among whose listeners the kernel divides those who
-// connect. Each is an ordinary gateway; its pages are on a Unix socket, and the
+// With --processes a gateway is a parent that starts n children of the same program.
+// The children share the port, and the kernel divides connections among their
+// listeners. Each is an ordinary gateway that serves its pages on a Unix socket; the
 // parent shows all of them.
 
-// member is one of the children. It is told by the environment.
+// member is one of the children. It gets its number and socket from the environment.
 type member struct {
 	number int
-	socket string // of its pages
+	socket string // where it serves its pages
 }
 
 const memberEnv = "EVENTSTREAM_GATEWAY_MEMBER"
@@ -52,8 +52,8 @@ func thisMember() (m member, ok bool) {
 	return member{n, socket}, err == nil
 }
 
-// begin makes this process the member: it says so in its log, has its profiles on
-// a port of its own, and stops when its parent closes stdin.
+// begin makes this process the member: it adds its number to the log, serves profiles
+// on its own port, and stops when its parent closes stdin.
 func (m member) begin(ctx context.Context, a *app, l *listenFlags) (_ context.Context, pages net.Listener, err error) {
 	a.log = a.log.With("process", m.number)
 	if l.Admin, err = plusPort(l.Admin, m.number); err != nil {
@@ -67,15 +67,15 @@ func (m member) begin(ctx context.Context, a *app, l *listenFlags) (_ context.Co
 		return nil, nil, err
 	}
 	ctx, stop := context.WithCancel(ctx)
-	go func() { // to the end of the process: a read of stdin can't be broken off
+	go func() { // runs until the process ends: a read of stdin can't be interrupted
 		io.Copy(io.Discard, os.Stdin)
 		stop()
 	}()
 	return ctx, pages, nil
 }
 
-// listen opens the shared port as soon as the gateway is ready, so that the
-// kernel gives no client to one that is not.
+// listen opens the shared port when the gateway is ready, since the kernel gives
+// clients to any listener.
 func (m member) listen(l *listenFlags, log *slog.Logger) opener {
 	return func(ctx context.Context, ready func(context.Context) error) (net.Listener, error) {
 		for err := ready(ctx); err != nil && !ops.IsDegraded(err); err = ready(ctx) {
@@ -103,7 +103,7 @@ func plusPort(addr string, n int) (string, error) {
 // maxProcesses is more than the cores of most machines.
 const maxProcesses = 256
 
-// checkProcesses refuses what can't be shared.
+// checkProcesses rejects flags that children can't share.
 func checkProcesses(n int, l *listenFlags) error {
 	if n < 1 || n > maxProcesses {
 		return usageError{fmt.Errorf("--processes %d: want 1 to %d", n, maxProcesses)}
@@ -129,8 +129,7 @@ type parent struct {
 	began   atomic.Bool // all members have been ready
 }
 
-// runProcesses runs n gateways, and pages about all of them if there is an address
-// for that.
+// runProcesses runs n gateways, and serves pages about all of them if pagesAddr is set.
 func (a *app) runProcesses(ctx context.Context, n int, l *listenFlags, pagesAddr string, patience time.Duration) error {
 	hosts, err := l.hosts()
 	if err != nil {
@@ -138,7 +137,7 @@ func (a *app) runProcesses(ctx context.Context, n int, l *listenFlags, pagesAddr
 	}
 	ln, err := l.open(ctx, socket.Listen, a.log)
 	if err != nil {
-		return err // better now, and once
+		return err // reported once, before any child starts
 	}
 	ln.Close()
 	pages, err := l.openPages(ctx, pagesAddr, a.log)
@@ -158,7 +157,7 @@ func (a *app) runProcesses(ctx context.Context, n int, l *listenFlags, pagesAddr
 	copies := run.Copies{
 		N: n, Fatal: exitUsage, Log: a.log,
 		Command: func(i int) *exec.Cmd {
-			cmd := exec.Command("/proc/self/exe", os.Args[1:]...) // even if another version has taken its place
+			cmd := exec.Command("/proc/self/exe", os.Args[1:]...) // the running version, even if the file was replaced
 			cmd.Env, cmd.Stdout, cmd.Stderr = append(os.Environ(), p.members[i].env()), os.Stdout, os.Stderr
 			return cmd
 		},
@@ -171,7 +170,7 @@ func (a *app) runProcesses(ctx context.Context, n int, l *listenFlags, pagesAddr
 	g.Add("files", func(ctx context.Context) error { return a.reloads.run(ctx, a.log) })
 	if pages != nil {
 		mux := http.NewServeMux()
-		running := func() error { return nil } // members that are stuck are ended and started again
+		running := func() error { return nil } // stuck members are killed and restarted
 		ops.Handle(mux, append(p.gatherers(), reg), running, ops.Check{Name: "processes", Do: p.ready, Local: true})
 		servers := ops.NewServers(prefixed("gateway", own), a.log)
 		g.Add("pages", func(ctx context.Context) error {
@@ -210,9 +209,9 @@ func (p *parent) page(ctx context.Context, i int, path string) (*http.Response, 
 	return p.pages[i].Do(req)
 }
 
-// ready tells why no clients should come, or nil. In the beginning it waits for all
-// members, or the first ones would get everybody. Later one is enough: those that
-// start again have not opened the port yet, and turn nobody away.
+// ready returns why no clients should connect, or nil. At first it waits for all
+// members, or the first ones would get all clients. Later one ready member is enough: a
+// restarting member has not opened the port yet, so it gets no clients.
 func (p *parent) ready(ctx context.Context) error {
 	why := make(chan error, len(p.members))
 	for i := range p.members {
@@ -243,12 +242,12 @@ func (p *parent) ready(ctx context.Context) error {
 	return fmt.Errorf("%d of %d are ready, %d needed; one says: %w", ready, len(p.members), needed, last)
 }
 
-// alive tells why a member has to be ended, or nil.
+// alive returns why a member has to be killed, or nil.
 func (p *parent) alive(i int) error { return p.ask(context.Background(), i, "/livez") }
 
 func (p *parent) memberReady(ctx context.Context, i int) error { return p.ask(ctx, i, "/readyz") }
 
-// ask returns what a member says is wrong with it, or nil.
+// ask returns the problem that a member reports, or nil.
 func (p *parent) ask(ctx context.Context, i int, path string) error {
 	resp, err := p.page(ctx, i, path)
 	if err != nil {
@@ -267,8 +266,7 @@ func (p *parent) ask(ctx context.Context, i int, path string) error {
 	return nil
 }
 
-// gatherers gather the members' metrics, each with the number of its process as
-// a label.
+// gatherers gather the members' metrics, labelled with the process number.
 func (p *parent) gatherers() (all prometheus.Gatherers) {
 	for i := range p.members {
 		all = append(all, prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) { return p.gather(i), nil }))
@@ -276,7 +274,7 @@ func (p *parent) gatherers() (all prometheus.Gatherers) {
 	return all
 }
 
-// gather returns a member's metrics, and whether there were any.
+// gather returns a member's metrics, and whether it answered.
 func (p *parent) gather(i int) []*dto.MetricFamily {
 	families, err := p.scrape(i)
 	up := 1.0

@@ -20,7 +20,7 @@ import (
 // errUnacked reports that some events were not acknowledged.
 var errUnacked = errors.New("some events were not acknowledged")
 
-// producerFlags say what to produce.
+// producerFlags configure what to produce.
 type producerFlags struct {
 	Rate     float64       `env:"PRODUCER_RATE"`
 	Count    int64         `env:"PRODUCER_COUNT"`
@@ -77,7 +77,7 @@ func (p producerFlags) check() error {
 	return nil
 }
 
-// source opens where the events come from.
+// source opens the source of events.
 func (p producerFlags) source() (src producer.Source, closer io.Closer, err error) {
 	switch p.File {
 	case "":

@@ -13,15 +13,15 @@ import (
 )
 
 const (
-	// purgeEvery is how often what is no longer needed is deleted, by one API for all,
-	// however often they are started.
+	// purgeEvery is how often outdated rows are deleted. One API process does it for
+	// all, however often processes restart.
 	purgeEvery = time.Hour
-	purgeLook  = time.Minute     // how often each looks whether that is due
-	purgeAgain = 5 * time.Minute // after something of it failed
+	purgeLook  = time.Minute     // how often each process checks whether a purge is due
+	purgeAgain = 5 * time.Minute // after a purge that failed in part
 )
 
-// purger deletes what is no longer needed. Filters that were deleted are kept for longer
-// than any filter service takes to notice.
+// purger deletes outdated rows. Deleted filters are kept for longer than any filter
+// service takes to notice that they are deleted.
 type purger struct {
 	store *store.Postgres
 	what  store.Purge
@@ -49,7 +49,7 @@ func newPurger(s *store.Postgres, what store.Purge, reg prometheus.Registerer, l
 	}
 }
 
-// run purges until ctx ends, from when the tables are there.
+// run waits until the tables exist, and then purges until ctx ends.
 func (p *purger) run(ctx context.Context, tables <-chan struct{}) error {
 	select {
 	case <-ctx.Done():
@@ -64,7 +64,7 @@ func (p *purger) run(ctx context.Context, tables <-chan struct{}) error {
 	}
 }
 
-// look purges if it is time to, and nobody else does.
+// look purges if a purge is due and no other process does it.
 func (p *purger) look(ctx context.Context) {
 	c, cancel := context.WithTimeout(ctx, purgeLook)
 	defer cancel()
@@ -82,10 +82,10 @@ func (p *purger) look(ctx context.Context) {
 		p.tell(ctx, d.What, d.Err)
 		well = well && d.Err == nil
 	}
-	_, err = p.store.CountOld(ctx) // what an API that is not upgraded yet has stored
+	_, err = p.store.CountOld(ctx) // filters stored by an API that is not upgraded yet
 	p.tell(ctx, "filters_uncounted", err)
 	well = well && err == nil
-	end, stop := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second) // if we are stopping, it is due again soon
+	end, stop := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second) // also while stopping: an unfinished purge is then due again soon
 	defer stop()
 	err = p.store.EndPurge(end, well, purgeEvery, purgeAgain)
 	p.tell(ctx, "purges", err)
@@ -94,7 +94,7 @@ func (p *purger) look(ctx context.Context) {
 	}
 }
 
-// tell counts a failure, and logs it.
+// tell counts and logs a failure.
 func (p *purger) tell(ctx context.Context, table string, err error) {
 	if ctx.Err() != nil {
 		return

@@ -14,7 +14,7 @@ import (
 	"eventstream/store"
 )
 
-// quotaFlags bound what filters may take up.
+// quotaFlags limit the filters of a subscriber and the size of requests.
 type quotaFlags struct {
 	Filters     int64 `env:"QUOTA_FILTERS" envDefault:"10000"`
 	Values      int64 `env:"QUOTA_VALUES" envDefault:"200000"`
@@ -46,7 +46,7 @@ func (q *quotaFlags) quota() filter.Quota {
 	return filter.Quota{Filters: q.Filters, Values: q.Values, Tried: q.Tried, Broad: q.Broad, Bytes: q.Bytes}
 }
 
-// apply sets what bounds requests.
+// apply sets the limits of requests.
 func (q *quotaFlags) apply(cfg *api.Config) {
 	cfg.MaxImportBytes, cfg.MaxDryRuns = q.ImportBytes, q.DryRuns
 	if q.ImportBytes == 0 {
@@ -54,7 +54,7 @@ func (q *quotaFlags) apply(cfg *api.Config) {
 	}
 }
 
-// countOld counts what versions stored that knew no quotas.
+// countOld counts filters that were stored by versions without quotas.
 func countOld(ctx context.Context, s *store.Postgres, log *slog.Logger) error {
 	counting := trouble.New(log, "filters that are older than quotas can't be counted; retrying", "filters that are older than quotas can be counted again")
 	n, err := s.CountOld(ctx)

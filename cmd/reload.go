@@ -9,7 +9,7 @@ import (
 	"syscall"
 )
 
-// reloads reads files again at SIGHUP, which ends no service.
+// reloads rereads files at SIGHUP.
 type reloads struct {
 	signals chan os.Signal
 
@@ -17,21 +17,21 @@ type reloads struct {
 	all []func() error
 }
 
-// catch has SIGHUP end the process no more.
+// catch makes SIGHUP reload instead of ending the process.
 func (r *reloads) catch() {
 	r.signals = make(chan os.Signal, 1)
 	signal.Notify(r.signals, syscall.SIGHUP)
 }
 
-// add adds what is to be done. An error says what could not be read: then what was read
-// before stays.
+// add adds a function that rereads a file. If it returns an error, it must keep what it
+// had read before.
 func (r *reloads) add(read func() error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.all = append(r.all, read)
 }
 
-// run does so until ctx ends.
+// run handles signals until ctx ends.
 func (r *reloads) run(ctx context.Context, log *slog.Logger) error {
 	for {
 		select {

@@ -1,5 +1,5 @@
-// Package cmd is the command line: one file for each subcommand, and the wiring
-// of services and edges. It alone reads flags and the environment.
+// Package cmd is the command line: one file for each subcommand, and the wiring of
+// services and their servers. No other package reads flags or the environment.
 package cmd
 
 import (
@@ -42,7 +42,7 @@ type app struct {
 	logLevel  string
 	logFormat string
 	log       *slog.Logger
-	logsJSON  bool // of a service
+	logsJSON  bool // a service's logs are JSON
 	reloads   reloads
 	config    *configFile
 }
@@ -66,8 +66,8 @@ func Execute(version string, args []string) int {
 	return a.end(err)
 }
 
-// end tells of the error that a command ends with, and returns the exit code. Where a
-// service logs JSON, its last line is JSON, too.
+// end reports the error of a command, and returns the exit code. If a service logs
+// JSON, the error is logged as JSON, too.
 func (a *app) end(err error) int {
 	if err == nil || errors.Is(err, errUnacked) || !a.logsJSON {
 		return exitCode(err)
@@ -79,11 +79,11 @@ func (a *app) end(err error) int {
 	return exitFailed
 }
 
-// limitMemory has the garbage collector keep to what the container may use, unless
-// GOMEMLIMIT says otherwise.
+// limitMemory sets the garbage collector's memory limit to that of the container,
+// unless GOMEMLIMIT is set.
 func (a *app) limitMemory() {
 	limit, err := memlimit.SetGoMemLimitWithOpts(memlimit.WithRatio(0.9), memlimit.WithProvider(memlimit.FromCgroup))
-	a.log.Debug("memory limit", "bytes", limit, "err", err) // most often there is no container, and no limit
+	a.log.Debug("memory limit", "bytes", limit, "err", err) // err is usual: without a container there is no limit
 }
 
 func exitCode(err error) int {
@@ -95,9 +95,9 @@ func exitCode(err error) int {
 		fmt.Fprintln(os.Stderr, "eventstream:", redact.Text(err.Error()))
 		return exitUsage
 	case errors.Is(err, errUnacked):
-		return exitUnacked // it has been reported
+		return exitUnacked // already reported
 	case errors.Is(err, errPending):
-		return exitPending // so has this
+		return exitPending // already printed
 	}
 	fmt.Fprintln(os.Stderr, "eventstream:", redact.Text(err.Error()))
 	return exitFailed
@@ -164,7 +164,7 @@ func (a *app) root() (*cobra.Command, error) {
 	root.SetVersionTemplate("eventstream {{.Version}}\n")
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		if bad, ok := errors.AsType[*pflag.InvalidValueError](err); ok && bad.GetFlag().Value.Type() == "stringSlice" {
-			err = fmt.Errorf("--%s: %w", bad.GetFlag().Name, bad.Unwrap()) // addresses, which may have a password
+			err = fmt.Errorf("--%s: %w", bad.GetFlag().Name, bad.Unwrap()) // without the value: an address may contain a password
 		}
 		return usageError{fmt.Errorf("%w; see %s --help", err, c.CommandPath())}
 	})
@@ -187,15 +187,15 @@ func isService(command string) bool {
 	return command == "api" || command == "filter" || command == "gateway"
 }
 
-// takeLibraryLogs has libraries that log by themselves do so in our log: those that use
-// package log, and nbio, which would print.
+// takeLibraryLogs redirects the logs of libraries to ours: those that use package log,
+// and nbio, which would print them.
 func takeLibraryLogs(log *slog.Logger) {
 	slog.SetDefault(log)
 	logging.SetLogger(ops.NewLibraryLog(log, "nbio"))
 }
 
-// fromEnv fills target, whose fields name variables without their prefix, from the
-// environment and the file of --config. The values become the defaults of flags.
+// fromEnv fills target from the environment and the file of --config. The tags of its
+// fields name variables without their prefix. The values become the defaults of flags.
 func (a *app) fromEnv(target any) error {
 	vars, err := a.config.environment(target)
 	if err != nil {
@@ -207,10 +207,10 @@ func (a *app) fromEnv(target any) error {
 	return nil
 }
 
-// hideDefault has help name the variable that a flag's default comes from, instead
-// of what it holds: that may be an address with a password.
+// hideDefault makes help show the name of the variable that sets a flag's default,
+// instead of its value, which may be an address with a password.
 func hideDefault(f *pflag.Flag) {
-	bare := strings.NewReplacer("[", "", "]", "", `"`, "") // as a list is shown
+	bare := strings.NewReplacer("[", "", "]", "", `"`, "") // the decoration of lists
 	for _, line := range os.Environ() {
 		name, value, _ := strings.Cut(line, "=")
 		if strings.HasPrefix(name, "EVENTSTREAM_") && value != "" && bare.Replace(f.DefValue) == bare.Replace(value) {
@@ -219,7 +219,7 @@ func hideDefault(f *pflag.Flag) {
 	}
 }
 
-// noCommand refuses what is no subcommand.
+// noCommand rejects unknown subcommands.
 func noCommand(c *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
@@ -231,7 +231,7 @@ func noCommand(c *cobra.Command, args []string) error {
 	return usageError{fmt.Errorf("unknown command %q%s; see eventstream --help", args[0], hint)}
 }
 
-// noArgs refuses arguments.
+// noArgs rejects arguments.
 func noArgs(c *cobra.Command, args []string) error {
 	if len(args) > 0 {
 		return usageError{fmt.Errorf("%s takes no arguments, got %q; see %s --help", c.Name(), args, c.CommandPath())}

@@ -14,15 +14,15 @@ import (
 	"eventstream/store"
 )
 
-// schema brings the schema of a service's database up to date, or, with
-// --migrate=false, waits until somebody has done so.
+// schema brings the schema of a service's database up to date or, with --migrate=false,
+// waits until another process has done so.
 type schema struct {
 	store   *store.Postgres
 	migrate bool
 	log     *slog.Logger
 	trouble *trouble.Trouble
 
-	lacks atomic.Pointer[error] // why it is not up to date; nil once it was
+	lacks atomic.Pointer[error] // why it is not up to date; stays nil once it was
 	newer atomic.Int32          // the highest migration that this version does not know
 }
 
@@ -85,7 +85,7 @@ func (c *schema) bring(ctx context.Context) error {
 	return nil
 }
 
-// check is for /readyz.
+// check returns for /readyz why the schema is not up to date.
 func (c *schema) check(context.Context) error {
 	if err := c.lacks.Load(); err != nil {
 		return *err
@@ -95,7 +95,7 @@ func (c *schema) check(context.Context) error {
 
 func (c *schema) ready() ops.Check { return ops.Check{Name: "schema", Do: c.check, Local: true} }
 
-// migrated has the schema up to date before filters are loaded: a filter service may be first.
+// migrated ensures the schema before filters are loaded: the filter service may start first.
 type migrated struct {
 	*store.Postgres
 	schema *schema

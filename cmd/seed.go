@@ -21,7 +21,7 @@ import (
 func (a *app) seedCommand() (*cobra.Command, error) {
 	own := struct {
 		API   string `env:"API" envDefault:"http://127.0.0.1:8001"`
-		Key   string `env:"API_KEY"` // not a flag: other users of the machine can read those
+		Key   string `env:"API_KEY"` // not a flag: other users of the machine can see flags
 		Count int    `env:"SEED_COUNT" envDefault:"100"`
 	}{}
 	if err := a.fromEnv(&own); err != nil {
@@ -73,12 +73,12 @@ func seedSpec(prefix string, n int) filter.Spec {
 	if n%3 == 0 {
 		amount := float64(n % 10 * 50)
 		s.MinAmount = &amount
-		s.EventTypes = []string{"purchase"} // what has an amount
+		s.EventTypes = []string{"purchase"} // only purchases have an amount
 	}
 	return s
 }
 
-// seeder talks to the filter API.
+// seeder is a client of the filter API.
 type seeder struct {
 	api  string
 	key  string // may be empty
@@ -98,7 +98,7 @@ func (s seeder) ensure(ctx context.Context, spec filter.Spec) (created bool, err
 	return true, s.do(ctx, http.MethodPost, "/filters", spec, nil)
 }
 
-// do makes a request, again if the API is not available yet.
+// do makes a request, and repeats it while the API is not available yet.
 func (s seeder) do(ctx context.Context, method, path string, body, result any) error {
 	payload, err := json.Marshal(body)
 	if err != nil {

@@ -24,7 +24,7 @@ import (
 	"eventstream/topic"
 )
 
-// laneStore is the store between filter service and gateways: Redis, or memory.
+// laneStore holds the lanes between filter service and gateways: Redis, or memory.
 type laneStore interface {
 	pipeline.Store
 	gateway.Lanes
@@ -34,7 +34,7 @@ type laneStore interface {
 	Ping(ctx context.Context) error
 }
 
-// process is what the services of a process share.
+// process is what the services of one process share.
 type process struct {
 	group   *run.Group
 	servers *ops.Servers
@@ -54,16 +54,16 @@ func (p process) addAPI(ln net.Listener, cfg api.Config, s api.Store, l laneStor
 	p.group.Add("api", func(ctx context.Context) error { return srv.Run(ctx, p.servers.Sparing("api", ln)) })
 }
 
-// filterService is what a filter service is made of.
+// filterService holds the parts of a filter service.
 type filterService struct {
 	listen  net.Listener
 	hosts   origin.Hosts
 	cfg     pipeline.Config
 	kafka   topic.Config
-	secrets replay.Secrets // who may ask for events of the past; everybody if there are none
+	secrets replay.Secrets // required for replays; none required if empty
 	lanes   laneStore
 	filters pipeline.Filters
-	checks  []ops.Check // of its readiness, beside its own
+	checks  []ops.Check // of /readyz, besides its own
 }
 
 // addFilter adds the filter service and its pages.
@@ -83,7 +83,7 @@ func (p process) addFilter(f filterService) error {
 	})
 	mux, door := http.NewServeMux(), http.NewServeMux()
 	mux.Handle("POST "+replayPath, replay.Handler(func(ctx context.Context, r replay.Request, w *replay.Writer) error {
-		ops.Admit(ctx) // the service bounds how many there are
+		ops.Admit(ctx) // svc.Replay limits their number itself
 		return svc.Replay(ctx, r, w)
 	}, f.secrets, p.log))
 	mux.Handle("POST "+explainPath, replay.LiveHandler(svc.Explain, f.secrets, p.log))
@@ -94,7 +94,7 @@ func (p process) addFilter(f filterService) error {
 	ops.Handle(mux, p.reg, svc.Alive, checks...)
 	door.Handle("/", openTo(f.hosts, mux))
 	if len(f.secrets) > 0 {
-		door.Handle(replayPath, origin.Sealed(mux)) // who knows the secret is no web page
+		door.Handle(replayPath, origin.Sealed(mux)) // no origin rules: web pages do not know the secret
 		door.Handle(explainPath, origin.Sealed(mux))
 	}
 	limits := ops.Limits{Body: func(r *http.Request) bool { return r.URL.Path == replayPath || r.URL.Path == explainPath }}
@@ -107,31 +107,32 @@ const (
 	explainPath = "/explain"
 )
 
-// openTo serves h, which asks nobody who they are, by our own names.
+// openTo protects h, which has no authentication, from web pages: only our own host
+// names and origins are accepted.
 func openTo(hosts origin.Hosts, h http.Handler) http.Handler {
 	return origin.Sealed(origin.Rules{Open: true, Hosts: hosts}.Handler(h))
 }
 
-// opener opens a listener, at once or when there is somebody to serve. It is nil
+// opener opens a listener, at once or when the service is ready. It returns nil
 // if ctx ended before.
 type opener func(ctx context.Context, ready func(context.Context) error) (net.Listener, error)
 
-// opened is an opener of a listener that is open.
+// opened returns an opener for a listener that is already open.
 func opened(ln net.Listener) opener {
 	return func(context.Context, func(context.Context) error) (net.Listener, error) { return ln, nil }
 }
 
-// gatewayService is what a gateway is made of.
+// gatewayService holds the parts of a gateway.
 type gatewayService struct {
 	listen   opener
-	pages    net.Listener // for metrics, and why it is not ready; may be nil
-	shown    bool         // these are also where the clients come
+	pages    net.Listener // for metrics and health; may be nil
+	shown    bool         // the clients' listener also serves metrics
 	limits   ops.Limits
 	cfg      gateway.Config
 	lanes    laneStore
 	replayer gateway.Replayer
 	acks     gateway.Acks
-	checks   []ops.Check // of its readiness, beside its own
+	checks   []ops.Check // of /readyz, besides its own
 }
 
 // addGateway adds a gateway and its pages.
@@ -142,7 +143,7 @@ func (p process) addGateway(s gatewayService) {
 		{Name: "gateway", Do: gw.Ready, Local: true}, {Name: "lanes", Do: s.lanes.Ping},
 		addInspector(p.group, "redis", "redis", s.lanes, p.reg, p.log), p.servers.Descriptors(),
 	}, s.checks...)
-	var listening atomic.Bool // one of several processes begins to listen once the gateway is ready
+	var listening atomic.Bool // with --processes, set later: once the gateway is ready
 	checks = append(checks, ops.Check{Name: "listener", Local: true, Do: func(context.Context) error {
 		if !listening.Load() {
 			return errors.New("clients can't connect yet")
@@ -160,7 +161,7 @@ func (p process) addGateway(s gatewayService) {
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "there is /ws for WebSockets, /sse for server-sent events, and "+others, http.StatusNotFound)
 	})
-	door.Handle("/ws", gw.Handler()) // it looks at hosts and origins itself
+	door.Handle("/ws", gw.Handler()) // checks hosts and origins itself
 	door.Handle("/sse", gw.StreamHandler())
 	door.Handle("/", origin.Rules{Open: s.cfg.Tokens == nil, Hosts: s.cfg.Hosts}.Handler(mux))
 	p.group.Add("gateway pages", func(ctx context.Context) error {
@@ -180,7 +181,7 @@ func (p process) addGateway(s gatewayService) {
 	}
 }
 
-// listenFlags say where a service listens.
+// listenFlags configure a service's listeners.
 type listenFlags struct {
 	Listen   string `env:"LISTEN"`
 	Insecure bool   `env:"INSECURE"`
@@ -193,9 +194,9 @@ type listenFlags struct {
 	TLSCert string `env:"TLS_CERT"`
 	TLSKey  string `env:"TLS_KEY"`
 
-	reloads *reloads // nil if nothing is read again
+	reloads *reloads // nil: certificates are not reread at SIGHUP
 
-	guarded bool // whoever comes is asked who they are
+	guarded bool // clients are authenticated
 }
 
 func (l *listenFlags) add(fs *pflag.FlagSet, addr string) {
@@ -222,7 +223,7 @@ func parseHosts(list []string) (origin.Hosts, error) {
 	return h, nil
 }
 
-// encrypt has a listener speak TLS, if there is a certificate.
+// encrypt adds TLS to a listener if a certificate is configured.
 func (l *listenFlags) encrypt(ln net.Listener, log *slog.Logger) (net.Listener, error) {
 	if l.TLSCert == "" && l.TLSKey == "" {
 		return ln, nil
@@ -238,7 +239,7 @@ func (l *listenFlags) encrypt(ln net.Listener, log *slog.Logger) (net.Listener, 
 	return tls.NewListener(ln, cert.Config()), nil
 }
 
-// addProxies adds the list of proxies, for services that look at clients' addresses.
+// addProxies adds --trusted-proxies, for services that use clients' addresses.
 func (l *listenFlags) addProxies(fs *pflag.FlagSet) {
 	fs.StringSliceVar(&l.TrustedProxies, "trusted-proxies", l.TrustedProxies, "addresses or networks of proxies whose X-Forwarded-For tells a client's address, separated by commas")
 }
@@ -251,7 +252,7 @@ func (l *listenFlags) proxies() (ops.Proxies, error) {
 	return p, nil
 }
 
-// open opens the listener, unless strangers could reach it.
+// open opens the listener. It refuses to expose a service without authentication.
 func (l *listenFlags) open(ctx context.Context, listen func(context.Context, string) (net.Listener, error), log *slog.Logger) (net.Listener, error) {
 	if err := ops.CheckExposure(l.Listen, l.Insecure || l.guarded); err != nil {
 		return nil, usageError{err}
@@ -263,8 +264,7 @@ func (l *listenFlags) open(ctx context.Context, listen func(context.Context, str
 	return l.encrypt(ln, log)
 }
 
-// openPages opens a listener for pages that only operators may see, if there is an
-// address for them.
+// openPages opens a listener for pages that only operators may see, if addr is set.
 func (l *listenFlags) openPages(ctx context.Context, addr string, log *slog.Logger) (net.Listener, error) {
 	if addr == "" {
 		return nil, nil
@@ -284,7 +284,7 @@ func plainListen(ctx context.Context, addr string) (net.Listener, error) {
 	return lc.Listen(ctx, "tcp", addr)
 }
 
-// addAdmin adds the admin listener to g, if one is asked for.
+// addAdmin adds the admin listener to g, if one is configured.
 func (l *listenFlags) addAdmin(ctx context.Context, g *run.Group, servers *ops.Servers, log *slog.Logger) error {
 	if l.Admin == "" {
 		return nil
@@ -300,7 +300,7 @@ func (l *listenFlags) addAdmin(ctx context.Context, g *run.Group, servers *ops.S
 	if err != nil {
 		return ops.ExplainListen(l.Admin, err)
 	}
-	runtime.SetMutexProfileFraction(100) // of contentions, one in so many
+	runtime.SetMutexProfileFraction(100) // samples 1 of 100 contention events
 	runtime.SetBlockProfileRate(int(time.Millisecond))
 	if ln, err = l.encrypt(ln, log); err != nil {
 		return err

@@ -14,14 +14,14 @@ import (
 	"eventstream/topic"
 )
 
-// keeper is who reads the settings of the topic.
+// keeper reads the topic's settings.
 type keeper interface {
 	Keeps(ctx context.Context) (time.Duration, error)
 }
 
-// settings looks whether the settings of the topic can be read, for which Kafka may want a
-// right of its own (DESCRIBE_CONFIGS). Without them a replay can't know whether something
-// was deleted, and tells a gap where there may be none.
+// settings checks whether the topic's settings can be read, for which Kafka may require
+// a right of its own (DESCRIBE_CONFIGS). Without them a replay can't know whether
+// events were deleted, and reports gaps where there may be none.
 type settings struct {
 	of      keeper
 	trouble *trouble.Trouble
@@ -30,7 +30,7 @@ type settings struct {
 
 const deniedSettings = "the topic's settings can't be read, so that replays may tell gaps where there are none"
 
-// addSettings has the settings looked at, and returns what /readyz says of them.
+// addSettings starts the check, and returns the one for /readyz.
 func addSettings(g *run.Group, of keeper, log *slog.Logger) ops.Check {
 	s := newSettings(of, log)
 	g.Add("topic check", s.run)
@@ -41,7 +41,7 @@ func newSettings(of keeper, log *slog.Logger) *settings {
 	return &settings{of: of, trouble: trouble.NewError(log, deniedSettings, "the topic's settings can be read again")}
 }
 
-// run looks until ctx ends.
+// run checks regularly until ctx ends.
 func (s *settings) run(ctx context.Context) error { return inspecting(ctx, s.look) }
 
 func (s *settings) look(ctx context.Context) error {
@@ -49,7 +49,7 @@ func (s *settings) look(ctx context.Context) error {
 	defer cancel()
 	_, err := s.of.Keeps(asking)
 	if err != nil && !errors.Is(err, topic.ErrDenied) {
-		return err // that Kafka is down is said elsewhere
+		return err // other checks report that Kafka is down
 	}
 	s.trouble.Saw(err)
 	s.found.Store(nil)
@@ -59,7 +59,7 @@ func (s *settings) look(ctx context.Context) error {
 	return err
 }
 
-// check is for /readyz: no other process would be told more.
+// check is for /readyz. It reports degraded, not unready: no other process can read them.
 func (s *settings) check(context.Context) error {
 	if err := s.found.Load(); err != nil {
 		return ops.Degraded(fmt.Errorf("%s: %w", deniedSettings, *err))

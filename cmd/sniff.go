@@ -56,7 +56,7 @@ func (a *app) sniffCommand() (*cobra.Command, error) {
 
 const maxSniffed = 100_000
 
-// printReport prints a file for --config. What is no setting is a comment.
+// printReport prints a file for --config. All other findings are comments in it.
 func printReport(w io.Writer, topicName string, rep sniff.Report) error {
 	var out strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&out, "# "+format+"\n", args...) }
@@ -114,7 +114,7 @@ func printReport(w io.Writer, topicName string, rep sniff.Report) error {
 	return enc.Close()
 }
 
-// clean returns s without what a terminal would take for more than text.
+// clean replaces control characters, which a terminal would interpret.
 func clean(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f {

@@ -18,13 +18,13 @@ import (
 	"eventstream/internal/run"
 )
 
-// nobodyAsked is what a gateway without keys logs.
+// nobodyAsked is logged by a gateway without token keys.
 const nobodyAsked = "no token keys are configured: each client may say that it is any subscriber; use --token-keys, --token-jwks or EVENTSTREAM_TOKEN_SECRET"
 
-// tokenFlags say which subscribers' tokens are accepted.
+// tokenFlags configure which subscribers' tokens are accepted.
 type tokenFlags struct {
 	Keys     []string `env:"TOKEN_KEYS"`
-	Secret   string   `env:"TOKEN_SECRET"` // not a flag: other users of the machine can read those
+	Secret   string   `env:"TOKEN_SECRET"` // not a flag: other users of the machine can see flags
 	JWKS     string   `env:"TOKEN_JWKS"`
 	JWKSCA   string   `env:"TOKEN_JWKS_CA"`
 	Audience []string `env:"TOKEN_AUDIENCE"`
@@ -34,12 +34,12 @@ type tokenFlags struct {
 	Scope    string   `env:"TOKEN_SCOPE"`
 }
 
-// terms are what tokens have to say, and what those that we make say.
+// terms are the claims that tokens must have, and that those we sign have.
 func (t *tokenFlags) terms() auth.Terms {
 	return auth.Terms{Audience: t.Audience, Issuers: t.Issuers, SubjectClaim: t.Subject, Type: t.Type, Scope: t.Scope}
 }
 
-// check refuses terms without keys.
+// check rejects terms without keys.
 func (t *tokenFlags) check() error {
 	switch {
 	case t.JWKSCA != "" && t.JWKS == "":
@@ -60,7 +60,7 @@ func (t *tokenFlags) add(fs *pflag.FlagSet) {
 	fs.StringVar(&t.JWKSCA, "token-jwks-ca", t.JWKSCA, "file with the CAs of that URL, PEM; the system's if empty")
 }
 
-// addKeys adds what is needed to sign.
+// addKeys adds the flags that signing needs.
 func (t *tokenFlags) addKeys(fs *pflag.FlagSet) {
 	fs.StringSliceVar(&t.Keys, "token-keys", t.Keys, "files with keys for subscribers' tokens, separated by commas: PEM, JWK or JWK set, of RSA, EC P-256, P-384 or P-521, or Ed25519;\n"+
 		"several at once while they are rotated (secrets for HS256: EVENTSTREAM_TOKEN_SECRET, [kid:]secret,…, at least 32 characters each)")
@@ -95,8 +95,7 @@ func (t *tokenFlags) read() (keys []auth.Key, err error) {
 	return keys, nil
 }
 
-// open returns a verifier, or nil if no keys are configured; and what has to run
-// for it, or nil.
+// open returns a verifier, or nil without keys; and the JWKS to run, or nil.
 func (t *tokenFlags) open(log *slog.Logger) (*auth.Verifier, *auth.JWKS, error) {
 	if err := t.check(); err != nil {
 		return nil, nil, err
@@ -127,8 +126,8 @@ func (t *tokenFlags) open(log *slog.Logger) (*auth.Verifier, *auth.JWKS, error) 
 	return v, cfg.JWKS, nil
 }
 
-// reload reads the files with static keys again. A gateway does not begin to ask for tokens,
-// nor stop to, while it runs.
+// reload rereads the files with static keys. A running gateway does not start or stop
+// requiring tokens.
 func (t *tokenFlags) reload(v *auth.Verifier) error {
 	if v == nil || len(t.Keys) == 0 {
 		return nil
@@ -140,7 +139,7 @@ func (t *tokenFlags) reload(v *auth.Verifier) error {
 	return v.SetKeys(keys)
 }
 
-// signer returns what makes tokens, or nil if no keys are configured.
+// signer returns a signer, or nil without keys.
 func (t *tokenFlags) signer() (*auth.Signer, error) {
 	keys, err := t.read()
 	if err != nil || len(keys) == 0 {
@@ -153,7 +152,7 @@ func (t *tokenFlags) signer() (*auth.Signer, error) {
 	return s, nil
 }
 
-// addIssuer keeps the keys of an issuer fresh.
+// addIssuer starts refreshing the keys of an issuer.
 func addIssuer(g *run.Group, reg prometheus.Registerer, j *auth.JWKS) {
 	promauto.With(reg).NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "token_keys_age_seconds", Help: "Time since the JWKS was last read; 0 if it never was.",
@@ -161,8 +160,8 @@ func addIssuer(g *run.Group, reg prometheus.Registerer, j *auth.JWKS) {
 	g.Add("token keys", j.Run)
 }
 
-// keysCheck tells in /readyz that the keys of an issuer could not be read: without any keys
-// no token can be checked. While there are others, or older ones, the rest works.
+// keysCheck reports in /readyz that an issuer's keys can't be read. Without any keys no
+// token can be verified; with static or older ones it reports degraded.
 func keysCheck(j *auth.JWKS, others bool) ops.Check {
 	return ops.Check{Name: "token_keys", Local: true, Do: func(context.Context) error {
 		err := j.Check()

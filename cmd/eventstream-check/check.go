@@ -18,7 +18,6 @@ import (
 	"eventstream/internal/ops"
 )
 
-// checkFlags are how to check.
 type checkFlags struct {
 	check.Config
 	eventstream string
@@ -52,7 +51,7 @@ func (f *checkFlags) check(ctx context.Context, out, logs io.Writer) error {
 	fmt.Fprintf(out, "seed %d, for %s; %s; logs in %s\n", f.Seed, f.Duration, f.servers(), f.Cluster.Dir)
 	err = check.Run(ctx, f.Config, out, log)
 	if bad, ok := errors.AsType[*check.FaultError](err); ok {
-		cleanup(nil) // there is nothing to look at
+		cleanup(nil) // nothing to keep
 		return usageError{bad}
 	}
 	cleanup(err)
@@ -69,7 +68,7 @@ func (f *checkFlags) validate() error {
 	return nil
 }
 
-// program returns where the program is that is checked.
+// program returns the path of the program to check.
 func (f *checkFlags) program() (string, error) {
 	const build = "; `go build -o ./ . ./cmd/eventstream-check` builds both"
 	if f.eventstream != "" {
@@ -91,7 +90,7 @@ func (f *checkFlags) program() (string, error) {
 	return filepath.Abs(path)
 }
 
-// find looks for the program and for servers.
+// find sets the paths of the program and of the servers.
 func (f *checkFlags) find() error {
 	var err error
 	if f.Cluster.Exe, err = f.program(); err != nil {
@@ -107,17 +106,17 @@ func (f *checkFlags) find() error {
 		f.Cluster.Kafka = strings.Split(kafka, ",")
 	}
 	f.Cluster.Postgres = server("EVENTSTREAM_POSTGRES")
-	f.Cluster.Broker, _ = cluster.FindKafka(services) // faults of Kafka say what they need
+	f.Cluster.Broker, _ = cluster.FindKafka(services) // optional: faults of Kafka report if it is missing
 	f.Cluster.Server, _ = cluster.FindPostgres()
 	f.Cluster.Clocks = cluster.CanStep() == nil
 	return nil
 }
 
-// services is where `make services` leaves what it has installed.
+// services is the folder that `make services` installs into.
 const services = ".services"
 
-// server returns where a server is: by the environment, or else by what
-// `make services` has left in the working directory.
+// server returns a server's address: from the environment, or else from what `make
+// services` has left in the working directory.
 func server(key string) string {
 	if v := os.Getenv(key); v != "" {
 		return v
@@ -131,7 +130,7 @@ func server(key string) string {
 	return ""
 }
 
-// servers says what is used.
+// servers describes the servers in use.
 func (f *checkFlags) servers() string {
 	if f.Cluster.Native() {
 		return fmt.Sprintf("Kafka at %s, PostgreSQL, and a redis-server of its own", strings.Join(f.Cluster.Kafka, ","))
@@ -152,7 +151,8 @@ func (f *checkFlags) servers() string {
 	return "everything in one process (" + why + "): no part can be killed alone, and few faults are possible"
 }
 
-// openDir finds a folder. cleanup removes a temporary one, if all was well.
+// openDir opens or creates the folder. cleanup removes a temporary one
+// if there was no error.
 func (f *checkFlags) openDir() (cleanup func(error), err error) {
 	keep := func(error) {}
 	if f.dir != "" {

@@ -1,6 +1,6 @@
-// Command eventstream-check proves on running processes of eventstream that nothing is
-// lost, by breaking them. It is a program of its own, so that what breaks services is no
-// part of them.
+// Command eventstream-check checks on running processes of eventstream that nothing is
+// lost, by breaking them. It is a program of its own, so that code that breaks services
+// is not part of them.
 package main
 
 import (
@@ -120,7 +120,7 @@ func command() *cobra.Command {
 	return c
 }
 
-// fromEnv returns a variable, which goes before the usual value.
+// fromEnv returns an environment variable, or the usual value if it is empty.
 func fromEnv(key, usual string) string {
 	if v := os.Getenv(key); v != "" {
 		return v
