@@ -9,9 +9,8 @@ import (
 	"eventstream/filter"
 )
 
-// merge returns one acknowledgement for each subscriber, in the order of their
-// ids: all who write rows take their locks in that order, so nobody waits in a
-// circle.
+// merge returns one acknowledgement for each subscriber, sorted by subscriber id: all
+// statements lock rows in this order, so they can't deadlock.
 func merge(acks []event.Ack) ([]event.Ack, error) {
 	var out []event.Ack
 	for _, a := range sorted(acks) {
@@ -27,7 +26,7 @@ func merge(acks []event.Ack) ([]event.Ack, error) {
 	return out, nil
 }
 
-// sorted leaves those of one subscriber in their order.
+// sorted keeps the order of one subscriber's acknowledgements.
 func sorted(acks []event.Ack) []event.Ack {
 	acks = slices.Clone(acks)
 	slices.SortStableFunc(acks, func(a, b event.Ack) int { return cmp.Compare(a.Subscriber, b.Subscriber) })

@@ -13,8 +13,8 @@ func (p *Postgres) Ahead(ctx context.Context) (time.Duration, error) {
 	if err := p.pool.QueryRow(ctx, `select clock_timestamp()`).Scan(&clock); err != nil {
 		return 0, fail("read PostgreSQL's clock", err)
 	}
-	// It was read between the question and the answer: the difference is taken for the
-	// least that it may be.
+	// The clock was read at some time during the call: return the smallest
+	// possible difference.
 	ahead := clock.Sub(began)
 	if ahead > 0 {
 		ahead = max(ahead-time.Since(began), 0)

@@ -13,13 +13,13 @@ import (
 	"eventstream/filter"
 )
 
-// Fingerprint returns that of all filters, as they are at one moment, or of those of the
-// subscribers that holds holds, unless that is nil. It is nil if the server is a
-// standby: that may be behind what its reader knows.
+// Fingerprint returns the fingerprint of all filters at one moment, or, if holds is not
+// nil, of the subscribers for which it returns true. It is nil if the server is a
+// standby, which may be behind what its reader knows.
 //
-// Of all filters PostgreSQL computes it: a million take it about a second, and next
-// to nothing comes over the network. Which subscribers are held it can't know: then
-// IDs, revisions and subscribers come, some 60 bytes for each filter.
+// PostgreSQL computes the fingerprint of all filters itself: a million take about a
+// second, with little network traffic. It can't call holds: then it sends IDs,
+// revisions and subscribers, some 60 bytes for each filter.
 func (p *Postgres) Fingerprint(ctx context.Context, holds func(subscriber string) bool) (print *filter.Fingerprint, err error) {
 	err = p.snapshot(ctx, func(tx pgx.Tx, at place) error {
 		if at.standby {
@@ -41,8 +41,8 @@ func (p *Postgres) Fingerprint(ctx context.Context, holds func(subscriber string
 	return print, nil
 }
 
-// sameHash reports whether PostgreSQL's hash of a UUID is ours. On a big-endian machine it
-// is not.
+// sameHash reports whether PostgreSQL hashes a UUID as we do. On a big-endian
+// machine it does not.
 func sameHash(ctx context.Context, tx pgx.Tx) (same bool, err error) {
 	id := uuid.MustParse("01a2092d-00d2-7c8d-adb7-41d088fd9c80")
 	err = tx.QueryRow(ctx, `select uuid_hash($1::uuid) = $2::int and uuid_hash_extended($1::uuid, 7) = $3::bigint`,
@@ -50,7 +50,7 @@ func sameHash(ctx context.Context, tx pgx.Tx) (same bool, err error) {
 	return same, err
 }
 
-// sumThere has PostgreSQL compute a Fingerprint.
+// sumThere makes PostgreSQL compute a Fingerprint.
 func sumThere(ctx context.Context, tx pgx.Tx, print *filter.Fingerprint) error {
 	rows, err := tx.Query(ctx, `
 		select uuid_hash(id) & $1, sum(uuid_hash_extended(id, revision))::text
@@ -66,13 +66,13 @@ func sumThere(ctx context.Context, tx pgx.Tx, print *filter.Fingerprint) error {
 			return fmt.Errorf("sum %.40q is no number", text)
 		}
 		wrap := new(big.Int).Lsh(big.NewInt(1), 64)
-		print[which] = sum.Mod(sum, wrap).Uint64() // as numbers of 64 bits add up; not negative
+		print[which] = sum.Mod(sum, wrap).Uint64() // the sum modulo 2^64, not negative
 		return nil
 	})
 	return err
 }
 
-// sumHere computes a Fingerprint of what PostgreSQL sends.
+// sumHere computes a Fingerprint from rows that PostgreSQL sends.
 func sumHere(ctx context.Context, tx pgx.Tx, holds func(string) bool, print *filter.Fingerprint) error {
 	rows, err := tx.Query(ctx, `select id, revision, subscriber_id from filters where deleted_at is null`)
 	if err != nil {
@@ -90,8 +90,8 @@ func sumHere(ctx context.Context, tx pgx.Tx, holds func(string) bool, print *fil
 	return err
 }
 
-// LoadRanges is ChangesSince and then, of the same moment, Load of the filters in some
-// ranges of a Fingerprint. Its reader's next ChangesSince begins at m again.
+// LoadRanges is ChangesSince followed by Load of the filters in some ranges of a
+// Fingerprint, both at the same moment. Its reader's next ChangesSince starts at m again.
 func (p *Postgres) LoadRanges(ctx context.Context, m Mark, ranges []int32, changed func(Change) error, each func(filter.Filter) error) error {
 	err := p.snapshot(ctx, func(tx pgx.Tx, at place) error {
 		seen, err := at.since(m)

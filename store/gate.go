@@ -14,36 +14,36 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// gate lets calls through to PostgreSQL, and refuses them at once while it is known to
-// be away: each would wait for its own timeout otherwise. A call that gets no answer
-// makes the gate open a connection of its own, and if that fails too, PostgreSQL is
-// away until one succeeds. It is tried by one goroutine, whoever waits.
+// gate passes calls to PostgreSQL, and refuses them at once while PostgreSQL is known
+// not to answer: otherwise each call would wait for its own timeout. If a call gets no
+// answer, the gate opens a connection of its own. If that fails too, PostgreSQL is away
+// until a connection succeeds. One goroutine tries, however many calls wait.
 type gate struct {
 	pool *pgxpool.Pool
 	cfg  *pgx.ConnConfig
-	away atomic.Pointer[error] // why; nil while it is not known to be away
+	away atomic.Pointer[error] // why PostgreSQL is away; nil if not known to be
 	ctx  context.Context
 	stop context.CancelFunc
 	wait sync.WaitGroup
 
 	probing  atomic.Bool // changed under mu
-	answered atomic.Bool // a call was, while there was a probe
+	answered atomic.Bool // a call was answered during a probe
 
 	mu     sync.Mutex
-	probed time.Time // when the last probe found it there
+	probed time.Time // when a probe last succeeded
 }
 
 const (
-	probeEvery = 500 * time.Millisecond // while it is away; otherwise a second at least lies between two
-	// probeBrief is for most attempts to connect: one that was begun before the network
-	// healed can take long to notice. Each third has the usual time.
+	probeEvery = 500 * time.Millisecond // while PostgreSQL is away; otherwise at least a second apart
+	// probeBrief is the timeout of most attempts to connect: an attempt that was started
+	// before the network healed can take long to notice. Each third has the usual timeout.
 	probeBrief = time.Second
-	// pingTimeout is how long a pooled connection may take to show that it is alive.
+	// pingTimeout is for the ping of an idle pooled connection.
 	pingTimeout = 2 * time.Second
 )
 
-// ErrAway reports a call that was not tried, because PostgreSQL is known not to answer. It
-// is an ErrUnavailable.
+// ErrAway reports a call that was not tried, because PostgreSQL is known not to answer.
+// The store's methods return it wrapped in ErrUnavailable.
 var ErrAway = errors.New("PostgreSQL does not answer")
 
 func newGate(pool *pgxpool.Pool) *gate {
@@ -54,7 +54,7 @@ func newGate(pool *pgxpool.Pool) *gate {
 
 // Close waits for the calls under way.
 func (g *gate) Close() {
-	g.mu.Lock() // no probe begins after that
+	g.mu.Lock() // no probe starts after this
 	g.stop()
 	g.mu.Unlock()
 	g.wait.Wait()
@@ -69,7 +69,7 @@ func (g *gate) enter() error {
 	return nil
 }
 
-// saw takes in how a call went.
+// saw records the result of a call.
 func (g *gate) saw(err error) {
 	if err == nil && g.probing.Load() {
 		g.answered.Store(true)
@@ -86,10 +86,10 @@ func (g *gate) saw(err error) {
 	g.wait.Go(g.watch)
 }
 
-// unanswered reports whether err may come from a server that is not there.
+// unanswered reports whether err may come from a server that is down.
 func unanswered(err error) bool {
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
-		return strings.HasPrefix(pg.Code, "57P") || strings.HasPrefix(pg.Code, "08") // shutting down, starting up; a proxy's word for it
+		return strings.HasPrefix(pg.Code, "57P") || strings.HasPrefix(pg.Code, "08") // shutting down, starting up; or a proxy reports it
 	}
 	return unavailable(err)
 }
@@ -109,7 +109,7 @@ func (g *gate) watch() {
 		}
 		err = fmt.Errorf("%w: %w", ErrAway, err)
 		if g.away.Swap(&err) == nil {
-			g.pool.Reset() // the connections that are open are dead, and some would not say so
+			g.pool.Reset() // open connections are dead, and some would never report it
 		}
 		select {
 		case <-g.ctx.Done():
@@ -118,8 +118,8 @@ func (g *gate) watch() {
 	}
 }
 
-// probe opens a connection. A server that refuses it for a reason of its own is there:
-// it tells each call, and answers those that have a connection.
+// probe opens a connection. A server that refuses it for another reason is up: each
+// call then gets that reason, and open connections still work.
 func (g *gate) probe(patient bool) error {
 	cfg := g.cfg.Copy()
 	if !patient {
@@ -138,7 +138,7 @@ func (g *gate) probe(patient bool) error {
 	return conn.Ping(ctx)
 }
 
-// What follows is pgxpool.Pool's.
+// The methods of pgxpool.Pool.
 
 func (g *gate) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
 	if err := g.enter(); err != nil {
@@ -180,7 +180,7 @@ type failedRow struct{ err error }
 
 func (r failedRow) Scan(...any) error { return r.err }
 
-// seenRow tells the gate how the query went.
+// seenRow reports the query's result to the gate.
 type seenRow struct {
 	row  pgx.Row
 	gate *gate

@@ -13,14 +13,14 @@ import (
 	"eventstream/filter"
 )
 
-// Memory keeps filters, acknowledgements and revocations in memory, for development and tests. The zero value is
-// an empty store.
+// Memory keeps filters, acknowledgements and revocations in memory, for development and
+// tests. The zero value is an empty store.
 type Memory struct {
 	mu      sync.Mutex
 	rows    map[filter.ID]*row
 	ids     []filter.ID // of rows, in order
 	changes uint64      // number of the last change
-	purged  uint64      // no purged row was changed later than this
+	purged  uint64      // the highest change of a purged row
 	acks    map[string]event.Ack
 	keys    map[string]memoryKey // of idempotency
 	imports map[string]memoryImport
@@ -35,7 +35,7 @@ type Memory struct {
 type row struct {
 	Change
 	use       filter.Use
-	changed   uint64 // number of its last change
+	changed   uint64 // number of the row's last change
 	deletedAt time.Time
 }
 
@@ -90,8 +90,8 @@ func (m *Memory) Get(ctx context.Context, id filter.ID) (filter.Filter, error) {
 	return r.copy().Filter, nil
 }
 
-// List returns at most limit filters after the given ID, in the order of their
-// IDs: those of one subscriber, or all if subscriber is "".
+// List returns at most limit filters after the given ID, sorted by ID: a subscriber's,
+// or all if subscriber is "".
 func (m *Memory) List(ctx context.Context, subscriber string, after filter.ID, limit int) ([]filter.Filter, error) {
 	if after != "" {
 		var err error
@@ -118,9 +118,9 @@ func (m *Memory) List(ctx context.Context, subscriber string, after filter.ID, l
 	return list, ctx.Err()
 }
 
-// Update replaces what a filter asks for, if it has the given revision or that
-// is 0. Otherwise the error is ErrNotFound, ErrSubscriber, ErrConflict, a
-// *filter.Invalid or a *filter.QuotaError.
+// Update replaces a filter's Spec, if ifRevision is its revision or 0. Otherwise the
+// error is ErrNotFound, ErrSubscriber, ErrConflict, a *filter.Invalid or a
+// *filter.QuotaError.
 func (m *Memory) Update(ctx context.Context, id filter.ID, s filter.Spec, ifRevision int64) (filter.Filter, error) {
 	spec, err := encode(s)
 	if err != nil {
@@ -147,9 +147,8 @@ func (m *Memory) Update(ctx context.Context, id filter.ID, s filter.Spec, ifRevi
 	return m.changedLocked(r), nil
 }
 
-// Delete deletes a filter, if it has the given revision or that is 0, and
-// returns it with the revision of the deletion. Otherwise the error is
-// ErrNotFound or ErrConflict.
+// Delete deletes a filter, if ifRevision is its revision or 0, and returns it with the
+// revision of the deletion. Otherwise the error is ErrNotFound or ErrConflict.
 func (m *Memory) Delete(ctx context.Context, id filter.ID, ifRevision int64) (filter.Filter, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -180,8 +179,8 @@ func (m *Memory) Estimate(ctx context.Context) (int, error) {
 	return len(m.rows), ctx.Err()
 }
 
-// Load passes every filter to each, as they are at one moment, and returns the
-// Mark from which ChangesSince goes on. An error of each ends it.
+// Load passes every filter to each, all as of one moment, and returns the Mark at which
+// ChangesSince continues. An error of each ends it.
 func (m *Memory) Load(ctx context.Context, each func(filter.Filter) error) (Mark, error) {
 	return m.since(ctx, "", func(c Change) error {
 		if c.Deleted {
@@ -191,9 +190,9 @@ func (m *Memory) Load(ctx context.Context, each func(filter.Filter) error) (Mark
 	})
 }
 
-// ChangesSince passes to each every filter that was changed or deleted after m,
-// in no order, and returns the Mark to go on from. The error is ErrMarkLost if
-// deletions after m have been purged. An error of each ends it.
+// ChangesSince passes to each every filter that was changed or deleted after m, in no
+// order, and returns the next Mark. The error is ErrMarkLost if deletions after m have
+// been purged. An error of each ends it.
 func (m *Memory) ChangesSince(ctx context.Context, mark Mark, each func(Change) error) (Mark, error) {
 	return m.since(ctx, mark, each)
 }
@@ -214,7 +213,7 @@ func (m *Memory) since(ctx context.Context, mark Mark, each func(Change) error) 
 	return next, ctx.Err()
 }
 
-// changed returns copies, so that their receiver may take its time without the lock.
+// changed returns copies, so that the receiver can use them without the lock.
 func (m *Memory) changed(mark Mark) ([]Change, Mark, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -243,9 +242,9 @@ func (m *Memory) changedSinceLocked(mark Mark) ([]Change, Mark, error) {
 	return list, next, nil
 }
 
-// Purge forgets the filters that were deleted longer ago than olderThan, and
-// returns how many. Readers that have not yet seen their deletion get ErrMarkLost.
-// It also forgets idempotency keys and revocations that have expired.
+// Purge removes the filters that were deleted longer ago than olderThan, and returns
+// how many. Readers that have not yet seen their deletion get ErrMarkLost. It also
+// removes expired idempotency keys and revocations.
 func (m *Memory) Purge(ctx context.Context, olderThan time.Duration) (int64, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -284,7 +283,7 @@ func (m *Memory) rowLocked(ctx context.Context, id filter.ID) (*row, error) {
 	return r, nil
 }
 
-// changedLocked counts a change of r, and returns what to tell of it.
+// changedLocked records a change of r, and returns the filter.
 func (m *Memory) changedLocked(r *row) filter.Filter {
 	m.changes++
 	r.Revision++

@@ -85,8 +85,8 @@ func (m *Memory) CountAcks(ctx context.Context, before time.Time) (n int64, err 
 	return n, ctx.Err()
 }
 
-// Acks returns at most limit acknowledgements of subscribers after the given
-// one, in the order of their ids.
+// Acks returns at most limit acknowledgements of subscribers after the given one,
+// sorted by subscriber id.
 func (m *Memory) Acks(ctx context.Context, after string, limit int) ([]event.Ack, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -99,8 +99,8 @@ func (m *Memory) Acks(ctx context.Context, after string, limit int) ([]event.Ack
 	return list, ctx.Err()
 }
 
-// AckTotals sums up all acknowledgements. How far they are behind is counted of
-// those in the given topic, to the given next offset of each partition.
+// AckTotals sums up all acknowledgements. For those in the given topic it also returns
+// how far they are behind the given next offset of each partition.
 func (m *Memory) AckTotals(ctx context.Context, topic event.TopicID, next []int64) (event.AckTotals, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -11,14 +11,14 @@ import (
 	"eventstream/filter"
 )
 
-// memoryKey is what was created with an idempotency key.
+// memoryKey is the filter created with an idempotency key.
 type memoryKey struct {
 	request [sha256.Size]byte
 	id      filter.ID
 	at      time.Time
 }
 
-// memoryImport is what was imported with one.
+// memoryImport is the import made with an idempotency key.
 type memoryImport struct {
 	request [sha256.Size]byte
 	n       int64
@@ -57,7 +57,7 @@ func (m *Memory) CreateOnce(ctx context.Context, s filter.Spec, key string) (f f
 	return f, false, nil
 }
 
-// Import is Postgres.Import, but for holding all Specs at a time.
+// Import is Postgres.Import, except that it holds all Specs at a time.
 func (m *Memory) Import(ctx context.Context, specs iter.Seq2[filter.Spec, error]) (int64, error) {
 	all, _, err := collect(specs)
 	if err != nil {
@@ -98,7 +98,7 @@ func (m *Memory) ImportOnce(ctx context.Context, specs iter.Seq2[filter.Spec, er
 	return n, false, nil
 }
 
-// sized is a Spec, and what it takes up.
+// sized is a Spec with its Use.
 type sized struct {
 	filter.Spec
 	use filter.Use
@@ -126,7 +126,7 @@ func (m *Memory) importLocked(all []sized) (int64, error) {
 	for _, s := range all {
 		more[s.SubscriberID] = more[s.SubscriberID].Plus(s.use)
 	}
-	for _, subscriber := range slices.Sorted(maps.Keys(more)) { // the error is about the first
+	for _, subscriber := range slices.Sorted(maps.Keys(more)) { // sorted, so the error names the first
 		if err := m.quota.Check(subscriber, m.used[subscriber], more[subscriber]); err != nil {
 			return 0, err
 		}

@@ -10,10 +10,10 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// MigrationError reports the migration that failed. Nothing of it was applied.
+// MigrationError reports a failed migration. It was rolled back as a whole.
 type MigrationError struct {
 	Name string // of the migration
-	Line int    // of its file; 0 if PostgreSQL names none
+	Line int    // of its file; 0 if unknown
 	Err  error
 }
 
@@ -27,15 +27,15 @@ func (e *MigrationError) Error() string {
 
 func (e *MigrationError) Unwrap() error { return e.Err }
 
-// Migrate applies the migrations that are pending. It may run in many processes at
-// once. Where nothing is pending it only reads, and waits for no lock.
+// Migrate applies pending migrations. It may run in many processes at once. If nothing
+// is pending it only reads, and waits for no lock.
 //
-// A database that newer versions have migrated is left as it is, without an error.
+// A database that a newer version has migrated is left as it is, without an error.
 func (p *Postgres) Migrate(ctx context.Context) error {
 	return p.MigrateEach(ctx, func(Migration) {})
 }
 
-// MigrateEach is Migrate, and passes each migration to done when it is committed.
+// MigrateEach is Migrate, and calls done with each migration when it is committed.
 func (p *Postgres) MigrateEach(ctx context.Context, done func(Migration)) error {
 	for {
 		s, err := p.Schema(ctx)
@@ -49,7 +49,7 @@ func (p *Postgres) MigrateEach(ctx context.Context, done func(Migration)) error 
 		m, err := p.migrateNext(ctx, next[0])
 		switch {
 		case forbidden(err) && len(s.Pending()) == 0:
-			return nil // nothing is missing but the record of it
+			return nil // only the record is missing
 		case err != nil:
 			return fail("migrate the schema", err)
 		case m != nil:
@@ -58,7 +58,7 @@ func (p *Postgres) MigrateEach(ctx context.Context, done func(Migration)) error 
 	}
 }
 
-// migrationsTable records what was applied.
+// migrationsTable records applied migrations.
 const migrationsTable = `
 	create table if not exists eventstream_migrations (
 		number     integer primary key,
@@ -67,18 +67,18 @@ const migrationsTable = `
 		applied_at timestamptz not null default now()
 	)`
 
-// migrateNext applies the first migration that is pending, and returns it, or nil if
-// another process was faster. Seen from here it is first.
+// migrateNext applies the first pending migration, and returns it, or nil if another
+// process has applied it. first is the pending one that was read before locking.
 func (p *Postgres) migrateNext(ctx context.Context, first Migration) (applied *Migration, err error) {
-	// At a higher level of isolation the transaction would not see what was committed
+	// At a higher isolation level the transaction would not see what others committed
 	// while it waited for the lock.
 	opts := pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite}
 	err = pgx.BeginTxFunc(ctx, p.pool, opts, func(tx pgx.Tx) error {
 		if err := lockSchema(ctx, tx); err != nil {
 			return err
 		}
-		// This comes before the schema is read, as it has PostgreSQL notice what others
-		// committed while we waited. What was not there before it may remember as such.
+		// This comes before the schema is read: it makes PostgreSQL notice what others
+		// committed while we waited. PostgreSQL may have cached that a table does not exist.
 		if _, err := tx.Exec(ctx, migrationsTable); err != nil {
 			return first.failed(err, 0)
 		}
@@ -107,8 +107,8 @@ func (p *Postgres) migrateNext(ctx context.Context, first Migration) (applied *M
 }
 
 // lockSchema waits until no other process migrates this schema, and prepares tx for a
-// migration. A migration that waits for a table makes others wait behind it; after 2 s
-// it fails, to be tried again.
+// migration. A migration that waits for a table lock makes other queries wait behind
+// it, so it fails after 2 s, to be tried again.
 func lockSchema(ctx context.Context, tx pgx.Tx) error {
 	for _, sql := range []string{
 		`set local client_min_messages = warning`,
@@ -124,7 +124,7 @@ func lockSchema(ctx context.Context, tx pgx.Tx) error {
 	return nil
 }
 
-// failed says what went wrong with m, and what to do about it where that is known.
+// failed returns the error of m, with advice if the cause is known.
 func (m Migration) failed(err error, line int) error {
 	e := &MigrationError{Name: m.Name, Line: line, Err: err}
 	pg, ok := errors.AsType[*pgconn.PgError](err)
@@ -134,9 +134,9 @@ func (m Migration) failed(err error, line int) error {
 	switch pg.Code {
 	case "42501": // insufficient privilege
 		e.Err = fmt.Errorf("%w; run `eventstream migrate` as the user that owns the tables", err)
-	case "3F000": // no schema to create in
+	case "3F000": // no schema
 		e.Err = fmt.Errorf("%w; create the schema that search_path names", err)
-	case "42P01", "42703": // elsewhere these mean that migrations are pending
+	case "42P01", "42703": // otherwise these mean that migrations are pending
 		return refused{e}
 	}
 	return e

@@ -12,7 +12,8 @@ import (
 	"eventstream/filter"
 )
 
-// Owner returns whose the database is. It has no Topic if no filter service has said yet.
+// Owner returns the pipeline that owns the database. Topic is zero if no filter service
+// has claimed it yet.
 func (p *Postgres) Owner(ctx context.Context) (o filter.Owner, err error) {
 	var topic [16]byte
 	err = p.pool.QueryRow(ctx, `select topic, name, seen_at from pipeline`).Scan(&topic, &o.Name, &o.Seen)
@@ -23,8 +24,8 @@ func (p *Postgres) Owner(ctx context.Context) (o filter.Owner, err error) {
 	return o, fail("read whose the database is", err)
 }
 
-// SetOwner says that filter services of a topic use the database, and returns what Owner
-// then does. It does nothing if somebody has said something since it was before's.
+// SetOwner claims the database for the filter services of a topic, and returns the
+// Owner. It changes nothing if the owner is no longer before.
 func (p *Postgres) SetOwner(ctx context.Context, topic event.TopicID, name string, before filter.Owner) (filter.Owner, error) {
 	_, err := p.pool.Exec(ctx, `
 		insert into pipeline as old (topic, name, seen_at) values ($1, $2, now())

@@ -15,14 +15,14 @@ import (
 	"eventstream/filter"
 )
 
-// connectTimeout is for one attempt, where the DSN doesn't set connect_timeout.
+// connectTimeout is for one attempt, unless the DSN sets connect_timeout.
 const connectTimeout = 3 * time.Second
 
 // Postgres keeps filters, acknowledgements, API keys and revocations in PostgreSQL.
 //
-// IDs are passed to pgx as plain strings: of a type of ours it first makes an error,
-// with a text, before it looks what is below it. So is JSON: where pgx does not know the
-// types of parameters, as in its simple protocol, bytes would be a bytea.
+// IDs are passed to pgx as plain strings: for a named string type pgx first fails and
+// allocates an error, then tries the underlying type. JSON is passed as a string too: where
+// pgx does not know the parameters' types, as in its simple protocol, bytes are a bytea.
 type Postgres struct {
 	pool       *gate
 	quota      filter.Quota
@@ -30,7 +30,7 @@ type Postgres struct {
 }
 
 // NewPostgres returns a store for a connection string or URL, which may set
-// pool_max_conns. It connects when it is first used.
+// pool_max_conns. It connects on first use.
 func NewPostgres(dsn string) (*Postgres, error) {
 	migrations, err := parseMigrations(migrationFiles)
 	if err != nil {
@@ -43,12 +43,13 @@ func NewPostgres(dsn string) (*Postgres, error) {
 	if cfg.ConnConfig.ConnectTimeout == 0 {
 		cfg.ConnConfig.ConnectTimeout = connectTimeout
 	}
-	// Prepared statements belong to a connection of the server, which a PgBouncer in
-	// transaction mode changes between two calls. Descriptions of statements hold for all.
+	// Prepared statements belong to a server connection, and PgBouncer in
+	// transaction mode may use another one for the next call. Cached descriptions
+	// are valid on all connections.
 	if !strings.Contains(dsn, "default_query_exec_mode") {
 		cfg.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
 	}
-	// Filters are written rarely, so a round trip costs less than a failed
+	// Filters are written rarely, so a ping for each write costs less than one failed
 	// write for each pooled connection after a restart of PostgreSQL.
 	cfg.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return true }
 	cfg.PingTimeout = cmp.Or(cfg.PingTimeout, pingTimeout)
@@ -103,8 +104,8 @@ func (p *Postgres) Get(ctx context.Context, id filter.ID) (filter.Filter, error)
 	return f, fail("read filter", err)
 }
 
-// List returns at most limit filters after the given ID, in the order of their
-// IDs: those of one subscriber, or all if subscriber is "".
+// List returns at most limit filters after the given ID, sorted by ID: a subscriber's,
+// or all if subscriber is "".
 func (p *Postgres) List(ctx context.Context, subscriber string, after filter.ID, limit int) ([]filter.Filter, error) {
 	if after == "" {
 		after = "00000000-0000-0000-0000-000000000000"
@@ -129,9 +130,9 @@ func (p *Postgres) List(ctx context.Context, subscriber string, after filter.ID,
 	return list, fail("list filters", err)
 }
 
-// Update replaces what a filter asks for, if it has the given revision or that
-// is 0. Otherwise the error is ErrNotFound, ErrSubscriber, ErrConflict, a
-// *filter.Invalid or a *filter.QuotaError.
+// Update replaces a filter's Spec, if ifRevision is its revision or 0. Otherwise the
+// error is ErrNotFound, ErrSubscriber, ErrConflict, a *filter.Invalid or a
+// *filter.QuotaError.
 func (p *Postgres) Update(ctx context.Context, id filter.ID, s filter.Spec, ifRevision int64) (filter.Filter, error) {
 	id, err := canonical(id)
 	if err != nil {
@@ -164,9 +165,8 @@ func (p *Postgres) Update(ctx context.Context, id filter.ID, s filter.Spec, ifRe
 	})
 }
 
-// Delete deletes a filter, if it has the given revision or that is 0, and
-// returns it with the revision of the deletion. Otherwise the error is
-// ErrNotFound or ErrConflict.
+// Delete deletes a filter, if ifRevision is its revision or 0, and returns it with the
+// revision of the deletion. Otherwise the error is ErrNotFound or ErrConflict.
 func (p *Postgres) Delete(ctx context.Context, id filter.ID, ifRevision int64) (filter.Filter, error) {
 	id, err := canonical(id)
 	if err != nil {
@@ -186,8 +186,8 @@ func (p *Postgres) Delete(ctx context.Context, id filter.ID, ifRevision int64) (
 	return f, fail("delete filter", err)
 }
 
-// refusal tells why a deletion found no row. Filters keep their subscriber and never
-// come back, so it may look after the fact.
+// refusal returns why a deletion found no row. Filters keep their subscriber and are
+// never undeleted, so it may look afterwards.
 func (p *Postgres) refusal(ctx context.Context, id filter.ID) error {
 	if _, err := p.Get(ctx, id); err != nil {
 		return err
@@ -195,7 +195,7 @@ func (p *Postgres) refusal(ctx context.Context, id filter.ID) error {
 	return ErrConflict
 }
 
-// refusedUpdate tells why an update to what takes up use did nothing.
+// refusedUpdate returns why an update to a filter of this use changed no row.
 func (p *Postgres) refusedUpdate(ctx context.Context, id filter.ID, subscriber string, ifRevision int64, use filter.Use) error {
 	f, err := p.Get(ctx, id)
 	switch {
@@ -213,8 +213,8 @@ func (p *Postgres) refusedUpdate(ctx context.Context, id filter.ID, subscriber s
 	return noRoom{use.Minus(f.Use(len(old)))}
 }
 
-// Estimate returns about how many filters there are, by PostgreSQL's statistics: 0
-// if it has none yet, or no schema.
+// Estimate returns the approximate number of filters from PostgreSQL's statistics: 0 if
+// there are none yet, or no schema.
 func (p *Postgres) Estimate(ctx context.Context) (int, error) {
 	var n int
 	err := p.pool.QueryRow(ctx, `
@@ -226,8 +226,8 @@ func (p *Postgres) Estimate(ctx context.Context) (int, error) {
 	return n, nil
 }
 
-// Load passes every filter to each, as they are at one moment, and returns the
-// Mark from which ChangesSince goes on. An error of each ends it.
+// Load passes every filter to each, all as of one moment, and returns the Mark at which
+// ChangesSince continues. An error of each ends it.
 func (p *Postgres) Load(ctx context.Context, each func(filter.Filter) error) (Mark, error) {
 	var m Mark
 	err := p.snapshot(ctx, func(tx pgx.Tx, at place) error {
@@ -240,10 +240,10 @@ func (p *Postgres) Load(ctx context.Context, each func(filter.Filter) error) (Ma
 	return m, nil
 }
 
-// ChangesSince passes to each every filter that was changed or deleted after m,
-// at least once and in no order, and returns the Mark to go on from. The error
-// is ErrMarkLost if deletions after m have been purged, or if the database may not
-// be the one that m was made in: see whichHistory. An error of each ends it.
+// ChangesSince passes to each every filter that was changed or deleted after m, at
+// least once and in no order, and returns the next Mark. The error is ErrMarkLost if
+// deletions after m have been purged, or if m may have been made in another database:
+// see whichHistory. An error of each ends it.
 func (p *Postgres) ChangesSince(ctx context.Context, m Mark, each func(Change) error) (Mark, error) {
 	next := m
 	err := p.snapshot(ctx, func(tx pgx.Tx, at place) error {
@@ -267,7 +267,7 @@ func encode(s filter.Spec) ([]byte, error) {
 	return json.Marshal(s)
 }
 
-// scan reads id, revision and spec.
+// scan scans id, revision and spec.
 func scan(row pgx.Row) (filter.Filter, error) {
 	var f filter.Filter
 	var spec []byte

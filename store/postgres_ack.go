@@ -13,8 +13,8 @@ import (
 	"eventstream/filter"
 )
 
-// SaveAcks saves acknowledgements, thousands in one round trip. Each is merged
-// with what is saved of its subscriber. Several may save at the same time.
+// SaveAcks saves acknowledgements, thousands in one round trip. Each is merged with the
+// subscriber's saved one. Concurrent calls are safe.
 func (p *Postgres) SaveAcks(ctx context.Context, acks []event.Ack) error {
 	acks, err := merge(acks)
 	if err != nil || len(acks) == 0 {
@@ -24,9 +24,9 @@ func (p *Postgres) SaveAcks(ctx context.Context, acks []event.Ack) error {
 	return fail("save acknowledgements", err)
 }
 
-// saveAcks is event.Ack.Merge with the saved row, for many. What it reads of a
-// row that exists is the newest, read under the row's lock. A time that is past $10
-// is wrong: see event.Ack.Heal.
+// saveAcks does event.Ack.Merge with the saved rows, for many. It reads the newest
+// version of an existing row, under the row's lock. A saved time after $10 is wrong:
+// see event.Ack.Heal.
 const saveAcks = `
 	insert into acks as old (subscriber_id, acked_at, topic, next, issued, gateway, seat, old_gateway, old_seat)
 	select id, acked_at, topic, next::bigint[], issued, gateway, seat, old_gateway, old_seat
@@ -61,8 +61,8 @@ func ackColumns(acks []event.Ack) []any {
 	return []any{ids, ackedAt, topics, next, issued, at[0], at[1], at[2], at[3]}
 }
 
-// arrayText returns numbers as PostgreSQL writes an array. Arrays of several
-// lengths can't be sent as one of arrays.
+// arrayText returns numbers in PostgreSQL's text form of an array. Arrays of different
+// lengths can't be sent as an array of arrays.
 func arrayText(numbers []int64) string {
 	b := []byte{'{'}
 	for i, n := range numbers {
@@ -78,7 +78,7 @@ const ackRow = `select subscriber_id, acked_at, topic, next, issued, gateway, se
 
 // Acked returns what a subscriber acknowledged, or ErrNotFound.
 func (p *Postgres) Acked(ctx context.Context, subscriber string) (event.Ack, error) {
-	if filter.CheckSubscriberID(subscriber) != nil { // PostgreSQL would refuse to look for it
+	if filter.CheckSubscriberID(subscriber) != nil { // PostgreSQL would reject it
 		return event.Ack{}, ErrNotFound
 	}
 	a, err := scanAck(p.pool.QueryRow(ctx, ackRow+`where subscriber_id = $1`, subscriber))
@@ -88,8 +88,8 @@ func (p *Postgres) Acked(ctx context.Context, subscriber string) (event.Ack, err
 	return a, fail("read acknowledgement", err)
 }
 
-// ForgetAck forgets what a subscriber acknowledged; the error is ErrNotFound if
-// that was nothing. Who goes on acknowledging is there again.
+// ForgetAck deletes a subscriber's acknowledgement; the error is ErrNotFound if there
+// is none. A subscriber that acknowledges again gets a new one.
 func (p *Postgres) ForgetAck(ctx context.Context, subscriber string) error {
 	if filter.CheckSubscriberID(subscriber) != nil {
 		return ErrNotFound
@@ -101,8 +101,8 @@ func (p *Postgres) ForgetAck(ctx context.Context, subscriber string) error {
 	return fail("forget acknowledgement", err)
 }
 
-// Acks returns at most limit acknowledgements of subscribers after the given
-// one, in the order of their ids.
+// Acks returns at most limit acknowledgements of subscribers after the given one,
+// sorted by subscriber id.
 func (p *Postgres) Acks(ctx context.Context, after string, limit int) ([]event.Ack, error) {
 	rows, err := p.pool.Query(ctx, ackRow+`where subscriber_id > $1 order by subscriber_id limit $2`, after, limit)
 	if err != nil {
@@ -112,9 +112,9 @@ func (p *Postgres) Acks(ctx context.Context, after string, limit int) ([]event.A
 	return list, fail("list acknowledgements", err)
 }
 
-// ForgetAcks forgets at most limit acknowledgements of subscribers who acknowledged last
-// before a time, and returns how many. It leaves out those who are doing so now, and
-// waits for nobody.
+// ForgetAcks deletes at most limit acknowledgements of subscribers that last
+// acknowledged before a time, and returns how many. It skips locked rows instead of
+// waiting for them.
 func (p *Postgres) ForgetAcks(ctx context.Context, before time.Time, limit int) (int64, error) {
 	tag, err := p.pool.Exec(ctx, `
 		with old as (select subscriber_id from acks where acked_at < $1 limit $2 for update skip locked)
@@ -122,15 +122,14 @@ func (p *Postgres) ForgetAcks(ctx context.Context, before time.Time, limit int) 
 	return tag.RowsAffected(), fail("forget acknowledgements", err)
 }
 
-// CountAcks returns how many subscribers acknowledged last before a time. It reads all.
+// CountAcks returns how many subscribers last acknowledged before a time. It reads all rows.
 func (p *Postgres) CountAcks(ctx context.Context, before time.Time) (n int64, err error) {
 	err = p.pool.QueryRow(ctx, `select count(*) from acks where acked_at < $1`, before).Scan(&n)
 	return n, fail("count acknowledgements", err)
 }
 
-// AckTotals sums up all acknowledgements. How far they are behind is counted of
-// those in the given topic, to the given next offset of each partition. It
-// reads them all.
+// AckTotals sums up all acknowledgements. For those in the given topic it also returns
+// how far they are behind the given next offset of each partition. It reads all rows.
 func (p *Postgres) AckTotals(ctx context.Context, topic event.TopicID, next []int64) (event.AckTotals, error) {
 	var t event.AckTotals
 	var oldest *time.Time

@@ -20,9 +20,9 @@ import (
 // KeyLife is how long an idempotency key is remembered.
 const KeyLife = 24 * time.Hour
 
-// CreateOnce is Create, unless a filter was created with the same key within
-// KeyLife: then it returns that one as it was created, and true. The error is
-// ErrKeyReused if what was asked for then is not s.
+// CreateOnce is Create, unless a filter was created with the same key within KeyLife:
+// then it returns that one as it was created, and true. The error is ErrKeyReused if
+// that filter's Spec was not s.
 func (p *Postgres) CreateOnce(ctx context.Context, s filter.Spec, key string) (f filter.Filter, again bool, err error) {
 	spec, err := encode(s)
 	if err != nil {
@@ -30,8 +30,8 @@ func (p *Postgres) CreateOnce(ctx context.Context, s filter.Spec, key string) (f
 	}
 	request := sha256.Sum256(spec)
 	use := s.Use(len(spec))
-	// Of two at once, the second waits for the first to commit. A key that is
-	// gone when it is looked up has just expired.
+	// Of two concurrent calls, the second waits until the first has committed. If the
+	// key is gone when it is looked up, it has just expired.
 	for range 3 {
 		f, err = p.within(ctx, s.SubscriberID, func() (f filter.Filter, err error) {
 			err = pgx.BeginFunc(ctx, p.pool, func(tx pgx.Tx) error {
@@ -64,7 +64,7 @@ func (p *Postgres) CreateOnce(ctx context.Context, s filter.Spec, key string) (f
 var errFull = errors.New("no room")
 
 // createFresh creates a filter and its key. The error is pgx.ErrNoRows if the key is
-// known, and errFull if there is no room for the filter: then tx is to be given up.
+// known, and errFull if the quota is used up: then tx must be rolled back.
 func (p *Postgres) createFresh(ctx context.Context, tx pgx.Tx, args []any) (filter.Filter, error) {
 	var id *string
 	var revision *int64
@@ -93,9 +93,9 @@ func (p *Postgres) createFresh(ctx context.Context, tx pgx.Tx, args []any) (filt
 	return filter.Filter{ID: filter.ID(*id), Revision: *revision, Spec: s}, err
 }
 
-// Import creates a filter for each Spec, all of them or none, and returns how
-// many. It holds no more than a few at a time. An error of specs ends it, and a
-// *filter.QuotaError comes when all are read.
+// Import creates a filter for each Spec, all of them or none, and returns how many. It
+// holds only a few at a time. An error of specs ends it. A *filter.QuotaError is
+// returned after all are read.
 func (p *Postgres) Import(ctx context.Context, specs iter.Seq2[filter.Spec, error]) (n int64, err error) {
 	err = pgx.BeginFunc(ctx, p.pool, func(tx pgx.Tx) error {
 		n, err = p.copyFilters(ctx, tx, specs, io.Discard)
@@ -104,12 +104,12 @@ func (p *Postgres) Import(ctx context.Context, specs iter.Seq2[filter.Spec, erro
 	return p.imported(ctx, n, err)
 }
 
-// ImportOnce is Import, unless there was one with the same key within KeyLife: then
-// it returns how many filters that one created, and true. The error is ErrKeyReused
-// if those were others.
+// ImportOnce is Import, unless there was an import with the same key within KeyLife:
+// then it returns how many filters that one created, and true. The error is
+// ErrKeyReused if it imported other filters.
 func (p *Postgres) ImportOnce(ctx context.Context, specs iter.Seq2[filter.Spec, error], key string) (n int64, again bool, err error) {
 	err = pgx.BeginFunc(ctx, p.pool, func(tx pgx.Tx) error {
-		// Of two at once, the second waits here until the first is done.
+		// Of two concurrent imports, the second waits here until the first has ended.
 		tag, err := tx.Exec(ctx, `
 			insert into import_keys as k (key) values ($1)
 			on conflict (key) do update set created_at = now() where k.created_at <= now() - $2::interval`, key, KeyLife)
@@ -134,8 +134,7 @@ func (p *Postgres) ImportOnce(ctx context.Context, specs iter.Seq2[filter.Spec, 
 	return n, false, err
 }
 
-// repeated compares specs with those that were imported with the key, and returns how
-// many those were.
+// repeated compares specs with those imported with the key, and returns their number.
 func repeated(ctx context.Context, tx pgx.Tx, specs iter.Seq2[filter.Spec, error], request hash.Hash, key string) (n int64, err error) {
 	for s, err := range specs {
 		if err != nil {
@@ -158,24 +157,24 @@ func repeated(ctx context.Context, tx pgx.Tx, specs iter.Seq2[filter.Spec, error
 	return n, err
 }
 
-// imported is what became of an import.
+// imported returns the result of an import.
 func (p *Postgres) imported(ctx context.Context, n int64, err error) (int64, error) {
 	if err == nil && n >= analyzeFrom {
-		// Until PostgreSQL does so by itself, a minute or more, it would sort the
-		// whole table for each page of a list. The import stands without it.
+		// PostgreSQL does this by itself only after a minute or more. Until then it would
+		// sort the whole table for each page of a list. An error does not fail the import.
 		p.pool.Exec(ctx, `analyze filters`)
 	}
 	return n, fail("import filters", err)
 }
 
-// analyzeFrom is from how many new filters on PostgreSQL's guesses are far off.
+// analyzeFrom is how many new filters make PostgreSQL's statistics too wrong.
 const analyzeFrom = 1000
 
 // copyFilters copies specs into the table, counts them, and copies their JSON to request.
 func (p *Postgres) copyFilters(ctx context.Context, tx pgx.Tx, specs iter.Seq2[filter.Spec, error], request io.Writer) (int64, error) {
 	next, stop := iter.Pull2(specs)
 	defer stop()
-	var flaw error // PostgreSQL would give it back as an error of its own
+	var flaw error // kept here, since CopyFrom would return it as PostgreSQL's error
 	row := func() ([]any, error) {
 		s, err, more := next()
 		if !more {
@@ -189,7 +188,7 @@ func (p *Postgres) copyFilters(ctx context.Context, tx pgx.Tx, specs iter.Seq2[f
 			flaw = err
 			return nil, err
 		}
-		request.Write(spec) // a hash takes everything
+		request.Write(spec) // a hash returns no error
 		u := s.Use(len(spec))
 		return []any{uuid.Must(uuid.NewV7()), s.SubscriberID, spec, int64(1), u.Values, u.Tried, u.Broad, u.Bytes}, nil
 	}

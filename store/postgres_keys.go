@@ -18,7 +18,7 @@ func (p *Postgres) CreateAPIKey(ctx context.Context, k auth.APIKey) error {
 	return fail("create API key", err)
 }
 
-// APIKeys returns all keys, the revoked ones too, the oldest first.
+// APIKeys returns all keys, including revoked ones, the oldest first.
 func (p *Postgres) APIKeys(ctx context.Context) ([]auth.APIKey, error) {
 	rows, err := p.pool.Query(ctx, `select id, name, scope, hash, created_at, revoked_at from api_keys order by created_at, id`)
 	if err != nil {
@@ -44,8 +44,8 @@ func scanAPIKey(row pgx.CollectableRow) (k auth.APIKey, err error) {
 	return k, nil
 }
 
-// RevokeAPIKey takes a key back, or fails with ErrNotFound. The row stays: once
-// there was a key, one is needed.
+// RevokeAPIKey revokes a key, or fails with ErrNotFound. The row stays: once a key
+// existed, the API requires one.
 func (p *Postgres) RevokeAPIKey(ctx context.Context, id string) error {
 	tag, err := p.pool.Exec(ctx, `update api_keys set revoked_at = coalesce(revoked_at, now()) where id = $1`, id)
 	if err == nil && tag.RowsAffected() == 0 {

@@ -10,22 +10,23 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// place is where a transaction that reads stands: in which history, and what it sees of it.
+// place is where a reading transaction stands: in which history, and at
+// which snapshot of it.
 type place struct {
 	history string // see whichHistory
-	standby bool   // it follows another server, and may be behind
-	purged  uint64 // no purged row was changed later than in this transaction
+	standby bool   // it replicates another server, and may be behind
+	purged  uint64 // the latest transaction that changed a purged row
 	sees    snapshot
 }
 
-// whichHistory names the history of changes that a server has. What was seen in one says
-// nothing about another: there, filters may have lower revisions, or be back.
+// whichHistory identifies the server's history of changes. A Mark of one history is
+// meaningless in another: there, filters may have lower revisions, or be undeleted.
 //
-// A backup that is put in place of the data folder keeps every identifier that
-// PostgreSQL has, and its transaction numbers catch up in time. But it takes a restart,
-// and so does a failover take another server, or the end of its recovery. A dump is
-// restored without a restart, and makes the table anew, or empties it, or has another
-// database. What is not found out by these (rows written by hand) is found by comparing.
+// A backup restored into the data folder keeps all of PostgreSQL's identifiers, and its
+// transaction numbers catch up in time. But it takes a restart, and a failover means
+// another server, or the end of its recovery. A dump is restored without a restart, but
+// recreates or empties the table, or uses another database. Changes that these signs
+// don't show (rows written by hand) are found by comparing fingerprints.
 const whichHistory = `
 	select concat_ws('/', case when pg_is_in_recovery() then 'standby' else 'primary' end,
 		extract(epoch from pg_postmaster_start_time()),
@@ -34,20 +35,19 @@ const whichHistory = `
 		pg_is_in_recovery(), purged, pg_current_snapshot()::text
 	from filter_changes`
 
-// snapshot is a pg_snapshot: it sees what transactions before max did, but for those that
-// were running.
+// snapshot is a pg_snapshot: it sees all transactions before max except those in running.
 //
-// Transactions commit in another order than they get their numbers: when the change of 7
-// can be seen, that of 5 may still be to come. So a reader goes on with those that were
-// running, and all from max on. To go on from the oldest that was running would do, too,
-// but one that stays open, in whatever database of the server, would make each look read
-// everything since again.
+// Transactions commit in another order than they get their numbers: when the change of
+// 7 is visible, that of 5 may still be to come. So a reader continues with the running
+// transactions, and all from max on. Continuing from the oldest running one would be
+// right, too. But one transaction that stays open, in any database of the server, would
+// make each look read all changes since then again.
 type snapshot struct {
 	max     uint64
 	running []uint64
 }
 
-// parseSnapshot reads a pg_snapshot as text, xmin:xmax:xip,xip.
+// parseSnapshot parses a pg_snapshot, xmin:xmax:xip,xip.
 func parseSnapshot(text string) (s snapshot, min uint64, err error) {
 	parts := strings.Split(text, ":")
 	if len(parts) != 3 {
@@ -81,7 +81,7 @@ func (s snapshot) runningText() []string {
 	return out
 }
 
-// unseen is true of rows that a snapshot, whose args are $1 and $2, does not see.
+// unseen is true for rows that a snapshot, whose args are $1 and $2, does not see.
 const unseen = `(changed_in >= $1 or changed_in = any($2::text[]::xid8[]))`
 
 func (s snapshot) args() []any { return []any{s.max, s.runningText()} }
@@ -90,7 +90,7 @@ func (at place) mark() Mark { return Mark(at.history + " " + at.sees.String()) }
 
 var errStandby = fmt.Errorf("%w: the server is a standby, which may be behind what was read before; waiting until it is the primary", ErrUnavailable)
 
-// since returns what a reader at m has seen. The error is ErrMarkLost if it has to begin anew.
+// since returns the snapshot of m. The error is ErrMarkLost if the reader must start anew.
 func (at place) since(m Mark) (snapshot, error) {
 	if m == "" {
 		return snapshot{}, nil
@@ -104,7 +104,7 @@ func (at place) since(m Mark) (snapshot, error) {
 		return snapshot{}, ErrMarkLost
 	}
 	for _, x := range seen.running {
-		// One that has ended meanwhile may have deleted what is purged already.
+		// If it has ended meanwhile, it may have deleted filters that are purged already.
 		if x <= at.purged && !slices.Contains(at.sees.running, x) {
 			return snapshot{}, ErrMarkLost
 		}
@@ -112,7 +112,7 @@ func (at place) since(m Mark) (snapshot, error) {
 	return seen, nil
 }
 
-// snapshot calls f in a transaction that sees the database as it was at one place.
+// snapshot calls f in a transaction that sees the database at one place.
 func (p *Postgres) snapshot(ctx context.Context, f func(pgx.Tx, place) error) error {
 	opts := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
 	return pgx.BeginTxFunc(ctx, p.pool, opts, func(tx pgx.Tx) error {
@@ -126,7 +126,7 @@ func (p *Postgres) snapshot(ctx context.Context, f func(pgx.Tx, place) error) er
 		if at.sees, min, err = parseSnapshot(text); err != nil {
 			return err
 		}
-		if at.standby { // it does not list what is running
+		if at.standby { // a standby does not list running transactions
 			at.sees = snapshot{max: min}
 		}
 		return f(tx, at)

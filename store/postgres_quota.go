@@ -12,13 +12,11 @@ import (
 	"eventstream/filter"
 )
 
-// Limit sets what the filters of one subscriber may take up. It is called before
-// the store is used.
+// Limit sets the quota of each subscriber. It must be called before the store is used.
 func (p *Postgres) Limit(q filter.Quota) { p.quota = q }
 
-// takeRoom adds what is in more, one row a subscriber, to the counts, and returns a
-// row if the quotas, $8 to $12, allow it. What takes up no more than before is
-// always allowed.
+// takeRoom adds the uses in more, one row per subscriber, to the counts. It returns a
+// row if the quotas, $8 to $12, allow it. A use that does not grow is always allowed.
 const takeRoom = `
 	insert into filter_counts as c select * from more m (subscriber_id, filters, n_values, n_tried, n_broad, n_bytes)
 	where (m.filters <= $8::bigint or m.filters <= 0) and (m.n_values <= $9::bigint or m.n_values <= 0)
@@ -34,7 +32,7 @@ const takeRoom = `
 		and (c.n_bytes + excluded.n_bytes <= $12 or excluded.n_bytes <= 0)
 	returning 1`
 
-// giveRoom takes what is in gone, rows of filters, off the counts.
+// giveRoom subtracts the uses of gone, rows of filters, from the counts.
 const giveRoom = `
 	update filter_counts c set filters = c.filters - g.filters, n_values = c.n_values - g.n_values,
 		n_tried = c.n_tried - g.n_tried, n_broad = c.n_broad - g.n_broad, n_bytes = c.n_bytes - g.n_bytes
@@ -43,12 +41,12 @@ const giveRoom = `
 		from gone where n_bytes is not null group by subscriber_id
 	) g where c.subscriber_id = g.subscriber_id`
 
-// args appends the parameters $4 to $12 to the first three.
+// args appends parameters $4 to $12 to the first three.
 func (p *Postgres) args(first []any, u filter.Use) []any {
 	return append(append(first, u.Values, u.Tried, u.Broad, u.Bytes), p.bounds()...)
 }
 
-// bounds returns the quotas as SQL compares them.
+// bounds returns the quotas for SQL, where 0 would not mean unlimited.
 func (p *Postgres) bounds() []any {
 	bound := func(n int64) int64 {
 		if n == 0 {
@@ -60,14 +58,13 @@ func (p *Postgres) bounds() []any {
 	return []any{bound(q.Filters), bound(q.Values), bound(q.Tried), bound(q.Broad), bound(q.Bytes)}
 }
 
-// noRoom reports that a write, which would have taken up more, did not happen because
-// of a quota.
+// noRoom reports that a quota prevented a write that would have used more.
 type noRoom struct{ more filter.Use }
 
 func (noRoom) Error() string { return "quota is used up" }
 
-// within does a write of a subscriber's filter. If there is no room it says how
-// much there is. Filters that were deleted meanwhile may have made room again.
+// within writes a subscriber's filter. If a quota prevents it, the error names the
+// current use. If deletions have made room meanwhile, it tries again.
 func (p *Postgres) within(ctx context.Context, subscriber string, write func() (filter.Filter, error)) (filter.Filter, error) {
 	for range 3 {
 		f, err := write()
@@ -86,7 +83,7 @@ func (p *Postgres) within(ctx context.Context, subscriber string, write func() (
 	return filter.Filter{}, fmt.Errorf("write filter: %w: its subscriber's quota comes and goes", ErrUnavailable)
 }
 
-// used returns what a subscriber's filters take up.
+// used returns the use of a subscriber's filters.
 func (p *Postgres) used(ctx context.Context, subscriber string) (u filter.Use, err error) {
 	err = p.pool.QueryRow(ctx, `
 		select filters, n_values, n_tried, n_broad, n_bytes from filter_counts where subscriber_id = $1`, subscriber).
@@ -98,13 +95,13 @@ func (p *Postgres) used(ctx context.Context, subscriber string) (u filter.Use, e
 }
 
 // countImported adds the filters that tx has copied to the counts. The error is a
-// *filter.QuotaError of one subscriber who would have too much.
+// *filter.QuotaError for the first subscriber over its quota.
 func (p *Postgres) countImported(ctx context.Context, tx pgx.Tx) error {
-	// PostgreSQL takes them for few, and would sort them on disk.
+	// PostgreSQL underestimates their number, and would sort them on disk.
 	if _, err := tx.Exec(ctx, `set local work_mem = '64MB'`); err != nil {
 		return err
 	}
-	// In one order, or two imports could wait for each other.
+	// Sorted, or two imports could deadlock.
 	rows, err := tx.Query(ctx, `
 		with more as materialized (
 			select subscriber_id collate "C" subscriber_id, count(*) filters, sum(n_values) n_values,
@@ -134,8 +131,8 @@ func (p *Postgres) countImported(ctx context.Context, tx pgx.Tx) error {
 	return err
 }
 
-// CountOld counts the filters that versions stored which knew no quotas, and returns
-// how many. Until then those don't count. It may run in many processes at once.
+// CountOld adds filters that were stored by versions without quotas to the counts, and
+// returns how many. Until then quotas ignore them. It may run in many processes at once.
 func (p *Postgres) CountOld(ctx context.Context) (n int64, err error) {
 	for {
 		more, err := p.countSome(ctx)
@@ -161,11 +158,11 @@ func (p *Postgres) countSome(ctx context.Context) (n int64, err error) {
 		var spec []byte
 		_, err = pgx.ForEachRow(rows, []any{&id, &spec}, func() error {
 			u := filter.Use{Filters: 1, Bytes: int64(len(spec))}
-			// One of a newer version is not understood here, and counts as little.
+			// A newer version's filter can't be decoded here: only its bytes are counted.
 			if s, err := decode(filter.ID(id.String()), spec); err == nil {
 				again, err := encode(s)
 				if err != nil {
-					again = spec // valid once, by other rules
+					again = spec // was valid by older rules
 				}
 				u = s.Use(len(again))
 			}

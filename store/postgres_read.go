@@ -17,18 +17,18 @@ import (
 
 const (
 	batchRows  = 100 // rows that one goroutine takes at a time
-	maxReaders = 8   // even slow rows are decoded faster than PostgreSQL brings them
+	maxReaders = 8   // enough to decode even complex rows faster than PostgreSQL sends them
 )
 
-// What every reads.
+// Queries for every.
 const (
 	allFilters = `select id, revision, spec, false from filters where deleted_at is null`
 	anyFilters = `select id, revision, spec, deleted_at is not null from filters where `
 )
 
-// every passes the rows of a query to each, in no order and without holding them all
-// in memory. They are id, revision, spec, and whether the filter is deleted. While
-// each has some, others are read and decoded.
+// every passes the rows of a query to each, in no order and without holding them all in
+// memory. The columns are id, revision, spec, and whether the filter is deleted. While
+// each handles a batch, the next ones are read and decoded.
 func every(ctx context.Context, tx pgx.Tx, each func(Change) error, query string, args ...any) error {
 	rows, err := tx.Query(ctx, query, args...)
 	if err != nil {
@@ -57,7 +57,7 @@ func every(ctx context.Context, tx pgx.Tx, each func(Change) error, query string
 	return rows.Err()
 }
 
-// reading is one query, of which several goroutines take rows by turns.
+// reading is one query, whose rows several goroutines take in turns.
 type reading struct {
 	decoded chan []Change // closed by the last reader
 	readers atomic.Int32
@@ -66,7 +66,7 @@ type reading struct {
 	rows pgx.Rows
 }
 
-// rawRow is a row as it comes.
+// rawRow is a row before decoding.
 type rawRow struct {
 	id       pgtype.UUID
 	revision int64
@@ -82,7 +82,7 @@ func (r *reading) run(ctx context.Context) error {
 		}
 	}()
 	raw := make([]rawRow, batchRows)
-	var batch, last []Change // two are enough: who takes one is done with the one before
+	var batch, last []Change // two are enough: when the receiver takes one, it is done with the one before
 	for ; ; batch, last = last, batch {
 		n, err := r.take(raw)
 		if n == 0 || err != nil {
@@ -104,13 +104,13 @@ func (r *reading) run(ctx context.Context) error {
 	}
 }
 
-// take fills raw, whose memory it uses again, with the next rows.
+// take fills raw with the next rows, and reuses its memory.
 func (r *reading) take(raw []rawRow) (n int, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for n < len(raw) && r.rows.Next() {
 		row := &raw[n]
-		var spec pgtype.DriverBytes // until Next is called again
+		var spec pgtype.DriverBytes // valid until the next call of Next
 		if err := r.rows.Scan(&row.id, &row.revision, &spec, &row.deleted); err != nil {
 			return n, err
 		}
@@ -126,8 +126,8 @@ func (r *rawRow) change() (Change, error) {
 	return Change{Filter: filter.Filter{ID: id, Revision: r.revision, Spec: spec}, Deleted: r.deleted}, err
 }
 
-// decode reads a stored Spec. A condition that this version doesn't know is a
-// filter.ErrUnknown.
+// decode decodes a stored Spec. The error is filter.ErrUnknown if this version does not
+// know a condition.
 func decode(id filter.ID, spec []byte) (filter.Spec, error) {
 	s, err := filter.DecodeStored(spec)
 	if err != nil {

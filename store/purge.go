@@ -7,13 +7,13 @@ import (
 	"time"
 )
 
-// Purge is what is no longer needed after a time.
+// Purge says which rows are outdated.
 type Purge struct {
-	Deleted time.Duration // filters that were deleted so long ago; readers that have not seen that get ErrMarkLost
-	Acks    time.Duration // acknowledgements of subscribers who are silent for so long; 0 to keep them
+	Deleted time.Duration // filters deleted so long ago; readers that have not seen the deletion get ErrMarkLost
+	Acks    time.Duration // acknowledgements of subscribers silent for so long; 0 to keep them
 }
 
-// Purged is what became of a part of a Purge.
+// Purged is the result for one table.
 type Purged struct {
 	What string // the table
 	Rows int64
@@ -22,11 +22,11 @@ type Purged struct {
 
 const (
 	purgeRows    = 10_000      // deleted by one statement
-	purgeTimeout = time.Minute // for it
+	purgeTimeout = time.Minute // of one statement
 )
 
-// Run deletes what p names, and the idempotency keys and revocations that have expired.
-// What fails of it does not keep the rest from being done.
+// Run deletes outdated rows, and expired idempotency keys and revocations. If one table
+// fails, it continues with the others.
 func (p Purge) Run(ctx context.Context, db *Postgres) []Purged {
 	parts := []struct {
 		what string
@@ -57,8 +57,8 @@ func (p Purge) Run(ctx context.Context, db *Postgres) []Purged {
 	return done
 }
 
-// older deletes some rows of a table in which a time is at least so long ago. It waits for
-// nobody: what somebody is writing is not old, or there is a next time.
+// older returns a function that deletes some rows whose time is at least age ago. It
+// skips locked rows: they are being written and so not old, or will be deleted next time.
 func (p *Postgres) older(table, column string) func(context.Context, time.Duration) (int64, error) {
 	return func(ctx context.Context, age time.Duration) (int64, error) {
 		tag, err := p.pool.Exec(ctx, `
@@ -70,7 +70,7 @@ func (p *Postgres) older(table, column string) func(context.Context, time.Durati
 	}
 }
 
-// purgeCounts forgets the counts of subscribers who have no filter.
+// purgeCounts deletes the counts of subscribers without filters.
 func (p *Postgres) purgeCounts(ctx context.Context, _ time.Duration) (int64, error) {
 	tag, err := p.pool.Exec(ctx, `
 		with none as (select subscriber_id from filter_counts where filters = 0 limit $1 for update skip locked)
@@ -78,7 +78,7 @@ func (p *Postgres) purgeCounts(ctx context.Context, _ time.Duration) (int64, err
 	return tag.RowsAffected(), err
 }
 
-// purgeFilters forgets some of the filters that were deleted longer ago than olderThan.
+// purgeFilters removes some of the filters that were deleted longer ago than olderThan.
 func (p *Postgres) purgeFilters(ctx context.Context, olderThan time.Duration) (n int64, err error) {
 	err = p.pool.QueryRow(ctx, `
 		with old as (
@@ -94,9 +94,9 @@ func (p *Postgres) purgeFilters(ctx context.Context, olderThan time.Duration) (n
 	return n, err
 }
 
-// Purge forgets the filters that were deleted longer ago than olderThan, and returns how
-// many. Readers that have not yet seen their deletion get ErrMarkLost. It also forgets
-// idempotency keys and revocations that have expired.
+// Purge removes the filters that were deleted longer ago than olderThan, and returns
+// how many. Readers that have not yet seen their deletion get ErrMarkLost. It also
+// removes expired idempotency keys and revocations.
 func (p *Postgres) Purge(ctx context.Context, olderThan time.Duration) (n int64, err error) {
 	for _, d := range (Purge{Deleted: olderThan}).Run(ctx, p) {
 		if err = errors.Join(err, d.Err); d.What == "filters" {
@@ -106,9 +106,9 @@ func (p *Postgres) Purge(ctx context.Context, olderThan time.Duration) (n int64,
 	return n, err
 }
 
-// TakePurge reports whether a purge is due, which is so once every so often for all who
-// ask: then it is the caller's, until EndPurge or for that time. last is when one last
-// ended well, zero if none did.
+// TakePurge reports whether a purge is due: once per period for all callers together.
+// If so, it is reserved for the caller until EndPurge, or for one period. last is when
+// a purge last succeeded; zero if never.
 func (p *Postgres) TakePurge(ctx context.Context, every time.Duration) (due bool, last time.Time, err error) {
 	var ended *time.Time
 	err = p.pool.QueryRow(ctx, `
@@ -124,8 +124,8 @@ func (p *Postgres) TakePurge(ctx context.Context, every time.Duration) (due bool
 	return due, last, fail("look whether a purge is due", err)
 }
 
-// EndPurge says that the purge has ended well; or that it failed, and is due again when
-// after has passed of the time between two.
+// EndPurge records that the purge succeeded; or that it failed, and is due again when
+// after has passed instead of every.
 func (p *Postgres) EndPurge(ctx context.Context, well bool, every, after time.Duration) error {
 	query, args := `update purges set done_at = now()`, []any(nil)
 	if !well {

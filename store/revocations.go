@@ -11,7 +11,7 @@ import (
 	"eventstream/auth"
 )
 
-// Revoke takes tokens back. Of several revocations of the same the furthest counts.
+// Revoke revokes tokens. A repeated revocation keeps the later At and Expires.
 func (p *Postgres) Revoke(ctx context.Context, r auth.Revocation) error {
 	kind, id := "subscriber", r.Subscriber
 	if id == "" {
@@ -26,9 +26,9 @@ func (p *Postgres) Revoke(ctx context.Context, r auth.Revocation) error {
 	return fail("revoke tokens", err)
 }
 
-// RevocationsSince passes to each every revocation that was made after m and has
-// not expired, at least once and in no order, and returns the Mark to go on from.
-// After an empty Mark, and one that is lost, it passes all. An error of each ends it.
+// RevocationsSince passes to each every revocation that was made after m and has not
+// expired, at least once and in no order, and returns the next Mark. If m is empty or
+// lost, it passes all. An error of each ends it.
 func (p *Postgres) RevocationsSince(ctx context.Context, m Mark, each func(auth.Revocation) error) (Mark, error) {
 	next := m
 	err := p.snapshot(ctx, func(tx pgx.Tx, at place) error {

@@ -18,40 +18,39 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Migration is one step of the schema, a file below migrations. Steps are numbered
-// from 1 without holes and applied in that order, never undone. A file that was
-// released does not change any more.
+// Migration is one step of the schema, a file in migrations. Steps are numbered from 1
+// without gaps, applied in that order, and never undone. A released file must not change.
 type Migration struct {
 	Number   int
 	Name     string // of its file, without .sql
 	Checksum string // SHA-256 of its SQL
 	State    State
-	Applied  time.Time // zero if that is not known, or not done
+	Applied  time.Time // zero if unknown, or not applied
 
 	sql string
 }
 
-// State is what a database has of a migration.
+// State is a migration's state in a database.
 type State string
 
 const (
 	Applied State = "applied"
 	Pending State = "pending"
-	InPlace State = "in place" // the database is of a version that recorded no migrations
+	InPlace State = "in place" // applied by a version that recorded no migrations
 	Newer   State = "newer"    // applied by a version that knows more migrations
 )
 
-// ErrSchema reports a database whose migrations are others than those that this
-// version knows by the same numbers.
+// ErrSchema reports a database whose migrations differ from those that this version
+// knows by the same numbers.
 var ErrSchema = errors.New("the schema has another history")
 
-// Schema is how far the schema of a database has come: all migrations in their order.
+// Schema is the state of a database's schema: all migrations in order.
 type Schema []Migration
 
-// Pending returns what has yet to be applied.
+// Pending returns the migrations that are still to be applied.
 func (s Schema) Pending() []Migration { return s.in(Pending) }
 
-// Newer returns what this version does not know.
+// Newer returns the migrations that this version does not know.
 func (s Schema) Newer() []Migration { return s.in(Newer) }
 
 func (s Schema) in(states ...State) []Migration {
@@ -64,14 +63,14 @@ var migrationFiles embed.FS
 // migrationName is the form of a file's name.
 var migrationName = regexp.MustCompile(`^(\d{4})_[a-z0-9_]+\.sql$`)
 
-// parseMigrations reads the migrations in dir.
+// parseMigrations parses the files in dir.
 func parseMigrations(dir fs.FS) ([]Migration, error) {
 	files, err := fs.Glob(dir, "migrations/*")
 	if err != nil {
 		return nil, err
 	}
 	var list []Migration
-	for i, file := range files { // in order of their names
+	for i, file := range files { // sorted by name
 		name := path.Base(file)
 		m := migrationName.FindStringSubmatch(name)
 		if m == nil {
@@ -92,8 +91,7 @@ func parseMigrations(dir fs.FS) ([]Migration, error) {
 	return list, nil
 }
 
-// Schema reads how far the schema has come. The error wraps ErrSchema if its history is
-// another one.
+// Schema reads the schema's state. The error wraps ErrSchema if its history differs.
 func (p *Postgres) Schema(ctx context.Context) (Schema, error) {
 	s, err := p.readSchema(ctx, p.pool)
 	if forbidden(err) {
@@ -134,7 +132,8 @@ func (p *Postgres) readSchema(ctx context.Context, q querier) (Schema, error) {
 	return s, err
 }
 
-// compareMigrations returns ours, with what is done of them, and what is done beyond.
+// compareMigrations returns ours, marked as applied or pending, and then those of
+// done that are newer.
 func compareMigrations(ours, done []Migration) (Schema, error) {
 	s := Schema(slices.Clone(ours))
 	for i, d := range done {
@@ -155,10 +154,10 @@ func compareMigrations(ours, done []Migration) (Schema, error) {
 	return s, nil
 }
 
-// creates finds what a migration makes.
+// creates finds the tables and indexes that a migration creates.
 var creates = regexp.MustCompile(`create (?:table|index) if not exists (\w+)`)
 
-// findBaseline finds out whether all that the first migration makes is there already.
+// findBaseline finds out whether everything that the first migration creates exists already.
 func (p *Postgres) findBaseline(ctx context.Context, q querier, s Schema) error {
 	var names []string
 	for _, m := range creates.FindAllStringSubmatch(s[0].sql, -1) {

@@ -1,15 +1,15 @@
-// Package store keeps filters, what subscribers acknowledged, and which tokens are
-// revoked, in PostgreSQL or in memory.
+// Package store keeps filters, acknowledgements and revocations of tokens, in
+// PostgreSQL or in memory.
 //
-// Each change of a filter raises its revision by one. A reader that wants to
-// hold all filters Loads them and goes on with ChangesSince, which repeats
-// changes but skips none: of two states of a filter, the one with the higher
-// revision counts. Deleted filters are told as changes until they are Purged.
+// Each change of a filter raises its revision by one. A reader that wants to hold all
+// filters calls Load and continues with ChangesSince, which repeats changes but skips
+// none: of two states of a filter, the one with the higher revision is valid. Deletions
+// are reported as changes until they are purged.
 //
-// What is acknowledged never goes back, whoever saves it and in whatever order:
-// in each partition the furthest position counts, see event.Ack.Merge.
+// Acknowledgements never go back, whatever the order in which they are saved: in each
+// partition the highest position is kept, see event.Ack.Merge.
 //
-// Postgres and Memory keep the same promises; the tests hold them to one suite.
+// Postgres and Memory keep the same promises; one test suite checks both.
 package store
 
 import (
@@ -24,11 +24,11 @@ type (
 	Mark   = filter.Mark
 )
 
-// What callers act on. An error that wraps ErrUnavailable leaves it open
+// Errors that callers act on. After an error that wraps ErrUnavailable it is unknown
 // whether a write was done.
 var (
-	ErrNotFound    = filter.ErrNotFound    // it was never there, or is gone
-	ErrConflict    = filter.ErrConflict    // its revision is not the one asked for
+	ErrNotFound    = filter.ErrNotFound    // never existed, or was deleted
+	ErrConflict    = filter.ErrConflict    // has another revision than ifRevision
 	ErrSubscriber  = filter.ErrSubscriber  // an update would move it to another subscriber
 	ErrUnavailable = filter.ErrUnavailable // the database doesn't answer, or not in time
 	ErrMarkLost    = filter.ErrMarkLost    // Load again
@@ -39,7 +39,7 @@ var (
 // newID returns an ID that sorts after those made before by this process.
 func newID() filter.ID { return filter.ID(uuid.Must(uuid.NewV7()).String()) }
 
-// canonical returns id as the stores compare it. What is no UUID is not found.
+// canonical returns id in the form that stores compare. ErrNotFound if it is no UUID.
 func canonical(id filter.ID) (filter.ID, error) {
 	u, err := uuid.Parse(string(id))
 	if err != nil || len(id) != len(uuid.Nil.String()) {

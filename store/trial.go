@@ -6,11 +6,10 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// TryWrite reports whether something can be written, by writing. It does what the writes
-// of filters do: it makes a table larger by a page, which a full disk refuses, and takes
-// that back; and it commits a change, which a server that is read-only refuses, and
-// one that waits for a standby does not answer. What is left is one row. Nobody waits
-// for it but others who try.
+// TryWrite reports whether the database accepts writes, by writing as the writes of
+// filters do. It makes a table grow by a page, which a full disk refuses, and rolls that
+// back. It commits a change, which a read-only server refuses, and a server that waits
+// for a standby does not answer. One row remains. Only other trials wait for its lock.
 func (p *Postgres) TryWrite(ctx context.Context) error {
 	err := pgx.BeginFunc(ctx, p.pool, func(tx pgx.Tx) error {
 		grown, err := tx.Begin(ctx) // a savepoint
@@ -31,9 +30,9 @@ func (p *Postgres) TryWrite(ctx context.Context) error {
 	if err != nil {
 		return fail("try to write", err)
 	}
-	// What was taken back is cut off, so that the next trial needs the room anew. Where
-	// somebody reads that table, as a backup does, vacuum would wait for it: the page stays
-	// until a later trial, or for autovacuum.
+	// Vacuum removes the page that was rolled back, so that the next trial needs the
+	// disk space again. While somebody reads that table, as a backup does, vacuum would
+	// wait: then the page stays until a later trial, or for autovacuum.
 	var alone bool
 	err = p.pool.QueryRow(ctx, `
 		select not exists (select from pg_locks where relation = 'write_trial_pages'::regclass and pid <> pg_backend_pid())`).Scan(&alone)

@@ -10,8 +10,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// fail says what we were doing, and adds ErrUnavailable if err comes from the
-// state of PostgreSQL rather than from what we asked.
+// fail adds what we were doing, and ErrUnavailable if err comes from the state of
+// PostgreSQL rather than from the request.
 func fail(doing string, err error) error {
 	flaw, isFlaw := errors.AsType[refused](err)
 	switch {
@@ -25,12 +25,12 @@ func fail(doing string, err error) error {
 	return fmt.Errorf("%s: %w", doing, err)
 }
 
-// refused is an error of what was to be stored, whatever else it looks like.
+// refused is an error of the input, which is never ErrUnavailable.
 type refused struct{ error }
 
 func unavailable(err error) bool {
 	if errors.Is(err, context.Canceled) {
-		return false // the caller's own doing
+		return false // canceled by the caller
 	}
 	if errors.Is(err, context.DeadlineExceeded) || errors.As(err, new(*pgconn.ConnectError)) {
 		return true
@@ -42,8 +42,8 @@ func unavailable(err error) bool {
 		errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, new(net.Error))
 }
 
-// passing reports whether an SQLSTATE tells of a state that an operator or time
-// will mend.
+// passing reports whether an SQLSTATE is a state that will pass, or that
+// an operator can fix.
 func passing(code string) bool {
 	switch code[:min(2, len(code))] {
 	case "08", // connection
