@@ -13,19 +13,19 @@ import (
 	"unicode/utf8"
 )
 
-// Scope is what an API key is good for. Each includes those before it.
+// Scope is what an API key allows. Each scope includes those before it.
 type Scope string
 
 // The scopes.
 const (
-	ScopeRead  Scope = "read"  // look
+	ScopeRead  Scope = "read"
 	ScopeWrite Scope = "write" // change filters
-	ScopeAdmin Scope = "admin" // act on subscribers: make tokens, end connections
+	ScopeAdmin Scope = "admin" // act on subscribers: issue tokens, close connections
 )
 
 var ranks = map[Scope]int{ScopeRead: 1, ScopeWrite: 2, ScopeAdmin: 3}
 
-// ParseScope reads a scope's name.
+// ParseScope parses a scope's name.
 func ParseScope(name string) (Scope, error) {
 	if s := Scope(name); ranks[s] > 0 {
 		return s, nil
@@ -33,28 +33,27 @@ func ParseScope(name string) (Scope, error) {
 	return "", fmt.Errorf("scope %.40q: allowed are read, write and admin", name)
 }
 
-// Allows reports whether s is enough where need is needed.
+// Allows reports whether s includes need.
 func (s Scope) Allows(need Scope) bool { return ranks[s] >= ranks[need] && ranks[need] > 0 }
 
-// APIKey is what is kept of a key: not the key itself.
+// APIKey is what is stored about a key: not the key itself.
 type APIKey struct {
-	ID      string // the middle of the key; no secret
+	ID      string // the middle of the key; not secret
 	Name    string // for people
 	Scope   Scope
-	Hash    [sha256.Size]byte // of the whole key, which has 256 bits of chance: no slow hash is needed
+	Hash    [sha256.Size]byte // of the whole key, which has 256 random bits: no slow hash is needed
 	Created time.Time
-	Revoked time.Time // zero if it was not
+	Revoked time.Time // zero if it is valid
 }
 
-// A key is es_<id>_<secret>: the prefix lets tools that look for leaked keys
-// find it.
+// A key is es_<id>_<secret>. By the prefix, secret scanners find leaked keys.
 const (
 	keyPrefix = "es_"
 	keyIDLen  = 12
 	keyLen    = len(keyPrefix) + keyIDLen + 1 + 43
 )
 
-// NewAPIKey makes a key. The text is to be shown once.
+// NewAPIKey creates a key. text is the key itself, to be shown once and not stored.
 func NewAPIKey(name string, scope Scope) (k APIKey, text string, err error) {
 	if err := checkName(name); err != nil {
 		return APIKey{}, "", err
@@ -82,7 +81,7 @@ func checkName(name string) error {
 	return nil
 }
 
-// APIKeyID returns which key a text claims to be, or false if it can't be one.
+// APIKeyID returns the ID in the text of a key, or false if it can't be a key.
 func APIKeyID(text string) (id string, ok bool) {
 	if len(text) != keyLen || !strings.HasPrefix(text, keyPrefix) || text[len(keyPrefix)+keyIDLen] != '_' {
 		return "", false
@@ -90,8 +89,7 @@ func APIKeyID(text string) (id string, ok bool) {
 	return text[len(keyPrefix):][:keyIDLen], true
 }
 
-// Is reports whether text is this key. It takes the same time whatever is wrong
-// with it.
+// Is reports whether text is this key, in constant time.
 func (k *APIKey) Is(text string) bool {
 	sum := sha256.Sum256([]byte(text))
 	return subtle.ConstantTimeCompare(sum[:], k.Hash[:]) == 1

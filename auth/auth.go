@@ -1,9 +1,9 @@
-// Package auth tells who somebody is: subscribers by tokens (JWT), programs that
-// use the API by keys. It says nothing about what they may do with that.
+// Package auth authenticates: subscribers by tokens (JWT), and programs that use the
+// API by keys. It does not decide what they may do.
 //
-// A token is accepted only if one of our keys signed it, by an algorithm of that kind of
-// key: what the token says of itself chooses among our keys, and nothing else. It must
-// name a subscriber and end at some time.
+// A token is accepted only if one of our keys signed it, by an algorithm of that kind
+// of key: the token's header selects among our keys, and nothing else. It must name a
+// subscriber and expire.
 package auth
 
 import (
@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// Why a token is refused. The texts are for whoever sent it: they tell nothing
-// that a forger could use, and nothing of a token whose signature is not ours.
+// Why a token is rejected. The texts are shown to the sender: they reveal nothing that
+// a forger could use, and nothing of a token whose signature is not ours.
 var (
 	ErrMalformed  = errors.New("it is not a signed JWT in compact form, by " + allAlgorithms)
 	ErrTooLong    = errors.New("it is too long")
@@ -31,22 +31,23 @@ var (
 	errBadKeyText = errors.New("want PEM (a public or private key, a certificate), a JWK, or a JWK set")
 )
 
-// MaxToken bounds a token, in bytes. One that names its subject's groups may have many.
+// MaxToken is the maximum size of a token, in bytes. Lists of the subject's
+// groups can make it long.
 const MaxToken = 16 << 10
 
-// Terms are what tokens have to say, beside who they are for and until when.
+// Terms are what tokens must contain, besides a subscriber and an expiry.
 type Terms struct {
-	Audience     []string // aud names one of these; not looked at if empty
-	Issuers      []string // iss is one of these; not looked at if empty
-	SubjectClaim string   // that names the subscriber; sub if empty
-	Type         string   // typ in the header, such as at+jwt; not looked at if empty
-	Scope        string   // that the claim scope, or scp, has among others; not looked at if empty
+	Audience     []string // aud contains one of these; not checked if empty
+	Issuers      []string // iss is one of these; not checked if empty
+	SubjectClaim string   // the claim with the subscriber; sub if empty
+	Type         string   // typ in the header, such as at+jwt; not checked if empty
+	Scope        string   // contained in the claim scope or scp; not checked if empty
 }
 
-// Claims is what a token says, and its signature vouches for.
+// Claims are the verified claims of a token.
 type Claims struct {
 	Subject string
 	ID      string    // jti; may be empty
-	Issued  time.Time // iat; zero if it does not say
+	Issued  time.Time // iat; zero if missing
 	Expires time.Time
 }

@@ -21,27 +21,27 @@ import (
 	"eventstream/internal/trouble"
 )
 
-// JWKSConfig says where keys are published. All but the URL may be zero.
+// JWKSConfig configures where keys are published. All but the URL may be zero.
 type JWKSConfig struct {
 	URL      string         // https, or http on loopback
-	CA       *x509.CertPool // whose certificates the URL may have; the system's if nil
+	CA       *x509.CertPool // CAs trusted for the URL; the system's if nil
 	Refresh  time.Duration  // 5 min if zero
-	Pause    time.Duration  // least time between two fetches, however many unknown keys are named; 10 s if zero
+	Pause    time.Duration  // minimum time between two fetches, however many tokens name unknown keys; 10 s if zero
 	Patience time.Duration  // how long a token with an unknown key waits for a fetch; 2 s if zero
 }
 
-// JWKS keeps the keys that an issuer publishes. While the URL can't be read, the
-// last ones stay.
+// JWKS holds the keys that an issuer publishes. While the URL can't be read, it
+// keeps the last ones.
 type JWKS struct {
 	cfg     JWKSConfig
 	client  *http.Client
 	trouble *trouble.Trouble
-	kick    chan struct{} // somebody names a key that we don't know; capacity 1
+	kick    chan struct{} // a token named an unknown key; capacity 1
 
 	mu      sync.Mutex
 	known   []Key
-	loaded  time.Time     // when known was last read; zero if never
-	tried   time.Time     // when the last fetch began
+	loaded  time.Time     // when known was read; zero if never
+	tried   time.Time     // when the last fetch started
 	last    error         // of the last fetch
 	fetched chan struct{} // closed when the next fetch is over
 }
@@ -87,7 +87,7 @@ func checkRedirect(r *http.Request, via []*http.Request) error {
 	return checkJWKSURL(r.URL)
 }
 
-// Run keeps the keys fresh until ctx ends.
+// Run fetches the keys regularly until ctx ends.
 func (j *JWKS) Run(ctx context.Context) error {
 	wait := time.Second
 	for {
@@ -109,8 +109,8 @@ func (j *JWKS) Run(ctx context.Context) error {
 	}
 }
 
-// pause waits until it is time to fetch again, or somebody needs it and some time
-// has passed. It returns false if ctx ends.
+// pause waits until the next fetch: after next, or after cfg.Pause if a token names an
+// unknown key. It returns false if ctx ends.
 func (j *JWKS) pause(ctx context.Context, next time.Duration) bool {
 	timer := time.NewTimer(min(next, j.cfg.Pause))
 	defer timer.Stop()
@@ -129,7 +129,7 @@ func (j *JWKS) pause(ctx context.Context, next time.Duration) bool {
 	return true
 }
 
-// fetch reads the keys once.
+// fetch fetches the keys once.
 func (j *JWKS) fetch(ctx context.Context) error {
 	j.mu.Lock()
 	j.tried = time.Now()
@@ -166,8 +166,8 @@ func (j *JWKS) read(ctx context.Context) ([]Key, error) {
 	return parseJWKS(body)
 }
 
-// parseJWKS reads the keys of a published set that are good for tokens. It may
-// hold others, and secrets have no place in what is public.
+// parseJWKS returns the keys of a published set that can verify tokens. It ignores
+// others, and secrets and private keys, which do not belong in a public set.
 func parseJWKS(body []byte) ([]Key, error) {
 	if len(body) > maxJWKS {
 		return nil, fmt.Errorf("more than %d bytes", maxJWKS)
@@ -191,8 +191,8 @@ func parseJWKS(body []byte) ([]Key, error) {
 	return keys, nil
 }
 
-// keys returns the keys. If none of them is wanted, it waits a moment for newer
-// ones, unless they were read just now.
+// keys returns the keys. If none of them is wanted, it waits briefly for a fetch,
+// unless one has started just now.
 func (j *JWKS) keys(ctx context.Context, wanted func(Key) bool) ([]Key, error) {
 	j.mu.Lock()
 	known, fetched, loaded := j.known, j.fetched, j.loaded
@@ -213,7 +213,7 @@ func (j *JWKS) keys(ctx context.Context, wanted func(Key) bool) ([]Key, error) {
 	return known, nil
 }
 
-// await asks for a fetch, and waits until it is over, but not for long.
+// await requests a fetch, and waits for its end, at most cfg.Patience.
 func (j *JWKS) await(ctx context.Context, fetched <-chan struct{}) {
 	select {
 	case j.kick <- struct{}{}:
@@ -227,7 +227,7 @@ func (j *JWKS) await(ctx context.Context, fetched <-chan struct{}) {
 	}
 }
 
-// Age tells how old the keys are; 0 if there are none yet.
+// Age returns how old the keys are; 0 if there are none yet.
 func (j *JWKS) Age() time.Duration {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -237,11 +237,11 @@ func (j *JWKS) Age() time.Duration {
 	return time.Since(j.loaded)
 }
 
-// ErrOldKeys reports keys that were read long ago, and since then could not be.
+// ErrOldKeys reports keys that could not be refreshed for a long time.
 var ErrOldKeys = errors.New("the JWKS can't be read: tokens by keys that are new there are rejected")
 
-// Check tells what is wrong with the keys: that they were never read is ErrNoKeysYet,
-// that they have missed several refreshes ErrOldKeys.
+// Check returns ErrNoKeysYet if the keys were never read, and ErrOldKeys if they have
+// missed several refreshes.
 func (j *JWKS) Check() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -257,7 +257,7 @@ func (j *JWKS) Check() error {
 	return nil
 }
 
-// oldKeys is after how many refreshes keys are old.
+// oldKeys is how many refreshes may be missed until keys are old.
 const oldKeys = 3
 
 var errNotRead = errors.New("they are being read")

@@ -21,36 +21,35 @@ import (
 
 // Key is one of our keys. Its kind fixes the algorithm.
 type Key struct {
-	ID         string                    // kid; if it is empty, tokens with any kid are tried
-	algorithms []jose.SignatureAlgorithm // it signs by the first
-	verify     any                       // of the type that go-jose wants for them
+	ID         string                    // kid; if empty, the key matches tokens with any kid
+	algorithms []jose.SignatureAlgorithm // the first one signs
+	verify     any                       // of the type that go-jose expects
 	sign       any                       // nil if it can only verify
 }
 
-// The algorithms of each kind of key. No algorithm is in two of them, and "none" in none:
-// a public key is never taken for a secret.
+// The algorithms of each kind of key. They are disjoint, and "none" is not among them:
+// a public key is never used as a secret.
 var (
 	rsaAlgorithms    = []jose.SignatureAlgorithm{jose.RS256, jose.RS384, jose.RS512, jose.PS256, jose.PS384, jose.PS512}
 	ecAlgorithms     = map[elliptic.Curve][]jose.SignatureAlgorithm{elliptic.P256(): {jose.ES256}, elliptic.P384(): {jose.ES384}, elliptic.P521(): {jose.ES512}}
 	edAlgorithms     = []jose.SignatureAlgorithm{jose.EdDSA}
-	secretAlgorithms = []jose.SignatureAlgorithm{jose.HS256, jose.HS384, jose.HS512} // of secrets of 32, 48 and 64 bytes
+	secretAlgorithms = []jose.SignatureAlgorithm{jose.HS256, jose.HS384, jose.HS512} // for secrets of 32, 48 and 64 bytes
 
 	algorithms = slices.Concat(rsaAlgorithms, ecAlgorithms[elliptic.P256()], ecAlgorithms[elliptic.P384()], ecAlgorithms[elliptic.P521()], edAlgorithms, secretAlgorithms)
 )
 
-// allAlgorithms names them, for people.
+// allAlgorithms lists them for error messages.
 const allAlgorithms = "RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA, HS256, HS384 or HS512"
 
 const (
 	maxKeys      = 64
-	minSecret    = 32   // bytes, as RFC 7518 section 3.2 has it for HS256
+	minSecret    = 32   // bytes, as RFC 7518 section 3.2 requires for HS256
 	minRSA       = 2048 // bits
-	maxRSA       = 8192 // more costs too much to verify with
+	maxRSA       = 8192 // more makes verifying too expensive
 	secretLetter = "letters, digits and -_+/=."
 )
 
-// ParseKeys reads keys from a file's content: PEM, a JWK, or a JWK set. A
-// private key verifies, too.
+// ParseKeys parses a file's content: PEM, a JWK, or a JWK set. A private key also verifies.
 func ParseKeys(data []byte) ([]Key, error) {
 	data = bytes.TrimSpace(data)
 	if bytes.HasPrefix(data, []byte("{")) {
@@ -100,7 +99,7 @@ func parseBlock(b *pem.Block) (any, error) {
 	return nil, errBadKeyText
 }
 
-// parseJWKs reads a JWK or a set, all of whose keys have to be good for tokens.
+// parseJWKs parses a JWK or a set, all of whose keys must be usable for tokens.
 func parseJWKs(data []byte) ([]Key, error) {
 	var set struct{ Keys []json.RawMessage }
 	if err := json.Unmarshal(data, &set); err != nil {
@@ -128,7 +127,7 @@ func parseJWKs(data []byte) ([]Key, error) {
 
 func parseJWK(raw []byte) (Key, error) {
 	if _, flaw := jsontext.Flaw(raw); flaw != "" {
-		return Key{}, errors.New(flaw) // its kid would be another one
+		return Key{}, errors.New(flaw) // invalid Unicode would change its kid
 	}
 	var jwk jose.JSONWebKey
 	if err := jwk.UnmarshalJSON(raw); err != nil {
@@ -148,7 +147,7 @@ func parseJWK(raw []byte) (Key, error) {
 	return k, err
 }
 
-// newKey makes a Key of a key of the standard library.
+// newKey converts a key of the standard library.
 func newKey(id string, raw any) (Key, error) {
 	k := Key{ID: id, verify: raw}
 	switch private := k.verify.(type) {
@@ -184,8 +183,8 @@ func newKey(id string, raw any) (Key, error) {
 	return k, nil
 }
 
-// ParseSecrets reads secrets, separated by commas, each with its kid and a
-// colon before it or not: "2026a:h3K…,2025b:Zr0…".
+// ParseSecrets parses secrets, separated by commas, each optionally after its kid and a
+// colon: "2026a:h3K…,2025b:Zr0…".
 func ParseSecrets(text string) ([]Key, error) {
 	var keys []Key
 	for i, part := range strings.Split(text, ",") {
@@ -209,12 +208,12 @@ func secretRune(r rune) bool {
 	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_+/=.", r)
 }
 
-// fits reports whether a token's header allows it to be signed by k.
+// fits reports whether a token with this header may be signed by k.
 func (k *Key) fits(algorithm, kid string) bool {
 	return slices.Contains(k.algorithms, jose.SignatureAlgorithm(algorithm)) && (k.ID == "" || kid == "" || k.ID == kid)
 }
 
-// CheckKeys refuses keys of which a token could not say which one it means.
+// CheckKeys rejects keys that a token's header can't tell apart.
 func CheckKeys(keys []Key) error {
 	if len(keys) > maxKeys {
 		return fmt.Errorf("%d keys; at most %d are allowed", len(keys), maxKeys)

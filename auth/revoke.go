@@ -6,22 +6,22 @@ import (
 	"time"
 )
 
-// Revocation takes tokens back before they end: all of a subscriber that were
+// Revocation invalidates tokens before they expire: all of a subscriber that were
 // issued until a time, or one token.
 type Revocation struct {
 	Subscriber string    `json:"subscriber,omitempty"`
 	TokenID    string    `json:"token_id,omitempty"` // jti; instead of Subscriber
 	At         time.Time `json:"at"`
-	Expires    time.Time `json:"expires"` // no token that it concerns counts after that
+	Expires    time.Time `json:"expires"` // all its tokens have expired by then
 }
 
-// Pass is what is kept of a token for as long as somebody is connected with it.
+// Pass is what a connection keeps of its token, to check revocations.
 type Pass struct {
-	token  uint64 // hash of its ID; 0 if it has none
-	issued int64  // Unix milliseconds; 0 if it does not say
+	token  uint64 // hash of its ID; 0 without one
+	issued int64  // Unix milliseconds; 0 if missing
 }
 
-// Pass returns what is to be kept of a token.
+// Pass returns what a connection keeps of a token.
 func (c Claims) Pass() Pass {
 	p := Pass{token: tokenHash(c.ID)}
 	if !c.Issued.IsZero() {
@@ -30,7 +30,7 @@ func (c Claims) Pass() Pass {
 	return p
 }
 
-var seed = maphash.MakeSeed() // of this process, so that nobody can look for two IDs with one hash
+var seed = maphash.MakeSeed() // random per process, so that no one can construct IDs with the same hash
 
 func tokenHash(id string) uint64 {
 	if id == "" {
@@ -39,20 +39,20 @@ func tokenHash(id string) uint64 {
 	return maphash.String(seed, id)
 }
 
-// Revoked is a set of Revocations, of which an ID takes some 40 bytes. The zero
-// value is empty. All methods may be called concurrently.
+// Revoked is a set of Revocations. Each takes some 40 bytes. The zero value is empty.
+// All methods may be called concurrently.
 type Revoked struct {
 	mu          sync.RWMutex
-	tokens      map[uint64]int64        // by hash: until when to remember, Unix seconds
+	tokens      map[uint64]int64        // by hash: when to forget it, Unix seconds
 	subscribers map[string]revokedUntil // by id
 }
 
 type revokedUntil struct {
 	at      int64 // tokens issued until then are revoked, Unix milliseconds
-	expires int64 // until when to remember, Unix seconds
+	expires int64 // when to forget it, Unix seconds
 }
 
-// Add adds a Revocation, and reports whether it says anything new.
+// Add adds a Revocation, and reports whether it changed the set.
 func (r *Revoked) Add(v Revocation) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -75,8 +75,8 @@ func (r *Revoked) Add(v Revocation) bool {
 	return !known
 }
 
-// Has reports whether a subscriber's token is revoked. One that does not say when
-// it was issued may have been issued before.
+// Has reports whether a subscriber's token is revoked. A token without iat counts as
+// issued before any revocation.
 func (r *Revoked) Has(subscriber string, p Pass) bool {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
@@ -94,7 +94,7 @@ func (r *Revoked) Len() int {
 	return len(r.tokens) + len(r.subscribers)
 }
 
-// Forget drops those whose tokens have ended.
+// Forget removes Revocations whose tokens have expired.
 func (r *Revoked) Forget(now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

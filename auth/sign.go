@@ -11,20 +11,20 @@ import (
 	"github.com/go-jose/go-jose/v4"
 )
 
-// MaxLifetime bounds the tokens that we make.
+// MaxLifetime is the longest lifetime of the tokens that we issue.
 const MaxLifetime = 365 * 24 * time.Hour
 
-// ErrNoSigner reports keys of which none can sign.
+// ErrNoSigner reports that none of the keys can sign.
 var ErrNoSigner = errors.New("none of the keys can sign: want a private key or a secret")
 
-// Signer makes tokens.
+// Signer issues tokens.
 type Signer struct {
 	signer jose.Signer
 	terms  Terms
 }
 
-// NewSigner returns a Signer that uses the first of the keys that can sign.
-// Its tokens meet the terms; of several issuers they have the first.
+// NewSigner returns a Signer that uses the first of the keys that can sign. Its tokens
+// meet the terms; they name the first of several issuers.
 func NewSigner(keys []Key, terms Terms) (*Signer, error) {
 	for _, k := range keys {
 		if k.sign == nil {
@@ -43,14 +43,14 @@ func NewSigner(keys []Key, terms Terms) (*Signer, error) {
 	return nil, ErrNoSigner
 }
 
-// Sign makes a token for a subscriber, which ends after the given time.
+// Sign issues a token for a subscriber, which expires after lifetime.
 func (s *Signer) Sign(subject string, lifetime time.Duration) (string, Claims, error) {
 	if lifetime < time.Second || lifetime > MaxLifetime {
 		return "", Claims{}, fmt.Errorf("lifetime %v: want 1s to %v", lifetime, MaxLifetime)
 	}
 	now := time.Now()
 	c := Claims{Subject: subject, ID: rand.Text(), Issued: now.Truncate(time.Millisecond), Expires: now.Add(lifetime).Truncate(time.Second)}
-	// With milliseconds, so that one made right after its subscriber's others were revoked is not revoked.
+	// With milliseconds, so that a token issued right after a revocation is not revoked.
 	body := map[string]any{"sub": c.Subject, "jti": c.ID, "iat": float64(c.Issued.UnixMilli()) / 1000, "exp": c.Expires.Unix()}
 	body[cmp.Or(s.terms.SubjectClaim, "sub")] = c.Subject
 	switch len(s.terms.Audience) {

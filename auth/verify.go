@@ -13,22 +13,22 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
-	strict "github.com/go-jose/go-jose/v4/json" // refuses duplicate names, and minds their case
+	strict "github.com/go-jose/go-jose/v4/json" // rejects duplicate names, and is case-sensitive
 
 	"eventstream/internal/jsontext"
 )
 
-// Config says which tokens are accepted.
+// Config configures which tokens are accepted.
 type Config struct {
-	Keys []Key // static ones; several at once while they are rotated
-	JWKS *JWKS // beside them, or nil
+	Keys []Key // static keys; several during a rotation
+	JWKS *JWKS // published keys, or nil
 	Terms
 }
 
 // Verifier checks tokens.
 type Verifier struct {
 	cfg  Config
-	keys atomic.Pointer[[]Key] // cfg.Keys, or those that came in their place
+	keys atomic.Pointer[[]Key] // cfg.Keys, or those of SetKeys
 }
 
 // NewVerifier returns a Verifier.
@@ -37,7 +37,7 @@ func NewVerifier(cfg Config) (*Verifier, error) {
 	return v, v.SetKeys(cfg.Keys)
 }
 
-// SetKeys puts other static keys in the place of those there are.
+// SetKeys replaces the static keys.
 func (v *Verifier) SetKeys(keys []Key) error {
 	if err := CheckKeys(keys); err != nil {
 		return err
@@ -46,13 +46,12 @@ func (v *Verifier) SetKeys(keys []Key) error {
 	return nil
 }
 
-// clockSkew is how far the clock of whoever made a token may be before ours. It
-// doesn't make tokens live longer.
+// clockSkew is how far the clock of a token's issuer may be ahead of ours. It does not
+// make tokens live longer.
 const clockSkew = 30 * time.Second
 
-// Verify returns what a token says, or why it is rejected: one of this
-// package's errors. For a key that is not known yet it may wait a moment for
-// the JWKS.
+// Verify returns a token's claims, or why it is rejected: one of this package's errors.
+// If its key is unknown it may wait briefly for the JWKS.
 func (v *Verifier) Verify(ctx context.Context, token string) (Claims, error) {
 	if len(token) > MaxToken {
 		return Claims{}, fmt.Errorf("%w: %d bytes; at most %d are allowed", ErrTooLong, len(token), MaxToken)
@@ -65,7 +64,7 @@ func (v *Verifier) Verify(ctx context.Context, token string) (Claims, error) {
 		return Claims{}, ErrMalformed
 	}
 	header := signed.Signatures[0].Protected
-	for _, odd := range []jose.HeaderKey{"crit", "b64"} { // they change what is signed
+	for _, odd := range []jose.HeaderKey{"crit", "b64"} { // these would change what is signed
 		if _, has := header.ExtraHeaders[odd]; has {
 			return Claims{}, ErrMalformed
 		}
@@ -80,9 +79,9 @@ func (v *Verifier) Verify(ctx context.Context, token string) (Claims, error) {
 	return v.claims(payload)
 }
 
-// strictBase64 reports whether a token's parts are base64url as RFC 7515 section 2 has
-// it, so that a token has one text: without line breaks, which Go's decoder skips,
-// padding, and bits that are not used. And its header is Unicode, since it names a key.
+// strictBase64 reports whether a token's parts are base64url as RFC 7515 section 2
+// defines it, without line breaks (which Go's decoder skips), padding and unused bits:
+// so a token has only one text. The header must be valid Unicode, since it names a key.
 func strictBase64(token string) bool {
 	if strings.ContainsAny(token, "\r\n") {
 		return false
@@ -101,7 +100,7 @@ func strictBase64(token string) bool {
 	return true
 }
 
-// open checks the signature.
+// open checks the signature, and returns the payload.
 func (v *Verifier) open(ctx context.Context, signed *jose.JSONWebSignature, header jose.Header) ([]byte, error) {
 	keys := *v.keys.Load()
 	if v.cfg.JWKS != nil {
@@ -122,14 +121,13 @@ func (v *Verifier) open(ctx context.Context, signed *jose.JSONWebSignature, head
 	return nil, ErrSignature
 }
 
-// sameType compares media types without the application/ that they may begin with (RFC
-// 7515, 4.1.9).
+// sameType compares media types, ignoring an optional application/ prefix (RFC 7515, 4.1.9).
 func sameType(a, b string) bool {
 	bare := func(s string) string { return strings.TrimPrefix(strings.ToLower(s), "application/") }
 	return bare(a) == bare(b)
 }
 
-// claims reads and checks what a good signature vouches for.
+// claims parses and checks the verified payload.
 func (v *Verifier) claims(payload []byte) (Claims, error) {
 	var to, from, scopes, scp list
 	c := struct {
@@ -174,9 +172,9 @@ func (v *Verifier) claims(payload []byte) (Claims, error) {
 			return Claims{}, ErrNotYet
 		}
 	}
-	issued, _ := numericDate(c.Iat) // one that is no time tells nothing
+	issued, _ := numericDate(c.Iat) // an invalid iat counts as missing
 	if now.Add(clockSkew).Before(issued) {
-		return Claims{}, ErrNotYet // it could not be revoked until then
+		return Claims{}, ErrNotYet // until then it could not be revoked
 	}
 	switch {
 	case len(v.cfg.Audience) > 0 && !to.hasOneOf(v.cfg.Audience):
@@ -189,7 +187,7 @@ func (v *Verifier) claims(payload []byte) (Claims, error) {
 	return Claims{Subject: subject, ID: c.Jti, Issued: issued, Expires: expires}, nil
 }
 
-// numericDate reads RFC 7519's NumericDate, up to the year 9999.
+// numericDate parses RFC 7519's NumericDate, up to the year 9999.
 func numericDate(seconds *float64) (time.Time, bool) {
 	if seconds == nil || !(*seconds >= 0 && *seconds < 253402300800) {
 		return time.Time{}, false
@@ -205,7 +203,7 @@ func (a list) hasOneOf(of []string) bool {
 	return slices.ContainsFunc(of, func(s string) bool { return slices.Contains(a, s) })
 }
 
-// words are what spaces divide: scopes are written so (RFC 8693, 4.2).
+// words splits a at spaces, as scopes are written (RFC 8693, 4.2).
 func (a list) words() (all []string) {
 	for _, s := range a {
 		all = append(all, strings.Fields(s)...)
