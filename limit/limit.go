@@ -1,8 +1,7 @@
-// Package limit bounds how often something may happen: so many times in a
-// period, and that many at once at most (GCRA). What is refused costs nothing,
-// so that whoever keeps trying gets through as soon as anybody.
+// Package limit enforces rate limits: N in a period, with bursts of at most N (GCRA). A
+// refused try is not charged, so a caller that keeps trying succeeds as soon as any other.
 //
-// Local counts for one process, Shared exactly for all that have one Redis.
+// Local counts in one process, Shared exactly across all that use one Redis.
 package limit
 
 import (
@@ -11,27 +10,27 @@ import (
 	"time"
 )
 
-// Rate is N times in a period. The zero Rate bounds nothing.
+// Rate is N per period. N must be positive: a zero Rate would divide by zero.
 type Rate struct {
 	N   int
 	Per time.Duration
 }
 
-// interval is the time that one takes up.
+// interval is the time between two tries at the full rate.
 func (r Rate) interval() time.Duration { return max(r.Per/time.Duration(r.N), time.Microsecond) }
 
-// Decision is what became of one try.
+// Decision is the result of one try.
 type Decision struct {
 	OK    bool
-	Left  int           // how many more would pass now
-	Full  time.Duration // until all N would
-	Retry time.Duration // until one would, if this one did not
+	Left  int           // how many more would be allowed now
+	Full  time.Duration // until N would be allowed
+	Retry time.Duration // until the same try would be allowed, if this one was not
 }
 
-// of is the time that n take up.
+// of is the time that n tries use.
 func (r Rate) of(n int) time.Duration { return time.Duration(n) * r.interval() }
 
-// decide says what it means that so much time is taken up after a try to take n.
+// decide returns the Decision of a try to take n, after which taken of the period is used.
 func (r Rate) decide(ok bool, taken time.Duration, n int) Decision {
 	d := Decision{OK: ok, Full: taken, Left: int(max(r.Per-taken, 0) / r.interval())}
 	if !ok {
@@ -40,20 +39,20 @@ func (r Rate) decide(ok bool, taken time.Duration, n int) Decision {
 	return d
 }
 
-// maxNames bounds what a Local remembers. Past that, newcomers share one name.
+// maxNames bounds the memory of a Local. Beyond it, new names share one.
 const maxNames = 100_000
 
 // Local counts in this process. The zero value works.
 type Local struct {
 	mu      sync.Mutex
-	until   map[string]time.Time // up to when time is taken up, by name
+	until   map[string]time.Time // when all used time is over, by name
 	cleaned time.Time
 }
 
 // Take is one try under a name.
 func (l *Local) Take(name string, r Rate, now time.Time) Decision { return l.TakeN(name, r, 1, now) }
 
-// TakeN is a try that counts as n, which is at most r's N.
+// TakeN is a try for n, at most r.N.
 func (l *Local) TakeN(name string, r Rate, n int, now time.Time) Decision {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -70,20 +69,19 @@ func (l *Local) TakeN(name string, r Rate, n int, now time.Time) Decision {
 		return r.decide(false, taken, n)
 	}
 	if !ok {
-		name = strings.Clone(name) // it may be a part of a whole request, which is not to stay
+		name = strings.Clone(name) // name may be part of a request, whose memory should be freed
 	}
 	l.until[name] = until.Add(r.of(n))
 	return r.decide(true, taken+r.of(n), n)
 }
 
-// Undo takes one try back that passed under a name. It changes nothing if the try's
-// time is over.
+// Undo takes back one allowed try under a name. It does nothing if the try's time is over.
 func (l *Local) Undo(name string, r Rate, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	until, ok := l.until[name]
 	if !ok {
-		name = "" // it may have been counted there; see roomLocked
+		name = "" // the shared name may have been charged; see roomLocked
 		until, ok = l.until[name]
 	}
 	switch until = until.Add(-r.interval()); {
@@ -95,7 +93,7 @@ func (l *Local) Undo(name string, r Rate, now time.Time) {
 	}
 }
 
-// roomLocked returns the name to count a newcomer under.
+// roomLocked returns the name to charge for a new name: itself, or "" if there are too many.
 func (l *Local) roomLocked(name string, now time.Time) string {
 	if l.until == nil {
 		l.until = make(map[string]time.Time)
@@ -103,7 +101,7 @@ func (l *Local) roomLocked(name string, now time.Time) string {
 	if len(l.until) < maxNames {
 		return name
 	}
-	if now.Sub(l.cleaned) >= time.Second { // all of them are looked at
+	if now.Sub(l.cleaned) >= time.Second { // at most once a second: this visits all names
 		l.cleaned = now
 		for n, until := range l.until {
 			if !until.After(now) {

@@ -6,23 +6,23 @@ import (
 	"time"
 )
 
-// Redis is what a Shared needs of it. Take takes up interval more of a name's
-// time, if no more than per is taken up then. It returns how much is.
+// Redis is what a Shared needs of it. TakeTime uses interval more of a name's time if
+// at most per is used then. It returns how much is used.
 type Redis interface {
 	TakeTime(ctx context.Context, name string, interval, per time.Duration) (ok bool, taken time.Duration, err error)
 }
 
 const (
 	redisTimeout = 150 * time.Millisecond
-	redisPause   = time.Second // after a failure, for which nobody asks Redis
+	redisPause   = time.Second // after a failure Redis is not asked for so long
 )
 
-// Shared counts in Redis, for all processes together. When Redis does not answer
-// it counts in this process alone.
+// Shared counts in Redis, for all processes together. While Redis does not answer, it
+// counts in this process alone.
 type Shared struct {
 	redis Redis // nil: always in this process
 	local Local
-	down  atomic.Pointer[time.Time] // until when Redis is not asked; nil if it answers
+	down  atomic.Pointer[time.Time] // when to ask Redis again; nil if it answers
 }
 
 // NewShared returns a Shared. redis may be nil.
@@ -33,7 +33,7 @@ func (s *Shared) Take(ctx context.Context, name string, r Rate) Decision {
 	return s.TakeN(ctx, name, r, 1)
 }
 
-// TakeN is a try that counts as n, which is at most r's N.
+// TakeN is a try for n, at most r.N.
 func (s *Shared) TakeN(ctx context.Context, name string, r Rate, n int) Decision {
 	now := time.Now()
 	if s.redis == nil {
@@ -45,7 +45,7 @@ func (s *Shared) TakeN(ctx context.Context, name string, r Rate, n int) Decision
 	}
 	again := now.Add(redisPause)
 	if down != nil && !s.down.CompareAndSwap(down, &again) {
-		return s.local.TakeN(name, r, n, now) // somebody else tries whether it is back
+		return s.local.TakeN(name, r, n, now) // another goroutine tries Redis
 	}
 	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
@@ -58,6 +58,5 @@ func (s *Shared) TakeN(ctx context.Context, name string, r Rate, n int) Decision
 	return r.decide(ok, taken, n)
 }
 
-// Alone reports whether this process counts by itself, because Redis does not
-// answer.
+// Alone reports whether this process counts alone because Redis does not answer.
 func (s *Shared) Alone() bool { return s.down.Load() != nil }
