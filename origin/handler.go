@@ -2,15 +2,15 @@ package origin
 
 import "net/http"
 
-// Policy is the Content-Security-Policy of all that we show: it loads nothing, and
-// no page can put it in a frame.
+// Policy is the Content-Security-Policy of all our answers: they load nothing, and
+// can't be put in a frame.
 const Policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
 
-// Handler passes to h only what the rules let through.
+// Handler passes to h only requests that the rules allow.
 func (r Rules) Handler(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		if err := r.Check(Of(req)); err != nil {
-			w.Header().Set("Connection", "close") // a body is not waited for
+			w.Header().Set("Connection", "close") // don't wait for a body
 			http.Error(w, err.Error(), http.StatusForbidden)
 			return
 		}
@@ -18,8 +18,8 @@ func (r Rules) Handler(h http.Handler) http.Handler {
 	})
 }
 
-// Sealed has a browser take h's answers for what they are said to be, and show them
-// in no frame.
+// Sealed adds headers so that browsers don't sniff the type of h's answers, nor
+// show them in frames.
 func Sealed(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		w.Header().Set("X-Content-Type-Options", "nosniff")

@@ -7,11 +7,11 @@ import (
 	"strings"
 )
 
-// Hosts are the names that a service goes by, beside localhost and addresses:
-// lower case, and *.example.org for all names below example.org.
+// Hosts are a service's host names, besides localhost and IP addresses, in lower case;
+// *.example.org stands for all names below example.org.
 type Hosts []string
 
-// ParseHosts reads names.
+// ParseHosts parses and checks names.
 func ParseHosts(list []string) (Hosts, error) {
 	var h Hosts
 	for _, text := range list {
@@ -30,9 +30,9 @@ func isName(s string) bool {
 	})
 }
 
-// has reports whether a Host header names us. A page whose name was pointed at us
-// has that name there: nobody can do so with localhost or an address. No browser
-// leaves the header empty; health checks of balancers do.
+// has reports whether a Host header names us. After DNS rebinding, a page's requests
+// have the page's domain name there. localhost and IP addresses can't be rebound. No
+// browser sends an empty header; load balancers' health checks do.
 func (h Hosts) has(host string) bool {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name

@@ -6,21 +6,20 @@ import (
 	"strings"
 )
 
-// Origins are those of other sites whose pages may use a service. The zero value is
-// none.
+// Origins are other allowed origins. The zero value is none.
 type Origins struct {
 	all  bool
 	list []site
 }
 
-// site is an origin as RFC 6454 compares them: scheme, host and port.
+// site is an origin in the form that RFC 6454 compares: scheme, host and port.
 type site struct {
-	scheme, host, port string // lower case; the port is empty if it is the scheme's own
-	mask               bool   // host stands for all names below it
+	scheme, host, port string // lower case; port is empty if it is the scheme's default
+	mask               bool   // host stands for all names below it, not itself
 }
 
-// ParseOrigins reads origins, as browsers send them; https://*.example.org for all
-// names below example.org; "*" for all.
+// ParseOrigins parses origins, in the form that browsers send; https://*.example.org
+// for all names below example.org; "*" for all.
 func ParseOrigins(list []string) (Origins, error) {
 	var o Origins
 	for _, text := range list {
@@ -39,7 +38,7 @@ func ParseOrigins(list []string) (Origins, error) {
 	return o, nil
 }
 
-// names reports whether an origin is one of those that were named.
+// names reports whether an origin is listed, ignoring "*".
 func (o Origins) names(text string) bool {
 	s, ok := parseSite(text)
 	for _, allowed := range o.list {
@@ -54,8 +53,8 @@ func (o Origins) names(text string) bool {
 // defaultPorts are left out of an origin.
 var defaultPorts = map[string]string{"http": "80", "https": "443", "ws": "80", "wss": "443", "ftp": "21"}
 
-// parseSite reads an origin as a browser sends it: names in ASCII. Others may not leave
-// the scheme's own port out, or write capitals.
+// parseSite parses an origin as browsers send it, with names in ASCII. Other clients
+// may write the default port or capitals.
 func parseSite(text string) (s site, ok bool) {
 	text = strings.ToLower(text)
 	u, err := url.Parse(text)
@@ -66,7 +65,7 @@ func parseSite(text string) (s site, ok bool) {
 	return siteOf(u.Scheme, u.Host), true
 }
 
-// siteOf takes a host with or without a port apart.
+// siteOf splits a host with an optional port.
 func siteOf(scheme, hostport string) site {
 	u := url.URL{Host: strings.ToLower(hostport)}
 	s := site{scheme: scheme, host: u.Hostname(), port: u.Port()}
