@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Generator makes up the events of a shop, without end. With the same seed it
-// makes the same ones, but for their timestamps.
+// Generator generates endless events of a shop. The same seed gives the same events,
+// except for their timestamps.
 type Generator struct {
 	rng   *rand.Rand
 	users *rand.Zipf
@@ -16,8 +16,8 @@ type Generator struct {
 	now   func() time.Time
 }
 
-// NewGenerator returns a Generator of events of so many users, 10,000 if zero. A
-// few of them make most of the events.
+// NewGenerator returns a Generator of events of so many users, 10,000 if zero. A few
+// users cause most of the events.
 func NewGenerator(seed uint64, users int) *Generator {
 	if users <= 0 {
 		users = 10_000
@@ -36,7 +36,7 @@ var kinds = []struct {
 	{"logout", 3, 0}, {"signup", 1, 0}, {"refund", 1, 45}, {"payment_failed", 1, 70},
 }
 
-// places have the currency that their people pay in.
+// places are countries with their currencies.
 var places = [][2]string{
 	{"US", "USD"}, {"US", "USD"}, {"GB", "GBP"}, {"DE", "EUR"}, {"FR", "EUR"}, {"JP", "JPY"}, {"BR", "BRL"}, {"IN", "INR"},
 }
@@ -47,7 +47,7 @@ var devices = []string{"ios", "android", "web", "web"}
 func (g *Generator) Next() (Event, error) {
 	g.n++
 	user := g.users.Uint64() + 1
-	// What a user is like depends on nothing but the number.
+	// A user's properties depend only on the user's number.
 	traits := rand.NewPCG(user, 1).Uint64()
 	kind := kinds[g.kind()]
 	key := strconv.AppendUint([]byte("user_"), user, 10)
@@ -98,12 +98,12 @@ func tier(percent uint64) string {
 	return "enterprise"
 }
 
-// amount is log-normal: mostly near the median, seldom far above.
+// amount is log-normally distributed: mostly near the median, seldom far above.
 func amount(normal, median float64) float64 {
 	return math.Max(0.01, math.Round(median*math.Exp(0.9*normal)*100)/100)
 }
 
-// appendID appends a UUID of version 7 which has a counter in place of the time.
+// appendID appends a version 7 UUID with a counter instead of the time.
 func (g *Generator) appendID(b []byte) []byte {
 	high := g.n<<16 | 7<<12 | g.rng.Uint64()>>52
 	low := 2<<62 | g.rng.Uint64()>>2

@@ -19,7 +19,7 @@ const maxLine = event.MaxBytes
 // ErrLineTooLong reports a line longer than a record may be.
 var ErrLineTooLong = fmt.Errorf("longer than %d bytes", maxLine)
 
-// LineError says why a line is no event.
+// LineError reports why a line is no event.
 type LineError struct {
 	Line int64 // counted from 1
 	Err  error
@@ -28,8 +28,8 @@ type LineError struct {
 func (e *LineError) Error() string { return fmt.Sprintf("line %d: %v", e.Line, e.Err) }
 func (e *LineError) Unwrap() error { return e.Err }
 
-// Reader reads events from text with one JSON object a line, which may be
-// compressed with gzip. Blank lines are skipped.
+// Reader reads events from text with one JSON object per line, optionally compressed
+// with gzip. Blank lines are skipped.
 type Reader struct {
 	in    io.Reader
 	r     *bufio.Reader // nil before the first line
@@ -41,7 +41,7 @@ type Reader struct {
 // NewReader returns a Reader of in. It does no I/O: Next does.
 func NewReader(in io.Reader) *Reader { return &Reader{in: in} }
 
-// Next returns the next event, a *LineError for a line that is none, or io.EOF.
+// Next returns the next event, a *LineError for a bad line, or io.EOF.
 func (r *Reader) Next() (Event, error) {
 	if r.r == nil {
 		if err := r.open(); err != nil {
@@ -86,8 +86,8 @@ func (r *Reader) open() error {
 	return nil
 }
 
-// readLine returns the next line without the white space around it. It is the
-// caller's. Of one that is too long, the rest is skipped.
+// readLine returns the next line without surrounding white space. The caller owns it.
+// If a line is too long, the rest of it is skipped.
 func (r *Reader) readLine() ([]byte, error) {
 	r.line++
 	var line []byte
@@ -100,7 +100,7 @@ func (r *Reader) readLine() ([]byte, error) {
 		case err == bufio.ErrBufferFull:
 			continue
 		case err == io.EOF && len(line) > 0:
-			// The last line needs no end. The next call finds the end again.
+			// The last line needs no line break. The next call finds the end again.
 		case err != nil:
 			return nil, err
 		}

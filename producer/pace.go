@@ -6,11 +6,11 @@ import (
 )
 
 const (
-	// minWait is the shortest pause: events that are due within it go at once,
-	// so that a high rate doesn't sleep for each of them.
+	// minWait is the shortest pause: events that are due within it are sent at once, so
+	// that a high rate doesn't sleep for each of them.
 	minWait = time.Millisecond
-	// maxLag is how much of a delay is made up for. After a longer one, such as
-	// a broker's restart, it would be a flood.
+	// maxLag is how much of a delay is caught up. After a longer one, such as a
+	// broker's restart, catching up would flood the broker.
 	maxLag = time.Second
 )
 

@@ -1,8 +1,7 @@
-// Package producer writes events to the topic: made up by a Generator, or read
-// by a Reader from a file or a pipe.
+// Package producer writes events to the topic: synthetic ones from a Generator, or
+// those that a Reader reads from a file or a pipe.
 //
-// Of every event that it takes from its source it can tell what became of it:
-// the broker acknowledged it, or it counts as failed.
+// Each event taken from the source is counted: acknowledged by the broker, or failed.
 package producer
 
 import (
@@ -19,47 +18,47 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// Event is one event on its way to Kafka. It belongs to whoever gets it.
+// Event is one event on its way to Kafka. The receiver owns it.
 type Event struct {
-	Key   []byte // the user, whose events keep their order; nil if there is none
+	Key   []byte // the user, whose events stay in order; nil if there is none
 	Value []byte // a JSON object
 }
 
-// Source gives one event after another, io.EOF after the last, and a *LineError
-// for something that is no event, after which it goes on.
+// Source returns events, then io.EOF; a *LineError for something that is no event,
+// after which it continues.
 type Source interface {
 	Next() (Event, error)
 }
 
-// Sink takes events; topic.Producer is one. Produce blocks while its buffer is
-// full, and calls done exactly once.
+// Sink accepts events; topic.Producer is one. Produce blocks while its buffer is full,
+// and calls done exactly once.
 type Sink interface {
 	Produce(ctx context.Context, key, value []byte, headers []kgo.RecordHeader, done func(*kgo.Record, error))
 	Flush(ctx context.Context) error
 }
 
-// Config says how much is produced, and how fast. The zero value produces all of
+// Config configures how much is produced, and how fast. The zero value produces all of
 // the source as fast as possible.
 type Config struct {
 	Rate     float64       // events a second; as fast as possible if zero
 	Count    int64         // stop after so many; no limit if zero
 	Duration time.Duration // stop after so long; no limit if zero
-	Grace    time.Duration // how long the sink may take for the rest in the end; 15s if zero
-	Terminal io.Writer     // shows the progress on one line; it is logged if nil
+	Grace    time.Duration // how long to wait for acknowledgements at the end; 15s if zero
+	Terminal io.Writer     // shows progress on one line; if nil, it is logged
 }
 
-// Report says what became of the events.
+// Report counts the results.
 type Report struct {
-	Read    int64 // taken from the source, with the bad ones
-	Bad     int64 // no events
-	Sent    int64 // handed to the sink: Acked and Failed
+	Read    int64 // taken from the source, including bad ones
+	Bad     int64 // bad lines
+	Sent    int64 // passed to the sink: Acked and Failed
 	Acked   int64
 	Failed  int64
 	Elapsed time.Duration
 	Errors  []error // the first few, of bad lines and failed events
 }
 
-// Rate returns the acknowledged events a second.
+// Rate returns acknowledged events per second.
 func (r Report) Rate() float64 {
 	return float64(r.Acked) / max(r.Elapsed, time.Millisecond).Seconds()
 }
@@ -67,21 +66,20 @@ func (r Report) Rate() float64 {
 // maxErrors is how many errors a Report keeps.
 const maxErrors = 10
 
-// ErrUnknown reports events of which the sink hasn't told in time what became of
-// them. They count as failed, but may have been written.
+// ErrUnknown reports events without an acknowledgement in time. They count as failed,
+// but may have been written.
 var ErrUnknown = errors.New("not acknowledged in time")
 
-// Run produces until the source ends, the limits of cfg are reached or ctx ends,
-// none of which is an error, and waits until the sink is done with all of it.
-// It fails if the source does.
+// Run produces until the source ends, a limit of cfg is reached or ctx ends, none of
+// which is an error, and waits for the sink's results. It fails if the source does.
 //
 // A source that blocks in a read may be left reading when ctx ends.
 func Run(ctx context.Context, cfg Config, src Source, sink Sink, log *slog.Logger) (Report, error) {
 	r := &run{cfg: cfg, sink: sink, log: log, began: time.Now()}
 	r.cfg.Grace = cmp.Or(cfg.Grace, 15*time.Second)
 	stopProgress := r.startProgress()
-	// What the sink has taken is not withdrawn when ctx ends, only when the grace
-	// period after that is over.
+	// Events in the sink are not cancelled when ctx ends, only when the grace period
+	// after that is over.
 	writing, withdraw := context.WithCancel(context.WithoutCancel(ctx))
 	defer withdraw()
 	err := r.produce(ctx, writing, withdraw, src)
@@ -102,13 +100,13 @@ type run struct {
 	errors []error
 }
 
-// item is what the source returned.
+// item is a result of the source.
 type item struct {
 	event Event
 	err   error
 }
 
-// produce hands the events to the sink, each when its time has come.
+// produce passes the events to the sink, each when it is due.
 func (r *run) produce(ctx, writing context.Context, withdraw func(), src Source) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -138,7 +136,7 @@ func (r *run) produce(ctx, writing context.Context, withdraw func(), src Source)
 	return nil
 }
 
-// take returns the next event, and reports what is none.
+// take returns the next event, and counts and logs bad lines.
 func (r *run) take(ctx context.Context, next func() item) (Event, error) {
 	for {
 		it := next()
@@ -157,9 +155,9 @@ func (r *run) take(ctx context.Context, next func() item) (Event, error) {
 	}
 }
 
-// onDemand returns a function that takes the next item from src, which for
-// synthetic events is when they are made. It reads in a goroutine, since a read
-// may block for ever: an ended ctx ends the wait.
+// onDemand returns a function that takes the next item from src. Synthetic events are
+// generated when they are taken. It reads in a goroutine, since a read may block for
+// ever: the end of ctx ends the wait.
 func onDemand(ctx context.Context, src Source) func() item {
 	asks, items := make(chan struct{}), make(chan item)
 	go func() {
@@ -191,7 +189,7 @@ func onDemand(ctx context.Context, src Source) func() item {
 	}
 }
 
-// done is called by the sink for each event.
+// done is the sink's callback for each event.
 func (r *run) done(_ *kgo.Record, err error) {
 	if err == nil {
 		r.acked.Add(1)
@@ -216,7 +214,7 @@ func (r *run) keep(err error) {
 	}
 }
 
-// flush waits until the sink is done with all events, or the grace period is over.
+// flush waits for the results of all events, or the end of the grace period.
 func (r *run) flush() {
 	ctx, cancel := context.WithTimeout(context.Background(), r.cfg.Grace)
 	defer cancel()

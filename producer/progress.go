@@ -11,7 +11,7 @@ const (
 	logInterval      = 10 * time.Second
 )
 
-// startProgress shows how far we are until the returned function is called.
+// startProgress shows the progress until stop is called.
 func (r *run) startProgress() (stop func()) {
 	interval := logInterval
 	if r.cfg.Terminal != nil {
@@ -57,7 +57,7 @@ func (r *run) showProgress(acked int64, rate float64) {
 	}
 }
 
-// finishProgress clears the line, so that what is written next isn't mixed with it.
+// finishProgress clears the line for later output.
 func (r *run) finishProgress() {
 	if r.cfg.Terminal != nil {
 		fmt.Fprint(r.cfg.Terminal, "\r\x1b[K")
