@@ -10,21 +10,21 @@ import (
 	"eventstream/wire"
 )
 
-// Ack acknowledges all that has been handled so far: every event that was handed
-// over and whose handler returned nil. It does not wait; Acked tells what has been saved. What could not be sent goes
-// with the next connection of this Run. It may be called at any time.
+// Ack acknowledges every event whose handler has returned nil. It does not wait; Acked
+// returns what has been saved. What could not be sent is sent on the next connection of
+// this Run. It may be called at any time.
 func (c *Client) Ack() {
 	c.mu.Lock()
 	c.toAck = c.positionLocked()
 	c.mu.Unlock()
 	select {
 	case c.ackIt <- struct{}{}:
-	default: // told already
+	default: // already notified
 	}
 }
 
-// Acked returns the last cursor that the gateway reported as saved: a Durable
-// client that is started now begins there, or later. It may be called at any time.
+// Acked returns the last cursor that the gateway reported as saved: a Durable client
+// that is started now starts there, or later. It may be called at any time.
 func (c *Client) Acked() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -37,8 +37,7 @@ func (c *Client) noteAcked(at position) {
 	c.acked = at
 }
 
-// acknowledge sends what is to be acknowledged for as long as the connection is
-// open, and then what is left.
+// acknowledge sends acknowledgements while the connection is open, and then the rest.
 func (c *Client) acknowledge(ctx context.Context, n *conn) {
 	if !n.opened(ctx) {
 		return
@@ -53,7 +52,7 @@ func (c *Client) acknowledge(ctx context.Context, n *conn) {
 	sent := c.acked
 	c.mu.Unlock()
 	for {
-		// If it can't be sent the reader fails too, and the next connection does it.
+		// If sending fails the reader fails too, and the next connection sends it.
 		if at := c.unsent(sent); at.cursor != "" && n.sendAck(at, probeTimeout) == nil {
 			sent = at
 		}
@@ -76,15 +75,15 @@ func (n *conn) opened(ctx context.Context) bool {
 	case <-ctx.Done():
 	}
 	select {
-	case <-n.open: // both
+	case <-n.open: // both were ready
 		return true
 	default:
 		return false
 	}
 }
 
-// acknowledgeLast sends what was handled since the last time. A handler that
-// still runs is waited for, as Run does.
+// acknowledgeLast acknowledges what was handled since the last time. It waits for a
+// running handler, as Run does.
 func (c *Client) acknowledgeLast(n *conn, sent position) {
 	if c.cfg.AckEvery > 0 {
 		n.handling <- struct{}{}
@@ -96,7 +95,7 @@ func (c *Client) acknowledgeLast(n *conn, sent position) {
 	}
 }
 
-// unsent returns what is to be acknowledged, if that is not what was sent.
+// unsent returns the position to acknowledge, unless it was sent already.
 func (c *Client) unsent(sent position) position {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -115,7 +114,7 @@ func (n *conn) send(r wire.Request, timeout time.Duration) error {
 	if err != nil {
 		return err
 	}
-	// Not the connection's context: its end would cut the frame in two.
+	// Not the connection's context: its end would cut the frame short.
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	return n.ws.Write(ctx, websocket.MessageText, message)

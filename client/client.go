@@ -1,11 +1,10 @@
-// Package client is a client of the gateway: it connects, resumes where it was
-// after any disconnection, and hands over every event once and in the order of
-// its partition.
+// Package client is a client of the gateway: it connects, resumes after any
+// disconnection, and hands over every event once and in the order of its partition.
 //
-// Nothing is lost in silence: what the gateway can't deliver any more is
-// reported as a Gap. After a restart with a saved Cursor the events behind it
-// are delivered again; within one Client no event is handed over twice, and the
-// gateway, which is told what came since the cursor, sends none twice.
+// Nothing is lost silently: what the gateway can't deliver any more is reported as a
+// Gap. After a restart with a saved Cursor the events after it are delivered again.
+// Within one Client no event is handed over twice: on a reconnect the client names the
+// events since its cursor, and the gateway does not send these again.
 package client
 
 import (
@@ -26,40 +25,38 @@ import (
 	"eventstream/wire"
 )
 
-// Config says whom to connect to and as whom. All but URL and SubscriberID may
-// be left zero.
+// Config says where to connect, and as which subscriber. All but URL and
+// SubscriberID may be zero.
 type Config struct {
-	URL          string // ws, wss, http or https, or only host:port; path /ws if it has none
-	SubscriberID string // may be empty if URL or Header carry a token
+	URL          string // ws, wss, http or https, or only host:port; the default path is /ws
+	SubscriberID string // may be empty if URL or Header contain a token
 	Cursor       string // where to resume; empty for events from now on
 	Header       http.Header
 
-	// Token is asked for a token before each handshake, and again some time before
-	// the one in use ends, so that the next one can be another: then a token that
-	// expires ends nothing, and most often not even the connection. It may be nil.
-	// It may be called while events are handled.
+	// Token returns a token. It is called before each handshake, and again some time
+	// before that token expires, so that the client can renew it: usually without a new
+	// connection. It may be nil. It may be called while events are handled.
 	Token func(context.Context) (string, error)
 
-	// Where to begin without a Cursor. Since: at a time (RFC 3339), or so long
-	// before Run (a duration such as 1h30m). Durable, if there is no Since: after
-	// what was acknowledged last, by whichever client of this subscriber; the
-	// first one begins now.
+	// Where to start without a Cursor. Since: at a time (RFC 3339), or a duration
+	// before Run, such as 1h30m. Durable, without Since: after the last acknowledgement
+	// of any client of this subscriber, or now if there is none.
 	Since   string
 	Durable bool
 
-	// How often to acknowledge what was handled; 1s if zero and Durable. If
-	// negative, or zero otherwise, only Ack does.
+	// How often to acknowledge what was handled; 1s if zero and Durable. If negative,
+	// or zero otherwise, only Ack acknowledges.
 	AckEvery time.Duration
 
-	MinBackoff time.Duration // bounds the first pause before a reconnect, 100ms if zero; it doubles from there
+	MinBackoff time.Duration // maximum of the first pause before a reconnect, 100ms if zero; doubles each time
 	MaxBackoff time.Duration // 10s if zero
 	Timeout    time.Duration // for the handshake, and again for the hello after it; 15s if zero
 
 	HTTPClient *http.Client // does the handshake; one without idle connections if nil
-	OnState    func(State)  // told of every change, between events; must not block for long
+	OnState    func(State)  // called on every change, between events; must not block for long
 }
 
-// Event is one event, as the gateway sends it. It belongs to who receives it.
+// Event is one event, as the gateway sends it. The receiver owns it.
 type Event struct {
 	ID   event.ID
 	Time time.Time       // of its Kafka record
@@ -74,14 +71,14 @@ type Client struct {
 	ready chan struct{}
 	dups  atomic.Int64
 	since since
-	ackIt chan struct{} // told that there is something to acknowledge
+	ackIt chan struct{} // there is something to acknowledge
 
 	// seen is the highest offset handed over, by partition. Only Run uses it.
 	seen map[int32]int64
 
 	mu     sync.Mutex
 	cursor string
-	fresh  []int64 // what was handled since the cursor, as event.ParseSeen has it
+	fresh  []int64 // handled since the cursor, as returned by event.ParseSeen
 	toAck  position
 	acked  position
 }
@@ -132,8 +129,8 @@ func New(cfg Config, log *slog.Logger) (*Client, error) {
 	}, nil
 }
 
-// oneShot keeps no idle connections: after a refused handshake nothing may be
-// left behind, and the next attempt should be free to reach another gateway.
+// oneShot keeps no idle connections: a refused handshake must leave none behind, and
+// the next attempt should be able to reach another gateway.
 var oneShot = func() *http.Client {
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.DisableKeepAlives = true
@@ -162,8 +159,8 @@ func parseURL(s string) (*url.URL, error) {
 	return u, nil
 }
 
-// offsets returns what a holder of cursor has seen. A cursor that is not
-// understood is left for the gateway to judge.
+// offsets returns the events before cursor. If it can't be parsed, it is left for the
+// gateway to reject.
 func offsets(cursor string) map[int32]int64 {
 	seen := make(map[int32]int64)
 	c, err := event.ParseCursor(cursor)
@@ -176,15 +173,14 @@ func offsets(cursor string) map[int32]int64 {
 	return seen
 }
 
-// Run connects and passes every event to on, one at a time, until ctx ends,
-// which is not an error. It reconnects for as long as that may help, and fails
-// with a *HandshakeError (HTTP 400, 401, 403) or a *CloseError (4001, 4003,
-// 4004) that would only be repeated, or with the error of on, whose event is
-// delivered again by the next Run.
+// Run connects and passes every event to on, one at a time, until ctx ends, which is
+// not an error. It reconnects after errors that may pass. It fails with a
+// *HandshakeError (HTTP 400, 401, 403) or a *CloseError (4001, 4003, 4004) that would
+// only be repeated, or with the error of on, whose event the next Run delivers again.
 //
-// While on runs nothing is read: one that blocks for longer than two of the
-// gateway's heartbeats may be taken for dead; it is disconnected, and resumes.
-// Run must not be called again before it has returned.
+// While on runs nothing is read: if it blocks for longer than two of the gateway's
+// heartbeats, the gateway may take the client for dead and disconnect it; it then
+// resumes. Run must not be called again before it has returned.
 func (c *Client) Run(ctx context.Context, on func(Event) error) error {
 	c.since.begin(time.Now())
 	for attempt := 0; ctx.Err() == nil; attempt++ {
@@ -209,8 +205,8 @@ func (c *Client) Run(ctx context.Context, on func(Event) error) error {
 	return nil
 }
 
-// renewable reports whether the connection ended because its token did, and
-// there may be another one.
+// renewable reports whether the connection ended because its token expired, and there
+// is a source of new ones.
 func (c *Client) renewable(err error) bool {
 	closed, ok := errors.AsType[*CloseError](err)
 	return ok && closed.Code == wire.CloseExpired && c.cfg.Token != nil
@@ -224,9 +220,8 @@ func handled(ctx context.Context, err error) error {
 	return err
 }
 
-// Cursor returns the last cursor whose events have all been handed over. With
-// it in Config.Cursor another Client goes on from there. It may be called at
-// any time.
+// Cursor returns the last cursor before which all events have been handed over. Another
+// Client with it in Config.Cursor continues from there. It may be called at any time.
 func (c *Client) Cursor() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -237,12 +232,12 @@ func (c *Client) Cursor() string {
 // produced from then on is matched for this client.
 func (c *Client) Ready() <-chan struct{} { return c.ready }
 
-// Duplicates returns how many events were dropped because they had been handed
-// over before: none, unless a handshake that named them was refused, or their
-// partitions were too many to be named.
+// Duplicates returns how many events were dropped because they had been handed over
+// before. That happens only if a handshake that named them was refused, or if they were
+// in too many partitions to name.
 func (c *Client) Duplicates() int64 { return c.dups.Load() }
 
-// handle acts on one message.
+// handle handles one message.
 func (c *Client) handle(ctx context.Context, n *conn, m *wire.Message, on func(Event) error) error {
 	switch m.Type {
 	case wire.Hello:
@@ -269,9 +264,9 @@ func (c *Client) handle(ctx context.Context, n *conn, m *wire.Message, on func(E
 }
 
 func (c *Client) greet(m *wire.Message) {
-	// What can't be resumed is followed by a gap. Until that has arrived the old
-	// cursor stays, or a disconnection in between would make the gap a silent
-	// one. And without a cursor we ask for the same once more.
+	// If the gateway can't resume, a gap follows. The old cursor stays until then, or a
+	// disconnection in between would hide the gap. Without a cursor the next attempt
+	// asks for the same again.
 	if m.Resumed || c.Cursor() == "" && !c.cfg.Durable && c.cfg.Since == "" {
 		c.advance(m.Cursor)
 	}
@@ -314,7 +309,7 @@ func (c *Client) deliver(ctx context.Context, e *wire.Event, on func(Event) erro
 
 func (c *Client) gap(m *wire.Message) {
 	if m.Reason == wire.GapOtherTopic {
-		clear(c.seen) // offsets begin again
+		clear(c.seen) // offsets start anew
 	}
 	c.log.Warn("events are missing", "reason", m.Reason, "partitions", len(m.Missing))
 	c.tell(State{Status: Gap, Reason: m.Reason, From: m.From, To: m.To, Missing: m.Missing})

@@ -21,24 +21,24 @@ import (
 
 const (
 	maxMessage   = 16 << 20        // bytes of one message
-	keepBuffer   = 1 << 20         // a read buffer grown past this is let go
+	keepBuffer   = 1 << 20         // a larger read buffer is freed
 	heartGrace   = 3 * time.Second // on top of 2.5 heartbeats, before the gateway is probed
-	noHeartbeat  = time.Minute     // silence before a probe, if the gateway promises no heartbeat
+	noHeartbeat  = time.Minute     // silence before a probe, if the gateway announces no heartbeat
 	probeTimeout = 4 * time.Second // for the answer to a probe; websocket itself closes after 5s
 	closeTimeout = time.Second     // for the answer to our close frame
 )
 
-// Why a connection was given up.
+// Why a connection was closed by us.
 var (
 	errNoHello = errors.New("no hello from the gateway in time")
 	errDead    = errors.New("connection is dead: silence, and no answer to a ping")
 )
 
-// conn is one connection to the gateway. One goroutine reads and calls back,
-// another watches over it.
+// conn is one connection to the gateway. One goroutine reads and calls back, another
+// detects that the connection is dead.
 type conn struct {
 	ws  *websocket.Conn
-	raw net.Conn // beneath ws; nil if an odd http.RoundTripper hides it
+	raw net.Conn // below ws; nil if a custom http.RoundTripper hides it
 
 	buf     bytes.Buffer
 	began   time.Time
@@ -47,14 +47,14 @@ type conn struct {
 	hello   bool
 	open    chan struct{} // closed by the hello
 
-	token   string         // in use; only renew touches it after the handshake
-	expires chan time.Time // told when it ends; the last word counts
+	token   string         // in use; only renew changes it after the handshake
+	expires chan time.Time // when it expires; the latest value replaces older ones
 
-	handling chan struct{} // full while a callback runs, so nothing is read
+	handling chan struct{} // full while a callback runs and nothing is read
 }
 
-// connect connects once and serves the connection to its end. It reports
-// whether there was a hello, and why it ended.
+// connect connects once and serves the connection until it ends. It reports whether
+// there was a hello, and why it ended.
 func (c *Client) connect(ctx context.Context, on func(Event) error) (greeted bool, err error) {
 	n, err := c.dial(ctx)
 	if err != nil {
@@ -76,7 +76,7 @@ func (c *Client) connect(ctx context.Context, on func(Event) error) (greeted boo
 		n.close(ctx, acking)
 	}()
 	err = n.read(func(m *wire.Message) error { return c.handle(ctx, n, m, on) })
-	cancel(err) // unless it was the watcher that ended it
+	cancel(err) // no effect if the watcher was first
 	<-watched
 	<-renewing
 	if _, ok := errors.AsType[*handlerError](err); ok {
@@ -121,8 +121,7 @@ func (c *Client) dial(ctx context.Context) (*conn, error) {
 		return nil, &HandshakeError{resp.StatusCode, string(body), retryAfter(resp.Header)}
 	}
 	if err != nil {
-		// A *url.Error would put the URL, and with it the token and the
-		// cursor, into logs.
+		// A *url.Error would put the URL, with the token and the cursor, into logs.
 		if e, ok := errors.AsType[*url.Error](err); ok {
 			err = e.Err
 		}
@@ -134,7 +133,7 @@ func (c *Client) dial(ctx context.Context) (*conn, error) {
 	return n, nil
 }
 
-// header returns the headers of a handshake, with a token if one is to be had.
+// header returns the headers of a handshake, with a token if there is a source.
 func (c *Client) header(ctx context.Context) (token string, h http.Header, err error) {
 	if c.cfg.Token == nil {
 		return "", c.cfg.Header, nil
@@ -154,7 +153,7 @@ func (c *Client) header(ctx context.Context) (token string, h http.Header, err e
 // read passes each message to handle until the connection ends or handle fails.
 func (n *conn) read(handle func(*wire.Message) error) error {
 	for {
-		// No context: it would cost two timers a message. The watcher closes.
+		// No context: it would cost two timers per message. The watcher closes instead.
 		_, r, err := n.ws.Reader(context.Background())
 		if err != nil {
 			return closeError(err)
@@ -163,7 +162,7 @@ func (n *conn) read(handle func(*wire.Message) error) error {
 		if _, err := n.buf.ReadFrom(heardReader{n, r}); err != nil {
 			return closeError(err)
 		}
-		var m wire.Message // a fresh one: the receiver keeps its events
+		var m wire.Message // a new one each time: the receiver keeps its events
 		if err := json.Unmarshal(n.buf.Bytes(), &m); err != nil {
 			return fmt.Errorf("decode message of gateway: %w", err)
 		}
@@ -190,7 +189,7 @@ func (n *conn) serve(m *wire.Message, handle func(*wire.Message) error) error {
 	return handle(m)
 }
 
-// patience returns how long the gateway may be silent.
+// patience returns how long the gateway may be silent before it is probed.
 func patience(heartbeatS int) time.Duration {
 	if heartbeatS <= 0 {
 		return noHeartbeat
@@ -198,12 +197,12 @@ func patience(heartbeatS int) time.Duration {
 	return time.Duration(heartbeatS)*time.Second*5/2 + heartGrace
 }
 
-// watch returns when ctx ends, when there is no hello in time, or when the
-// connection is dead; it then says why through cancel.
+// watch returns when ctx ends, when there is no hello in time, or when the connection
+// is dead. In the last two cases it calls cancel with the reason.
 func (n *conn) watch(ctx context.Context, cancel context.CancelCauseFunc, timeout time.Duration) {
 	timer := time.NewTimer(timeout)
 	defer timer.Stop()
-	var quiet time.Duration // allowed; zero before the hello
+	var quiet time.Duration // allowed silence; zero before the hello
 	for {
 		select {
 		case <-ctx.Done():
@@ -231,24 +230,24 @@ func (n *conn) probe(ctx context.Context, cancel context.CancelCauseFunc) {
 	before := n.heard.Load()
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	// Not a deadline of ctx: on that, Ping may close the connection before we
-	// have said why.
+	// Not a deadline of ctx: at a deadline, Ping may close the connection before
+	// cancel has the reason.
 	timer := time.AfterFunc(probeTimeout, func() {
-		// While a callback runs the pong can't be read, which proves nothing.
+		// While a callback runs the pong can't be read, so its absence proves nothing.
 		if !n.busy() && n.heard.Load() == before {
 			cancel(errDead)
 		}
 		stop()
 	})
 	defer timer.Stop()
-	n.ws.Ping(ctx) // a failure that matters is the reader's too
+	n.ws.Ping(ctx) // the reader sees relevant failures too
 }
 
 func (n *conn) busy() bool { return len(n.handling) > 0 }
 
 func (n *conn) touch() { n.heard.Store(int64(time.Since(n.began))) }
 
-// silence returns for how long nothing has been read, zero while a callback
+// silence returns how long nothing has been read; zero while a callback
 // keeps us from reading.
 func (n *conn) silence() time.Duration {
 	if n.busy() {
@@ -257,8 +256,8 @@ func (n *conn) silence() time.Duration {
 	return time.Since(n.began) - time.Duration(n.heard.Load())
 }
 
-// close says goodbye, if anyone is there to hear it, and closes. What is
-// acknowledged at the last moment goes first.
+// close sends a close frame, unless the connection is dead, and closes. The last
+// acknowledgement is sent before it.
 func (n *conn) close(ctx context.Context, acking <-chan struct{}) {
 	if context.Cause(ctx) == errDead {
 		n.kill()
@@ -269,15 +268,15 @@ func (n *conn) close(ctx context.Context, acking <-chan struct{}) {
 	n.ws.Close(websocket.StatusNormalClosure, "")
 }
 
-// kill closes without a word.
+// kill closes without a close frame.
 func (n *conn) kill() {
 	if n.raw != nil {
 		n.raw.Close()
 	}
 }
 
-// heardReader notes when something is read, so that a large message on a slow
-// link doesn't count as silence.
+// heardReader records reads, so that a large message on a slow link is
+// not taken for silence.
 type heardReader struct {
 	n *conn
 	r io.Reader

@@ -12,14 +12,14 @@ import (
 // position is how far a client has come.
 type position struct {
 	cursor string
-	seen   string // the newest events since the cursor, as event.AppendSeen has them
+	seen   string // the newest events since the cursor, as event.AppendSeen writes them
 }
 
-// maxSeen bounds what is told of the events since the cursor: those of some 300 partitions.
-// What is left out comes again, and is dropped.
+// maxSeen bounds the text that names the events since the cursor: enough for some 300
+// partitions. Events of others are sent again, and dropped.
 const maxSeen = 4 << 10
 
-// positionLocked is where the client is now.
+// positionLocked returns the current position.
 func (c *Client) positionLocked() position {
 	if c.cursor == "" {
 		return position{}
@@ -37,7 +37,7 @@ func (c *Client) position() position {
 	return c.positionLocked()
 }
 
-// got notes an event that came since the cursor, and was handled.
+// got records a handled event since the cursor.
 func (c *Client) got(id event.ID) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -47,7 +47,7 @@ func (c *Client) got(id event.ID) {
 	c.fresh[id.Partition] = max(c.fresh[id.Partition], id.Offset+1)
 }
 
-// advance notes a cursor: what came before it is not said again.
+// advance sets the cursor. Events before it need not be named any more.
 func (c *Client) advance(cursor string) {
 	if cursor == "" {
 		return
@@ -57,8 +57,8 @@ func (c *Client) advance(cursor string) {
 	c.cursor, c.fresh = cursor, c.fresh[:0]
 }
 
-// saysLess reports whether a handshake may have been refused for the events that it named,
-// as by a gateway that knows no such parameter. The next one names none.
+// saysLess reports whether a handshake may have been refused because it named events
+// since the cursor, as by an old gateway. The next handshake names none.
 func (c *Client) saysLess(err error) bool {
 	refused, ok := errors.AsType[*HandshakeError](err)
 	if !ok || refused.Status != http.StatusBadRequest {

@@ -8,16 +8,15 @@ import (
 )
 
 const (
-	renewBefore = time.Minute // at most, before the token ends
-	renewLeast  = time.Second // with less left, the next connection gets the next token
+	renewBefore = time.Minute // at most, before the token expires
+	renewLeast  = time.Second // with less time left, only the next connection uses a new token
 )
 
-// renew sends the gateway the next token before the one in use ends, for as long
-// as the connection is open. The gateway says when that is, and answers a new one
-// by saying it again. A token that it refuses, or that is the same as before, is
-// asked for again when four fifths of the rest have passed: a few times in all.
-// If the clocks disagree too much for that, the gateway ends the connection, and
-// the next one begins with the next token.
+// renew sends the gateway a new token before the current one expires, while the
+// connection is open. The gateway sends the expiry of each token that it accepts. If it
+// rejects a token, or Token returns the same one, renew tries again after four fifths
+// of the remaining time: a few times in all. If the clocks differ too much for that,
+// the gateway ends the connection, and the next one starts with a new token.
 func (c *Client) renew(ctx context.Context, n *conn) {
 	if c.cfg.Token == nil {
 		return
@@ -39,7 +38,7 @@ func (c *Client) renew(ctx context.Context, n *conn) {
 	}
 }
 
-// renewOnce sends the next token, if there is one.
+// renewOnce sends a new token, if there is one.
 func (c *Client) renewOnce(ctx context.Context, n *conn, expires time.Time) {
 	ctx, cancel := context.WithDeadline(ctx, expires)
 	defer cancel()
@@ -50,16 +49,16 @@ func (c *Client) renewOnce(ctx context.Context, n *conn, expires time.Time) {
 	if err != nil || token == n.token {
 		return
 	}
-	// If it can't be sent the reader fails too, and the next connection has it.
+	// If sending fails the reader fails too, and the next connection uses it.
 	if n.send(wire.Request{Type: wire.Token, Token: token}, probeTimeout) == nil {
 		n.token = token
 	}
 }
 
-// noteExpiry takes note of when the token ends.
+// noteExpiry records when the token expires.
 func (n *conn) noteExpiry(at time.Time) {
 	select {
-	case <-n.expires: // an older word
+	case <-n.expires: // replace an older value
 	default:
 	}
 	n.expires <- at

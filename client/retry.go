@@ -15,11 +15,11 @@ import (
 	"eventstream/wire"
 )
 
-// HandshakeError is an HTTP answer other than a WebSocket.
+// HandshakeError is an HTTP answer that refuses the WebSocket.
 type HandshakeError struct {
 	Status     int
-	Body       string        // its beginning
-	RetryAfter time.Duration // as asked for; zero if not
+	Body       string        // the beginning of it
+	RetryAfter time.Duration // zero if there is none
 }
 
 func (e *HandshakeError) Error() string {
@@ -45,7 +45,7 @@ type handlerError struct{ err error }
 
 func (e *handlerError) Error() string { return e.err.Error() }
 
-// permanent reports whether a new attempt would only end the same way.
+// permanent reports whether another attempt would fail the same way.
 func permanent(err error) bool {
 	if refused, ok := errors.AsType[*HandshakeError](err); ok {
 		switch refused.Status {
@@ -62,9 +62,9 @@ func permanent(err error) bool {
 	return false
 }
 
-// pause returns how long to wait before the next attempt. It is drawn from
-// [0, MinBackoff * 2^attempt], so that clients that were disconnected together
-// don't come back together; what the gateway asked for comes on top.
+// pause returns how long to wait before the next attempt: a random time below
+// MinBackoff * 2^attempt, so that clients that were disconnected together don't
+// reconnect together; plus what the gateway asked for.
 func (c *Client) pause(attempt int, err error) time.Duration {
 	most := c.cfg.MinBackoff
 	for range attempt {
@@ -76,12 +76,12 @@ func (c *Client) pause(attempt int, err error) time.Duration {
 	return rand.N(most+1) + min(asked(err), maxAsked)
 }
 
-// maxAsked bounds what a gateway can ask for, or one mistaken answer would
-// silence a client for good.
+// maxAsked bounds the delay that a gateway can ask for, or one wrong answer could stop
+// a client for good.
 const maxAsked = 5 * time.Minute
 
-// asked returns the delay that the gateway asked for: by Retry-After, or with a
-// reason that ends in a duration ("draining, retry in 1.5s") when it drains.
+// asked returns the delay that the gateway asked for: by Retry-After, or, when it
+// drains, by a close reason that ends in a duration ("draining, retry in 1.5s").
 func asked(err error) time.Duration {
 	if refused, ok := errors.AsType[*HandshakeError](err); ok {
 		return refused.RetryAfter
@@ -97,7 +97,7 @@ func asked(err error) time.Duration {
 	return max(d, 0)
 }
 
-// retryAfter parses the header of that name: seconds or a date.
+// retryAfter parses Retry-After: seconds or a date.
 func retryAfter(h http.Header) time.Duration {
 	s := h.Get("Retry-After")
 	if n, err := strconv.ParseUint(s, 10, 31); err == nil {
@@ -109,7 +109,7 @@ func retryAfter(h http.Header) time.Duration {
 	return 0
 }
 
-// closeError turns a close frame into a *CloseError.
+// closeError converts the error of a close frame to a *CloseError.
 func closeError(err error) error {
 	if closed, ok := errors.AsType[websocket.CloseError](err); ok {
 		return &CloseError{int(closed.Code), closed.Reason}

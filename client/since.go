@@ -5,13 +5,12 @@ import (
 	"time"
 )
 
-// since is where a client without a cursor begins: at a time, or so long before
-// Run. It is told to the gateway as a time or as a duration, so that what
-// counts is the gateway's clock.
+// since is where a client without a cursor starts: at a time, or a duration before Run.
+// A duration is sent as a duration, so that the gateway's clock decides.
 type since struct {
 	at  string        // as given
 	ago time.Duration // zero if at is a time, or empty
-	run time.Time     // when ago counts from
+	run time.Time     // when Run was called first
 }
 
 func parseSince(s string) (since, error) {
@@ -28,15 +27,15 @@ func parseSince(s string) (since, error) {
 	return since{at: s, ago: ago}, nil
 }
 
-// begin notes when Run was called first.
+// begin records the first call of Run.
 func (s *since) begin(now time.Time) {
 	if s.run.IsZero() {
 		s.run = now
 	}
 }
 
-// text returns what to ask for now: who gets through only at the tenth attempt
-// begins where the first one would have.
+// text returns the value to send now. The time since Run is added to a duration, so
+// that retries do not move the start.
 func (s *since) text(now time.Time) string {
 	if s.ago == 0 {
 		return s.at

@@ -6,15 +6,15 @@ import (
 	"eventstream/wire"
 )
 
-// Status is what has become of the connection.
+// Status is the state of the connection.
 type Status int
 
 // The statuses of a Client.
 const (
-	Connected    Status = iota + 1 // and the events begin now, or after the Gap that follows
+	Connected    Status = iota + 1 // events start now, or after the Gap that follows
 	Resumed                        // connected, and everything since the cursor follows
 	Gap                            // connected, but events are missing
-	Disconnected                   // connects again after Retry
+	Disconnected                   // reconnects after Retry
 )
 
 func (s Status) String() string {
@@ -31,18 +31,18 @@ func (s Status) String() string {
 	return "unknown"
 }
 
-// State is a change that Config.OnState is told of.
+// State is a change reported to Config.OnState.
 type State struct {
 	Status Status
 
-	SubscriberID string // Connected, Resumed: as the gateway knows it
+	SubscriberID string // Connected, Resumed: as the gateway names it
 
 	Reason string // Gap: one of wire's Gap constants
 	From   string // Gap: the cursor after which events are missing
 	To     string // Gap: the cursor from which they are complete again
 
-	Missing []wire.Missing // Gap: which events, as far as that can be said
+	Missing []wire.Missing // Gap: which events, as far as known
 
 	Err   error         // Disconnected: why
-	Retry time.Duration // Disconnected: when the next attempt follows
+	Retry time.Duration // Disconnected: the pause before the next attempt
 }
