@@ -1,10 +1,9 @@
-// Package wire is what gateway and client say to each other over a WebSocket:
-// JSON text frames, one message each, and close codes. In a stream of server-sent
-// events, where only the gateway says anything, the messages are the same.
+// Package wire defines the protocol between gateway and client over a WebSocket: JSON
+// text frames, one message each, and close codes. A stream of server-sent events has
+// the same messages, from the gateway only.
 //
-// The gateway says hello first, and then sends events without being asked. A
-// client need not send anything. Messages of an unknown type, and fields that a
-// client doesn't know, are to be ignored.
+// The gateway sends hello first, and then events without being asked. A client need not
+// send anything. Clients must ignore messages of unknown types, and unknown fields.
 package wire
 
 import (
@@ -16,42 +15,42 @@ import (
 	"eventstream/event"
 )
 
-// Version is that of the protocol, as hello tells it. docs/reference/protocol.md says when it
-// changes.
+// Version is the version of the protocol, which hello contains. docs/reference/protocol.md
+// says when it changes.
 const Version = 1
 
 // Types of the messages from the gateway.
 const (
-	Hello  = "hello"  // the connection is known: every event produced from now on is matched for it
+	Hello  = "hello"  // every event produced from now on is matched for this connection
 	Events = "events" // one or more events, in order of each partition
 	Cursor = "cursor" // all events up to here have been sent
-	Gap    = "gap"    // events are missing, because the service does not hold them any more
-	Error  = "error"  // what the client sent was wrong
+	Gap    = "gap"    // events are missing, for one of the Gap reasons
+	Error  = "error"  // the client's message was rejected
 	Pong   = "pong"   // answer to ping
 	Acked  = "acked"  // answer to ack: the cursor is saved
-	Token  = "token"  // the client's token counts until then; also from the client, with a new one
-	Close  = "close"  // the last of a stream of server-sent events, which knows no close frames
+	Token  = "token"  // when the client's token expires; from the client: a new token
+	Close  = "close"  // the last message of a stream of server-sent events, instead of a close frame
 )
 
-// Close codes beside those of RFC 6455. 1001 is sent when the gateway drains:
+// Close codes besides those of RFC 6455. 1001 is sent when the gateway drains:
 // reconnect, with the last cursor.
 const (
 	CloseDrain      = 1001
-	CloseBadRequest = 4001 // kept for later
-	CloseNotAllowed = 4003 // the token was revoked, or an operator ended the connection: don't come back by yourself
-	CloseExpired    = 4004 // the token has expired: reconnect with another one, and the last cursor
-	CloseTooSlow    = 4008 // what waits is past retention: reconnect with the last cursor to be told of the gap
+	CloseBadRequest = 4001 // reserved
+	CloseNotAllowed = 4003 // the token was revoked, or an operator closed the connection: do not reconnect automatically
+	CloseExpired    = 4004 // the token has expired: reconnect with a new one, and the last cursor
+	CloseTooSlow    = 4008 // unsent events are past retention: reconnect with the last cursor, and get the gap
 	CloseTooMany    = 4029 // the client sends too much
 )
 
 // Reasons of a Gap.
 const (
 	GapTrimmed        = "trimmed"         // the events are past Kafka's retention
-	GapLimit          = "replay_limit"    // older, or more, than the operator lets be replayed
+	GapLimit          = "replay_limit"    // older, or more, than the operator's limit of replays
 	GapUnknownAddress = "unknown_address" // the cursor's connection ended longer ago than the resume window, or was another subscriber's, and there is no replay from Kafka
-	GapLost           = "kafka_lost"      // Kafka lost the events, or gives their offsets a second time: those are not sent, as an id never means two events
-	GapTooLarge       = "too_large"       // the event is larger than the client said that it takes
-	GapOtherTopic     = "other_topic"     // the cursor is of a topic that was deleted and made again
+	GapLost           = "kafka_lost"      // Kafka lost the events, or reuses their offsets: the new ones are not sent, since an id never means two events
+	GapTooLarge       = "too_large"       // the event is larger than the client's limit
+	GapOtherTopic     = "other_topic"     // the cursor is of a topic that was deleted and created again
 )
 
 // Message is a message from the gateway, as a client decodes it.
@@ -59,23 +58,23 @@ type Message struct {
 	Type string `json:"type"`
 
 	SubscriberID string `json:"subscriber_id,omitempty"` // hello
-	Cursor       string `json:"cursor,omitempty"`        // hello, cursor, gap, and now and then events: resume from after this message. acked: what was asked for
+	Cursor       string `json:"cursor,omitempty"`        // hello, cursor, gap, sometimes events: the position after this message. acked: that of the ack
 	Resumed      bool   `json:"resumed,omitempty"`       // hello: everything since the client's cursor follows
 	HeartbeatS   int    `json:"heartbeat_s,omitempty"`   // hello: something is sent at least this often, in seconds
-	Protocol     int    `json:"protocol,omitempty"`      // hello: Version; 0 from gateways before there was one
+	Protocol     int    `json:"protocol,omitempty"`      // hello: Version; 0 from older gateways
 
 	Events []Event `json:"events,omitempty"`
 
 	From    string    `json:"from,omitempty"`    // gap: the client's cursor
-	To      string    `json:"to,omitempty"`      // gap: where it goes on, as Cursor
+	To      string    `json:"to,omitempty"`      // gap: where events continue, as Cursor
 	Reason  string    `json:"reason,omitempty"`  // also of close
-	Missing []Missing `json:"missing,omitempty"` // gap: which events, as far as that can be said
+	Missing []Missing `json:"missing,omitempty"` // gap: which events, as far as known
 
-	Expires int64 `json:"expires,omitempty"` // token: when it ends, Unix seconds
+	Expires int64 `json:"expires,omitempty"` // token: when it expires, Unix seconds
 
 	CloseCode int `json:"close_code,omitempty"` // close
 
-	Seen string `json:"seen,omitempty"` // acked: as it was asked for
+	Seen string `json:"seen,omitempty"` // acked: as in the ack
 
 	Code string `json:"code,omitempty"` // error
 	Text string `json:"message,omitempty"`
@@ -111,8 +110,8 @@ func AppendHello(b []byte, subscriber, cursor string, resumed bool, heartbeatS i
 	return append(b, '}')
 }
 
-// AppendEvent appends one event as it stands in an events message. It is
-// encoded once and shared by all recipients.
+// AppendEvent appends one event of an events message. It is encoded once and
+// shared by all recipients.
 func AppendEvent(b []byte, id event.ID, tsMs int64, data []byte) []byte {
 	b = append(b, `{"id":"`...)
 	b = id.Append(b)
@@ -169,7 +168,7 @@ func AppendGap(b []byte, from, to, reason string, missing []Missing) []byte {
 	return append(b, '}')
 }
 
-// AppendAcked appends the answer to an ack, with what it asked for. seen may be "".
+// AppendAcked appends the answer to an ack, with its cursor and seen, which may be "".
 func AppendAcked(b []byte, cursor, seen string) []byte {
 	b = append(b, `{"type":"acked","cursor":"`...)
 	b = append(b, cursor...)
@@ -187,7 +186,7 @@ func AppendToken(b []byte, expires int64) []byte {
 	return append(b, '}')
 }
 
-// AppendClose appends a close message, with what a close frame has.
+// AppendClose appends a close message, with the fields of a close frame.
 func AppendClose(b []byte, code int, reason string) []byte {
 	b = append(b, `{"type":"close","close_code":`...)
 	b = strconv.AppendInt(b, int64(code), 10)
@@ -216,25 +215,25 @@ func appendString(b []byte, s string) []byte {
 // Request is a message from a client.
 type Request struct {
 	Type   string `json:"type"`   // "ping", "ack" or "token"
-	Cursor string `json:"cursor"` // ack: everything before it is dealt with
-	Seen   string `json:"seen"`   // ack: and since then everything up to these, the newest event ids of some partitions; may be ""
-	Token  string `json:"token"`  // token: instead of the one that the client came with
+	Cursor string `json:"cursor"` // ack: everything before it is handled
+	Seen   string `json:"seen"`   // ack: also everything up to these event ids, one for each partition with newer events; may be ""
+	Token  string `json:"token"`  // token: replaces the current one
 }
 
-// Types of Request. Ping is answered by pong, for clients that can't send
-// WebSocket pings, such as browsers. Ack is answered by acked, when it is saved.
-// Token, which is also a type of the gateway's, is answered by a token, or by an
-// error; then the one before still counts.
+// Types of Request. Ping is answered by pong, for clients that can't send WebSocket
+// pings, such as browsers. Ack is answered by acked, when it is saved. Token, also a
+// type of the gateway's messages, is answered by a token, or by an error; then the
+// previous token stays valid.
 const (
 	Ping = "ping"
 	Ack  = "ack"
 )
 
-// ErrRequest reports a client's message that can't be understood.
+// ErrRequest reports a client's message that can't be parsed.
 var ErrRequest = errors.New("message not understood")
 
-// ParseRequest decodes a client's message. Errors wrap ErrRequest and are meant
-// for the client's eyes.
+// ParseRequest decodes a client's message. Errors wrap ErrRequest and
+// are sent to the client.
 func ParseRequest(b []byte) (Request, error) {
 	var r Request
 	if err := json.Unmarshal(b, &r); err != nil {
