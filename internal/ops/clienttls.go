@@ -8,19 +8,19 @@ import (
 	"os"
 )
 
-// ClientTLS says how a server is trusted, and what is shown to it. The zero value trusts by
-// the system's CAs, and shows nothing. Files are read again when they change.
+// ClientTLS configures how we verify a server, and authenticate to it. The zero value
+// uses the system's CAs and no certificate. Files are reread when they change.
 type ClientTLS struct {
-	CA         string // file with the CAs of the server, PEM; the system's if empty
+	CA         string // file with the server's CAs, PEM; the system's if empty
 	Cert, Key  string // files with our certificate and its key, PEM; none if empty
-	ServerName string // that the server's certificate has; the host that is dialled if empty
+	ServerName string // expected in the server's certificate; the dialled host if empty
 }
 
-// Open reads the files. It returns what makes the configuration of the next connection, and
-// what reads files again at once. server is for the log, as in "Kafka".
+// Open reads the files. next returns the configuration for the next connection, and
+// each of reloads rereads files at once. server is for the log, as in "Kafka".
 func (c ClientTLS) Open(server string, log *slog.Logger) (next func() *tls.Config, reloads []func() error, err error) {
 	base := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: c.ServerName}
-	roots := func() *x509.CertPool { return nil } // the system's
+	roots := func() *x509.CertPool { return nil } // the system's CAs
 	if c.CA != "" {
 		ca, err := Watch("the CA of "+server, []string{c.CA}, func() (*x509.CertPool, error) { return ReadCA(c.CA) }, log)
 		if err != nil {

@@ -7,8 +7,7 @@ import (
 	"syscall"
 )
 
-// Descriptors returns how many files and sockets this process may have open, or 0 if
-// that is not known.
+// Descriptors returns how many files and sockets this process may open, or 0 if unknown.
 func Descriptors() int {
 	var l syscall.Rlimit
 	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l) != nil {

@@ -1,5 +1,5 @@
-// Package ops is what every process shows its operators: health, metrics, logs,
-// profiles, and clear words about where it listens.
+// Package ops is what every process offers its operators: health, metrics, logs and
+// profiles; and the protection of its listeners.
 package ops
 
 import (
@@ -11,12 +11,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// Handle adds the pages that each service has to mux:
+// Handle adds the pages of every service to mux:
 //
-//	/livez    200, or 503 if alive says that the process is stuck: then it has to be ended
+//	/livez    200, or 503 if alive returns an error: the process is stuck and must be killed
 //	/readyz   200 if all checks pass, or are degraded, else 503; each check with its reason
 //	/health   the same as /readyz
-//	/metrics  Prometheus metrics, of which a few are made at once
+//	/metrics  Prometheus metrics; only a few scrapes run at once
 func Handle(mux *http.ServeMux, metrics prometheus.Gatherer, alive func() error, checks ...Check) {
 	mux.HandleFunc("GET /livez", tellLive(alive))
 	kept := Keep(checks...)
@@ -26,8 +26,8 @@ func Handle(mux *http.ServeMux, metrics prometheus.Gatherer, alive func() error,
 	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{MaxRequestsInFlight: maxScrapes}))
 }
 
-// maxScrapes bounds how many pages of metrics are made at once: each costs a look at
-// all that is counted, and may wait for whoever reads it. More are answered 503.
+// maxScrapes bounds how many scrapes run at once: each gathers all metrics, and may
+// wait for a slow reader. Others are answered 503.
 const maxScrapes = 4
 
 func writeChecks(w http.ResponseWriter, answers []Answer) {
@@ -42,8 +42,8 @@ func writeChecks(w http.ResponseWriter, answers []Answer) {
 	writeJSON(w, code, map[string]any{"status": status, "checks": results})
 }
 
-// HandleStrangers adds what those may see that nobody has let in: /livez, and
-// /readyz and /health without reasons, which name our servers.
+// HandleStrangers adds the pages for unauthenticated users: /livez, and /readyz and
+// /health without reasons, which name our servers.
 func HandleStrangers(mux *http.ServeMux, alive func() error, checks ...Check) {
 	mux.HandleFunc("GET /livez", tellLive(alive))
 	kept := Keep(checks...)
@@ -72,11 +72,11 @@ func writeJSON(w http.ResponseWriter, code int, body any) {
 	json.NewEncoder(w).Encode(body)
 }
 
-// AdminLimits are those of Admin. Profiles that take a while extend the time for their
-// answers by themselves.
+// AdminLimits are the limits of Admin. Long profiles extend the time for
+// their answers themselves.
 var AdminLimits = Limits{Body: func(r *http.Request) bool { return r.URL.Path == "/debug/pprof/symbol" }}
 
-// Admin returns what only operators may reach: profiles.
+// Admin returns the pages that only operators may reach: profiles.
 func Admin() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/debug/pprof/", pprof.Index)

@@ -7,11 +7,10 @@ import (
 	"syscall"
 )
 
-// ErrExposed reports an address that other machines could reach, while nothing
-// asks those who come who they are.
+// ErrExposed reports an address that other machines could reach, without authentication.
 var ErrExposed = errors.New("without authentication only loopback addresses are served")
 
-// CheckExposure refuses addresses other than loopback unless insecure is set.
+// CheckExposure rejects addresses other than loopback unless insecure is set.
 func CheckExposure(addr string, insecure bool) error {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -31,7 +30,7 @@ func loopback(host string) bool {
 	return ip != nil && ip.IsLoopback()
 }
 
-// ExplainListen puts a failure to listen in plain words.
+// ExplainListen explains common failures to listen.
 func ExplainListen(addr string, err error) error {
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return fmt.Errorf("%s is in use by another process: stop it, or choose another address with --listen", addr)

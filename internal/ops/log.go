@@ -14,8 +14,8 @@ import (
 	"eventstream/internal/redact"
 )
 
-// NewLog returns a logger to w: text on a terminal, JSON otherwise; format
-// "text" or "json" decides it. level is debug, info, warn or error.
+// NewLog returns a logger to w: text on a terminal, JSON otherwise, unless format is
+// "text" or "json". level is debug, info, warn or error.
 func NewLog(w io.Writer, level, format string) (*slog.Logger, error) {
 	var l slog.Level
 	if err := l.UnmarshalText([]byte(level)); err != nil {
@@ -37,7 +37,7 @@ func NewLog(w io.Writer, level, format string) (*slog.Logger, error) {
 	return slog.New(tint.NewTextHandler(w, &tint.Options{Level: l, TimeFormat: time.TimeOnly, NoColor: !tty || os.Getenv("NO_COLOR") != ""})), nil
 }
 
-// newJSON writes durations as text, "1.5s": a bare number would have no unit.
+// newJSON logs durations as text, "1.5s": a number would have no unit.
 func newJSON(w io.Writer, level slog.Level) *slog.Logger {
 	readable := func(_ []string, a slog.Attr) slog.Attr {
 		if a.Value.Kind() == slog.KindDuration {

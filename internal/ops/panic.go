@@ -9,9 +9,8 @@ import (
 	"runtime/debug"
 )
 
-// recovered answers 500 where h panics. net/http would close the connection without
-// an answer. The panic is counted, and logged with its stack. An answer that has begun
-// is cut off.
+// recovered answers 500 if h panics. net/http would close the connection without an answer.
+// The panic is counted, and logged with its stack. If the answer has begun, it is cut off.
 func recovered(h http.Handler, errs *sampler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		noted := &noting{ResponseWriter: w}
@@ -20,7 +19,7 @@ func recovered(h http.Handler, errs *sampler) http.Handler {
 			if p == nil {
 				return
 			}
-			if p == http.ErrAbortHandler { // a handler's way to cut an answer off
+			if p == http.ErrAbortHandler { // a handler cuts an answer off on purpose
 				panic(p)
 			}
 			errs.add("panic", slog.LevelError, fmt.Sprintf("panic serving %s: %v\n%s", r.URL.Path, p, debug.Stack()))
@@ -38,7 +37,7 @@ func recovered(h http.Handler, errs *sampler) http.Handler {
 
 const ourMistake = `{"type":"urn:eventstream:problem:internal","title":"Internal Server Error","status":500,"detail":"we made a mistake; the log has it"}` + "\n"
 
-// noting notes that an answer has begun.
+// noting records whether an answer has begun.
 type noting struct {
 	http.ResponseWriter
 	begun bool
@@ -57,7 +56,7 @@ func (n *noting) Write(b []byte) (int, error) {
 	return n.ResponseWriter.Write(b)
 }
 
-// Hijack is for http.ResponseController: from here on there is nobody to answer.
+// Hijack is for http.ResponseController: after it, no error can be answered.
 func (n *noting) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	n.begun = true
 	return http.NewResponseController(n.ResponseWriter).Hijack()

@@ -6,10 +6,10 @@ import (
 	"strings"
 )
 
-// Proxies are the proxies whose word for a client's address counts.
+// Proxies are the proxies trusted to name a client's address.
 type Proxies []netip.Prefix
 
-// ParseProxies reads addresses and networks.
+// ParseProxies parses addresses and networks.
 func ParseProxies(list []string) (Proxies, error) {
 	var p Proxies
 	for _, text := range list {
@@ -35,12 +35,11 @@ func (p Proxies) has(a netip.Addr) bool {
 	return false
 }
 
-// maxHops bounds how much of X-Forwarded-For is looked at.
+// maxHops bounds how many entries of X-Forwarded-For are read.
 const maxHops = 16
 
-// Client returns a client's address: the peer's, or if that is a trusted proxy,
-// the last one in X-Forwarded-For that is not. What stands before it anybody
-// could have written.
+// Client returns a client's address: the peer's, or if that is a trusted proxy, the
+// last one in X-Forwarded-For that is not. Entries before it may be forged.
 func (p Proxies) Client(peer netip.Addr, forwarded []string) netip.Addr {
 	peer = peer.Unmap()
 	rest := strings.Join(forwarded, ",")
@@ -58,7 +57,7 @@ func (p Proxies) Client(peer netip.Addr, forwarded []string) netip.Addr {
 	return peer
 }
 
-// Household returns what addresses are counted by: an IPv6 user has a whole /64.
+// Household returns the key by which addresses are limited: an IPv6 user has a whole /64.
 func Household(a netip.Addr) string {
 	if a.Is6() {
 		if prefix, err := a.Prefix(64); err == nil {

@@ -8,22 +8,21 @@ import (
 	"time"
 )
 
-// Check tells whether something works: nil, or what is wrong with it. An error that
-// IsDegraded says that a part does not work, while the rest does: that is told, and
-// does not make a service unready.
+// Check returns whether something works: nil, or the problem. An error that IsDegraded
+// means that only a part does not work: it is reported, but the service stays ready.
 type Check struct {
 	Name  string
 	Do    func(ctx context.Context) error
-	Local bool // it asks nobody: each caller gets the state of this moment
+	Local bool // asks no other process, so it runs for each caller
 }
 
-// degraded is what does not work, while the rest of a service does.
+// degraded is a problem that leaves the rest of a service working.
 type degraded struct{ error }
 
 func (d degraded) Unwrap() error { return d.error }
 
-// Degraded marks what a Check found as something that leaves the rest of the service
-// working. Of nil it is nil.
+// Degraded marks a Check's error as one that leaves the rest of the service working.
+// Degraded(nil) is nil.
 func Degraded(err error) error {
 	if err == nil {
 		return nil
@@ -37,25 +36,24 @@ func IsDegraded(err error) bool {
 	return ok
 }
 
-// Answer is what a Check said last.
+// Answer is the last result of a Check.
 type Answer struct {
 	Name string
 	Err  error
 }
 
 const (
-	checkEvery   = time.Second            // whoever asks, and however often, the next check begins no sooner
-	checkWait    = 700 * time.Millisecond // for one that is under way; then the answer is the last one
-	checkTimeout = 3 * time.Second        // one that takes longer counts as failed
+	checkEvery   = time.Second            // minimum time between two runs of a check, however many callers
+	checkWait    = 700 * time.Millisecond // how long to wait for a run; then the previous result is used
+	checkTimeout = 3 * time.Second        // a run that takes longer has failed
 )
 
-// Readiness is the state of some Checks. It is kept, and shared by all who ask: they
-// cost those who are checked one call a second at most, and are answered within a
-// second even if a check hangs.
+// Readiness holds the results of some Checks for all callers. A checked server gets at
+// most one call a second, and callers an answer within a second even if a check hangs.
 type Readiness struct{ all []*kept }
 
-// Keep returns the Readiness that checks make up. A check runs when somebody asks,
-// in a goroutine of its own: never two of the same at once.
+// Keep returns a Readiness of checks. A check runs when a caller asks, in a goroutine
+// of its own, and never twice at once.
 func Keep(checks ...Check) *Readiness {
 	r := &Readiness{}
 	for _, c := range checks {
@@ -64,7 +62,7 @@ func Keep(checks ...Check) *Readiness {
 	return r
 }
 
-// Ask returns what each check says.
+// Ask returns the result of each check.
 func (r *Readiness) Ask() []Answer {
 	underWay := make([]<-chan struct{}, len(r.all))
 	for i, k := range r.all {
@@ -77,26 +75,26 @@ func (r *Readiness) Ask() []Answer {
 		select {
 		case <-underWay[i]:
 		case <-wait.C:
-			wait.Reset(0) // those that follow have had their time, too
+			wait.Reset(0) // the remaining checks have had the same time
 		}
 		answers[i] = Answer{k.Name, k.state()}
 	}
 	return answers
 }
 
-// kept is one Check with what it said.
+// kept is one Check with its last result.
 type kept struct {
 	Check
 
 	mu    sync.Mutex
-	done  chan struct{} // closed at the end of the run that is under way, or of the last one
+	done  chan struct{} // closed at the end of the current or last run
 	busy  bool
-	began time.Time // of that run
+	began time.Time // start of that run
 	known bool      // there is a result
 	err   error
 }
 
-// refresh begins a run, if it is time for one. The channel is closed when there is
+// refresh starts a run, if one is due. The channel is closed if there is
 // nothing to wait for.
 func (k *kept) refresh() <-chan struct{} {
 	k.mu.Lock()
@@ -119,7 +117,7 @@ func (k *kept) run(done chan<- struct{}) {
 	close(done)
 }
 
-// state returns what the last run said, unless the one under way takes too long.
+// state returns the last result, or an error if the current run takes too long.
 func (k *kept) state() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()

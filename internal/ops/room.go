@@ -12,19 +12,19 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Room bounds the connections of a server that are not admitted. When it is full, the
-// one that has waited longest for its client, of the address with most of them, is
-// closed for a new one. So an address that opens many only closes its own, and
-// those who send their requests at once are not harmed. An address that has more
-// than half gives way to its own new ones even before that.
+// Room bounds the connections of a server that are not admitted. When it is full, a new
+// connection replaces the one that has waited longest for its client's request, of the
+// address with most waiting ones. So an address that opens many closes only its own,
+// and clients that send their requests at once are not harmed. An address with more
+// than half of the room replaces its own even before the room is full.
 //
-// A connection is closed only if its client owes a request, and has done so for
-// a moment. While there is none, new ones wait in the kernel's queue.
+// A connection is closed only if its client has owed a request for a moment. If the
+// room is full and has no such connection, new ones wait in the kernel's queue.
 type Room struct {
 	most    int
 	open    prometheus.Gauge
 	evicted prometheus.Counter
-	left    chan struct{} // somebody made room; capacity 1
+	left    chan struct{} // a connection left or became idle; capacity 1
 
 	mu     sync.Mutex
 	guests map[net.Conn]*guest
@@ -36,11 +36,11 @@ type Room struct {
 type guest struct {
 	nc    net.Conn
 	home  *home
-	since time.Time     // when it began to wait
+	since time.Time     // when it started waiting for a request
 	place *list.Element // in home's queue; nil while its request is answered
 }
 
-// home is where connections come from: an address, or an IPv6 network.
+// home is a source of connections: an address, or an IPv6 network.
 type home struct {
 	name    string
 	guests  int       // all of its connections
@@ -48,7 +48,7 @@ type home struct {
 	index   int       // in queues
 }
 
-// patience is how long a client may always take for a request.
+// patience is how long a client may wait with its request without being evicted.
 const patience = 100 * time.Millisecond
 
 func newRoom(most int, open prometheus.Gauge, evicted prometheus.Counter) *Room {
@@ -58,7 +58,8 @@ func newRoom(most int, open prometheus.Gauge, evicted prometheus.Counter) *Room 
 	}
 }
 
-// follow is what net/http calls: for a new connection before it accepts another one.
+// follow is net/http's ConnState hook, called for a new connection before
+// the next is accepted.
 func (r *Room) follow(ctx context.Context, nc net.Conn, state http.ConnState) {
 	switch state {
 	case http.StateNew:
@@ -78,15 +79,15 @@ func (r *Room) inContext(ctx context.Context, nc net.Conn) context.Context {
 	return context.WithValue(ctx, guestKey{}, func() { r.Leave(nc) })
 }
 
-// Admit takes the connection of a request out of the bound of those that are not
-// admitted, until it has been answered. ctx is the request's.
+// Admit stops counting a request's connection as not admitted, until the request has
+// been answered. ctx is the request's.
 func Admit(ctx context.Context) {
 	if leave, ok := ctx.Value(guestKey{}).(func()); ok {
 		leave()
 	}
 }
 
-// Enter takes a connection in when there is room, or ctx ends.
+// Enter adds a connection when there is room. It waits until then, or until ctx ends.
 func (r *Room) Enter(ctx context.Context, nc net.Conn) {
 	for {
 		wait := r.tryEnter(nc, time.Now())
@@ -102,7 +103,7 @@ func (r *Room) Enter(ctx context.Context, nc net.Conn) {
 	}
 }
 
-// tryEnter takes a connection in, and returns 0. Or it returns when to try again.
+// tryEnter adds a connection and returns 0, or returns how long to wait before trying again.
 func (r *Room) tryEnter(nc net.Conn, now time.Time) time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -122,8 +123,8 @@ func (r *Room) tryEnter(nc net.Conn, now time.Time) time.Duration {
 	return 0
 }
 
-// evictLocked closes the oldest connection that waits, and returns 0. Or it returns when
-// its time is over.
+// evictLocked closes the longest waiting connection of h and returns 0, or returns how
+// long its client may still take.
 func (r *Room) evictLocked(h *home, now time.Time) time.Duration {
 	g := h.waiting.Front().Value.(*guest)
 	if wait := g.since.Add(patience).Sub(now); wait > 0 {
@@ -132,7 +133,7 @@ func (r *Room) evictLocked(h *home, now time.Time) time.Duration {
 	r.removeLocked(g)
 	r.evicted.Inc()
 	if tls, ok := g.nc.(interface{ NetConn() net.Conn }); ok {
-		tls.NetConn().Close() // without a last word, which could wait
+		tls.NetConn().Close() // without TLS's close message, which could block
 	} else {
 		g.nc.Close()
 	}
@@ -170,7 +171,7 @@ func (r *Room) unqueueLocked(g *guest) {
 	}
 }
 
-// Busy says that a request has come.
+// Busy reports that a request has arrived.
 func (r *Room) Busy(nc net.Conn) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -179,7 +180,7 @@ func (r *Room) Busy(nc net.Conn) {
 	}
 }
 
-// Wait says that it was answered: the connection waits for another one.
+// Wait reports that it was answered: the connection waits for the next one.
 func (r *Room) Wait(nc net.Conn) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -190,7 +191,7 @@ func (r *Room) Wait(nc net.Conn) {
 	r.tell()
 }
 
-// Leave says that a connection was closed, or admitted.
+// Leave reports that a connection was closed or admitted.
 func (r *Room) Leave(nc net.Conn) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -207,7 +208,7 @@ func (r *Room) tell() {
 	}
 }
 
-// homeOf returns what a connection's address is counted by.
+// homeOf returns the name of a connection's home.
 func homeOf(nc net.Conn) string {
 	if peer, ok := nc.RemoteAddr().(*net.TCPAddr); ok {
 		return Household(peer.AddrPort().Addr().Unmap())
@@ -215,11 +216,11 @@ func homeOf(nc net.Conn) string {
 	return ""
 }
 
-// queues is a heap of the homes with connections that wait: the longest queue first,
-// and of equal ones that with the oldest connection.
+// queues is a heap of homes with waiting connections: the longest queue first, and of
+// equal ones the one with the oldest connection.
 type queues []*home
 
-// fix takes in that h's queue has changed.
+// fix updates the heap after a change of h's queue.
 func (q *queues) fix(h *home) {
 	switch {
 	case h.index < 0 && h.waiting.Len() > 0:

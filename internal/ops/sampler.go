@@ -13,10 +13,10 @@ import (
 
 const (
 	sampleEvery = time.Minute
-	sampleOf    = 3 // lines of a kind in that time
+	sampleOf    = 3 // lines of one kind in that time
 )
 
-// sampler logs what clients can cause at any rate: a few lines a minute of each
+// sampler logs events that clients can cause at any rate: a few lines a minute of each
 // kind, and how many were left out. All are counted.
 type sampler struct {
 	log   *slog.Logger
@@ -26,20 +26,20 @@ type sampler struct {
 	kinds map[string]*sample
 }
 
-// sample is what was logged of a kind since began.
+// sample counts the lines of a kind since began.
 type sample struct {
 	began   time.Time
 	lines   int
 	leftOut int
 	level   slog.Level
-	end     *time.Timer // tells what was left out
+	end     *time.Timer // logs how many were left out
 }
 
 func newSampler(log *slog.Logger, count *prometheus.CounterVec) *sampler {
 	return &sampler{log: log, count: count, kinds: make(map[string]*sample)}
 }
 
-// add logs a line, or leaves it out. There are few kinds.
+// add logs a line, or only counts it. There are few kinds.
 func (s *sampler) add(kind string, level slog.Level, text string) {
 	if s.count != nil {
 		s.count.WithLabelValues(kind).Inc()
@@ -65,7 +65,7 @@ func (s *sampler) add(kind string, level slog.Level, text string) {
 	}
 }
 
-// flush tells what was left out.
+// flush logs how many lines were left out.
 func (s *sampler) flush() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -83,7 +83,7 @@ func (s *sampler) flushLocked(kind string, k *sample) {
 	k.leftOut = 0
 }
 
-// httpErrors takes what net/http logs.
+// httpErrors receives net/http's log.
 type httpErrors struct{ to *sampler }
 
 func (e httpErrors) Write(line []byte) (int, error) {
@@ -105,8 +105,8 @@ func (e httpErrors) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// LibraryLog takes what a library logs by itself: warnings and errors a few times a
-// minute, the rest for debugging.
+// LibraryLog receives a library's log: it logs warnings and errors a few times a
+// minute, the rest at debug level.
 type LibraryLog struct{ to *sampler }
 
 // NewLibraryLog returns a LibraryLog for a library.
@@ -114,18 +114,18 @@ func NewLibraryLog(log *slog.Logger, name string) LibraryLog {
 	return LibraryLog{newSampler(log.With("library", name), nil)}
 }
 
-// Debug logs for debugging.
+// Debug logs at debug level.
 func (l LibraryLog) Debug(format string, args ...any) { l.to.log.Debug(fmt.Sprintf(format, args...)) }
 
-// Info does, too.
+// Info logs at debug level, too.
 func (l LibraryLog) Info(format string, args ...any) { l.Debug(format, args...) }
 
-// Warn logs a warning, or leaves it out.
+// Warn logs a warning, or only counts it.
 func (l LibraryLog) Warn(format string, args ...any) {
 	l.to.add("warning", slog.LevelWarn, fmt.Sprintf(format, args...))
 }
 
-// Error logs an error, or leaves it out.
+// Error logs an error, or only counts it.
 func (l LibraryLog) Error(format string, args ...any) {
 	l.to.add("error", slog.LevelError, fmt.Sprintf(format, args...))
 }

@@ -14,23 +14,23 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
-// Limits of what a stranger may send, and for how long. The zero value works.
+// Limits of what any client may send, and how long it may take. The zero value works.
 type Limits struct {
-	HeaderTimeout  time.Duration // for all of a request's head; 5s if zero
+	HeaderTimeout  time.Duration // for a whole request header; 5s if zero
 	BodyTimeout    time.Duration // then for its body; 5s if zero
-	WriteTimeout   time.Duration // from the head to the end of the answer; 15s if zero
+	WriteTimeout   time.Duration // from the header to the end of the answer; 15s if zero
 	IdleTimeout    time.Duration // between two requests; 10s if zero
-	MaxHeaderBytes int           // of a request's head, about; 64 KiB if zero: a cursor of very many partitions is part of it
+	MaxHeaderBytes int           // about; 64 KiB if zero, which fits a cursor of very many partitions
 	MaxConns       int           // connections that are not admitted; 1,024 if zero
 
-	// Body reports whether a request may have a body, of 1 MiB at most. No other one is
-	// waited for: it is refused, and the connection closed. None may if it is nil.
+	// Body reports whether a request may have a body, of at most 1 MiB. Other bodies are not
+	// read: the request is refused, and the connection closed. If Body is nil, none may.
 	Body func(*http.Request) bool
 }
 
-// Servers serves the listeners of a process. Nothing that a client sends, does not
-// send or does not read holds a connection for longer than the Limits say, unless the
-// handler admits it: by hijacking it, or by Admit.
+// Servers serves the listeners of a process. No client can hold a connection longer
+// than the Limits allow, whatever it sends or does not send or read, unless the handler
+// admits it: by hijacking it, or by Admit.
 type Servers struct {
 	log     *slog.Logger
 	open    *prometheus.GaugeVec
@@ -65,13 +65,13 @@ func NewServers(reg prometheus.Registerer, log *slog.Logger) *Servers {
 	}
 }
 
-// Room returns a Room for so many connections of a server that is not net/http's.
+// Room returns a Room of so many connections, for a server other than net/http's.
 func (s *Servers) Room(name string, most int) *Room {
 	return newRoom(most, s.open.WithLabelValues(name), s.evicted.WithLabelValues(name))
 }
 
-// Serve serves h on ln until ctx ends, and then lets requests under way finish
-// for a moment. Connections that were hijacked are none of its business.
+// Serve serves h on ln until ctx ends, and then lets requests under way finish for a
+// moment. It leaves hijacked connections alone.
 func (s *Servers) Serve(ctx context.Context, name string, ln net.Listener, h http.Handler, l Limits) error {
 	errs := newSampler(s.log.With("server", name), s.lines.MustCurryWith(prometheus.Labels{"server": name}))
 	defer errs.flush()
@@ -105,17 +105,17 @@ func (s *Servers) Serve(ctx context.Context, name string, ln net.Listener, h htt
 	return nil
 }
 
-// headerSlack is what net/http takes beyond MaxHeaderBytes.
+// headerSlack is what net/http accepts beyond MaxHeaderBytes.
 const headerSlack = 4 << 10
 
-// maxBody bounds a body where one is wanted.
+// maxBody is the maximum size of a body.
 const maxBody = 1 << 20
 
-// bounded refuses bodies that are not wanted.
+// bounded refuses bodies that are not wanted, and limits others.
 func bounded(h http.Handler, wanted func(*http.Request) bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
-		case r.ContentLength == 0: // it is -1 if that is not told
+		case r.ContentLength == 0: // -1 if unknown
 		case wanted == nil || !wanted(r):
 			Unread(w)
 			w.Header().Set("Content-Type", "application/problem+json")
@@ -131,8 +131,8 @@ func bounded(h http.Handler, wanted func(*http.Request) bool) http.Handler {
 
 const noBody = `{"type":"urn:eventstream:problem:body-not-allowed","title":"Bad Request","status":400,"detail":"a body is not allowed here: send neither Content-Length nor Transfer-Encoding"}` + "\n"
 
-// Unread has the connection closed as soon as the answer is written, whatever there
-// is of the request's body: net/http would otherwise wait for 256 KB of it.
+// Unread closes the connection as soon as the answer is written, even if the request's
+// body is unread: net/http would otherwise read up to 256 KB of it.
 func Unread(w http.ResponseWriter) {
 	w.Header().Set("Connection", "close")
 	http.NewResponseController(w).SetReadDeadline(time.Unix(1, 0))

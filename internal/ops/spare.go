@@ -19,11 +19,11 @@ import (
 	"eventstream/internal/trouble"
 )
 
-// Spare is how many descriptors a process that serves keeps in reserve.
+// Spare is how many descriptors a serving process keeps in reserve.
 const Spare = 8
 
-// reserve keeps some descriptors of the process for when there are no others: then who
-// connects is still answered, by 503.
+// reserve holds some descriptors for when the process has no others: then clients can
+// still be answered 503.
 type reserve struct {
 	trouble *trouble.Trouble
 
@@ -37,7 +37,7 @@ func newReserve(log *slog.Logger) *reserve {
 
 var errFull = errors.New("this process is out of descriptors: connections are answered 503; raise ulimit -n (LimitNOFILE)")
 
-// lend gives a descriptor back to the process, if there is one.
+// lend closes a reserved descriptor, if there is one, so that it can be used.
 func (r *reserve) lend() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -50,21 +50,21 @@ func (r *reserve) lend() bool {
 	return true
 }
 
-// refill takes back what was lent. It returns false if the process has none left for that.
+// refill reserves descriptors again. It returns false if the process has none left.
 func (r *reserve) refill() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for len(r.held) < Spare {
 		f, err := os.Open(os.DevNull)
 		if err != nil {
-			return !outOfDescriptors(err) // without a reserve there is nothing to wait for
+			return !outOfDescriptors(err) // no reserve is possible: don't wait for it
 		}
 		r.held = append(r.held, f)
 	}
 	return true
 }
 
-// left reports whether there is a descriptor beside the reserve.
+// left reports whether the process can open a descriptor besides the reserve.
 func (r *reserve) left() bool {
 	if !r.refill() {
 		return false
@@ -76,12 +76,12 @@ func (r *reserve) left() bool {
 	return !outOfDescriptors(err)
 }
 
-// outOfDescriptors reports whether the process, or the machine, may open no more.
+// outOfDescriptors reports whether the process, or the machine, has no descriptors left.
 func outOfDescriptors(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
 }
 
-// passing are errors of accept, beside these, after which the next one may work.
+// passing are further errors of accept after which the next call may succeed.
 var passing = []error{syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED, syscall.ECONNRESET}
 
 func passes(err error) bool {
@@ -99,11 +99,11 @@ func (s *Servers) Descriptors() Check {
 	}}
 }
 
-// Sparing returns a listener that goes on when the process is out of descriptors: then
-// it accepts with one of the reserve, and answers 503. It waits for what else passes, too:
-// some servers would end.
+// Sparing returns a listener that continues when the process is out of descriptors:
+// then it accepts with a reserved one, and answers 503. It also retries after other
+// temporary errors of accept, which would end some servers.
 func (s *Servers) Sparing(name string, ln net.Listener) net.Listener {
-	s.reserve.refill() // if that fails, it shows when somebody connects
+	s.reserve.refill() // if that fails, Accept reports it
 	return &sparing{
 		Listener: ln, reserve: s.reserve, done: make(chan struct{}),
 		refused: s.refused.WithLabelValues(name), errs: s.lines.WithLabelValues(name, "accept"),
@@ -115,7 +115,7 @@ func (s *Servers) Sparing(name string, ln net.Listener) net.Listener {
 type sparing struct {
 	net.Listener
 	reserve       *reserve
-	trouble       *trouble.Trouble // beside the reserve's
+	trouble       *trouble.Trouble // of other errors of accept
 	refused, errs prometheus.Counter
 	closing       sync.Once
 	done          chan struct{} // closed by Close
@@ -136,7 +136,7 @@ func (l *sparing) Accept() (net.Conn, error) {
 			if l.reserve.refill() {
 				return nc, nil
 			}
-			l.refused.Inc() // it has the last one that there was
+			l.refused.Inc() // the connection uses the last descriptor
 			go func() {
 				Refuse(nc, readHead(nc))
 				l.reserve.refill()
@@ -161,11 +161,11 @@ func (l *sparing) Accept() (net.Conn, error) {
 	}
 }
 
-// refusePatience bounds what a client that is refused takes of our time, twice: for its
-// request, and for our answer.
+// refusePatience bounds how long a refused client can hold us up: once for its request,
+// and once for our answer.
 const refusePatience = time.Second
 
-// readHead reads the head of a request, or what comes of it.
+// readHead reads the request's header, or what arrives of it in time.
 func readHead(nc net.Conn) []byte {
 	nc.SetDeadline(time.Now().Add(refusePatience))
 	head := make([]byte, 0, 4<<10)
@@ -179,8 +179,8 @@ func readHead(nc net.Conn) []byte {
 	return head
 }
 
-// Refuse answers a request that no server takes for want of descriptors, and closes the
-// connection.
+// Refuse answers a request that can't be served for lack of descriptors, and
+// closes the connection.
 func Refuse(nc net.Conn, head []byte) {
 	defer nc.Close()
 	nc.SetDeadline(time.Now().Add(refusePatience))
@@ -191,7 +191,7 @@ func Refuse(nc net.Conn, head []byte) {
 	if _, err := io.WriteString(nc, answer); err != nil {
 		return
 	}
-	// Closed with something unread, the connection would be reset, and the answer lost.
+	// Closing with unread data would reset the connection, and the answer would be lost.
 	if half, ok := nc.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
 		io.CopyN(io.Discard, nc, 64<<10)
 	}
@@ -200,8 +200,8 @@ func Refuse(nc net.Conn, head []byte) {
 const (
 	fullAnswer = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nContent-Type: application/problem+json\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n" +
 		`{"type":"urn:eventstream:problem:unavailable","title":"Service Unavailable","status":503,"detail":"this process can take no more connections; try again"}` + "\n"
-	// An EventSource would never come back after 503. Some clients take a retry that stands
-	// alone for an event without data.
+	// An EventSource never reconnects after a 503. Some clients take a lone retry for
+	// an event without data.
 	fullStream = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n" +
 		"retry: 2000\n" + `data: {"type":"error","code":"unavailable","message":"this process can take no more connections; try again"}` + "\nevent: error\n\n"
 )

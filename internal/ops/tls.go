@@ -7,7 +7,7 @@ import (
 	"log/slog"
 )
 
-// Certificate is one in files, read again when they change.
+// Certificate is a certificate in files, reread when they change.
 type Certificate struct{ *Watched[*tls.Certificate] }
 
 // LoadCertificate reads a certificate (with its chain) and its key, both PEM.

@@ -2,7 +2,7 @@ package ops
 
 import "net/http"
 
-// Verdict is what all checks come to: ok, degraded or unavailable.
+// Verdict returns the overall result of all checks: ok, degraded or unavailable.
 func Verdict(answers []Answer) (status string, code int) {
 	status, code = "ok", http.StatusOK
 	for _, a := range answers {

@@ -10,13 +10,13 @@ import (
 	"eventstream/internal/trouble"
 )
 
-// watchEvery is how often files are looked at, at most: when somebody asks.
+// watchEvery is the minimum time between two looks at the files, which calls trigger.
 const watchEvery = time.Second
 
-// Watched is what was read from files, read again when they change. While what is there
-// can't be used, the one before stays.
+// Watched is a value read from files, reread when they change. If the new files can't
+// be used, the old value stays.
 type Watched[T any] struct {
-	what    string // it is, for the log
+	what    string // the value's name, for the log
 	files   []string
 	read    func() (T, error)
 	log     *slog.Logger
@@ -24,11 +24,11 @@ type Watched[T any] struct {
 
 	mu      sync.Mutex
 	value   T
-	stamp   string    // of the files that were looked at last
-	checked time.Time // when that was
+	stamp   string    // of the files at the last look
+	checked time.Time // when the last look was
 }
 
-// Watch reads files. what says what is in them, as in "the TLS certificate".
+// Watch reads files. what names their content, as in "the TLS certificate".
 func Watch[T any](what string, files []string, read func() (T, error), log *slog.Logger) (*Watched[T], error) {
 	w := &Watched[T]{what: what, files: files, read: read, log: log, checked: time.Now()}
 	w.trouble = trouble.New(log, what+" in the files can't be used; the one before stays", what+" in the files can be used again")
@@ -41,8 +41,8 @@ func Watch[T any](what string, files []string, read func() (T, error), log *slog
 	return w, err
 }
 
-// Current returns the value, after a look at the files now and then. They are small and
-// local: whoever asks may wait for them.
+// Current returns the value. About once a second it looks at the files first, which are
+// small and local: callers may wait for it.
 func (w *Watched[T]) Current() T { return w.current(time.Now()) }
 
 // Reload looks at the files now.
@@ -51,10 +51,10 @@ func (w *Watched[T]) Reload() error {
 	w.checked = time.Time{}
 	w.mu.Unlock()
 	w.current(time.Now())
-	return nil // it is logged
+	return nil // failures are logged
 }
 
-// look returns what tells a file from its successor.
+// look returns a stamp that changes when a file is replaced or modified.
 func (w *Watched[T]) look() (stamp string, err error) {
 	for _, name := range w.files {
 		info, err := os.Stat(name)
@@ -82,7 +82,7 @@ func (w *Watched[T]) current(now time.Time) T {
 	if err == nil {
 		value, err = w.read()
 	}
-	if err != nil { // looked at again: the other file may be about to follow
+	if err != nil { // try again: the other file may be about to follow
 		w.trouble.Failed(err)
 		return w.value
 	}
