@@ -1,9 +1,9 @@
 // Package redact keeps secrets out of logs and error messages. Errors of libraries
-// quote what they were given: URLs with passwords, addresses with tokens, headers.
+// quote their input: URLs with passwords, addresses with tokens, headers.
 //
-// Where we know that an error may hold a secret, Error or a text of our own takes
-// its place. Writer and Text are the net below that: all logs, and the last words of
-// a process, go through them.
+// Where an error may contain a secret, we use Error or replace it by a text of our own.
+// Writer and Text are the second line of defence: all logs, and the last error of a
+// process, pass through them.
 package redact
 
 import (
@@ -13,7 +13,7 @@ import (
 	"regexp"
 )
 
-// Error returns err without the URLs that net/http and net/url put before it.
+// Error returns err without the URLs that net/http and net/url put in front.
 func Error(err error) error {
 	if with, ok := errors.AsType[*url.Error](err); ok {
 		return with.Err
@@ -21,7 +21,7 @@ func Error(err error) error {
 	return err
 }
 
-// hidden is what a secret is replaced by.
+// hidden replaces a secret.
 const hidden = "***"
 
 var patterns = []struct {
@@ -36,7 +36,7 @@ var patterns = []struct {
 	{regexp.MustCompile(`(?i)\b((ssl)?password|secret|(access_)?token)=('[^']*'?|[^\s&"\\]+)`), "${1}=" + hidden}, // DSNs, queries
 }
 
-// Text returns s without what looks like a secret.
+// Text returns s with everything that looks like a secret hidden.
 func Text(s string) string {
 	for _, p := range patterns {
 		s = p.find.ReplaceAllString(s, p.put)
@@ -44,8 +44,8 @@ func Text(s string) string {
 	return s
 }
 
-// Writer passes on to w what is written, line by line as loggers do, without what
-// looks like a secret.
+// Writer returns a writer to w that hides what looks like a secret, line by
+// line, as loggers write.
 func Writer(w io.Writer) io.Writer { return writer{w} }
 
 type writer struct{ to io.Writer }
