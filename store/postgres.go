@@ -24,7 +24,7 @@ const connectTimeout = 3 * time.Second
 // allocates an error, then tries the underlying type. JSON is passed as a string too: where
 // pgx does not know the parameters' types, as in its simple protocol, bytes are a bytea.
 type Postgres struct {
-	pool       *gate
+	pool       *breaker
 	quota      filter.Quota
 	migrations []Migration
 }
@@ -57,7 +57,7 @@ func NewPostgres(dsn string) (*Postgres, error) {
 	if err != nil {
 		return nil, fmt.Errorf("PostgreSQL pool: %w", err)
 	}
-	return &Postgres{pool: newGate(pool), migrations: migrations}, nil
+	return &Postgres{pool: newBreaker(pool), migrations: migrations}, nil
 }
 
 // Close waits for the calls under way and closes the connections.

@@ -14,11 +14,12 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// gate passes calls to PostgreSQL, and refuses them at once while PostgreSQL is known
-// not to answer: otherwise each call would wait for its own timeout. If a call gets no
-// answer, the gate opens a connection of its own. If that fails too, PostgreSQL is away
-// until a connection succeeds. One goroutine tries, however many calls wait.
-type gate struct {
+// breaker is a circuit breaker: it passes calls to PostgreSQL, and refuses them at once
+// while PostgreSQL is known not to answer. Otherwise each call would wait for its own
+// timeout. If a call gets no answer, the breaker opens a connection of its own. If that
+// fails too, PostgreSQL is away until a connection succeeds. One goroutine tries, however
+// many calls wait.
+type breaker struct {
 	pool *pgxpool.Pool
 	cfg  *pgx.ConnConfig
 	away atomic.Pointer[error] // why PostgreSQL is away; nil if not known to be
@@ -46,44 +47,44 @@ const (
 // The store's methods return it wrapped in ErrUnavailable.
 var ErrAway = errors.New("PostgreSQL does not answer")
 
-func newGate(pool *pgxpool.Pool) *gate {
-	g := &gate{pool: pool, cfg: pool.Config().ConnConfig}
-	g.ctx, g.stop = context.WithCancel(context.Background())
-	return g
+func newBreaker(pool *pgxpool.Pool) *breaker {
+	b := &breaker{pool: pool, cfg: pool.Config().ConnConfig}
+	b.ctx, b.stop = context.WithCancel(context.Background())
+	return b
 }
 
 // Close waits for the calls under way.
-func (g *gate) Close() {
-	g.mu.Lock() // no probe starts after this
-	g.stop()
-	g.mu.Unlock()
-	g.wait.Wait()
-	g.pool.Close()
+func (b *breaker) Close() {
+	b.mu.Lock() // no probe starts after this
+	b.stop()
+	b.mu.Unlock()
+	b.wait.Wait()
+	b.pool.Close()
 }
 
 // enter fails while PostgreSQL is known to be away.
-func (g *gate) enter() error {
-	if why := g.away.Load(); why != nil {
+func (b *breaker) enter() error {
+	if why := b.away.Load(); why != nil {
 		return *why
 	}
 	return nil
 }
 
 // saw records the result of a call.
-func (g *gate) saw(err error) {
-	if err == nil && g.probing.Load() {
-		g.answered.Store(true)
+func (b *breaker) saw(err error) {
+	if err == nil && b.probing.Load() {
+		b.answered.Store(true)
 	}
 	if err == nil || !unanswered(err) {
 		return
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.probing.Load() || time.Since(g.probed) < time.Second || g.ctx.Err() != nil {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.probing.Load() || time.Since(b.probed) < time.Second || b.ctx.Err() != nil {
 		return
 	}
-	g.probing.Store(true)
-	g.wait.Go(g.watch)
+	b.probing.Store(true)
+	b.wait.Go(b.watch)
 }
 
 // unanswered reports whether err may come from a server that is down.
@@ -95,24 +96,24 @@ func unanswered(err error) bool {
 }
 
 // watch tries to connect until that succeeds.
-func (g *gate) watch() {
+func (b *breaker) watch() {
 	for n := 0; ; n++ {
-		g.answered.Store(false)
-		err := g.probe(n%3 == 0)
-		if err == nil || g.answered.Load() || g.ctx.Err() != nil {
-			g.mu.Lock()
-			defer g.mu.Unlock()
-			g.away.Store(nil)
-			g.probing.Store(false)
-			g.probed = time.Now()
+		b.answered.Store(false)
+		err := b.probe(n%3 == 0)
+		if err == nil || b.answered.Load() || b.ctx.Err() != nil {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			b.away.Store(nil)
+			b.probing.Store(false)
+			b.probed = time.Now()
 			return
 		}
 		err = fmt.Errorf("%w: %w", ErrAway, err)
-		if g.away.Swap(&err) == nil {
-			g.pool.Reset() // open connections are dead, and some would never report it
+		if b.away.Swap(&err) == nil {
+			b.pool.Reset() // open connections are dead, and some would never report it
 		}
 		select {
-		case <-g.ctx.Done():
+		case <-b.ctx.Done():
 		case <-time.After(probeEvery):
 		}
 	}
@@ -120,19 +121,19 @@ func (g *gate) watch() {
 
 // probe opens a connection. A server that refuses it for another reason is up: each
 // call then gets that reason, and open connections still work.
-func (g *gate) probe(patient bool) error {
-	cfg := g.cfg.Copy()
+func (b *breaker) probe(patient bool) error {
+	cfg := b.cfg.Copy()
 	if !patient {
 		cfg.ConnectTimeout = min(cfg.ConnectTimeout, probeBrief)
 	}
-	conn, err := pgx.ConnectConfig(g.ctx, cfg)
+	conn, err := pgx.ConnectConfig(b.ctx, cfg)
 	if err != nil {
 		if unanswered(err) {
 			return err
 		}
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(g.ctx, pingTimeout)
+	ctx, cancel := context.WithTimeout(b.ctx, pingTimeout)
 	defer cancel()
 	defer conn.Close(ctx)
 	return conn.Ping(ctx)
@@ -140,39 +141,39 @@ func (g *gate) probe(patient bool) error {
 
 // The methods of pgxpool.Pool.
 
-func (g *gate) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
-	if err := g.enter(); err != nil {
+func (b *breaker) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
+	if err := b.enter(); err != nil {
 		return pgconn.CommandTag{}, err
 	}
-	tag, err := g.pool.Exec(ctx, sql, args...)
-	g.saw(err)
+	tag, err := b.pool.Exec(ctx, sql, args...)
+	b.saw(err)
 	return tag, err
 }
 
-func (g *gate) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
-	if err := g.enter(); err != nil {
+func (b *breaker) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
+	if err := b.enter(); err != nil {
 		return nil, err
 	}
-	rows, err := g.pool.Query(ctx, sql, args...)
-	g.saw(err)
+	rows, err := b.pool.Query(ctx, sql, args...)
+	b.saw(err)
 	return rows, err
 }
 
-func (g *gate) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
-	if err := g.enter(); err != nil {
+func (b *breaker) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
+	if err := b.enter(); err != nil {
 		return failedRow{err}
 	}
-	return seenRow{g.pool.QueryRow(ctx, sql, args...), g}
+	return seenRow{b.pool.QueryRow(ctx, sql, args...), b}
 }
 
-func (g *gate) Begin(ctx context.Context) (pgx.Tx, error) { return g.BeginTx(ctx, pgx.TxOptions{}) }
+func (b *breaker) Begin(ctx context.Context) (pgx.Tx, error) { return b.BeginTx(ctx, pgx.TxOptions{}) }
 
-func (g *gate) BeginTx(ctx context.Context, opts pgx.TxOptions) (pgx.Tx, error) {
-	if err := g.enter(); err != nil {
+func (b *breaker) BeginTx(ctx context.Context, opts pgx.TxOptions) (pgx.Tx, error) {
+	if err := b.enter(); err != nil {
 		return nil, err
 	}
-	tx, err := g.pool.BeginTx(ctx, opts)
-	g.saw(err)
+	tx, err := b.pool.BeginTx(ctx, opts)
+	b.saw(err)
 	return tx, err
 }
 
@@ -180,14 +181,14 @@ type failedRow struct{ err error }
 
 func (r failedRow) Scan(...any) error { return r.err }
 
-// seenRow reports the query's result to the gate.
+// seenRow reports the query's result to the breaker.
 type seenRow struct {
-	row  pgx.Row
-	gate *gate
+	row     pgx.Row
+	breaker *breaker
 }
 
 func (r seenRow) Scan(into ...any) error {
 	err := r.row.Scan(into...)
-	r.gate.saw(err)
+	r.breaker.saw(err)
 	return err
 }
