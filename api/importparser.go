@@ -22,8 +22,8 @@ type lineProblem struct {
 	filter.Problem
 }
 
-// lines parses the body of an import.
-type lines struct {
+// importParser parses the body of an import.
+type importParser struct {
 	r        *bufio.Reader
 	max      int // of lines
 	maxBytes int // of one line
@@ -31,8 +31,8 @@ type lines struct {
 	err      error // why nothing is imported
 }
 
-func newImport(body io.Reader, cfg Config, read prometheus.Counter) *lines {
-	return &lines{r: bufio.NewReaderSize(&bounded{body, cfg.MaxImportBytes, cfg.MaxImportBytes}, cfg.MaxBodyBytes+2), max: cfg.MaxImportLines, maxBytes: cfg.MaxBodyBytes, read: read}
+func newImport(body io.Reader, cfg Config, read prometheus.Counter) *importParser {
+	return &importParser{r: bufio.NewReaderSize(&bounded{body, cfg.MaxImportBytes, cfg.MaxImportBytes}, cfg.MaxBodyBytes+2), max: cfg.MaxImportLines, maxBytes: cfg.MaxBodyBytes, read: read}
 }
 
 // bounded fails after max bytes.
@@ -50,26 +50,26 @@ func (b *bounded) Read(p []byte) (int, error) {
 }
 
 // specs yields the filter of each line. After the first bad line it yields no more
-// filters, only collects further problems, and at the end yields l.err.
-func (l *lines) specs(yield func(filter.Spec, error) bool) {
+// filters, only collects further problems, and at the end yields p.err.
+func (p *importParser) specs(yield func(filter.Spec, error) bool) {
 	var bad []lineProblem
 	n, line := 0, 0
 	for len(bad) < maxLineProblems {
-		text, err := l.next()
+		text, err := p.next()
 		if err == io.EOF {
 			break
 		}
 		if line++; err == nil && len(bytes.TrimSpace(text)) == 0 {
 			continue
 		}
-		if n++; n > l.max {
-			err = &problem{kind: tooLarge, detail: fmt.Sprintf("line %d is one too many: at most %d filters are allowed; nothing was imported", line, l.max)}
+		if n++; n > p.max {
+			err = &problem{kind: tooLarge, detail: fmt.Sprintf("line %d is one too many: at most %d filters are allowed; nothing was imported", line, p.max)}
 		}
 		if err != nil && !errors.Is(err, errLongLine) {
-			l.fail(yield, err)
+			p.fail(yield, err)
 			return
 		}
-		l.read.Inc()
+		p.read.Inc()
 		var s filter.Spec
 		if err == nil {
 			s, err = filter.ParseStored(text, expr.Translate)
@@ -83,14 +83,14 @@ func (l *lines) specs(yield func(filter.Spec, error) bool) {
 	}
 	switch {
 	case len(bad) > 0:
-		l.fail(yield, refusal(bad, line))
+		p.fail(yield, refusal(bad, line))
 	case n == 0:
-		l.fail(yield, &problem{kind: badImport, detail: "the body is empty; want one filter a line, as JSON"})
+		p.fail(yield, &problem{kind: badImport, detail: "the body is empty; want one filter a line, as JSON"})
 	}
 }
 
-func (l *lines) fail(yield func(filter.Spec, error) bool, err error) {
-	l.err = err
+func (p *importParser) fail(yield func(filter.Spec, error) bool, err error) {
+	p.err = err
 	yield(filter.Spec{}, err)
 }
 
@@ -98,12 +98,12 @@ var errLongLine = errors.New("longer than a filter may be")
 
 // next returns the next line, valid until the next call. For a line that is too long it
 // returns errLongLine and skips it.
-func (l *lines) next() ([]byte, error) {
-	text, err := l.r.ReadSlice('\n')
-	long := len(text) > l.maxBytes+1
+func (p *importParser) next() ([]byte, error) {
+	text, err := p.r.ReadSlice('\n')
+	long := len(text) > p.maxBytes+1
 	for err == bufio.ErrBufferFull {
 		long = true
-		_, err = l.r.ReadSlice('\n')
+		_, err = p.r.ReadSlice('\n')
 	}
 	switch {
 	case err == io.EOF && len(text) == 0 && !long:
@@ -111,7 +111,7 @@ func (l *lines) next() ([]byte, error) {
 	case err != nil && err != io.EOF:
 		return nil, brokenOff(err)
 	case long:
-		return nil, fmt.Errorf("%w: at most %d bytes are allowed in a line", errLongLine, l.maxBytes)
+		return nil, fmt.Errorf("%w: at most %d bytes are allowed in a line", errLongLine, p.maxBytes)
 	}
 	return text, nil
 }
