@@ -62,8 +62,8 @@ type run struct {
 	last     time.Time // of the newest one
 	ended    time.Time // of the connection before
 	tried    int
-	open     int
-	lastID   string // of the newest message of a stream
+	open     []chan struct{} // of connections; closed when they end
+	lastID   string          // of the newest message of a stream
 	problems []string
 }
 
@@ -102,8 +102,8 @@ func (s *Server) play(w http.ResponseWriter, req *http.Request) {
 		http.NotFound(w, req)
 		return
 	}
-	c, n := r.begin()
-	defer r.end()
+	c, n, end := r.begin()
+	defer end()
 	r.check(n, &c, req)
 	if i := slices.IndexFunc(c.Steps, func(s Step) bool { return s.Answer != nil }); i >= 0 {
 		refuse(w, req, transport, *c.Steps[i].Answer)
@@ -120,30 +120,45 @@ func (s *Server) play(w http.ResponseWriter, req *http.Request) {
 	}
 }
 
-func (r *run) begin() (c Connection, n int) {
+// lateEnd is how long the end of a connection may take to be noticed.
+const lateEnd = time.Second
+
+func (r *run) begin() (c Connection, n int, end func()) {
+	now, over := time.Now(), make(chan struct{})
+	r.mu.Lock()
+	before := r.open
+	r.open = append(slices.Clone(before), over)
+	r.mu.Unlock()
+	late := time.After(lateEnd)
+	both := false
+	for _, o := range before {
+		select {
+		case <-o:
+		case <-late:
+			both = true
+		}
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	now := time.Now()
 	if r.tried == 0 {
 		r.began = now
 	}
 	r.last = now
 	c = r.of.Connections[min(r.tried, len(r.of.Connections)-1)]
 	r.tried++
-	if r.open++; r.open > 1 {
+	if both {
 		r.problems = append(r.problems, fmt.Sprintf("connection %d began while another one was open", r.tried))
 	}
 	if wait := now.Sub(r.ended).Milliseconds(); !r.ended.IsZero() && wait < int64(c.After) {
 		r.problems = append(r.problems, fmt.Sprintf("connection %d began %d ms after the one before; want %d at least", r.tried, wait, c.After))
 	}
-	return c, r.tried
-}
-
-func (r *run) end() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.open--
-	r.ended = time.Now()
+	return c, r.tried, func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.ended = time.Now()
+		close(over)
+		r.open = slices.DeleteFunc(r.open, func(o chan struct{}) bool { return o == over })
+	}
 }
 
 // check looks at what a connection asks for.
