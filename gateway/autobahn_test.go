@@ -35,26 +35,31 @@ func (e *echo) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refused.Write(w)
 		return
 	}
-	c := &conn{framing: ask.Framing}
+	c := &echoConn{e: e, framing: ask.Framing}
 	nc, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		panic(err)
 	}
 	nc.Write(ask.Answer)
-	e.engine.Add(nc, &echoConn{c, e})
+	e.engine.Add(nc, c)
 }
 
 // echoConn is a connection of echo's.
 type echoConn struct {
-	*conn
-	e *echo
+	e       *echo
+	framing framing.Kind
+	sock    socket.Socket
+	in      *framing.Inbound
+	deaf    bool // it is failed
 }
 
-func (c *echoConn) Drained(bool)  {}
-func (c *echoConn) Closed()       {}
-func (c *echoConn) Data(b []byte) { c.e.data(c.conn, b) }
+func (c *echoConn) Socket() *socket.Socket { return &c.sock }
+func (c *echoConn) Moved()                 {}
+func (c *echoConn) Drained(bool)           {}
+func (c *echoConn) Closed()                {}
 
-func (e *echo) data(c *conn, b []byte) {
+// Data echoes what the client sends.
+func (c *echoConn) Data(b []byte) {
 	if c.deaf {
 		return
 	}
@@ -70,7 +75,7 @@ func (e *echo) data(c *conn, b []byte) {
 			}
 			return err
 		case framing.OpText, framing.OpBinary:
-			c.sock.Write(e.frame(c, op, payload))
+			c.sock.Write(c.e.frame(c, op, payload))
 		}
 		return nil
 	})
@@ -81,7 +86,7 @@ func (e *echo) data(c *conn, b []byte) {
 	}
 }
 
-func (e *echo) frame(c *conn, op byte, payload []byte) []byte {
+func (e *echo) frame(c *echoConn, op byte, payload []byte) []byte {
 	if c.framing != framing.Deflated {
 		return framing.NewFrame(op, payload)
 	}

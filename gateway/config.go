@@ -63,6 +63,7 @@ type Config struct {
 
 	// Tests set these.
 	id          event.Gateway // random if zero
+	workers     int           // GOMAXPROCS if zero
 	afterSeat   event.Seat    // the first seat that is given out is the next one
 	timeout     time.Duration // of a call to the store, and its silence; storeTimeout if zero
 	stuck       time.Duration // after which a lane that shows no life counts as stuck; storeTimeout if zero
@@ -73,6 +74,9 @@ type Config struct {
 
 // storeTimeout bounds calls to the store, and its silence.
 const storeTimeout = 5 * time.Second
+
+// cutOffDrain is over what time clients are sent away from a gateway that is cut off.
+const cutOffDrain = 30 * time.Second
 
 // withDefaults returns cfg with values where there are none.
 func (cfg Config) withDefaults() Config {

@@ -54,9 +54,9 @@ func TestCrowds(t *testing.T) {
 	last.CloseNow()
 	testenv.Eventually(t, 5*time.Second, func() error { return wantOpen(g, 3) })
 
-	g.closeAll("bye")
+	g.delivery.Dismiss(1, lastSeat, "bye")
 	testenv.Eventually(t, 10*time.Second, func() error { return wantOpen(g, 0) })
-	if n := g.connections.Counted(); n != 0 {
+	if n := g.gate.connections.Counted(); n != 0 {
 		t.Errorf("nobody is there, but %d subscribers and addresses are counted", n)
 	}
 }
@@ -87,28 +87,8 @@ func TestMessageRate(t *testing.T) {
 	}
 }
 
-// Who stays within the rate stays.
-func TestMessageRateAllows(t *testing.T) {
-	c := &conn{worker: &worker{gw: &Gateway{cfg: Config{MessageRate: 10}}}}
-	at := time.Unix(1000, 0)
-	for range 100 {
-		if !c.allowed(at) {
-			t.Fatal("a hundred at once are too many")
-		}
-	}
-	for range 1000 {
-		at = at.Add(100 * time.Millisecond)
-		if !c.allowed(at) {
-			t.Fatal("ten a second are too many")
-		}
-	}
-	if c.allowed(at) {
-		t.Error("one more passes")
-	}
-}
-
 func wantOpen(g *instance, want int64) error {
-	if n := g.Gateway.open.Load(); n != want {
+	if n := g.gate.open.Load(); n != want {
 		return fmt.Errorf("%d connections are counted as open, want %d", n, want)
 	}
 	return nil

@@ -14,12 +14,12 @@ const maxOffsetsAhead = 1 << 40
 
 // checkReach refuses a subscriber's cursor that is further than any gateway can have
 // come. While we have read nothing, that is not known.
-func (g *Gateway) checkReach(c *event.Cursor, subscriber string) error {
-	topic := g.topic.Load()
+func (t *topics) checkReach(c *event.Cursor, subscriber string) error {
+	topic := t.topic.Load()
 	if c == nil || topic == nil || c.Topic != topic.ID {
 		return nil
 	}
-	at := g.readerOf(subscriber).Positions()
+	at := t.readerOf(subscriber).Positions()
 	if at == nil {
 		return nil
 	}

@@ -2,8 +2,12 @@ package gateway
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
+	"eventstream/gateway/delivery"
 	"eventstream/gateway/uptime"
 )
 
@@ -15,25 +19,32 @@ import (
 // That costs less than to leave clients in silence beside a gateway that works. Those
 // whose turn has not come when the lanes answer again stay.
 
-// cutOffDrain is over what time clients are sent away.
-const cutOffDrain = 30 * time.Second
+// cutOff sends clients away while the lanes don't answer.
+type cutOff struct {
+	after, over time.Duration // without an answer; and over what time they are sent away
+	topics      *topics
+	gate        *gate
+	delivery    *delivery.Delivery
+	times       prometheus.Counter
+	log         *slog.Logger
+}
 
-// watchLanes sends clients away while the lanes don't answer for cfg.CutOff, until ctx ends.
-func (g *Gateway) watchLanes(ctx context.Context) error {
-	f := fading{after: g.cfg.CutOff, steps: max(1, int(g.cfg.cutOffDrain/time.Second))}
-	for uptime.Sleep(ctx, time.Second) == nil && !g.reached(phaseLeaving) {
-		before, silent := f.done, g.silence()
+// run looks after the lanes until ctx ends, or the gateway does.
+func (c *cutOff) run(ctx context.Context) error {
+	f := fading{after: c.after, steps: max(1, int(c.over/time.Second))}
+	for uptime.Sleep(ctx, time.Second) == nil && !c.gate.reached(phaseLeaving) {
+		before, silent := f.done, c.topics.silence()
 		of := f.next(silent)
 		switch {
 		case of > 0 && before == 0:
-			g.metrics.cutOff.Inc()
-			g.log.Error("the lanes don't answer; closing connections, so that clients go on elsewhere",
-				"for", silent.Round(time.Second), "open", g.open.Load(), "over", g.cfg.cutOffDrain)
+			c.times.Inc()
+			c.log.Error("the lanes don't answer; closing connections, so that clients go on elsewhere",
+				"for", silent.Round(time.Second), "open", c.gate.open.Load(), "over", c.over)
 		case of == 0 && before > 0:
-			g.log.Info("the lanes answer again; no more connections are closed", "open", g.open.Load())
+			c.log.Info("the lanes answer again; no more connections are closed", "open", c.gate.open.Load())
 		}
 		if of > 0 {
-			g.dismiss(of, lastSeat, "the gateway is cut off; reconnect")
+			c.delivery.Dismiss(of, lastSeat, "the gateway is cut off; reconnect")
 		}
 	}
 	return nil
@@ -54,12 +65,4 @@ func (f *fading) next(silent time.Duration) int {
 	}
 	f.done++
 	return max(f.steps-f.done+1, 1)
-}
-
-// silence returns for how long lanes that are read have not answered.
-func (g *Gateway) silence() (longest time.Duration) {
-	for _, r := range g.laneReaders() {
-		longest = max(longest, r.Silence())
-	}
-	return longest
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/coder/websocket"
 
 	"eventstream/event"
+	"eventstream/gateway/delivery"
 	"eventstream/gateway/framing"
 	"eventstream/gateway/framing/framingtest"
 	"eventstream/internal/testenv"
@@ -259,7 +261,7 @@ func TestStalledClient(t *testing.T) {
 		want = append(want, w.publishSized(0, 4<<10, "user_1"))
 	}
 	testenv.Eventually(t, 5*time.Second, func() error {
-		if got := g.laneReaders()[0].Positions()[0]; got != 800 {
+		if got := g.topics.laneReaders()[0].Positions()[0]; got != 800 {
 			return fmt.Errorf("reader is at %d", got)
 		}
 		return nil
@@ -284,7 +286,7 @@ func TestDeadClient(t *testing.T) {
 		}
 	}()
 	testenv.Eventually(t, 10*time.Second, func() error {
-		if n := g.Gateway.open.Load(); n != 1 {
+		if n := g.gate.open.Load(); n != 1 {
 			return fmt.Errorf("%d connections are open", n)
 		}
 		return nil
@@ -321,7 +323,7 @@ func TestPingBehindBigEvent(t *testing.T) {
 	c := connect(t, g, "user_1", "")
 	id := w.publishSized(0, 1<<20, "user_1")
 	testenv.Eventually(t, 5*time.Second, func() error {
-		if g.laneReaders()[0].Positions()[0] == 0 {
+		if g.topics.laneReaders()[0].Positions()[0] == 0 {
 			return errors.New("not read")
 		}
 		return nil
@@ -459,7 +461,7 @@ func connectSoon(t testing.TB, g *instance, subscriber string) *wsClient {
 func noneOpen(t testing.TB, g *instance) {
 	t.Helper()
 	testenv.Eventually(t, 10*time.Second, func() error {
-		if n := g.Gateway.open.Load(); n != 0 {
+		if n := g.gate.open.Load(); n != 0 {
 			return fmt.Errorf("%d connections are counted as open", n)
 		}
 		return nil
@@ -471,14 +473,21 @@ func TestStuckWorkerIsNoticed(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)
 	g := started(launchWith(t, Config{}, w.store, nil, nil, func(g *Gateway) { g.watchdog.Limit = 6 * time.Second }))
-	for i := range 2 * len(g.workers) {
+	for i := range 2 * runtime.GOMAXPROCS(0) {
 		connect(t, g, fmt.Sprint("user_", i), "")
 	}
 	if err := g.Alive(); err != nil {
 		t.Errorf("at work: %v", err)
 	}
 	letGo, done := make(chan struct{}), make(chan struct{})
-	g.workers[0].tell(visit{func(*worker, *conn) { <-letGo }, done})
+	go func() {
+		defer close(done)
+		g.delivery.Visit(context.Background(), func(v delivery.Visited) {
+			if int(v.Seat())%runtime.GOMAXPROCS(0) == 0 {
+				<-letGo
+			}
+		})
+	}()
 	testenv.Eventually(t, time.Minute, func() error {
 		if err := g.Alive(); err == nil || !strings.Contains(err.Error(), "worker 0 of the connections") {
 			return fmt.Errorf("Alive = %v, want that worker 0 is stuck", err)

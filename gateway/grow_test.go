@@ -31,7 +31,7 @@ func (w *world) grow() (p int) {
 func (w *world) taken(g *instance) {
 	w.t.Helper()
 	testenv.Eventually(w.t, 10*time.Second, func() error {
-		if n := int(g.topic.Load().Partitions); n != len(w.parts) {
+		if n := int(g.topics.topic.Load().Partitions); n != len(w.parts) {
 			return fmt.Errorf("the gateway knows %d partitions of %d", n, len(w.parts))
 		}
 		return nil
@@ -88,7 +88,7 @@ func TestPartitionAddedWhileCutOff(t *testing.T) {
 	}
 	set(fails)
 	testenv.Eventually(t, 10*time.Second, func() error {
-		if age := g.laneReaders()[0].Silence(); age <= presence.OutOfTouch+presence.HeartbeatEvery {
+		if age := g.topics.laneReaders()[0].Silence(); age <= presence.OutOfTouch+presence.HeartbeatEvery {
 			return fmt.Errorf("out of touch for %v only", age)
 		}
 		return nil

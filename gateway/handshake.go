@@ -17,6 +17,10 @@ import (
 	"eventstream/replay"
 )
 
+// Handler serves /ws, and StreamHandler /sse.
+func (g *Gateway) Handler() http.Handler       { return http.HandlerFunc(g.serveWS) }
+func (g *Gateway) StreamHandler() http.Handler { return http.HandlerFunc(g.serveSSE) }
+
 // serveWS upgrades a request to a WebSocket, or says why not.
 func (g *Gateway) serveWS(w http.ResponseWriter, r *http.Request) {
 	ask, refused := g.admission.WebSocket(r)
@@ -53,55 +57,27 @@ func (g *Gateway) countRefused(r *admission.Refusal) {
 // clear answer is done before the connection is hijacked: its client is announced then.
 // The answer to the handshake comes with the connection's first message.
 func (g *Gateway) enter(w http.ResponseWriter, r *http.Request, ask admission.Ask) *admission.Refusal {
-	if err := g.checkReach(ask.Issued, ask.Subscriber); err != nil {
+	if err := g.topics.checkReach(ask.Issued, ask.Subscriber); err != nil {
 		return admission.BadRequest("bad_cursor", "query parameter cursor: %v; pass one that the gateway sent, unchanged, or none", err)
 	}
-	if refused := g.admit(ask); refused != nil {
+	if refused := g.gate.enter(ask.Subscriber, ask.Address, g.unready); refused != nil {
 		return refused
 	}
-	defer g.admitted.Done()
+	defer g.gate.admitted.Done()
 	ctx, cancel := context.WithTimeout(r.Context(), g.cfg.timeout)
 	defer cancel()
-	e, err := g.join(ctx, ask)
+	e, err := g.joins.join(ctx, ask)
 	if err != nil {
 		g.log.Debug("join failed", "err", err)
 		return refusalOf(err)
 	}
-	if err := g.takeOver(w, e.conn); err != nil {
-		e.conn.worker.tell(closed{e.conn})
+	if err := g.takeOver(w, e); err != nil {
+		e.client.Closed()
 		g.log.Debug("upgrade failed", "err", err)
 		return nil // the client was told
 	}
-	g.welcome(e)
+	g.joins.welcome(e)
 	return nil
-}
-
-// admit counts a handshake and its connection in, if the gateway can take it.
-// The caller calls admitted.Done; join counts the connection out.
-func (g *Gateway) admit(ask admission.Ask) *admission.Refusal {
-	g.admitMu.Lock()
-	defer g.admitMu.Unlock()
-	if g.phase >= phaseEmptying {
-		return admission.Unavailable("this gateway is stopping")
-	}
-	if reason := g.unready(); reason != "" {
-		return admission.Unavailable("%s", reason)
-	}
-	if g.full() {
-		return admission.Unavailable("%v", g.errFull())
-	}
-	if refused := g.connections.Enter(ask.Subscriber, ask.Address); refused != nil {
-		return refused
-	}
-	g.open.Add(1)
-	g.admitted.Add(1)
-	return nil
-}
-
-// countOut undoes what admit counted.
-func (g *Gateway) countOut(c *conn) {
-	g.connections.Leave(c.subscriber, c.address)
-	g.open.Add(-1)
 }
 
 // refusalOf says why a client can't join now.
@@ -130,7 +106,7 @@ func refusalOf(err error) *admission.Refusal {
 // takeOver hands the socket to an engine. The handshake is not answered yet:
 // the worker does that together with hello, so that nothing can come
 // before it.
-func (g *Gateway) takeOver(w http.ResponseWriter, c *conn) error {
+func (g *Gateway) takeOver(w http.ResponseWriter, e *entrance) error {
 	nc, buf, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return fmt.Errorf("hijack: %w", err)
@@ -140,7 +116,7 @@ func (g *Gateway) takeOver(w http.ResponseWriter, c *conn) error {
 		return errors.New("client sent frames before the handshake was answered")
 	}
 	unacked := time.Duration(0)
-	if c.framing == framing.EventStream {
+	if e.ask.Framing == framing.EventStream {
 		unacked = time.Duration(g.cfg.deadSeconds()) * time.Second
 	}
 	socket.Tune(nc, unacked)
@@ -148,12 +124,12 @@ func (g *Gateway) takeOver(w http.ResponseWriter, c *conn) error {
 	if !socket.Pollable(nc) {
 		engine = g.threads
 	}
-	err = engine.Add(nc, c)
+	err = engine.Add(nc, e.client)
 	g.sockets.Saw(err)
 	if err != nil {
 		g.metrics.refused.WithLabelValues("503").Inc()
 		var head []byte
-		if c.framing == framing.EventStream {
+		if e.ask.Framing == framing.EventStream {
 			head = []byte(admission.EventStreamType)
 		}
 		ops.Refuse(nc, head)

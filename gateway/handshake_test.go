@@ -232,7 +232,7 @@ func TestFlappingClientKeepsItsSeat(t *testing.T) {
 		}
 		c.ws.CloseNow()
 		testenv.Eventually(t, 10*time.Second, func() error {
-			if n := g.open.Load(); n != 1 {
+			if n := g.gate.open.Load(); n != 1 {
 				return fmt.Errorf("%d connections are open, want the victim's", n)
 			}
 			return nil
@@ -292,7 +292,7 @@ func TestStorm(t *testing.T) {
 	if got := metric(t, g, "connections"); !strings.HasSuffix(got, " 0") {
 		t.Errorf("gauge: %s", got)
 	}
-	if n := g.laneReaders()[0].Followed(); n != 0 {
+	if n := g.topics.laneReaders()[0].Followed(); n != 0 {
 		t.Errorf("old seats of %d gateways are followed for nobody", n)
 	}
 	testenv.Eventually(t, 10*time.Second, func() error {

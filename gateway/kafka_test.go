@@ -164,7 +164,7 @@ func (w *world) forget(g *instance, c *wsClient) {
 func (w *world) trimRead(g *instance, p int) {
 	w.t.Helper()
 	testenv.Eventually(w.t, 5*time.Second, func() error {
-		if at := g.laneReaders()[0].Positions()[p]; at < w.parts[p].next {
+		if at := g.topics.laneReaders()[0].Positions()[p]; at < w.parts[p].next {
 			return fmt.Errorf("reader is at %d of %d", at, w.parts[p].next)
 		}
 		return nil

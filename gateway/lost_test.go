@@ -131,7 +131,7 @@ func TestCursorAheadOfKafka(t *testing.T) {
 	}
 	w.publish(1, "s")
 	testenv.Eventually(t, 5*time.Second, func() error {
-		if at := g.laneReaders()[0].Positions(); at[0] != 4 || at[1] != 1 {
+		if at := g.topics.laneReaders()[0].Positions(); at[0] != 4 || at[1] != 1 {
 			return fmt.Errorf("at %v", at)
 		}
 		return nil

@@ -12,11 +12,11 @@ import (
 
 	"eventstream/event"
 	"eventstream/gateway/admission"
+	"eventstream/gateway/delivery"
 	"eventstream/gateway/framing"
 	"eventstream/gateway/framing/framingtest"
 	"eventstream/gateway/position"
 	"eventstream/gateway/socket"
-	"eventstream/gateway/uptime"
 	"eventstream/wire"
 )
 
@@ -24,7 +24,7 @@ import (
 // of the socket takes frames from.
 type modelSocket struct {
 	mu     sync.Mutex
-	c      *conn
+	c      *delivery.Client
 	ours   bool      // c's worker was told of the end
 	closed bool      // no frame goes in any more
 	end    time.Time // of it
@@ -70,7 +70,7 @@ func (s *modelSocket) Close() error {
 	c := s.c
 	s.mu.Unlock()
 	if !told && c != nil {
-		c.worker.tell(closed{c})
+		c.Closed()
 	}
 	return nil
 }
@@ -172,7 +172,7 @@ type modelConn struct {
 // what the lanes do not, and let go of it after hello.
 func (m *model) trimmedFor(gw *modelGateway) []int64 {
 	trimmed := slices.Clone(m.gone)
-	r := gw.laneReaders()[0]
+	r := gw.topics.laneReaders()[0]
 	known := len(r.Positions())
 	for p := range trimmed {
 		if p >= known {
@@ -194,7 +194,7 @@ type seatRecord struct {
 // connect lets a client connect. What the handshake does in a goroutine of its
 // own, it does here.
 func (m *model) connect(cl *modelClient, gw *modelGateway, from *known) {
-	if refused := gw.admit(admission.Ask{}); refused != nil {
+	if refused := gw.gate.enter("", "", gw.unready); refused != nil {
 		m.trace("  refused: %s", refused.Detail)
 		return
 	}
@@ -214,21 +214,21 @@ func (m *model) connect(cl *modelClient, gw *modelGateway, from *known) {
 	cl.conn = c
 	m.conns = append(m.conns, c)
 	go func() {
-		defer gw.admitted.Done()
+		defer gw.gate.admitted.Done()
 		ctx, cancel := context.WithTimeout(context.Background(), gw.cfg.timeout)
 		defer cancel()
-		e, err := gw.join(ctx, a)
+		e, err := gw.joins.join(ctx, a)
 		if err != nil {
 			c.refused = err
 		} else if c.sock.isClosed() {
-			e.conn.worker.tell(closed{e.conn})
+			e.client.Closed()
 			c.refused = net.ErrClosed
 		} else {
 			c.sock.mu.Lock()
-			c.sock.c = e.conn
-			e.conn.sock.Attach(c.sock)
+			c.sock.c = e.client
+			e.client.Socket().Attach(c.sock)
 			c.sock.mu.Unlock()
-			gw.welcome(e)
+			gw.joins.welcome(e)
 		}
 		c.joined.Store(true)
 	}()
@@ -249,7 +249,7 @@ func (c *modelConn) settle() {
 		return
 	}
 	c.seat = &seatRecord{gw: c.gw, joined: c.began}
-	c.m.seats[event.Address{Gateway: c.gw.id, Seat: c.sock.c.seat}] = c.seat
+	c.m.seats[event.Address{Gateway: c.gw.id, Seat: c.sock.c.Seat()}] = c.seat
 }
 
 // lose is the end of a connection for its client.
@@ -295,7 +295,7 @@ func (c *modelConn) read(n int) {
 			return
 		}
 		if !c.sock.isClosed() {
-			c.sock.c.heard.Store(uptime.Seconds()) // pings are answered
+			c.sock.c.Moved() // as if pings were answered
 		}
 	}
 	if n > 0 && c.sock.isClosed() && len(c.sock.arrived(0)) == 0 && c.drained() {

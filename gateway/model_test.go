@@ -186,6 +186,7 @@ func (m *model) launch(i int, rng *rand.Rand) {
 	if rng.IntN(2) == 0 {
 		cfg.RingBytes = 1 + rng.IntN(1000)
 	}
+	cfg.workers = 2
 	cfg.id = event.Gateway(rng.Uint64())
 	l := &line{store: m.store}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -197,11 +198,10 @@ func (m *model) launch(i int, rng *rand.Rand) {
 		Gateway: New(cfg, l, nil, nil, prometheus.NewRegistry(), log),
 		line:    l, cancel: cancel, done: make(chan struct{}),
 	}
-	g.workers = []*worker{newWorker(g.Gateway, 2), newWorker(g.Gateway, 2)}
 	m.gateways[i] = g
 	go func() {
 		defer close(g.done)
-		topic := g.begin(ctx)
+		topic := g.topics.begin(ctx)
 		if ctx.Err() == nil {
 			g.serve(ctx, topic)
 		}

@@ -8,7 +8,6 @@ import (
 
 	"eventstream/event"
 	"eventstream/internal/testenv"
-	"eventstream/lane"
 )
 
 // After a cold start lanes are filled with what was there long before. Who comes then
@@ -25,7 +24,7 @@ func TestFromNowOnWhileLanesAreFilled(t *testing.T) {
 	w.parts[0].mu.Unlock()
 	w.beat()
 	testenv.Eventually(t, 10*time.Second, func() error {
-		r := g.laneReaders()[0]
+		r := g.topics.laneReaders()[0]
 		if end := r.Exist()[0]; end != 10 {
 			return fmt.Errorf("the gateway knows of the end %d", end)
 		}
@@ -54,13 +53,4 @@ func TestFromNowOnWhileLanesAreFilled(t *testing.T) {
 	again.untilEvent(all[11])
 	again.untilEvent(other)
 	wantIDs(t, again, append(slices.Clone(all[9:]), other)...)
-}
-
-// Positions of older filter services don't say where Kafka ends.
-func TestFromNowOnUnknown(t *testing.T) {
-	b := newBench(t, Config{})
-	b.reader.Batch(lane.Batch{Positions: []lane.Position{{Partition: 0, Next: 5}, {Partition: 1, Next: 3, End: 2}}})
-	if live, now := b.reader.Join(1, event.Address{}, func() {}); now != nil || !slices.Equal(live, []int64{5, 3}) {
-		t.Errorf("join = %v, %v, want [5 3] and nothing from before", live, now)
-	}
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"eventstream/gateway/delivery"
 	"eventstream/gateway/framing"
 	"eventstream/gateway/framing/framingtest"
 	"eventstream/wire"
@@ -58,9 +59,9 @@ func protocolCases(t testing.TB) (out []protocolCase) {
 	hello := textFrame("Hello, world!") // is no request: the answer is an error
 	const greek = "\xce\xba\xe1\xbd\xb9\xcf\x83\xce\xbc\xce\xb5"
 
-	for i, n := range []int{0, 125, 126, 127, 128, maxRequest, 65535, 65536} {
+	for i, n := range []int{0, 125, 126, 127, 128, delivery.MaxRequest, 65535, 65536} {
 		text, bin := "error", "close 1003"
-		if n > maxRequest {
+		if n > delivery.MaxRequest {
 			text, bin = "close 1009", "close 1009"
 		}
 		payload := strings.Repeat("*", n)
@@ -151,10 +152,10 @@ func protocolCases(t testing.TB) (out []protocolCase) {
 	add("7.13.2", "close with 65535", "close 1002", goodbye(65535, ""))
 
 	// The suite's sizes are up to 16 MiB; ours up to the limit of a request.
-	large := strings.Repeat("*", maxRequest)
+	large := strings.Repeat("*", delivery.MaxRequest)
 	add("9.1", "the largest text", "error", textFrame(large))
 	add("9.3", "the largest text in fragments of 64 bytes", "error", pieces(framing.OpText, large, 64)...)
-	add("9.3", "the largest text in as many fragments as may be", "error", pieces(framing.OpText, large, maxRequest/framing.MaxFragments)...)
+	add("9.3", "the largest text in as many fragments as may be", "error", pieces(framing.OpText, large, delivery.MaxRequest/framing.MaxFragments)...)
 	add("9.3", "more fragments than may be", "close 1009", pieces(framing.OpText, large[:framing.MaxFragments+1], 1)...)
 	add("9.3", "one byte too many, in fragments", "close 1009", pieces(framing.OpText, large+"*", 64)...)
 	add("9.3", "fragments of no bytes without end", "close 1009", append([][]byte{begin}, slices.Repeat([][]byte{fragment(framing.OpContinuation, false, "")}, framing.MaxFragments)...)...)
@@ -173,7 +174,7 @@ func deflateCases(t testing.TB) (out []protocolCase) {
 	}
 	compressed := func(s string) string { return string(framingtest.Compressed(t, []byte(s))) }
 	ping := compressed(`{"type":"ping"}`)
-	for i, n := range []int{0, 16, 64, 256, 1024, maxRequest} {
+	for i, n := range []int{0, 16, 64, 256, 1024, delivery.MaxRequest} {
 		add(fmt.Sprintf("12.1.%d", i+1), fmt.Sprintf("compressed text of %d bytes", n), "error", bits(framingtest.RSV1, textFrame(compressed(strings.Repeat("*", n)))))
 	}
 	add("12.1", "compressed request", "pong", bits(framingtest.RSV1, textFrame(ping)))

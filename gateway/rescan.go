@@ -19,8 +19,8 @@ import (
 // where they come live.
 
 // rescan asks for everything that e wants from before its floor, which it finds.
-func (g *Gateway) rescan(ctx context.Context, e *entrance) error {
-	floor, err := g.floor(ctx, e)
+func (j *joins) rescan(ctx context.Context, e *entrance) error {
+	floor, err := e.findFloor(ctx)
 	if err != nil {
 		return err
 	}
@@ -29,9 +29,9 @@ func (g *Gateway) rescan(ctx context.Context, e *entrance) error {
 		req.From = position.Extend(cur.Next, len(floor))
 	}
 	e.floor, e.until, req.To = floor, floor, floor
-	err = g.ask(ctx, e, req)
+	err = j.ask(ctx, e, req)
 	if errors.Is(err, replay.ErrBeyondEnd) && e.ask.Cursor != nil {
-		return g.rescanLost(ctx, e, req)
+		return j.rescanLost(ctx, e, req)
 	}
 	return err
 }
@@ -39,11 +39,11 @@ func (g *Gateway) rescan(ctx context.Context, e *entrance) error {
 // rescanLost is rescan for a cursor that is ahead of Kafka, which lost records. Kafka gives
 // their offsets to other events, which are not the ones that such a client has seen: it
 // goes on from its cursor, and is told what does not come.
-func (g *Gateway) rescanLost(ctx context.Context, e *entrance, req replay.Request) error {
-	if err := g.ask(ctx, e, history.Wanted(req)); err != nil {
+func (j *joins) rescanLost(ctx context.Context, e *entrance, req replay.Request) error {
+	if err := j.ask(ctx, e, history.Wanted(req)); err != nil {
 		return err
 	}
-	reached := e.conn.reader.Positions()
+	reached := e.reader.Positions()
 	for p, to := range e.floor {
 		if p < len(req.From) && req.From[p] >= to { // nothing was asked for
 			e.from[p] = to
@@ -58,10 +58,10 @@ func (g *Gateway) rescanLost(ctx context.Context, e *entrance, req replay.Reques
 
 // ask opens the stream of e's missed events, and notes where it begins. The stream ends
 // with the connection.
-func (g *Gateway) ask(ctx context.Context, e *entrance, req replay.Request) error {
-	req.Subscriber, req.Topic = e.conn.subscriber, g.topic.Load().ID
-	stop := context.AfterFunc(ctx, e.conn.stopReplay)
-	s, err := g.kafka.Open(e.ctx, req)
+func (j *joins) ask(ctx context.Context, e *entrance, req replay.Request) error {
+	req.Subscriber, req.Topic = e.client.Subscriber(), j.topics.topic.Load().ID
+	stop := context.AfterFunc(ctx, e.stop)
+	s, err := j.kafka.Open(e.ctx, req)
 	if !stop() && err == nil {
 		err = ctx.Err()
 	}

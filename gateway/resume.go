@@ -9,6 +9,7 @@ import (
 
 	"eventstream/event"
 	"eventstream/gateway/admission"
+	"eventstream/gateway/delivery"
 	"eventstream/gateway/history"
 	"eventstream/gateway/position"
 	"eventstream/lane"
@@ -28,16 +29,16 @@ import (
 
 // resumable checks whose cursor this is. Without a reason for a gap, the
 // connection goes on from the returned resume.
-func (g *Gateway) resumable(ctx context.Context, a admission.Ask) (r *resume, gap string, err error) {
+func (j *joins) resumable(ctx context.Context, a admission.Ask) (r *delivery.Resume, gap string, err error) {
 	cur := a.Cursor
-	if cur.Topic != g.topic.Load().ID {
+	if cur.Topic != j.topics.topic.Load().ID {
 		return nil, wire.GapOtherTopic, nil
 	}
-	if len(cur.Next) > int(g.topic.Load().Partitions) { // another gateway was faster
-		if err := g.look(ctx); err != nil {
+	if len(cur.Next) > int(j.topics.topic.Load().Partitions) { // another gateway was faster
+		if err := j.topics.look(ctx); err != nil {
 			return nil, "", err
 		}
-		if n := g.topic.Load().Partitions; len(cur.Next) > int(n) {
+		if n := j.topics.topic.Load().Partitions; len(cur.Next) > int(n) {
 			return nil, "", fmt.Errorf("%w: the cursor is of %d, and %d are known", errPartitions, len(cur.Next), n)
 		}
 	}
@@ -45,56 +46,55 @@ func (g *Gateway) resumable(ctx context.Context, a admission.Ask) (r *resume, ga
 	if cur.Old != (event.Address{}) {
 		old = cur.Old
 	}
-	subscriber, ok, err := g.occupant(ctx, old)
+	subscriber, ok, err := j.occupant(ctx, old)
 	if err != nil {
 		return nil, "", fmt.Errorf("look up the cursor's address: %w", err)
 	}
 	if !ok {
 		// An empty store knows nobody: that says nothing about this cursor.
-		if _, err := g.lanes.Topic(ctx); err != nil {
+		if _, err := j.lanes.Topic(ctx); err != nil {
 			return nil, "", fmt.Errorf("look up the cursor's address: %w", err)
 		}
 	}
 	if !ok || subscriber != a.Subscriber {
 		return nil, wire.GapUnknownAddress, nil
 	}
-	return &resume{old: old, from: cur.Next}, "", nil
+	return &delivery.Resume{Old: old, From: cur.Next}, "", nil
 }
 
 // errPartitions reports a cursor of more partitions than the topic is known to have.
 var errPartitions = errors.New("the topic has fewer partitions than that")
 
 // occupant returns whose address this is or was within the resume window.
-func (g *Gateway) occupant(ctx context.Context, a event.Address) (string, bool, error) {
-	if a.Gateway == g.id {
-		s, ok := g.presence.Occupant(a.Seat)
+func (j *joins) occupant(ctx context.Context, a event.Address) (string, bool, error) {
+	if a.Gateway == j.id {
+		s, ok := j.presence.Occupant(a.Seat)
 		return s, ok, nil
 	}
-	return g.lanes.Occupant(ctx, a)
+	return j.lanes.Occupant(ctx, a)
 }
 
 // plan fills in where e goes on, and what has to be replayed until to. What the
 // lanes do not hold any more is asked of Kafka, or left out.
-func (g *Gateway) plan(ctx context.Context, e *entrance, to []int64) error {
-	c := e.conn
+func (j *joins) plan(ctx context.Context, e *entrance, to []int64) error {
 	// A store that lost the old seat before ours was announced may have been filled
 	// again by somebody who knew neither.
-	if _, ok, err := g.occupant(ctx, e.old); err != nil || !ok {
+	if _, ok, err := j.occupant(ctx, e.old()); err != nil || !ok {
 		return fmt.Errorf("the cursor's address is not known any more: %w", cmp.Or(err, lane.ErrBehind))
 	}
 	// A partition that came after the cursor was issued is wanted from its start.
-	e.from = position.Extend(c.resume.from, len(to))
+	e.from = position.Extend(e.resume.From, len(to))
 	inStore := false
 	for p := range to {
 		if e.from[p] < to[p] {
 			e.spans = append(e.spans, history.Span{Partition: int32(p), From: e.from[p], To: to[p]})
-			inStore = inStore || e.from[p] < c.reader.Past().InMemory(int32(p))
+			inStore = inStore || e.from[p] < e.reader.Past().InMemory(int32(p))
 		}
 	}
 	if !inStore {
 		return nil
 	}
-	positions, err := g.lanes.Positions(ctx, c.reader.Shard(), int32(len(to)))
+	positions, err := j.lanes.Positions(ctx, e.reader.Shard(), int32(len(to)))
 	if err != nil {
 		return fmt.Errorf("read positions: %w", err)
 	}
@@ -102,7 +102,7 @@ func (g *Gateway) plan(ctx context.Context, e *entrance, to []int64) error {
 	for i := range e.spans {
 		s := &e.spans[i]
 		at := positions[s.Partition]
-		if s.From >= c.reader.Past().InMemory(s.Partition) {
+		if s.From >= e.reader.Past().InMemory(s.Partition) {
 			continue
 		}
 		if at.Next < s.To {
@@ -113,19 +113,19 @@ func (g *Gateway) plan(ctx context.Context, e *entrance, to []int64) error {
 			until[s.Partition] = s.From
 		}
 	}
-	return g.trimmed(ctx, e, until)
+	return j.trimmed(ctx, e, until)
 }
 
 // trimmed asks Kafka for what the lanes have lost of e, which is up to the given
 // positions, or tells e that it is gone.
-func (g *Gateway) trimmed(ctx context.Context, e *entrance, until []int64) error {
+func (j *joins) trimmed(ctx context.Context, e *entrance, until []int64) error {
 	if slices.Equal(until, e.from) {
 		return nil
 	}
-	if g.kafka != nil {
+	if j.kafka != nil {
 		e.until = until
 		from := e.from
-		if err := g.ask(ctx, e, history.Wanted(replay.Request{From: from, To: until})); err != nil {
+		if err := j.ask(ctx, e, history.Wanted(replay.Request{From: from, To: until})); err != nil {
 			return err
 		}
 		for p := range from {
@@ -143,22 +143,4 @@ func (g *Gateway) trimmed(ctx context.Context, e *entrance, until []int64) error
 	}
 	e.from = until
 	return nil
-}
-
-// welcome opens the connection: hello, what it missed, then what is live.
-func (g *Gateway) welcome(e *entrance) {
-	c := e.conn
-	c.worker.tell(&open{
-		conn: c, join: e.at, ask: e.ask, from: e.from, floor: e.floor,
-		gap: gap{e.gap, e.missing, e.ask.Text},
-	})
-	if e.from == nil {
-		return
-	}
-	g.metrics.resumed.Inc()
-	g.startReplay(e.ctx, &recipient{conn: c, cursor: e.ask.Text}, &history.Replay{
-		At: slices.Clone(e.from), Stream: e.stream, Until: e.until,
-		// Lanes that were lost and filled again may know our seat only.
-		Seats: []event.Address{e.old, {Gateway: g.id, Seat: c.seat}}, Spans: e.spans,
-	})
 }

@@ -165,7 +165,7 @@ func TestResumeTrimmed(t *testing.T) {
 	gone := []string{w.publish(0, "user_1"), w.publish(0, "user_1")}
 	kept := w.publish(1, "user_1")
 	testenv.Eventually(t, 30*time.Second, func() error { // else it finds that it missed them itself
-		if at := g.laneReaders()[0].Positions(); at[0] < 2 {
+		if at := g.topics.laneReaders()[0].Positions(); at[0] < 2 {
 			return fmt.Errorf("the gateway is at %v", at)
 		}
 		return nil
@@ -298,13 +298,12 @@ func TestReplayEndsWithItsConnection(t *testing.T) {
 		rawDial(t, g, "user_1", c.cursor).nc.Close()
 	}
 	noneOpen(t, g)
-	waited := make(chan struct{})
-	go func() { g.resuming.Wait(); close(waited) }()
-	select {
-	case <-waited:
-	case <-time.After(5 * time.Second):
-		t.Error("replays go on for nobody")
-	}
+	testenv.Eventually(t, 30*time.Second, func() error {
+		if got := metric(t, g, "clients_catching_up"); got != "clients_catching_up 0" {
+			return fmt.Errorf("replays go on for nobody: %s", got)
+		}
+		return nil
+	})
 	if l.ranges.Load() > 20*10 {
 		t.Errorf("%d reads for clients that had left", l.ranges.Load())
 	}

@@ -218,7 +218,7 @@ func TestListAndDisconnect(t *testing.T) {
 	gone := connectToken(t, g, token("user_1", time.Hour), "")
 	gone.ws.CloseNow()
 	testenv.Eventually(t, 10*time.Second, func() error {
-		if n := g.Gateway.open.Load(); n != 3 {
+		if n := g.gate.open.Load(); n != 3 {
 			return fmt.Errorf("%d are open", n)
 		}
 		return nil

@@ -18,30 +18,30 @@ import (
 
 // came refuses what the client of e says to have seen if it does not exist: to go on behind
 // that would lose events. If the topic is another one, nothing is made of it.
-func (g *Gateway) came(ctx context.Context, e *entrance) error {
+func (j *joins) came(ctx context.Context, e *entrance) error {
 	seen := e.ask.Seen
-	if seen == nil || e.ask.Cursor.Topic != g.topic.Load().ID {
+	if seen == nil || e.ask.Cursor.Topic != j.topics.topic.Load().ID {
 		return nil
 	}
-	if len(seen) > int(g.topic.Load().Partitions) { // another gateway was faster
-		if err := g.look(ctx); err != nil {
+	if len(seen) > int(j.topics.topic.Load().Partitions) { // another gateway was faster
+		if err := j.topics.look(ctx); err != nil {
 			return err
 		}
-		if _, err := g.lanes.Topic(ctx); err != nil { // an empty store does not know how many there are
+		if _, err := j.lanes.Topic(ctx); err != nil { // an empty store does not know how many there are
 			return fmt.Errorf("look for the topic's partitions: %w", err)
 		}
-		if n := g.topic.Load().Partitions; len(seen) > int(n) {
+		if n := j.topics.topic.Load().Partitions; len(seen) > int(n) {
 			return fmt.Errorf("the topic has partitions 0 to %d, and no %d; %w", n-1, len(seen)-1, event.ErrSeen)
 		}
 	}
-	return e.conn.reader.Reached(ctx, seen)
+	return e.reader.Reached(ctx, seen)
 }
 
-// heardOf returns up to where a client that goes on from the given positions was surely told
-// what Kafka lost. Events that it has seen since its cursor may have come before that was told.
-func (o *open) heardOf(from []int64) []int64 {
-	if o.from == nil || o.ask.Seen == nil {
-		return from
+// heardOf returns up to where a client that goes on from e.from was surely told what Kafka
+// lost. Events that it has seen since its cursor may have come before that was told.
+func (e *entrance) heardOf() []int64 {
+	if e.ask.Seen == nil {
+		return e.from
 	}
-	return position.Extend(o.ask.Issued.Next, len(from))
+	return position.Extend(e.ask.Issued.Next, len(e.from))
 }

@@ -272,7 +272,7 @@ func TestSeenAhead(t *testing.T) {
 	came := make(chan *wsClient, 1)
 	go func() { came <- connectSeen(t, g, c.cursor, "0-0") }()
 	testenv.Eventually(t, 30*time.Second, func() error {
-		if g.open.Load() == 0 {
+		if g.gate.open.Load() == 0 {
 			return errors.New("the client is not there yet")
 		}
 		return nil
@@ -319,7 +319,7 @@ func TestSeenBehindALoss(t *testing.T) {
 	w.publish(1)
 	after := w.publish(1, "user_1")
 	testenv.Eventually(t, 30*time.Second, func() error {
-		if len(g.laneReaders()[0].Losses()) == 0 || g.laneReaders()[0].Positions()[1] < 6 {
+		if len(g.topics.laneReaders()[0].Losses()) == 0 || g.topics.laneReaders()[0].Positions()[1] < 6 {
 			return errors.New("the gateway does not know of the loss yet")
 		}
 		return nil

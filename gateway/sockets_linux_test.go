@@ -21,6 +21,7 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 
 	"eventstream/event"
+	"eventstream/gateway/delivery"
 	"eventstream/gateway/framing"
 	"eventstream/gateway/socket"
 	"eventstream/lane"
@@ -76,10 +77,7 @@ func (h *hall) append(tb testing.TB, first int64) {
 // settle waits until everything is written.
 func (h *hall) settle() {
 	for written := 0; written < h.sent; time.Sleep(500 * time.Microsecond) {
-		written = 0
-		for _, s := range h.workers {
-			written += int(s.counts.sent.Load())
-		}
+		written = int(h.delivery.Sent())
 	}
 }
 
@@ -91,14 +89,14 @@ type watched struct {
 	timed event.Seat // up to here
 
 	mu      sync.Mutex
-	conns   []*conn
+	conns   []*delivery.Client
 	latency *hdrhistogram.Histogram // µs from the append to the write of the oldest event of a frame
 }
 
 func (w *watched) Add(nc net.Conn, h socket.Handler) error {
-	c, err := h.(*conn), w.Engine.Add(nc, h)
-	if err == nil && c.seat <= w.timed {
-		c.sock.Wrap(func(raw socket.Raw) socket.Raw { return timed{raw, w} })
+	c, err := h.(*delivery.Client), w.Engine.Add(nc, h)
+	if err == nil && c.Seat() <= w.timed {
+		c.Socket().Wrap(func(raw socket.Raw) socket.Raw { return timed{raw, w} })
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -179,7 +177,7 @@ func benchmarkWrites(b *testing.B, open func(*Gateway) socket.Engine, n int) {
 func (h *hall) bare(b *testing.B, frame []byte) {
 	for _, c := range h.engine.conns {
 		fd := 0
-		c.sock.Wrap(func(raw socket.Raw) socket.Raw {
+		c.Socket().Wrap(func(raw socket.Raw) socket.Raw {
 			fd = raw.(interface{ FD() int }).FD()
 			return raw
 		})

@@ -184,7 +184,7 @@ func TestWipedWhileResuming(t *testing.T) {
 		t.Fatal(err)
 	}
 	testenv.Eventually(t, 10*time.Second, func() error {
-		if at := g.laneReaders()[0].Positions()[0]; at < events {
+		if at := g.topics.laneReaders()[0].Positions()[0]; at < events {
 			return fmt.Errorf("the lane is read up to %d", at)
 		}
 		return nil

@@ -10,7 +10,6 @@ import (
 	"log"
 	"log/slog"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -593,55 +592,4 @@ type countingStore struct {
 func (c *countingStore) Range(ctx context.Context, sh lane.Shard, p int32, from, to int64, sink func(lane.Entry) error) (int64, error) {
 	c.ranges.Add(1)
 	return c.Memory.Range(ctx, sh, p, from, to, sink)
-}
-
-// fakeSocket takes frames without a network. While it is stuck it queues them,
-// as a socket does whose peer does not read.
-type fakeSocket struct {
-	c      *conn
-	mu     sync.Mutex
-	stuck  bool
-	queued int
-	frames [][]byte
-	writes int
-	closed bool
-	keep   bool // the frames
-}
-
-func (f *fakeSocket) Write(b []byte) (int, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.closed {
-		return -1, net.ErrClosed
-	}
-	if len(b) == 0 {
-		return 0, nil
-	}
-	f.writes++
-	if f.keep {
-		f.frames = append(f.frames, slices.Clone(b))
-	}
-	if f.stuck {
-		f.queued += len(b)
-		return len(b), nil
-	}
-	socket.Written(f.c, len(b))
-	return len(b), nil
-}
-
-func (f *fakeSocket) Close() error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.closed = true
-	return nil
-}
-
-// release lets the socket take what is queued.
-func (f *fakeSocket) release() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.stuck = false
-	n := f.queued
-	f.queued = 0
-	socket.Written(f.c, n)
 }

@@ -17,7 +17,7 @@ declare -A benchmarks=(
 	[event]='Decode$'
 	[filter/pipeline]='Event$/filters=(1000|100000)$'
 	[lane]='(Pack|Unpack)$'
-	[gateway]='(Fanout|Personal)$'
+	[gateway/delivery]='(Fanout|Personal)$'
 )
 
 make_profile() {

@@ -3,6 +3,7 @@ package reader
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"testing"
 	"time"
 
@@ -90,5 +91,14 @@ func TestSilence(t *testing.T) {
 	r.heard.Store(0) // it is not read yet
 	if s := r.Silence(); s != 0 {
 		t.Errorf("Silence = %v of lanes that nobody reads", s)
+	}
+}
+
+// Positions of older filter services don't say where Kafka ends.
+func TestFromNowOnUnknown(t *testing.T) {
+	r, _ := newTest(1)
+	r.Batch(lane.Batch{Positions: []lane.Position{{Partition: 0, Next: 5}, {Partition: 1, Next: 3, End: 2}}})
+	if live, now := r.Join(1, event.Address{}, func() {}); now != nil || !slices.Equal(live, []int64{5, 3}) {
+		t.Errorf("join = %v, %v, want [5 3] and nothing from before", live, now)
 	}
 }

@@ -62,9 +62,10 @@ var table = map[string][]string{
 
 	"producer":          slices.Concat(words, edges, support),
 	"filter/pipeline":   slices.Concat(words, edges, support, []string{"filter/index", "internal/cow"}),
-	"gateway":           slices.Concat(words, edges, support, doors, []string{"replay", "gateway/acks", "gateway/admission", "gateway/framing", "gateway/history", "gateway/position", "gateway/presence", "gateway/reader", "gateway/socket", "gateway/uptime"}),
+	"gateway":           slices.Concat(words, edges, support, doors, []string{"replay", "gateway/acks", "gateway/admission", "gateway/delivery", "gateway/framing", "gateway/history", "gateway/position", "gateway/presence", "gateway/reader", "gateway/socket", "gateway/uptime"}),
 	"gateway/acks":      {"event", "filter", "wire", "internal/ops", "internal/trouble", "gateway/admission", "gateway/position", "gateway/uptime"},
 	"gateway/admission": {"auth", "event", "filter", "limit", "origin", "wire", "internal/ops", "internal/trouble", "gateway/framing", "gateway/uptime"},
+	"gateway/delivery":  {"auth", "event", "lane", "wire", "internal/trouble", "internal/watchdog", "gateway/acks", "gateway/admission", "gateway/framing", "gateway/history", "gateway/position", "gateway/reader", "gateway/socket", "gateway/uptime"},
 	"gateway/framing":   {"wire"},
 	"gateway/history":   {"event", "lane", "wire", "replay", "internal/scan", "gateway/uptime"},
 	"gateway/position":  nil,

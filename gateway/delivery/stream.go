@@ -1,4 +1,4 @@
-package gateway
+package delivery
 
 import (
 	"time"
@@ -20,7 +20,7 @@ import (
 
 // hint asks a stream's client to wait so long before it comes back. The message which
 // follows has to be the last.
-func (s *worker) hint(c *conn, wait time.Duration) {
+func (c *conn) hint(wait time.Duration) {
 	if c.framing == framing.EventStream && (c.state == replaying || c.state == live) {
 		c.sock.Write(framing.AppendRetry(nil, wait))
 	}
@@ -28,7 +28,7 @@ func (s *worker) hint(c *conn, wait time.Duration) {
 
 // hangUp ends a stream, after its last message, when that has gone: a client does
 // not answer it.
-func (s *worker) hangUp(c *conn) {
+func (c *conn) hangUp() {
 	if c.framing == framing.EventStream && !c.sock.Stall() {
 		c.sock.Close()
 	}

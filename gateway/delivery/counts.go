@@ -1,4 +1,4 @@
-package gateway
+package delivery
 
 import (
 	"math"
@@ -40,8 +40,8 @@ func (c *counts) age(ms int64) {
 	c.total.Add(ms)
 }
 
-// workerCounts tells all workers' counts.
-type workerCounts struct{ g *Gateway }
+// allCounts tells all workers' counts.
+type allCounts []*counts
 
 var (
 	sentDesc   = prometheus.NewDesc("events_sent_total", "Events written to sockets, counted once for each recipient.", nil, nil)
@@ -51,17 +51,17 @@ var (
 )
 
 // Describe is for prometheus.Collector.
-func (s workerCounts) Describe(out chan<- *prometheus.Desc) {
+func (a allCounts) Describe(out chan<- *prometheus.Desc) {
 	out <- sentDesc
 	out <- framesDesc
 	out <- ageDesc
 }
 
 // Collect is for prometheus.Collector.
-func (s workerCounts) Collect(out chan<- prometheus.Metric) {
+func (a allCounts) Collect(out chan<- prometheus.Metric) {
 	sum := func(of func(*counts) *atomic.Int64) (n float64) {
-		for _, sh := range s.g.workers {
-			n += float64(of(&sh.counts).Load())
+		for _, c := range a {
+			n += float64(of(c).Load())
 		}
 		return n
 	}

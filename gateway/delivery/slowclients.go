@@ -1,7 +1,6 @@
-package gateway
+package delivery
 
 import (
-	"context"
 	"slices"
 
 	"eventstream/event"
@@ -15,8 +14,8 @@ import (
 // It is given up only when what it has yet to get is past all retention.
 
 // fallBehind drops what waits for c.
-func (s *worker) fallBehind(c *conn) {
-	s.gw.metrics.behind.Inc()
+func (w *worker) fallBehind(c *conn) {
+	w.metrics.behind.Inc()
 	if c.behind == nil {
 		c.behind = &behind{}
 	}
@@ -25,23 +24,21 @@ func (s *worker) fallBehind(c *conn) {
 	}
 	c.dropPending()
 	if c.state == live {
-		s.catchUp(c)
+		w.catchUp(c)
 	}
 }
 
 // catchUp sends c what it is behind with. If it falls further behind meanwhile,
 // that comes after it.
-func (s *worker) catchUp(c *conn) {
-	r := &history.Replay{Spans: c.behind.spans, At: slices.Clone(before(s.positions(c), c.pending))}
+func (w *worker) catchUp(c *conn) {
+	r := &history.Replay{Topic: w.topic, Spans: c.behind.spans, At: slices.Clone(before(w.positions(c), c.pending))}
 	for _, sp := range r.Spans {
 		r.At[sp.Partition] = min(r.At[sp.Partition], sp.From)
 	}
-	r.Seats = []event.Address{{Gateway: s.gw.id, Seat: c.seat}}
+	r.Seats = []event.Address{{Gateway: w.cfg.Gateway, Seat: c.seat}}
 	if c.resume != nil {
-		r.Seats = append(r.Seats, c.resume.old)
+		r.Seats = append(r.Seats, c.resume.Old)
 	}
 	c.state, c.behind = replaying, nil
-	var ctx context.Context
-	ctx, c.stopReplay = context.WithCancel(s.gw.replayCtx)
-	s.gw.startReplay(ctx, &recipient{conn: c, slow: true}, r)
+	c.stopReplay = w.replay(w, c, r)
 }

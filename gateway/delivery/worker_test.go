@@ -1,74 +1,100 @@
-package gateway
+package delivery
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math"
+	"net"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"eventstream/event"
+	"eventstream/gateway/acks"
 	"eventstream/gateway/framing"
 	"eventstream/gateway/framing/framingtest"
 	"eventstream/gateway/history"
 	"eventstream/gateway/reader"
+	"eventstream/gateway/socket"
 	"eventstream/gateway/uptime"
 	"eventstream/internal/testenv"
 	"eventstream/lane"
 	"eventstream/wire"
 )
 
-// bench is a gateway that does not run: the test plays the lane reader, the
-// pollers and, but for run itself, the worker.
+// bench is a Delivery with one worker that does not run: the test plays the pollers and,
+// but for run itself, the worker.
 type bench struct {
-	*Gateway
+	*Delivery
 	*worker
 	reader *reader.Reader
+	seat   event.Seat // the last one given out
 	t      testing.TB
 }
 
-func newBench(t testing.TB, cfg Config) *bench {
-	g := New(cfg, lane.NewMemory(), nil, nil, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
-	g.workers = g.workers[:1]
-	g.workers[0].conns.workers = 1
-	g.setUp(lane.Topic{ID: testTopic, Partitions: 2})
-	b := &bench{Gateway: g, worker: g.workers[0], reader: g.laneReaders()[0], t: t}
-	b.reader.Start([]lane.Position{{Partition: 0}, {Partition: 1}})
+var testTopic = event.TopicID{1, 2, 3}
+
+func newBench(t testing.TB, cfg Config) *bench { return newBenchOf(t, cfg, 2) }
+
+// newBenchOf is newBench with a topic of so many partitions.
+func newBenchOf(t testing.TB, cfg Config, partitions int) *bench {
+	log := slog.New(slog.DiscardHandler)
+	cfg.Gateway, cfg.Workers = 9, 1
+	cfg.MaxPending = cmp.Or(cfg.MaxPending, 1<<20)
+	cfg.Heartbeat = cmp.Or(cfg.Heartbeat, 25)
+	cfg.DeadAfter = cfg.Heartbeat * 5 / 2
+	cfg.Acks = acks.New(nil, acks.Config{}, log)
+	cfg.Player = history.NewPlayer(nil, time.Second)
+	cfg.Left = func(string, string, event.Seat) {}
+	d := New(cfg, prometheus.NewRegistry(), log)
+	b := &bench{Delivery: d, worker: d.workers[0], t: t}
+	d.SetTopic(testTopic, 1)
+	counter := func() prometheus.Counter { return prometheus.NewCounter(prometheus.CounterOpts{}) }
+	b.reader = reader.New(lane.NewMemory(), 0, lane.Shard{Of: 1}, int32(partitions), reader.Config{
+		Gateway: cfg.Gateway, Workers: d.Workers(), History: history.Config{RingBytes: 64 << 20, Timeout: 5 * time.Second},
+		Sure: func(context.Context, time.Time) {}, Missed: func() {}, Lost: d.TellLost,
+		Failures: counter(), Malformed: counter(), Misses: counter(),
+	}, log)
+	positions := make([]lane.Position, partitions)
+	for p := range positions {
+		positions[p].Partition = int32(p)
+	}
+	b.reader.Start(positions)
 	b.settleMail()
 	return b
 }
 
 // join makes a connection known to the worker.
-func (b *bench) join(old *resume) (*conn, *fakeSocket) { return b.joinAs(framing.WebSocket, old) }
+func (b *bench) join(old *Resume) (*Client, *fakeSocket) { return b.joinAs(framing.WebSocket, old) }
 
-func (b *bench) joinAs(f framing.Kind, old *resume) (*conn, *fakeSocket) {
-	c := &conn{framing: f, subscriber: "user_1", reader: b.reader, worker: b.worker, last: event.ID{Partition: -1}, resume: old}
-	c.seat, _ = b.presence.Reserve(c.subscriber)
+func (b *bench) joinAs(f framing.Kind, old *Resume) (*Client, *fakeSocket) {
+	b.seat++
+	c := b.NewClient(Entry{Seat: b.seat, Subscriber: "user_1", Reader: b.reader, Framing: f, Resume: old})
 	sock := &fakeSocket{c: c, keep: true}
 	c.sock.Attach(sock)
-	c.heard.Store(uptime.Seconds())
-	b.Gateway.open.Add(1)
 	var from event.Address
 	if old != nil {
-		from = old.old
+		from = old.Old
 	}
-	b.reader.Join(c.seat, from, func() { b.worker.tell(added{c}) })
+	b.reader.Join(c.seat, from, c.Join)
 	b.settleMail()
 	return c, sock
 }
 
-func (b *bench) openConn(c *conn) {
-	o := &open{conn: c, join: lane.ControlID{Ms: 1}}
+func (b *bench) openConn(c *Client) {
+	o := Opening{Announced: lane.ControlID{Ms: 1}}
 	if c.resume != nil {
-		o.from = c.resume.from
+		o.From = c.resume.From
 	}
-	b.worker.tell(o)
+	c.Open(o)
 	b.settleMail()
 }
 
@@ -83,10 +109,61 @@ func (b *bench) settleMail() {
 func (b *bench) event(offset int64, size int, seats ...event.Seat) {
 	id := event.ID{Partition: 0, Offset: offset}
 	json := wire.AppendEvent(nil, id, 0, []byte(`"`+strings.Repeat("x", size)+`"`))
-	b.worker.Post(reader.Post{
+	b.Post(reader.Post{
 		Deliveries: []reader.Delivery{{Event: &history.Event{ID: id, JSON: json}, Seats: seats}},
 		Next:       []int64{offset + 1, 0},
 	})
+}
+
+// fakeSocket takes frames without a network. While it is stuck it queues them,
+// as a socket does whose peer does not read.
+type fakeSocket struct {
+	c      *Client
+	mu     sync.Mutex
+	stuck  bool
+	queued int
+	frames [][]byte
+	writes int
+	closed bool
+	keep   bool // the frames
+}
+
+func (f *fakeSocket) Write(b []byte) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return -1, net.ErrClosed
+	}
+	if len(b) == 0 {
+		return 0, nil
+	}
+	f.writes++
+	if f.keep {
+		f.frames = append(f.frames, slices.Clone(b))
+	}
+	if f.stuck {
+		f.queued += len(b)
+		return len(b), nil
+	}
+	socket.Written(f.c, len(b))
+	return len(b), nil
+}
+
+func (f *fakeSocket) Close() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.closed = true
+	return nil
+}
+
+// release lets the socket take what is queued.
+func (f *fakeSocket) release() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.stuck = false
+	n := f.queued
+	f.queued = 0
+	socket.Written(f.c, n)
 }
 
 // messages decodes what a socket was given: text messages, and the ops of all frames.
@@ -141,11 +218,11 @@ func TestEventsBeforeHelloWait(t *testing.T) {
 // A connection that was closed stays closed, whatever its replay still says.
 func TestClosedDuringReplayStaysClosed(t *testing.T) {
 	b := newBench(t, Config{})
-	c, f := b.join(&resume{old: event.Address{Gateway: 7, Seat: 1}, from: []int64{0, 0}})
+	c, f := b.join(&Resume{Old: event.Address{Gateway: 7, Seat: 1}, From: []int64{0, 0}})
 	b.openConn(c)
-	b.worker.tell(aborted{c})
-	b.worker.tell(&gapped{conn: c, gap: gap{reason: wire.GapTrimmed}})
-	b.worker.tell(caughtUp{c})
+	b.tell(aborted{&c.conn})
+	b.tell(&gapped{conn: &c.conn, gap: Gap{Reason: wire.GapTrimmed}})
+	b.tell(caughtUp{&c.conn})
 	b.settleMail()
 	b.event(1, 10, c.seat)
 	b.settleMail()
@@ -169,7 +246,7 @@ func TestTooMuchBeforeHello(t *testing.T) {
 	if c.pendingBytes > 2000 {
 		t.Errorf("%d bytes wait, at most 1000 may", c.pendingBytes)
 	}
-	t.Cleanup(b.Gateway.endReplay)
+	t.Cleanup(b.EndReplays)
 	b.openConn(c)
 	if _, ops := f.messages(t); !slices.Equal(ops, []byte{framing.OpText}) || c.state != replaying {
 		t.Errorf("frames: got ops %v, state %d; want hello, and then what is behind", ops, c.state)
@@ -180,7 +257,7 @@ func TestTooMuchBeforeHello(t *testing.T) {
 func TestCloseAllWhileJoining(t *testing.T) {
 	b := newBench(t, Config{})
 	c, f := b.join(nil)
-	b.closeAll("bye")
+	b.Dismiss(1, math.MaxUint32, "bye")
 	b.settleMail()
 	b.openConn(c)
 	_, ops := f.messages(t)
@@ -193,7 +270,7 @@ func TestCloseAllWhileJoining(t *testing.T) {
 // and the worker ends when it is told to.
 func TestBusyWorkerSweeps(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, Config{Heartbeat: time.Second})
+	b := newBench(t, Config{Heartbeat: 1})
 	busy, bf := b.join(nil)
 	quiet, qf := b.join(nil)
 	bf.keep = false
@@ -208,7 +285,7 @@ func TestBusyWorkerSweeps(t *testing.T) {
 	testenv.Eventually(t, 10*time.Second, func() error {
 		_, ops := qf.messages(t)
 		if !slices.Contains(ops, framing.OpPing) {
-			return errFlaky
+			return errors.New("no ping yet")
 		}
 		return nil
 	})
@@ -251,7 +328,7 @@ func (l *loopSocket) stop() {
 
 // A quiet connection gets a cursor every heartbeat, also right after a busy time.
 func TestQuietCursor(t *testing.T) {
-	b := newBench(t, Config{Heartbeat: 10 * time.Second})
+	b := newBench(t, Config{Heartbeat: 10})
 	c, f := b.join(nil)
 	b.openConn(c)
 	start := uptime.Seconds()
@@ -315,16 +392,16 @@ func TestMailIsBounded(t *testing.T) {
 		}
 	}()
 	testenv.Eventually(t, 10*time.Second, func() error {
-		b.worker.mu.Lock()
-		defer b.worker.mu.Unlock()
+		b.mu.Lock()
+		defer b.mu.Unlock()
 		if b.mail.size <= maxMail {
 			return fmt.Errorf("%d bytes wait", b.mail.size)
 		}
 		return nil
 	})
-	b.worker.mu.Lock()
+	b.mu.Lock()
 	n := len(b.mail.posts)
-	b.worker.mu.Unlock()
+	b.mu.Unlock()
 	if n > 20 {
 		t.Errorf("%d MB of events wait for the worker", n)
 	}
@@ -356,7 +433,7 @@ func TestDrainedAndStalled(t *testing.T) {
 // What waits for a socket that is stuck is bounded; the rest is noted by offset.
 func TestFallBehind(t *testing.T) {
 	b := newBench(t, Config{MaxPending: 10_000})
-	t.Cleanup(b.Gateway.endReplay)
+	t.Cleanup(b.EndReplays)
 	c, f := b.join(nil)
 	b.openConn(c)
 	f.mu.Lock()
@@ -383,20 +460,20 @@ func TestFallBehind(t *testing.T) {
 func TestSettle(t *testing.T) {
 	b := newBench(t, Config{})
 	old := event.Address{Gateway: 7, Seat: 1}
-	c, f := b.join(&resume{old: old, from: []int64{5, 0}})
+	c, f := b.join(&Resume{Old: old, From: []int64{5, 0}})
 	b.openConn(c)
-	b.worker.tell(caughtUp{c})
+	b.tell(caughtUp{&c.conn})
 	b.event(3, 1, c.seat) // the client has it
 	b.event(5, 1, c.seat)
 	b.event(5, 1, c.seat) // addressed to both seats
-	b.worker.Post(reader.Post{Settled: lane.ControlID{Ms: 1}, Next: []int64{4, 0}})
+	b.Post(reader.Post{Settled: lane.ControlID{Ms: 1}, Next: []int64{4, 0}})
 	b.settleMail()
 	if c.resume == nil {
 		t.Error("settled before its own positions were reached")
 	}
 	b.event(6, 1, c.seat)
 	b.settleMail()
-	b.worker.Post(reader.Post{Settled: lane.ControlID{Ms: 1}, Next: []int64{7, 0}})
+	b.Post(reader.Post{Settled: lane.ControlID{Ms: 1}, Next: []int64{7, 0}})
 	b.settleMail()
 	if c.resume != nil || b.reader.Followed() != 0 {
 		t.Errorf("resume %+v, follow %v: want none", c.resume, b.reader.Followed())
@@ -411,11 +488,11 @@ func TestSettle(t *testing.T) {
 // replay without the old one.
 func TestSettleWithBacklog(t *testing.T) {
 	b := newBench(t, Config{MaxPending: 200_000})
-	t.Cleanup(b.Gateway.endReplay)
+	t.Cleanup(b.EndReplays)
 	old := event.Address{Gateway: 7, Seat: 1}
-	c, f := b.join(&resume{old: old, from: []int64{0, 0}})
+	c, f := b.join(&Resume{Old: old, From: []int64{0, 0}})
 	b.openConn(c)
-	b.worker.tell(caughtUp{c})
+	b.tell(caughtUp{&c.conn})
 	f.mu.Lock()
 	f.stuck = true
 	f.mu.Unlock()
@@ -423,21 +500,21 @@ func TestSettleWithBacklog(t *testing.T) {
 		b.event(i, 10_000, c.seat)
 		b.settleMail()
 	}
-	b.worker.Post(reader.Post{Settled: lane.ControlID{Ms: 1}, Next: []int64{20, 0}})
+	b.Post(reader.Post{Settled: lane.ControlID{Ms: 1}, Next: []int64{20, 0}})
 	b.settleMail()
 	if c.resume == nil || len(c.pending) == 0 {
 		t.Fatalf("resume %v, %d wait: want it kept while what came before waits", c.resume, len(c.pending))
 	}
-	cur, err := event.ParseCursor(b.cursor(c, before(b.positions(c), c.pending)))
+	cur, err := event.ParseCursor(b.cursor(&c.conn, before(b.positions(&c.conn), c.pending)))
 	if err != nil || cur.Old != old {
 		t.Errorf("cursor: got %+v, %v; want one that names the old seat", cur, err)
 	}
-	if cur, err = event.ParseCursor(b.cursor(c, b.positions(c))); err != nil || cur.Old != (event.Address{}) {
+	if cur, err = event.ParseCursor(b.cursor(&c.conn, b.positions(&c.conn))); err != nil || cur.Old != (event.Address{}) {
 		t.Errorf("cursor after the backlog: got %+v, %v; want one that names our own seat only", cur, err)
 	}
 	f.release()
 	b.settleMail()
-	b.worker.Post(reader.Post{Settled: lane.ControlID{Ms: 1}, Next: []int64{20, 0}})
+	b.Post(reader.Post{Settled: lane.ControlID{Ms: 1}, Next: []int64{20, 0}})
 	b.settleMail()
 	if c.resume != nil || len(f.ids(t)) != 20 {
 		t.Errorf("resume %v, %d events: want it over after all 20", c.resume, len(f.ids(t)))
@@ -450,11 +527,11 @@ func TestCursorFromAhead(t *testing.T) {
 	b := newBench(t, Config{})
 	c, f := b.join(nil)
 	ahead := []int64{5, 0}
-	b.worker.tell(&open{conn: c, from: ahead, floor: ahead, gap: gap{reason: wire.GapUnknownAddress}})
-	b.worker.tell(caughtUp{c})
+	c.Open(Opening{From: ahead, Floor: ahead, Gap: Gap{Reason: wire.GapUnknownAddress}})
+	b.tell(caughtUp{&c.conn})
 	b.event(3, 1, c.seat)
 	b.settleMail()
-	cur, err := event.ParseCursor(b.cursor(c, b.positions(c)))
+	cur, err := event.ParseCursor(b.cursor(&c.conn, b.positions(&c.conn)))
 	if err != nil || !slices.Equal(cur.Next, ahead) || cur.Addr.Seat != c.seat {
 		t.Errorf("cursor: got %+v, %v; want %v of seat %d", cur, err, ahead, c.seat)
 	}
@@ -462,69 +539,5 @@ func TestCursorFromAhead(t *testing.T) {
 	b.settleMail()
 	if got, want := f.ids(t), []string{"0-5"}; !slices.Equal(got, want) {
 		t.Errorf("events: got %v, want %v", got, want)
-	}
-}
-
-// TestTable compares a table with a map. However many seats came and went between
-// those that are left, it has no more parts than they need.
-func TestTable(t *testing.T) {
-	for _, shards := range []event.Seat{1, 2, 7} {
-		tab := table{workers: shards}
-		conns := make(map[event.Seat]*conn)
-		set := func(seat event.Seat) {
-			conns[seat] = &conn{seat: seat}
-			tab.set(seat, conns[seat])
-		}
-		drop := func(seat event.Seat) {
-			delete(conns, seat)
-			tab.set(seat, nil)
-		}
-		last := math.MaxUint32 - math.MaxUint32%shards - 3*shards // seats of this worker
-		for i := range event.Seat(1000) {
-			set(i * shards)
-		}
-		for i := event.Seat(1000); i < 10_000_000; i += 1000 { // one stays while many come and go
-			set(i * shards)
-			if i >= 100_000 {
-				drop((i - 100_000) * shards)
-			}
-		}
-		set(last)
-		set(5 * shards) // given out again
-		drop(77 * shards)
-		drop(77 * shards)
-		n := 0
-		tab.each(func(c *conn) {
-			n++
-			if conns[c.seat] != c {
-				t.Errorf("seat %d: %p, want %p", c.seat, c, conns[c.seat])
-			}
-		})
-		if n != len(conns) {
-			t.Errorf("%d connections; want %d", n, len(conns))
-		}
-		for i := range event.Seat(1_000_000) {
-			if got := tab.get(i * shards); got != conns[i*shards] {
-				t.Fatalf("get(%d): got %p, want %p", i*shards, got, conns[i*shards])
-			}
-		}
-		if tab.get(last) != conns[last] || tab.get(last+2*shards) != nil {
-			t.Error("the last seats are wrong")
-		}
-		pages := 0
-		for _, b := range tab.top {
-			if b != nil {
-				pages += b.live
-			}
-		}
-		if pages > len(conns) {
-			t.Errorf("%d pages for %d connections", pages, n)
-		}
-		for seat := range conns {
-			tab.set(seat, nil)
-		}
-		if i := slices.IndexFunc(tab.top, func(b *branch) bool { return b != nil }); i >= 0 {
-			t.Errorf("a branch is left without connections")
-		}
 	}
 }

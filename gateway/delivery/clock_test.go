@@ -1,4 +1,4 @@
-package gateway
+package delivery
 
 import (
 	"testing"
@@ -12,7 +12,7 @@ import (
 // Steps of the wall clock, in whatever direction, end no connection but those whose
 // token ends, and give no quiet client more or fewer messages.
 func TestClockSteps(t *testing.T) {
-	b := newBench(t, Config{Heartbeat: 10 * time.Second})
+	b := newBench(t, Config{Heartbeat: 10})
 	rapid.Check(t, func(rt *rapid.T) {
 		c, f := b.join(nil)
 		b.openConn(c)
@@ -41,26 +41,26 @@ func TestClockSteps(t *testing.T) {
 			rt.Fatalf("%d frames in %d s", len(ops), seconds)
 		}
 		f.closed, g.closed = true, true
-		b.remove(c)
-		b.remove(steady)
+		closed{c}.apply(b.worker)
+		closed{steady}.apply(b.worker)
 	})
 }
 
 // A connection from which nothing is heard ends by uptime, whatever the wall clock says.
 func TestDeadByUptime(t *testing.T) {
-	b := newBench(t, Config{Heartbeat: 10 * time.Second})
+	b := newBench(t, Config{Heartbeat: 10})
 	for _, step := range []int64{0, -7200} {
 		c, f := b.join(nil)
 		b.openConn(c)
 		heard, wall := c.heard.Load(), time.Now().Unix()
-		b.sweep(heard+b.cfg.deadSeconds(), wall+step)
+		b.sweep(heard+b.cfg.DeadAfter, wall+step)
 		if f.closed {
 			t.Errorf("step of %d s: cut off too early", step)
 		}
-		b.sweep(heard+b.cfg.deadSeconds()+1, wall+step)
+		b.sweep(heard+b.cfg.DeadAfter+1, wall+step)
 		if !f.closed {
 			t.Errorf("step of %d s: not cut off", step)
 		}
-		b.remove(c)
+		closed{c}.apply(b.worker)
 	}
 }

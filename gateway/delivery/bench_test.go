@@ -1,4 +1,4 @@
-package gateway
+package delivery
 
 import (
 	"fmt"
@@ -12,7 +12,7 @@ import (
 
 // nullSocket takes all and remembers only how much.
 type nullSocket struct {
-	c             *conn
+	c             *Client
 	frames, bytes int
 }
 
@@ -46,7 +46,7 @@ func openManyAs(tb testing.TB, f framing.Kind, n int) (*bench, []*nullSocket) {
 func entryFor(b *bench, p *lane.Packer, offset int64, seats []event.Seat) lane.Batch {
 	p.Reset()
 	p.Add(offset, 1, []byte(`{"event_id":"e1","event_type":"purchase","user_id":"user_1","amount":12.5}`),
-		[]lane.Group{{Gateway: b.id, Runs: lane.RunsOf(seats...)}})
+		[]lane.Group{{Gateway: b.cfg.Gateway, Runs: lane.RunsOf(seats...)}})
 	return lane.Batch{Entries: []lane.Entry{{Partition: 0, Last: offset, Blob: p.Bytes()}}}
 }
 
@@ -94,7 +94,7 @@ func BenchmarkPersonal(b *testing.B) {
 				p.Reset()
 				for range 100 {
 					p.Add(offset, 1, []byte(`{"event_id":"e1","event_type":"purchase","user_id":"user_1","amount":12.5}`),
-						[]lane.Group{{Gateway: g.id, Runs: lane.RunsOf(socks[i%n].c.seat)}})
+						[]lane.Group{{Gateway: g.cfg.Gateway, Runs: lane.RunsOf(socks[i%n].c.seat)}})
 					offset++
 					i += 7919
 				}

@@ -1,4 +1,4 @@
-package gateway
+package delivery
 
 import (
 	"slices"
@@ -16,12 +16,6 @@ func worthDeflating(messages []*history.Event) bool {
 		}
 	}
 	return false
-}
-
-// sendDeflated writes one compressed frame of events.
-func (s *worker) sendDeflated(c *conn, messages []*history.Event, cursor string) {
-	frame, buf := s.deflater.seal(s.scratch[:framing.HeadRoom], messages, cursor)
-	s.writeFrame(c, frame, buf)
 }
 
 // deflater compresses events for a worker. It keeps the last ones: an event
