@@ -188,7 +188,7 @@ func (r *Reader) read(ctx context.Context) (err error, grown bool) {
 // Grow takes up the partitions that the topic was given, up to n of them, from their
 // Start on: those who are connected get what was written there before. Whoever was
 // announced when a filter service began with them is addressed in them from there on;
-// see Gateway.look for those that come later.
+// for those that come later see topics.look in package gateway.
 func (r *Reader) Grow(n int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
