@@ -86,6 +86,7 @@ type fault struct {
 	target string
 	began  judge.Seq // 0 if it has not
 	over   judge.Seq // Never if it is not
+	ended  time.Time // zero if it has not
 	err    error     // the part it befell did not come back
 }
 
@@ -145,7 +146,7 @@ func (in *injector) one(ctx context.Context, f *fault) error {
 func (in *injector) ended(f *fault, err error) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	f.over, f.err = in.run.clock.Now(), err
+	f.over, f.ended, f.err = in.run.clock.Now(), time.Now(), err
 	if err != nil {
 		in.run.log.Error("fault did not heal", "kind", f.kind.name, "target", f.target, "err", err)
 	}
@@ -160,6 +161,17 @@ func (f *fault) begins(target string) {
 	in.faults = append(in.faults, f)
 	in.run.flows.faults.moved()
 	f.check.log.Info("fault", "kind", f.kind.name, "target", f.target, "for", f.hold.Round(time.Millisecond), "seq", f.began)
+}
+
+// disturbed tells whether another fault has kept a server away at some time since.
+func (f *fault) disturbed(since time.Time) bool {
+	in := &f.check.faults
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return slices.ContainsFunc(in.faults, func(other *fault) bool {
+		server, _, _ := strings.Cut(other.kind.name, "-")
+		return other != f && slices.Contains([]string{"kafka", "redis", "postgres"}, server) && (other.ended.IsZero() || other.ended.After(since))
+	})
 }
 
 // lostBefore tells whether Redis lost what it held at some time before.

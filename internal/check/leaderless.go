@@ -50,7 +50,7 @@ func (f *fault) without(ctx context.Context, partition int32, restart []*cluster
 		if err := s.Stop(); err != nil {
 			return err
 		}
-		if err := again(ctx, s); err != nil {
+		if err := f.again(ctx, s); err != nil {
 			return err
 		}
 	}

@@ -65,7 +65,7 @@ func loseRecords(ctx context.Context, f *fault) error {
 		return err
 	}
 	for _, s := range readers {
-		if err := ready(ctx, s); err != nil {
+		if err := f.ready(ctx, s); err != nil {
 			return err
 		}
 	}

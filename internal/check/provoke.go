@@ -27,25 +27,33 @@ func kill(of which) func(context.Context, *fault) error {
 		f.begins(s.Name)
 		s.Kill()
 		pause(ctx, f.hold)
-		return again(ctx, s)
+		return f.again(ctx, s)
 	}
 }
 
 // again starts a service that has ended.
-func again(ctx context.Context, s *cluster.Service) error {
+func (f *fault) again(ctx context.Context, s *cluster.Service) error {
 	if err := s.Start(); err != nil {
 		return err
 	}
-	return ready(ctx, s)
+	return f.ready(ctx, s)
 }
 
 // readyLimit bounds how long a process takes to be ready again.
 const readyLimit = time.Minute
 
-func ready(ctx context.Context, s *cluster.Service) error {
-	ctx, cancel := context.WithTimeout(ctx, readyLimit)
-	defer cancel()
-	return s.Ready(ctx)
+// ready waits until a service is ready. While another fault keeps a server away it can't be:
+// then it has its time once more.
+func (f *fault) ready(ctx context.Context, s *cluster.Service) error {
+	for {
+		began := time.Now()
+		limited, cancel := context.WithTimeout(ctx, readyLimit)
+		err := s.Ready(limited)
+		cancel()
+		if err == nil || ctx.Err() != nil || !f.disturbed(began) {
+			return err
+		}
+	}
 }
 
 func killMany(ctx context.Context, f *fault) error {
@@ -66,7 +74,7 @@ func killMany(ctx context.Context, f *fault) error {
 		}
 	}
 	for _, s := range victims {
-		if err := ready(ctx, s); err != nil {
+		if err := f.ready(ctx, s); err != nil {
 			return err
 		}
 	}
@@ -95,7 +103,7 @@ func (f *fault) hang(ctx context.Context, of which, d time.Duration) error {
 	if err := s.Resume(); err != nil {
 		return err
 	}
-	return ready(ctx, s)
+	return f.ready(ctx, s)
 }
 
 func restart(of which) func(context.Context, *fault) error {
@@ -107,7 +115,7 @@ func restart(of which) func(context.Context, *fault) error {
 			return err
 		}
 		pause(ctx, f.hold)
-		return again(ctx, s)
+		return f.again(ctx, s)
 	}
 }
 
@@ -276,7 +284,7 @@ func (f *fault) part(ctx context.Context, of which, at where, how func(*cluster.
 	if err := p.Heal(); err != nil {
 		return err
 	}
-	return ready(ctx, s)
+	return f.ready(ctx, s)
 }
 
 func slowRedis(ctx context.Context, f *fault) error {
@@ -353,5 +361,5 @@ func stepClock(ctx context.Context, f *fault) error {
 	if err := s.Step(0); err != nil {
 		return err
 	}
-	return ready(ctx, s)
+	return f.ready(ctx, s)
 }

@@ -45,7 +45,7 @@ func restoreDatabase(ctx context.Context, f *fault) error {
 		return err
 	}
 	for _, s := range append(readers, c.API()) {
-		if err := ready(ctx, s); err != nil {
+		if err := f.ready(ctx, s); err != nil {
 			return err
 		}
 	}
