@@ -6,7 +6,7 @@ SCENARIO ?= smoke
 ARGS ?=
 SEED ?= 0
 
-.PHONY: help check test check-defects check-long load load-smoke profile swarm peers fuzz-api perf-api limits plots bench services services-stop run notices
+.PHONY: help check test check-defects check-long load load-smoke test-clients profile swarm peers fuzz-api perf-api limits plots bench services services-stop run notices
 
 help: ## list the targets
 	@awk -F ': .*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,12 @@ test: services ## all tests against real servers with the race detector, those o
 	$(MAKE) check-defects
 	@if [ "$$(uname)" = Linux ] && command -v redis-server >/dev/null; then $(MAKE) load-smoke; \
 		else echo "load-smoke skipped: it needs Linux and redis-server"; fi
+
+test-clients: ## the TypeScript client: against a scripted gateway, eventstream dev, and Chromium if there is one
+	@if ! node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null; then echo "test-clients skipped: it needs Node 20 or later"; exit 0; fi; \
+		set -e; go build -o .services/bin/eventstream-clients .; \
+		cd clients/typescript; npm ci --no-audit --no-fund --loglevel error; \
+		EVENTSTREAM_BIN="$(CURDIR)/.services/bin/eventstream-clients" npm test
 
 check-defects: services ## show that eventstream-check, and the model test, catch each deliberate defect
 	set -a && . .services/env && EVENTSTREAM_TEST_SERVICES=required && \

@@ -1,0 +1,7 @@
+export { EventStream } from "./stream.js"
+export type { Events, Gap, State, StateChange, StreamEvent } from "./stream.js"
+export type { From, Options, TokenReason, Transport } from "./options.js"
+export type { WebSocketClass, WebSocketLike } from "./transport.js"
+export type { Missing } from "./wire.js"
+export { localStorageCursor, type CursorStore } from "./position.js"
+export { AuthError, ConnectError, EventStreamError, LimitError, ProtocolError, RevokedError, TooSlowError, type ErrorDetails } from "./errors.js"
