@@ -42,6 +42,8 @@ test("packed, installed elsewhere, imported, and understood by tsc", async (t) =
   const { stdout } = await run(process.execPath, ["use.mjs"], { cwd: dir })
   assert.equal(stdout.trim(), "AuthError,ConnectError,EventStream,EventStreamError,LimitError,ProtocolError,RevokedError,TooSlowError,localStorageCursor")
 
+  await assert.rejects(run(process.execPath, ["--input-type=module", "--eval", `import "eventstream-client/react"`], { cwd: dir }), /Cannot find package 'react'/) // which it is up to the user to have
+
   const tsc = (options) => run(process.execPath, [join(root, "node_modules/typescript/bin/tsc"), "--strict", "--noEmit", "--types", "", ...options], { cwd: dir })
   await writeFile(
     join(dir, "good.ts"),
