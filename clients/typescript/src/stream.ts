@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 import { Connection, longest } from "./connection.js"
 import { AuthError, EventStreamError, failure } from "./errors.js"
 import { settings, type Options, type Settings, type TokenReason, type Transport } from "./options.js"
@@ -249,6 +250,7 @@ export class EventStream<T = unknown> implements AsyncIterable<StreamEvent<T>>, 
     } catch (error) {
       return [error as EventStreamError]
     }
+    if (this.#isClosed()) return [failure("interrupted", "interrupted")]
     const transport = this.#transport()
     const url = this.#url(transport, failures)
     if (transport === "websocket") this.#lastWebSocket = Date.now()

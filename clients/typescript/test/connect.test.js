@@ -232,6 +232,16 @@ test("a signal closes, also one that has fired", async () => {
   assert.equal(g.attempts.length, 1)
 })
 
+test("close() by a handler, while it is about to connect, connects nowhere", async () => {
+  const g = await gateway((a) => a.accept())
+  const { stream } = open(g)
+  stream.on("state", ({ state }) => state === "connecting" && stream.close())
+  await until(() => stream.state === "closed")
+  await stream.close()
+  await new Promise((r) => setTimeout(r, 50))
+  assert.equal(g.attempts.length, 0)
+})
+
 test("await using closes", async () => {
   const g = await gateway((a) => a.accept())
   const { stream } = open(g)
