@@ -44,7 +44,8 @@ export type Transport = "websocket" | "sse"
 
 /** Options with what is left out, checked. */
 export interface Settings extends Options {
-  urls: Record<Transport, URL>
+  /** Returns the address of an endpoint, with the query of the one given. */
+  endpoint: (transport: Transport) => URL
   ack: "auto" | "manual" | "off"
   min: number
   max: number
@@ -57,49 +58,49 @@ export interface Settings extends Options {
 /** Checks options, and throws a TypeError that says what is wrong with them. */
 export function settings(url: string | URL, o: Options): Settings {
   const { transport = "auto", from = {}, ack = from.durable ? "auto" : "off", backoff: { min = 500, max = 20_000 } = {}, timeout = 15_000, maxBuffered = 1000 } = o
-  oneOf("transport", transport, ["auto", "websocket", "sse"])
-  oneOf("ack", ack, ["auto", "manual", "off"])
-  for (const [name, value] of Object.entries({ min, max, timeout, maxBuffered }))
-    if (!(value > 0)) throw new TypeError(`${name}: ${value}; want a number above 0`)
+  const numbers = { min, max, timeout, maxBuffered }
+  for (const [name, value] of Object.entries(numbers)) check(value > 0, name, value, "a number above 0")
+  check(["auto", "manual", "off"].includes(ack), "ack", ack, "auto, manual or off")
+  check(["auto", "websocket", "sse"].includes(transport), "transport", transport, "auto, websocket or sse")
   const Socket = o.WebSocket ?? (globalThis.WebSocket as WebSocketClass | undefined)
-  if (transport === "websocket" && !Socket) throw new TypeError("transport: there is no WebSocket here; pass the option WebSocket")
-  const settings = { ...o, urls: endpoints(url, o), ack, min, max: Math.max(min, max), timeout, maxBuffered, since: since(from.since) }
+  check(Socket || transport !== "websocket", "transport", transport, "the option WebSocket, as there is none here, or auto")
+  const settings = { ...o, ...numbers, ack, endpoint: endpoint(url, o), since: since(from.since) }
   return Socket ? { ...settings, transport, WebSocket: Socket } : { ...settings, transport: "sse" }
 }
 
-function oneOf(name: string, value: string, allowed: string[]): void {
-  if (!allowed.includes(value)) throw new TypeError(`${name}: ${value}; want one of ${allowed}`)
+function check(ok: unknown, name: string, value: unknown, want: string): asserts ok {
+  if (!ok) throw new TypeError(`${name}: ${value}; want ${want}`)
 }
 
 function since(value: string | Date | undefined): number | string | undefined {
   if (value === undefined) return
-  if (typeof value === "string" && duration(value)) return duration(value)
+  const ago = duration(String(value))
+  if (ago) return ago
   const at = new Date(value)
-  if (!(+at > 0)) throw new TypeError(`since: ${value}; want a time such as 2026-01-02T03:04:05Z, or a duration such as 1h30m`)
+  check(+at > 0, "since", value, "a time such as 2026-01-02T03:04:05Z, or a duration such as 1h30m")
   return at.toISOString()
 }
 
-function endpoints(url: string | URL, o: Options): Record<Transport, URL> {
+function endpoint(url: string | URL, { token, subscriberId }: Options): (transport: Transport) => URL {
   const text = String(url)
-  let base: URL
+  let base: URL | undefined
   try {
     base = new URL(/:\/\//.test(text) ? text : "ws://" + text)
   } catch {
-    throw new TypeError("url: want one such as wss://events.example.com")
+    // Said below, without what may be a token in it.
   }
-  const secure = { "ws:": "", "http:": "", "wss:": "s", "https:": "s" }[base.protocol]
-  if (secure === undefined) throw new TypeError(`url: scheme ${base.protocol} want ws, wss, http or https`)
-  if (o.subscriberId) base.searchParams.set("subscriber_id", o.subscriberId)
-  if (!o.token && !base.searchParams.has("subscriber_id") && !base.searchParams.has("token"))
-    throw new TypeError("token or subscriberId: want one of them")
-  base.hash = ""
+  const scheme = /^(ws|http)(s?):$/.exec(base?.protocol ?? "")
+  check(base && scheme, "url", base?.protocol, "one such as wss://events.example.com")
+  const q = base.searchParams
+  if (subscriberId) q.set("subscriber_id", subscriberId)
+  check(token || q.has("subscriber_id") || q.has("token"), "token", token, "one, or subscriberId")
   // A path that names one of the two has the other beside it.
   const path = base.pathname.replace(/\/(ws|sse)?$/, "")
-  const at = (scheme: string, end: string) => {
+  return (transport) => {
     const u = new URL(base)
-    u.protocol = scheme + secure
-    u.pathname = path + end
+    u.protocol = (transport === "sse" ? "http" : "ws") + scheme[2]
+    u.pathname = path + (transport === "sse" ? "/sse" : "/ws")
+    u.hash = ""
     return u
   }
-  return { websocket: at("ws", "/ws"), sse: at("http", "/sse") }
 }

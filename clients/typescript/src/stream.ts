@@ -329,7 +329,7 @@ export class EventStream<T = unknown> implements AsyncIterable<StreamEvent<T>>, 
   }
 
   #url(transport: Transport, failures: number): string {
-    const url = new URL(this.#s.urls[transport])
+    const url = this.#s.endpoint(transport)
     const q = url.searchParams
     const { since, from } = this.#s
     const what = this.#bare || failures > 2 ? "" : seen(this.#mark())

@@ -12,8 +12,8 @@ test("bad options are named", () => {
   const url = "ws://127.0.0.1:1"
   for (const [u, options, want] of [
     ["", {}, /^url: /],
-    ["ftp://x", {}, /scheme ftp:/],
-    [url, { subscriberId: undefined }, /token or subscriberId/],
+    ["ftp://x", {}, /^url: ftp:; want .*wss:/],
+    [url, { subscriberId: undefined }, /token: undefined; want one, or subscriberId/],
     [url, { transport: "pigeon" }, /transport: pigeon.*websocket/],
     [url, { ack: "yes" }, /ack: yes.*manual/],
     [url, { backoff: { min: 0 } }, /min: 0/],
