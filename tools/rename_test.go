@@ -82,7 +82,7 @@ func copyOfRepository(t *testing.T) string {
 	return dir
 }
 
-// filesOf returns all files below root but those in folders that begin with a dot.
+// filesOf returns all files below root but those in folders that begin with a dot, and npm's.
 func filesOf(t *testing.T, root string) map[string]string {
 	t.Helper()
 	all := map[string]string{}
@@ -90,7 +90,7 @@ func filesOf(t *testing.T, root string) map[string]string {
 		switch {
 		case err != nil:
 			return err
-		case e.IsDir() && path != root && strings.HasPrefix(e.Name(), "."):
+		case e.IsDir() && path != root && (strings.HasPrefix(e.Name(), ".") || e.Name() == "node_modules"):
 			return filepath.SkipDir
 		case !e.Type().IsRegular():
 			return nil
