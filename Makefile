@@ -22,21 +22,19 @@ check: ## format, vet, staticcheck, shellcheck, docker-compose.yml, Dockerfile, 
 
 test: services ## all tests against real servers with the race detector, those of allocations without, short fuzzing
 	set -a && . .services/env && EVENTSTREAM_TEST_SERVICES=required && \
-		go test -race -count=1 -p 2 -timeout 30m ./... && \
+		go test -race -count=1 -p 3 -timeout 30m ./... && \
 		go test -count=1 -run 'Alloc|Growth' ./... && \
 		FUZZTIME=$(FUZZTIME) scripts/fuzz.sh
 	go build -race -o .services/bin/check/ . ./cmd/eventstream-check
 	.services/bin/check/eventstream-check --seed 1 --kafka-secured --duration 60s --clients 100 --log-level error
 	.services/bin/check/eventstream-check --seed 306 --mapped --duration 75s --clients 100 --resume-window 5s --lane-retention 10s --log-level error
 	$(MAKE) check-defects
+	$(MAKE) test-clients
 	@if [ "$$(uname)" = Linux ] && command -v redis-server >/dev/null; then $(MAKE) load-smoke; \
 		else echo "load-smoke skipped: it needs Linux and redis-server"; fi
 
-test-clients: ## the TypeScript client: against a scripted gateway, eventstream dev, and Chromium if there is one
-	@if ! node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null; then echo "test-clients skipped: it needs Node 20 or later"; exit 0; fi; \
-		set -e; go build -o .services/bin/eventstream-clients .; \
-		cd clients/typescript; npm ci --no-audit --no-fund --loglevel error; \
-		EVENTSTREAM_BIN="$(CURDIR)/.services/bin/eventstream-clients" npm test
+test-clients: ## the clients in TypeScript and Python: built, installed, and tried with the conformance kit, eventstream dev, and Chromium
+	@scripts/clients.sh
 
 check-defects: services ## show that eventstream-check, and the model test, catch each deliberate defect
 	set -a && . .services/env && EVENTSTREAM_TEST_SERVICES=required && \

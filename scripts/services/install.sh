@@ -33,6 +33,8 @@ package_unless_there() {
 	java) [ -n "$(java_command)" ] || echo default-jre-headless ;;
 	maven) have mvn || echo maven ;;
 	haproxy | nginx | pgbouncer) [ -x "/usr/sbin/$1" ] || have "$1" || echo "$1" ;; # not on everybody's PATH
+	node) have node || echo nodejs ;;
+	venv) python3 -c 'import venv, ensurepip' 2>/dev/null || echo python3-venv ;;
 	cc) compiles_c || printf '%s\n' gcc libc6-dev ;; # for go test -race
 	*) have "$1" || echo "$1" ;;
 	esac
