@@ -14,6 +14,7 @@ fi
 mkdir -p "$root/.services/bin"
 cd "$root"
 go build -o .services/bin/eventstream-clients .
+go build -o .services/bin/conformance ./internal/conformance/serve
 
 typescript() {
 	if ! node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null; then
@@ -22,7 +23,7 @@ typescript() {
 	fi
 	cd "$root/clients/typescript"
 	npm ci --no-audit --no-fund --loglevel error
-	EVENTSTREAM_BIN=$root/.services/bin/eventstream-clients npm test
+	EVENTSTREAM_BIN=$root/.services/bin/eventstream-clients CONFORMANCE_BIN=$root/.services/bin/conformance npm test
 }
 
 python() {

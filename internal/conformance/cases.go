@@ -11,6 +11,7 @@ package conformance
 import (
 	_ "embed"
 	"fmt"
+	"slices"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -24,6 +25,7 @@ type Case struct {
 	About       string       `yaml:"about" json:"about"`
 	Only        string       `yaml:"only" json:"only,omitempty"` // "ws" or "sse"; both if empty
 	Client      Client       `yaml:"client" json:"client"`
+	Refused     bool         `yaml:"-" json:"refused,omitempty"` // by an HTTP status, which browsers hide from pages that open a WebSocket
 	Connections []Connection `yaml:"connections" json:"-"`
 	Want        Want         `yaml:"want" json:"want"`
 }
@@ -90,6 +92,11 @@ func Cases() ([]Case, error) {
 	var all []Case
 	if err := yaml.Unmarshal(casesText, &all); err != nil {
 		return nil, fmt.Errorf("cases.yaml: %w", err)
+	}
+	for i := range all {
+		all[i].Refused = slices.ContainsFunc(all[i].Connections, func(c Connection) bool {
+			return slices.ContainsFunc(c.Steps, func(s Step) bool { return s.Answer != nil })
+		})
 	}
 	return all, nil
 }

@@ -106,12 +106,14 @@ func playSocket(w http.ResponseWriter, req *http.Request, r *run, steps []Step) 
 	}
 }
 
-// hold waits until a client has gone, and reads nothing of what it says but its end.
+// hold says nothing until a client has gone, or has sent a close frame: some can't end a
+// connection without an answer to that.
 func hold(req *http.Request) {
 	c := req.Context().Value(connKey{}).(net.Conn)
 	buf := make([]byte, 4096)
 	for {
-		if _, err := c.Read(buf); err != nil {
+		n, err := c.Read(buf)
+		if err != nil || n > 0 && buf[0]&0xf == 8 {
 			return
 		}
 	}
