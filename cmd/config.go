@@ -13,6 +13,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"eventstream/topic"
+	"eventstream/topic/format"
 )
 
 // prefix begins the names of our variables.
@@ -25,7 +26,8 @@ type configFile struct {
 	settings map[string]setting // by variable
 	keys     []*yaml.Node       // of all, also of other services
 	known    map[string]bool    // variables of settings that there are
-	source   *topic.Source      // nil if none is described
+	source   *topic.Source      // nil if none is described; of records in JSON
+	format   format.Kind        // that they are in; "" if none is described
 }
 
 // setting is one value in a configFile.

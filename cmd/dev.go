@@ -101,6 +101,10 @@ func (a *app) dev(ctx context.Context, d *devFlags, out io.Writer) error {
 	if err := demoFilter(ctx, filters); err != nil {
 		return err
 	}
+	var registry registryFlags
+	if err := a.fromEnv(&registry); err != nil {
+		return err
+	}
 	g := run.Group{Log: a.log}
 	kcfg := topic.Config{Brokers: []string{broker.Addr()}, Topic: "events"}
 	if d.Rate > 0 {
@@ -114,9 +118,15 @@ func (a *app) dev(ctx context.Context, d *devFlags, out io.Writer) error {
 	}
 	// Each service has its own metrics, as in a process of its own.
 	newProcess(&g, "api", a.version, a.log).addAPI(d.listenAPI, api.Config{Hosts: hosts, Mapping: a.config.source.Mapping()}, filters, lanes, replays)
-	if err := newProcess(&g, "filter", a.version, a.log).addFilter(filterService{
+	here := newProcess(&g, "filter", a.version, a.log)
+	source, closed, err := registry.source(a.config, &a.reloads, here.reg, a.log)
+	if err != nil {
+		return err
+	}
+	defer closed()
+	if err := here.addFilter(filterService{
 		listen: d.listenFilter, hosts: hosts, kafka: kcfg, lanes: lanes, filters: filters,
-		cfg: pipeline.Config{Source: a.config.source},
+		cfg: pipeline.Config{Source: source},
 	}); err != nil {
 		return err
 	}

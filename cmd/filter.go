@@ -107,8 +107,9 @@ func (a *app) filterCommand() (*cobra.Command, error) {
 	var kafka kafkaFlags
 	var redis redisFlags
 	var postgres postgresFlags
+	var registry registryFlags
 	var own filterFlags
-	if err := a.fromEnvAll(&listen, &kafka, &redis, &postgres, &own); err != nil {
+	if err := a.fromEnvAll(&listen, &kafka, &redis, &postgres, &registry, &own); err != nil {
 		return nil, err
 	}
 	c := &cobra.Command{
@@ -173,12 +174,17 @@ func (a *app) filterCommand() (*cobra.Command, error) {
 			cfg := pipeline.Config{
 				Shard: shard, Retention: own.Retention, Interval: own.Interval, LeaveAfter: own.Leave,
 				ReplayMaxAge: own.ReplayMaxAge, ReplayMaxBytes: own.ReplayMaxBytes, MaxReplays: own.MaxReplays,
-				Source: a.config.source,
 			}
 			if cfg.Compare = own.Compare; own.Compare == 0 {
 				cfg.Compare = -1 // zero would mean the default
 			}
 			here := newProcess(&g, "filter", a.version, a.log)
+			source, closed, err := registry.source(a.config, &a.reloads, here.reg, a.log)
+			if err != nil {
+				return err
+			}
+			defer closed()
+			cfg.Source = source
 			tables := newSchema(s, postgres, a.log)
 			if err := here.addFilter(filterService{
 				listen: ln, hosts: hosts, cfg: cfg, kafka: kcfg, secrets: secrets, lanes: lanes, filters: migrated{s, tables},
@@ -198,6 +204,7 @@ func (a *app) filterCommand() (*cobra.Command, error) {
 	kafka.add(fs)
 	redis.add(fs)
 	postgres.add(fs)
+	registry.add(fs)
 	own.add(fs)
 	return c, nil
 }

@@ -5,6 +5,7 @@ import (
 
 	"eventstream/event"
 	"eventstream/topic"
+	"eventstream/topic/format"
 )
 
 // takeSources reads how records are read as events.
@@ -13,14 +14,19 @@ func (c *configFile) takeSources(n *yaml.Node) error {
 		return c.wrong(n, "sources: want a list of one source; more than one topic is not possible yet")
 	}
 	var fields []topic.Field
+	var err error
 	for key, value := range c.members(n.Content[0]) {
 		if key == nil {
-			return c.wrong(value, "a source: want topic and map")
+			return c.wrong(value, "a source: want topic, format and map")
 		}
 		switch key.Value {
 		case "topic":
 			if err := c.take(key, value, false, true); err != nil {
 				return err
+			}
+		case "format":
+			if c.format, err = format.ParseKind(value.Value); err != nil {
+				return c.wrong(value, "format: %v", err)
 			}
 		case "map":
 			for name, place := range c.members(value) {
@@ -31,14 +37,12 @@ func (c *configFile) takeSources(n *yaml.Node) error {
 				fields = append(fields, f)
 			}
 		default:
-			return c.wrong(key, "unknown member %.60q of a source; allowed are topic, map", key.Value)
+			return c.wrong(key, "unknown member %.60q of a source; allowed are topic, format, map", key.Value)
 		}
 	}
-	source, err := topic.NewSource(fields)
-	if err != nil {
+	if c.source, err = topic.NewSource(fields); err != nil {
 		return c.wrong(n.Content[0], "map: %v", err)
 	}
-	c.source = source
 	return nil
 }
 

@@ -102,7 +102,7 @@ func (d *Decoder) scan() error {
 	}
 	switch {
 	case end < 0 && bytes.HasPrefix(d.raw, []byte{0}): // and what follows is seldom UTF-8
-		return errRegistry
+		return ErrRegistry
 	case (end < 0 || d.wide) && !utf8.Valid(d.raw):
 		return ErrNotUTF8
 	case end == tooDeep && json.Valid(d.raw):

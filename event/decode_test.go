@@ -54,7 +54,7 @@ func TestDecode(t *testing.T) {
 		{raw: `{"event_type":""}`, err: ErrNoType},
 		{raw: `{}`, err: ErrNoType},
 		{raw: `{"specversion":"1.0","id":"1","source":"/s","type":"t"}`, err: errCloudEvent},
-		{raw: "\x00\x00\x00\x00\x01\x02\xff\xfe", err: errRegistry},
+		{raw: "\x00\x00\x00\x00\x01\x02\xff\xfe", err: ErrRegistry},
 		{raw: "\xef\xbb\xbf" + `{"event_type":"a"}`, err: errMark},
 
 		// Numbers.

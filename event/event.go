@@ -62,7 +62,7 @@ var (
 
 // Frequent cases of ErrNotJSON and ErrNoType.
 var (
-	errRegistry   = fmt.Errorf("%w: it begins with a byte 0, as records of a Schema Registry do", ErrNotJSON)
+	ErrRegistry   = fmt.Errorf("%w: it begins with a byte 0, as records of a Schema Registry do", ErrNotJSON)
 	errMark       = fmt.Errorf("%w: it begins with a byte order mark; leave that out", ErrNotJSON)
 	errCloudEvent = fmt.Errorf("%w; a CloudEvent needs its content-type header", ErrNoType)
 )

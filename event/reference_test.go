@@ -18,7 +18,7 @@ func slowDecode(raw []byte, paths []Path) (typ string, values []string, err erro
 	case len(raw) > MaxBytes:
 		return "", nil, ErrTooLarge
 	case bytes.HasPrefix(raw, []byte{0}):
-		return "", nil, errRegistry
+		return "", nil, ErrRegistry
 	case !utf8.Valid(raw):
 		return "", nil, ErrNotUTF8
 	case !json.Valid(raw):

@@ -5,6 +5,7 @@ package sniff
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"encoding/json"
 	"maps"
 	"slices"
@@ -68,11 +69,11 @@ func (rep *Report) count(records []*kgo.Record) {
 	if err != nil {
 		source = nil
 	}
-	var d event.Decoder
+	var d topic.Decoder
 	types := make(map[string]int)
 	events := 0
 	for _, r := range records {
-		if _, ev, err := source.Decode(&d, r, nil); err == nil {
+		if _, ev, err := source.Decode(context.Background(), &d, r, nil); err == nil {
 			types[string(ev.Type)]++
 			events++
 		}

@@ -1,6 +1,7 @@
 package topic
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -16,7 +17,19 @@ import (
 type Source struct {
 	mapping *event.Mapping
 	outside []Place // of the fields that are not in the JSON
+	format  Format
 }
+
+// Format turns the values of records into JSON. It is used by several at once.
+type Format interface {
+	// Append appends the JSON of a value to dst, and returns it. If the error is not
+	// ErrNotYet, the value can never be read.
+	Append(ctx context.Context, dst, value []byte) ([]byte, error)
+}
+
+// ErrNotYet reports a record that can't be read now, as its schema is not known. It is
+// neither an event nor a dead letter until it can.
+var ErrNotYet = errors.New("the record's schema is not known yet")
 
 // Field says where events have what filters call Name.
 type Field struct {
@@ -71,6 +84,9 @@ func (p Place) check() error {
 // NewSource returns a Source of JSON or CloudEvents with fields where they say.
 func NewSource(fields []Field) (*Source, error) {
 	s := new(Source)
+	if len(fields) == 0 {
+		return s, nil
+	}
 	mapped := make([]event.Field, len(fields))
 	typeAt := ""
 	for i, f := range fields {
@@ -95,6 +111,16 @@ func NewSource(fields []Field) (*Source, error) {
 	return s, err
 }
 
+// In returns the Source for records of a format: it has their JSON.
+func (s *Source) In(f Format) *Source {
+	in := new(Source)
+	if s != nil {
+		*in = *s
+	}
+	in.format = f
+	return in
+}
+
 // Mapping is that of events without a record: what is outside their JSON is a member there.
 func (s *Source) Mapping() *event.Mapping {
 	if s == nil {
@@ -103,22 +129,56 @@ func (s *Source) Mapping() *event.Mapping {
 	return s.mapping.Inner()
 }
 
+// A Decoder decodes records one after another and reuses its memory. The zero value works.
+// It is not safe for concurrent use.
+type Decoder struct {
+	events event.Decoder
+	json   []byte // of a record whose value is something else
+}
+
+// keepJSON bounds what a Decoder keeps of it: it lives long, and large events are rare.
+const keepJSON = 256 << 10
+
 // Decode returns the JSON of the event that a record carries, and a view of it. Errors are
-// those of Value and of event.Decoder. Both are valid until the Decoder's next call.
-func (s *Source) Decode(d *event.Decoder, r *kgo.Record, paths *event.Paths) (data []byte, ev *event.Event, err error) {
-	if data, err = Value(r); err != nil {
+// those of Value, of the Format and of event.Decoder. Both are valid until the Decoder's
+// next call.
+func (s *Source) Decode(ctx context.Context, d *Decoder, r *kgo.Record, paths *event.Paths) (data []byte, ev *event.Event, err error) {
+	if s == nil || s.format == nil {
+		data, err = Value(r)
+	} else {
+		data, err = s.formatted(ctx, d, r)
+	}
+	if err != nil {
 		return nil, nil, err
 	}
-	if s == nil {
-		ev, err = d.Decode(data, paths)
-		return data, ev, err
+	if s == nil || s.mapping == nil {
+		ev, err = d.events.Decode(data, paths)
+	} else {
+		outside := make([][]byte, 0, 8)
+		for _, p := range s.outside {
+			outside = append(outside, p.of(r))
+		}
+		ev, err = d.events.DecodeMapped(data, paths, s.mapping, outside)
 	}
-	outside := make([][]byte, 0, 8)
-	for _, p := range s.outside {
-		outside = append(outside, p.of(r))
+	if err != nil {
+		return nil, nil, framed(data, err)
 	}
-	ev, err = d.DecodeMapped(data, paths, s.mapping, outside)
-	return data, ev, err
+	return data, ev, nil
+}
+
+// formatted returns a record's JSON by the Format.
+func (s *Source) formatted(ctx context.Context, d *Decoder, r *kgo.Record) (data []byte, err error) {
+	if r.Value == nil {
+		return nil, ErrTombstone
+	}
+	if cap(d.json) > keepJSON {
+		d.json = nil
+	}
+	if data, err = s.format.Append(ctx, d.json[:0], r.Value); err != nil {
+		return nil, err
+	}
+	d.json = data
+	return data, nil
 }
 
 // of returns what a record has at a place, nil if that is nothing.

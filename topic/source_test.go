@@ -1,6 +1,7 @@
 package topic
 
 import (
+	"context"
 	"errors"
 	"strconv"
 	"strings"
@@ -49,8 +50,8 @@ func TestSource(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			var d event.Decoder
-			data, ev, err := s.Decode(&d, &tt.record, asked)
+			var d Decoder
+			data, ev, err := s.Decode(t.Context(), &d, &tt.record, asked)
 			if tt.err != "" {
 				if err == nil || !strings.Contains(err.Error(), tt.err) {
 					t.Errorf("got %v, want an error with %q", err, tt.err)
@@ -86,13 +87,13 @@ func firstOf(e *event.Event, a event.Attr) string {
 func TestNilSource(t *testing.T) {
 	t.Parallel()
 	var s *Source
-	var d event.Decoder
+	var d Decoder
 	raw := `{"event_type":"a","type":"b"}`
-	data, ev, err := s.Decode(&d, &kgo.Record{Value: []byte(raw)}, nil)
+	data, ev, err := s.Decode(t.Context(), &d, &kgo.Record{Value: []byte(raw)}, nil)
 	if err != nil || string(data) != raw || string(ev.Type) != "a" || s.Mapping() != nil {
 		t.Errorf("got %s, %v, mapping %v; want the record's value as it is", data, err, s.Mapping())
 	}
-	if _, _, err := s.Decode(&d, &kgo.Record{Value: []byte(`{}`)}, nil); !errors.Is(err, event.ErrNoType) {
+	if _, _, err := s.Decode(t.Context(), &d, &kgo.Record{Value: []byte(`{}`)}, nil); !errors.Is(err, event.ErrNoType) {
 		t.Errorf("got %v, want ErrNoType", err)
 	}
 }
@@ -111,6 +112,68 @@ func TestNewSource(t *testing.T) {
 	} {
 		if _, err := NewSource([]Field{tt.field}); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%+v: %v, want %q", tt.field, err, tt.want)
+		}
+	}
+}
+
+// upper is a format of values that are JSON in capital letters.
+type upper struct{}
+
+func (upper) Append(_ context.Context, dst, value []byte) ([]byte, error) {
+	if string(value) == "later" {
+		return nil, ErrNotYet
+	}
+	return append(dst, strings.ToLower(string(value))...), nil
+}
+
+// TestSourceIn: a format gives the JSON that all else is made of.
+func TestSourceIn(t *testing.T) {
+	t.Parallel()
+	s, err := NewSource([]Field{{Name: "event_type", Place: Place{Path: "kind"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var d Decoder
+	for _, tt := range []struct {
+		name   string
+		source *Source
+		record kgo.Record
+		data   string
+		typ    string
+		err    error
+	}{
+		{"mapped", s.In(upper{}), kgo.Record{Value: []byte(`{"KIND":"A"}`)}, `{"kind":"a"}`, "a", nil},
+		{"not mapped", (*Source)(nil).In(upper{}), kgo.Record{Value: []byte(`{"EVENT_TYPE":"B"}`)}, `{"event_type":"b"}`, "b", nil},
+		{"tombstone", s.In(upper{}), kgo.Record{}, "", "", ErrTombstone},
+		{"headers of a CloudEvent change nothing", s.In(upper{}), kgo.Record{Value: []byte(`{"KIND":"A"}`),
+			Headers: []kgo.RecordHeader{{Key: "ce_type", Value: []byte("x")}}}, `{"kind":"a"}`, "a", nil},
+		{"later", s.In(upper{}), kgo.Record{Value: []byte("later")}, "", "", ErrNotYet},
+		{"no type", s.In(upper{}), kgo.Record{Value: []byte("{}")}, "", "", event.ErrNoType},
+		{"large", s.In(upper{}), kgo.Record{Value: []byte(`{"KIND":"A","X":"` + strings.Repeat("Y", keepJSON) + `"}`)},
+			`{"kind":"a","x":"` + strings.Repeat("y", keepJSON) + `"}`, "a", nil},
+		{"after it", s.In(upper{}), kgo.Record{Value: []byte(`{"KIND":"A"}`)}, `{"kind":"a"}`, "a", nil},
+	} {
+		data, ev, err := tt.source.Decode(t.Context(), &d, &tt.record, nil)
+		if !errors.Is(err, tt.err) || string(data) != tt.data || ev != nil && string(ev.Type) != tt.typ {
+			t.Errorf("%s: got %.100s, %v, %v, want %.100s, %v", tt.name, data, ev, err, tt.data, tt.err)
+		}
+	}
+	if cap(d.json) > keepJSON {
+		t.Error("a large buffer is kept")
+	}
+}
+
+// TestFramed: a frame in a topic of JSON says whose it is.
+func TestFramed(t *testing.T) {
+	t.Parallel()
+	for value, want := range map[string]string{
+		"\x00\x00\x00\x00\x07\x02\x06": "not valid JSON: a Schema Registry frame with schema id 7, but the source's format is json",
+		"\x00\x00":                     event.ErrRegistry.Error(),
+		`{}`:                           event.ErrNoType.Error(),
+	} {
+		var d Decoder
+		if _, _, err := (*Source)(nil).Decode(t.Context(), &d, &kgo.Record{Value: []byte(value)}, nil); err == nil || err.Error() != want {
+			t.Errorf("%q: %v, want %s", value, err, want)
 		}
 	}
 }

@@ -33,7 +33,7 @@ func TestCostlyEventsAreTold(t *testing.T) {
 	w := &worker{Service: s, log: logger}
 	for offset, note := range []string{"small needle 7", strings.Repeat("hay ", 400_000) + "needle 7", strings.Repeat("hay ", 400_000)} {
 		w.packer.Reset()
-		w.add(r.view(), &kgo.Record{Offset: int64(offset), Value: fmt.Appendf(nil, `{"event_type":"x","note":%q}`, note)})
+		w.add(t.Context(), r.view(), &kgo.Record{Offset: int64(offset), Value: fmt.Appendf(nil, `{"event_type":"x","note":%q}`, note)})
 		if w.packer.Count() != 1 {
 			t.Fatalf("offset %d: %d events packed, want it to be", offset, w.packer.Count())
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"math/bits"
 	"slices"
@@ -12,7 +13,6 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"eventstream/event"
 	"eventstream/filter/index"
 	"eventstream/internal/scan"
 	"eventstream/topic"
@@ -56,7 +56,7 @@ type rescan struct {
 	free      []index.Slot
 	n         int // aboard
 	hungry    int // of them, with room left
-	decoder   event.Decoder
+	decoder   topic.Decoder
 	matcher   index.Matcher
 
 	// What was fetched last is kept for a moment: those who left because they had
@@ -130,8 +130,11 @@ func (l *rescan) Step(ctx context.Context, from, to int64) (next, first int64, e
 	}
 	next, first = past.Next, past.First
 	l.working <- struct{}{}
-	next = l.match(past.Records, next, to)
+	next, err = l.match(ctx, past.Records, next, to)
 	<-l.working
+	if err != nil {
+		return 0, 0, err
+	}
 	for _, r := range l.aboard {
 		if r == nil {
 			continue
@@ -178,30 +181,40 @@ func (l *rescan) fetch(ctx context.Context, from int64) (topic.Past, error) {
 }
 
 // match gives each record below to to those who asked for it. It returns where
-// it stopped: at next, or earlier if nobody has room left.
-func (l *rescan) match(records []*kgo.Record, next, to int64) int64 {
+// it stopped: at next, or earlier if nobody has room left, or if a record can't be read
+// now. That is an error if it is the first.
+func (l *rescan) match(ctx context.Context, records []*kgo.Record, next, to int64) (int64, error) {
 	snapshot := l.index.Snapshot()
 	l.hungry = l.n
 	for i, r := range records {
 		if r.Offset >= to {
 			break
 		}
-		l.give(snapshot, r)
+		if err := l.give(ctx, snapshot, r); err != nil {
+			l.metrics.replayRecords.Add(float64(i))
+			if i == 0 {
+				return 0, fmt.Errorf("replay: partition %d, offset %d: %w", l.partition, r.Offset, err)
+			}
+			return r.Offset, nil
+		}
 		if l.hungry == 0 {
 			l.metrics.replayRecords.Add(float64(i + 1))
-			return r.Offset + 1
+			return r.Offset + 1, nil
 		}
 	}
 	l.metrics.replayRecords.Add(float64(len(records)))
-	return next
+	return next, nil
 }
 
 // give matches one record. What is no event is skipped: the worker that had it
-// wrote it to the dead letters.
-func (l *rescan) give(s *index.Snapshot, r *kgo.Record) {
-	data, ev, err := l.cfg.Source.Decode(&l.decoder, r, s.Paths())
+// wrote it to the dead letters. It fails if that can't be told now.
+func (l *rescan) give(ctx context.Context, s *index.Snapshot, r *kgo.Record) error {
+	data, ev, err := l.cfg.Source.Decode(ctx, &l.decoder, r, s.Paths())
+	if errors.Is(err, topic.ErrNotYet) {
+		return err
+	}
 	if err != nil {
-		return
+		return nil
 	}
 	l.matcher.Match(s, ev)
 	var shared *matched // the same for all
@@ -222,4 +235,5 @@ func (l *rescan) give(s *index.Snapshot, r *kgo.Record) {
 			}
 		}
 	}
+	return nil
 }

@@ -9,7 +9,6 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"eventstream/event"
 	"eventstream/internal/watchdog"
 	"eventstream/lane"
 	"eventstream/topic"
@@ -31,7 +30,7 @@ type worker struct {
 	blind    bool           // the partition has no leader: it stays at next until it has one
 	synced   lane.ControlID // how far the control stream was read for this batch
 	view     *view          // what the batch is matched with
-	decoder  event.Decoder
+	decoder  topic.Decoder
 	resolver resolver
 	packer   lane.Packer
 	unsent   []topic.Letter // of the batch, not written yet
@@ -265,7 +264,13 @@ func (w *worker) step(ctx context.Context, records []*kgo.Record) error {
 			next = r.Offset + 1
 			continue
 		}
-		w.add(view, r)
+		if err := w.add(ctx, view, r); err != nil { // it is for later, and what came before need not wait
+			if next > w.next {
+				_, ferr := w.finish(ctx, records, next, at)
+				err = errors.Join(err, ferr)
+			}
+			return err
+		}
 		next = r.Offset + 1
 		read++
 		if w.packer.Len() >= w.cfg.MaxEntry || len(w.unsent) >= lettersAtOnce {
@@ -294,8 +299,11 @@ func (w *worker) finish(ctx context.Context, records []*kgo.Record, next int64, 
 	}
 	w.packer.Reset()
 	for _, r := range records {
-		if r.Offset >= w.next && r.Offset < failed && !topic.IsMark(r) {
-			w.add(w.view, r)
+		if r.Offset < w.next || r.Offset >= failed || topic.IsMark(r) {
+			continue
+		}
+		if aerr := w.add(ctx, w.view, r); aerr != nil {
+			return false, errors.Join(err, aerr)
 		}
 	}
 	w.unsent = w.unsent[:0] // these are written already
@@ -355,19 +363,22 @@ func (w *worker) sync(ctx context.Context) (lane.ControlID, error) {
 }
 
 // add matches one record. What is no event is a dead letter, and done only when that is
-// written.
-func (w *worker) add(v *view, r *kgo.Record) {
+// written. It fails if that can't be told now.
+func (w *worker) add(ctx context.Context, v *view, r *kgo.Record) error {
+	data, ev, err := w.cfg.Source.Decode(ctx, &w.decoder, r, v.index.Paths())
+	if errors.Is(err, topic.ErrNotYet) {
+		return fmt.Errorf("offset %d: %w", r.Offset, err)
+	}
 	w.metrics.read.Inc()
-	data, ev, err := w.cfg.Source.Decode(&w.decoder, r, v.index.Paths())
 	if errors.Is(err, topic.ErrTombstone) {
 		w.metrics.tombstones.Inc()
-		return
+		return nil
 	}
 	if err != nil {
 		w.unsent = append(w.unsent, topic.Letter{Record: r, Stage: "decode", Cause: err})
 		w.unread++
 		w.why = err
-		return
+		return nil
 	}
 	groups, seats := w.resolver.recipients(v, ev)
 	if w.resolver.matcher.Effort() > costlyEffort {
@@ -378,6 +389,7 @@ func (w *worker) add(v *view, r *kgo.Record) {
 		w.metrics.routed.Add(float64(seats))
 		w.packer.Add(r.Offset, r.Timestamp.UnixMilli(), data, groups)
 	}
+	return nil
 }
 
 // kafkaEnd returns an end of the partition that Kafka had since it was claimed: what

@@ -50,9 +50,13 @@ var table = map[string][]string{
 
 	"topic":        slices.Concat(words, []string{"internal/trouble"}),
 	"topic/access": {"topic", "internal/ops", "internal/redact", "internal/trouble"},
-	"lane":         {"auth", "event", "filter", "internal/binread"},
-	"wire":         words,
-	"store":        slices.Concat(words, doors),
+	"topic/format": {"event", "topic", "internal/trouble"},
+
+	"topic/format/registrytest": nil,
+
+	"lane":  {"auth", "event", "filter", "internal/binread"},
+	"wire":  words,
+	"store": slices.Concat(words, doors),
 
 	"replay": {"event", "filter", "lane", "wire", "internal/binread", "internal/redact", "internal/trouble"}, // an edge between services, in the lanes' words
 
@@ -101,7 +105,7 @@ var table = map[string][]string{
 	"internal/watchdog":          nil,
 
 	"":         {"cmd"}, // main.go
-	"cmd":      slices.Concat(words, edges, services, support, doors, []string{"gateway/socket", "store", "sniff", "topic/access", "filter/expr"}),
+	"cmd":      slices.Concat(words, edges, services, support, doors, []string{"gateway/socket", "store", "sniff", "topic/access", "topic/format", "filter/expr"}),
 	"perf/...": {"..."},
 	"k6/...":   {"..."},
 }

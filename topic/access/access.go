@@ -101,10 +101,10 @@ func (cfg Config) scram(context.Context) (scram.Auth, error) {
 }
 
 // password returns it as it is now.
-func (cfg Config) password() (string, error) { return secret(cfg.Password, cfg.PasswordFile) }
+func (cfg Config) password() (string, error) { return Secret(cfg.Password, cfg.PasswordFile) }
 
-// secret returns what is in a file, without the end of its line, or the value.
-func secret(value, file string) (string, error) {
+// Secret returns what is in a file, without the end of its line, or the value.
+func Secret(value, file string) (string, error) {
 	if file != "" {
 		text, err := os.ReadFile(file)
 		if err != nil {

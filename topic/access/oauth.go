@@ -33,7 +33,7 @@ type OAuth struct {
 const tokenTimeout = 10 * time.Second
 
 func oauthBearer(cfg Config, log *slog.Logger) (sasl.Mechanism, error) {
-	token := func(context.Context) (string, error) { return secret("", cfg.OAuth.TokenFile) }
+	token := func(context.Context) (string, error) { return Secret("", cfg.OAuth.TokenFile) }
 	if cfg.OAuth.TokenFile == "" {
 		if _, err := cfg.tokenClient(); err != nil {
 			return nil, err

@@ -1,0 +1,59 @@
+package format
+
+import (
+	"encoding/json"
+	"errors"
+	"testing"
+	"unicode/utf8"
+
+	"eventstream/event"
+)
+
+// checkRead reads a value, which may be anything, and checks what becomes of it.
+func checkRead(t *testing.T, s schema, body []byte) {
+	out, err := s.read([]byte("x"), body)
+	if err != nil {
+		return
+	}
+	// A text may have six times the bytes, and stands there before it is noticed.
+	if len(out) > event.MaxBytes+6*len(body)+100 {
+		t.Errorf("%d bytes of JSON for %d", len(out), len(body))
+	}
+	if utf8.Valid(out) && !json.Valid(out[1:]) {
+		t.Errorf("no JSON: %q", out[1:])
+	}
+	var d event.Decoder
+	if _, err := d.Decode(out[1:], nil); errors.Is(err, event.ErrNotJSON) {
+		t.Errorf("%v: %q", err, out[1:])
+	}
+}
+
+// FuzzAvro: whatever stands in a value, it is JSON or an error.
+func FuzzAvro(f *testing.F) {
+	text := `{"type":"record","name":"n","fields":[
+		{"name":"a","type":["null","boolean","int","long","float","double","bytes","string"]},
+		{"name":"e","type":{"type":"enum","name":"E","symbols":["A","B"]}},
+		{"name":"m","type":{"type":"map","values":{"type":"array","items":["null","n"]}}},
+		{"name":"d","type":{"type":"bytes","logicalType":"decimal","precision":9,"scale":2}},
+		{"name":"f","type":{"type":"fixed","name":"F","size":12,"logicalType":"duration"}},
+		{"name":"t","type":[{"type":"int","logicalType":"date"},{"type":"long","logicalType":"timestamp-micros"}]}]}`
+	s, err := parseAvro([]string{text})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add([]byte("\x0e\x06abc\x02\x00\x04\x27\x06\x00\x00\x00\x01\x00\x00\x00\x02\x00\x00\x00\x00\xd4\xc0\x02"))
+	f.Add([]byte("\x00\x00\x02\x02k\x80\x80\x80\x80\x80\x80\x01"))
+	f.Fuzz(func(t *testing.T, body []byte) { checkRead(t, s, body) })
+}
+
+// FuzzAvroSchema: whatever a registry calls a schema, it is one or an error.
+func FuzzAvroSchema(f *testing.F) {
+	f.Add(`{"type":"record","name":"n","fields":[{"name":"a","type":["null","n"]}]}`, []byte("\x02\x00"))
+	f.Add(`["null",{"type":"array","items":{"type":"fixed","name":"F","size":2}}]`, []byte("\x02\x02ab\x00"))
+	f.Add(`{"type":"bytes","logicalType":"decimal","precision":4,"scale":2}`, []byte("\x02\x01"))
+	f.Fuzz(func(t *testing.T, text string, body []byte) {
+		if s, err := parseAvro([]string{text}); err == nil {
+			checkRead(t, s, body)
+		}
+	})
+}
