@@ -24,11 +24,12 @@ type Kind string
 const (
 	JSON       Kind = "json" // without a registry; it is no Format
 	Avro       Kind = "avro"
+	Protobuf   Kind = "protobuf"
 	JSONSchema Kind = "json_schema"
 )
 
 // Kinds are all of these.
-var Kinds = []Kind{JSON, Avro, JSONSchema}
+var Kinds = []Kind{JSON, Avro, Protobuf, JSONSchema}
 
 // ParseKind returns the kind that is called so.
 func ParseKind(name string) (Kind, error) {

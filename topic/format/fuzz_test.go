@@ -57,3 +57,16 @@ func FuzzAvroSchema(f *testing.F) {
 		}
 	})
 }
+
+// FuzzProtobuf: whatever stands in a message, it is JSON or an error.
+func FuzzProtobuf(f *testing.F) {
+	s, err := parseProtobuf([]string{""}, []string{shop})
+	if err != nil {
+		f.Fatal(err)
+	}
+	file := compiled(f, shop)
+	f.Add(indexed(protoOf(f, file, "Scalars", `{"i64":"5","text":"a","db":0.5}`), 0))
+	f.Add(indexed(protoOf(f, file, "Order", `{"lines":[{"sku":"a"}],"byNumber":{"5":{}},"card":"c","packed":[1],"loose":[2]}`), 1))
+	f.Add(indexed(protoOf(f, file, "Known", `{"at":"2026-09-21T14:13:20.5Z","s":{"a":[1,null]},"any":{"@type":"x/shop.Order.Line","sku":"a"},"dec":{"value":"AQ==","scale":2}}`), 2))
+	f.Fuzz(func(t *testing.T, body []byte) { checkRead(t, s, body) })
+}

@@ -435,8 +435,9 @@ func shorter(err error) error {
 
 // types and parsers are of the kinds that the registry has schemas of.
 var (
-	types   = map[Kind]sr.SchemaType{Avro: sr.TypeAvro}
+	types   = map[Kind]sr.SchemaType{Avro: sr.TypeAvro, Protobuf: sr.TypeProtobuf}
 	parsers = map[Kind]func(names, texts []string) (schema, error){
-		Avro: func(_, texts []string) (schema, error) { return parseAvro(texts) },
+		Avro:     func(_, texts []string) (schema, error) { return parseAvro(texts) },
+		Protobuf: parseProtobuf,
 	}
 )

@@ -292,6 +292,22 @@ func TestSchemasRefused(t *testing.T) {
 	}
 }
 
+// TestRegistryProtobuf: a schema that imports others, by their names.
+func TestRegistryProtobuf(t *testing.T) {
+	t.Parallel()
+	server, url := registrytest.Start(t)
+	server.Add(1, sr.Schema{Type: sr.TypeProtobuf, Schema: `syntax = "proto3"; package o; message L { int64 n = 1; }`})
+	server.Add(2, sr.Schema{Type: sr.TypeProtobuf, Schema: `syntax = "proto3"; import "a/l.proto"; message K { repeated o.L all = 1; }`,
+		References: []sr.SchemaReference{registrytest.Ref("a/l.proto", 1)}})
+	server.Add(3, sr.Schema{Type: sr.TypeProtobuf, Schema: `syntax = "proto3"; import "a/l.proto"; import "b/k.proto"; message M { K k = 1; o.L l = 2; }`,
+		References: []sr.SchemaReference{registrytest.Ref("b/k.proto", 2), registrytest.Ref("a/l.proto", 1)}})
+	r := newRegistry(t, RegistryConfig{URLs: []string{url}})
+	got, err := New(Protobuf, r).Append(t.Context(), nil, registrytest.Framed(3, []byte("\x00\x0a\x04\x0a\x02\x08\x05\x12\x00")))
+	if want := `{"k":{"all":[{"n":5}]},"l":{"n":0}}`; err != nil || string(got) != want {
+		t.Errorf("got %s, %v, want %s", got, err, want)
+	}
+}
+
 // TestSchemasAreBounded: those that were not used for long go.
 func TestSchemasAreBounded(t *testing.T) {
 	t.Parallel()
