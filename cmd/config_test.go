@@ -51,7 +51,10 @@ func TestConfigFile(t *testing.T) {
 		{"- a", "1:1: want names with values"},
 		{"a: [", "did not find expected node content"},
 		{"sources: []", "1:10: sources: want a list of one source"},
-		{"sources: [{topik: x}]", `1:12: unknown member "topik" of a source; allowed are topic, map`},
+		{"sources: [{topik: x}]", `1:12: unknown member "topik" of a source; allowed are topic, format, envelope, map`},
+		{"sources: [{format: xml}]", `1:20: format: "xml": allowed are json, avro, protobuf, json_schema`},
+		{"sources: [{format: debezium}]", `1:20: format: "debezium": allowed are json, avro, protobuf, json_schema; debezium is an envelope: of any of these`},
+		{"sources: [{envelope: cdc}]", `1:22: envelope: "cdc": allowed is debezium`},
 		{"sources: [{map: {event_type: {header: a, path: b}}}]", "1:30: event_type: want one of path, header, key, topic, const, cloudevent"},
 		{"sources: [{map: {amount: {path: a, as: float}}}]", `1:40: amount: as: "float": allowed are number, string, unix, unix_ms, unix_us`},
 		{"sources: [{map: {amount: {pfad: a}}}]", `1:27: amount: unknown "pfad"`},
@@ -138,7 +141,7 @@ func TestConfigSchema(t *testing.T) {
 func TestDocumentedFiles(t *testing.T) {
 	t.Parallel()
 	exe, n := testenv.Binary(t), 0
-	for _, name := range []string{"configuration.md", "sources.md"} {
+	for _, name := range []string{"configuration.md", "sources.md", "formats.md"} {
 		text, err := os.ReadFile(filepath.Join("..", "docs", name))
 		if err != nil {
 			t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"eventstream/internal/redact"
+	"eventstream/topic"
 	"eventstream/topic/format"
 )
 
@@ -133,9 +134,10 @@ func (c *configFile) schema(root *cobra.Command) map[string]any {
 		"description": "topics, and where their events have what filters name",
 		"type":        "array", "minItems": 1, "maxItems": 1,
 		"items": object(map[string]any{
-			"topic":  text,
-			"format": map[string]any{"enum": format.Kinds, "default": format.JSON},
-			"map":    map[string]any{"type": "object", "additionalProperties": map[string]any{"anyOf": []any{text, place}}},
+			"topic":    text,
+			"format":   map[string]any{"enum": format.Kinds, "default": format.JSON},
+			"envelope": map[string]any{"const": topic.Debezium},
+			"map":      map[string]any{"type": "object", "additionalProperties": map[string]any{"anyOf": []any{text, place}}},
 		}),
 	}
 	return map[string]any{

@@ -77,6 +77,13 @@ func (a *app) dev(ctx context.Context, d *devFlags, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	var registry registryFlags
+	if err := a.fromEnv(&registry); err != nil {
+		return err
+	}
+	if err := registry.check(a.config); err != nil {
+		return err
+	}
 	if err := d.listen(ctx); err != nil {
 		return err
 	}
@@ -99,10 +106,6 @@ func (a *app) dev(ctx context.Context, d *devFlags, out io.Writer) error {
 	}
 	filters.Limit(quotas.quota())
 	if err := demoFilter(ctx, filters); err != nil {
-		return err
-	}
-	var registry registryFlags
-	if err := a.fromEnv(&registry); err != nil {
 		return err
 	}
 	g := run.Group{Log: a.log}

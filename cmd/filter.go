@@ -129,6 +129,9 @@ func (a *app) filterCommand() (*cobra.Command, error) {
 			if err := own.check(); err != nil {
 				return usageError{err}
 			}
+			if err := registry.check(a.config); err != nil {
+				return err
+			}
 			kcfg, err := kafka.open(&a.reloads, a.log)
 			if err != nil {
 				return err

@@ -20,6 +20,8 @@ var withoutFlag = map[string]string{
 	"gateway":             "URL of the gateway, for `eventstream listen`, which has --url",
 	"token":               "subscriber's token, for `eventstream listen`",
 	"kafka-sasl-password": "password, or secret of the OAuth client",
+	"registry-password":   "password of --registry-user",
+	"registry-token":      "bearer token for the Schema Registry",
 	"redis-password":      "password of --redis-user",
 	"replay-secret":       "secrets that gateways and the API show to filter services, separated by commas; at least 32 characters each",
 	"token-secret":        "secrets that sign tokens (HS256, HS384, HS512), separated by commas; at least 32 bytes each",

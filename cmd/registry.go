@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -56,6 +57,19 @@ func (f *registryFlags) rules() []rule {
 	}
 }
 
+// check tells what is wrong with the flags, for the sources of a file.
+func (f *registryFlags) check(c *configFile) error {
+	for _, r := range f.rules() {
+		if r.broken {
+			return usageError{errors.New(r.what)}
+		}
+	}
+	if len(f.URLs) == 0 && c.format.NeedsRegistry() {
+		return usageError{fmt.Errorf("%s: a source of format %s needs a Schema Registry: --registry, or the setting registry", c.path, c.format)}
+	}
+	return nil
+}
+
 // proof returns who we are, as it is now.
 func (f *registryFlags) proof() (password, token string, err error) {
 	if f.Token != "" || f.TokenFile != "" {
@@ -68,11 +82,6 @@ func (f *registryFlags) proof() (password, token string, err error) {
 
 // open returns the Registry, nil if there is none. It asks nobody for anything.
 func (f *registryFlags) open(reloads *reloads, reg prometheus.Registerer, log *slog.Logger) (*format.Registry, error) {
-	for _, r := range f.rules() {
-		if r.broken {
-			return nil, usageError{fmt.Errorf("%s", r.what)}
-		}
-	}
 	if len(f.URLs) == 0 {
 		return nil, nil
 	}
@@ -97,7 +106,8 @@ func (f *registryFlags) open(reloads *reloads, reg prometheus.Registerer, log *s
 	return r, nil
 }
 
-// source returns how records are read, and what is to be called at the end.
+// source returns how records are read, and what is to be called at the end. The flags are
+// checked before.
 func (f *registryFlags) source(c *configFile, reloads *reloads, reg prometheus.Registerer, log *slog.Logger) (*topic.Source, func(), error) {
 	r, err := f.open(reloads, reg, log)
 	if err != nil {
@@ -109,9 +119,6 @@ func (f *registryFlags) source(c *configFile, reloads *reloads, reg prometheus.R
 	}
 	if c.format == "" || c.format == format.JSON {
 		return c.source, done, nil
-	}
-	if r == nil && c.format.NeedsRegistry() {
-		return nil, nil, usageError{fmt.Errorf("%s: a source of format %s needs a Schema Registry: --registry, or the setting registry", c.path, c.format)}
 	}
 	return c.source.In(format.New(c.format, r)), done, nil
 }

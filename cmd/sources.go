@@ -14,10 +14,11 @@ func (c *configFile) takeSources(n *yaml.Node) error {
 		return c.wrong(n, "sources: want a list of one source; more than one topic is not possible yet")
 	}
 	var fields []topic.Field
+	var envelope topic.Envelope
 	var err error
 	for key, value := range c.members(n.Content[0]) {
 		if key == nil {
-			return c.wrong(value, "a source: want topic, format and map")
+			return c.wrong(value, "a source: want topic, format, envelope and map")
 		}
 		switch key.Value {
 		case "topic":
@@ -25,8 +26,14 @@ func (c *configFile) takeSources(n *yaml.Node) error {
 				return err
 			}
 		case "format":
-			if c.format, err = format.ParseKind(value.Value); err != nil {
+			if c.format, err = format.ParseKind(value.Value); err != nil && value.Value == string(topic.Debezium) {
+				return c.wrong(value, "format: %v; debezium is an envelope: of any of these", err)
+			} else if err != nil {
 				return c.wrong(value, "format: %v", err)
+			}
+		case "envelope":
+			if envelope, err = topic.ParseEnvelope(value.Value); err != nil {
+				return c.wrong(value, "envelope: %v", err)
 			}
 		case "map":
 			for name, place := range c.members(value) {
@@ -37,10 +44,10 @@ func (c *configFile) takeSources(n *yaml.Node) error {
 				fields = append(fields, f)
 			}
 		default:
-			return c.wrong(key, "unknown member %.60q of a source; allowed are topic, format, map", key.Value)
+			return c.wrong(key, "unknown member %.60q of a source; allowed are topic, format, envelope, map", key.Value)
 		}
 	}
-	if c.source, err = topic.NewSource(fields); err != nil {
+	if c.source, err = topic.NewSource(fields, envelope); err != nil {
 		return c.wrong(n.Content[0], "map: %v", err)
 	}
 	return nil
@@ -64,7 +71,7 @@ func (c *configFile) field(name, place *yaml.Node) (f topic.Field, err error) {
 			}
 		}
 	}
-	if _, err := topic.NewSource([]topic.Field{f}); err != nil {
+	if _, err := topic.NewSource([]topic.Field{f}, ""); err != nil {
 		return f, c.wrong(place, "%v", err)
 	}
 	return f, nil

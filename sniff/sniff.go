@@ -65,7 +65,7 @@ func (rep *Report) count(records []*kgo.Record) {
 	for i, g := range rep.Fields {
 		fields[i] = g.Field
 	}
-	source, err := topic.NewSource(fields)
+	source, err := topic.NewSource(fields, "")
 	if err != nil {
 		source = nil
 	}

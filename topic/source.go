@@ -15,9 +15,10 @@ import (
 // Source says how the records of a topic are read as events. A nil *Source takes JSON and
 // CloudEvents whose type is called event_type.
 type Source struct {
-	mapping *event.Mapping
-	outside []Place // of the fields that are not in the JSON
-	format  Format
+	mapping  *event.Mapping
+	outside  []Place // of the fields that are not in the JSON
+	format   Format
+	envelope Envelope
 }
 
 // Format turns the values of records into JSON. It is used by several at once.
@@ -81,9 +82,11 @@ func (p Place) check() error {
 	return nil
 }
 
-// NewSource returns a Source of JSON or CloudEvents with fields where they say.
-func NewSource(fields []Field) (*Source, error) {
-	s := new(Source)
+// NewSource returns a Source of JSON or CloudEvents, or of what is in an envelope, if that is
+// not empty, with fields where they say.
+func NewSource(fields []Field, envelope Envelope) (*Source, error) {
+	s := &Source{envelope: envelope}
+	fields = envelope.fields(fields)
 	if len(fields) == 0 {
 		return s, nil
 	}
@@ -147,6 +150,9 @@ func (s *Source) Decode(ctx context.Context, d *Decoder, r *kgo.Record, paths *e
 		data, err = Value(r)
 	} else {
 		data, err = s.formatted(ctx, d, r)
+	}
+	if err == nil && s != nil {
+		data, err = s.envelope.Open(data)
 	}
 	if err != nil {
 		return nil, nil, err

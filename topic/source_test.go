@@ -46,7 +46,7 @@ func TestSource(t *testing.T) {
 		{"tombstone", []Field{typed}, kgo.Record{}, "", ErrTombstone.Error()},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			s, err := NewSource(tt.fields)
+			s, err := NewSource(tt.fields, "")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -110,7 +110,7 @@ func TestNewSource(t *testing.T) {
 		{Field{Name: "a.b", Place: Place{Path: "x"}}, "without dots"},
 		{Field{Place: Place{Path: "x"}}, "has no name"},
 	} {
-		if _, err := NewSource([]Field{tt.field}); err == nil || !strings.Contains(err.Error(), tt.want) {
+		if _, err := NewSource([]Field{tt.field}, ""); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%+v: %v, want %q", tt.field, err, tt.want)
 		}
 	}
@@ -129,7 +129,7 @@ func (upper) Append(_ context.Context, dst, value []byte) ([]byte, error) {
 // TestSourceIn: a format gives the JSON that all else is made of.
 func TestSourceIn(t *testing.T) {
 	t.Parallel()
-	s, err := NewSource([]Field{{Name: "event_type", Place: Place{Path: "kind"}}})
+	s, err := NewSource([]Field{{Name: "event_type", Place: Place{Path: "kind"}}}, "")
 	if err != nil {
 		t.Fatal(err)
 	}

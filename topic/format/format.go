@@ -44,7 +44,7 @@ func ParseKind(name string) (Kind, error) {
 }
 
 // NeedsRegistry reports whether values can't be read without one.
-func (k Kind) NeedsRegistry() bool { return k != JSON && k != JSONSchema }
+func (k Kind) NeedsRegistry() bool { return k == Avro || k == Protobuf }
 
 // Format is a topic.Format.
 type Format struct {

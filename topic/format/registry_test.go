@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -15,9 +16,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/sr"
 	"go.uber.org/goleak"
 
+	"eventstream/event"
 	"eventstream/internal/testenv"
 	"eventstream/topic"
 	"eventstream/topic/format/registrytest"
@@ -353,5 +356,46 @@ func TestJSONSchema(t *testing.T) {
 	got, err := New(JSONSchema, nil).Append(t.Context(), []byte("x"), registrytest.Framed(7, []byte(`{"a":1}`)))
 	if err != nil || string(got) != `x{"a":1}` {
 		t.Errorf("got %s, %v", got, err)
+	}
+}
+
+// TestDebeziumAvro: changes of rows as Debezium writes them by Avro's converter.
+func TestDebeziumAvro(t *testing.T) {
+	t.Parallel()
+	server, url := registrytest.Start(t)
+	text := `{"type":"record","name":"Envelope","namespace":"shop.public.orders","fields":[
+		{"name":"before","type":["null",{"type":"record","name":"Value","fields":[
+			{"name":"id","type":{"type":"int","connect.default":0},"default":0},
+			{"name":"total","type":["null",{"type":"bytes","scale":2,"precision":10,"connect.version":1,"connect.parameters":{"scale":"2","connect.decimal.precision":"10"},
+				"connect.name":"org.apache.kafka.connect.data.Decimal","logicalType":"decimal"}],"default":null},
+			{"name":"made","type":{"type":"long","connect.version":1,"connect.name":"io.debezium.time.MicroTimestamp"}}],
+			"connect.name":"shop.public.orders.Value"}],"default":null},
+		{"name":"after","type":["null","Value"],"default":null},
+		{"name":"source","type":{"type":"record","name":"Source","namespace":"io.debezium.connector.postgresql","fields":[
+			{"name":"table","type":"string"},{"name":"ts_ms","type":"long"},{"name":"snapshot","type":["string","null"],"default":"false"}],
+			"connect.name":"io.debezium.connector.postgresql.Source"}},
+		{"name":"op","type":"string"},{"name":"ts_ms","type":["null","long"],"default":null}],
+		"connect.version":1,"connect.name":"shop.public.orders.Envelope"}`
+	server.Add(7, sr.Schema{Type: sr.TypeAvro, Schema: text})
+	r := newRegistry(t, RegistryConfig{URLs: []string{url}})
+	s, err := topic.NewSource([]topic.Field{{Name: "amount", Place: topic.Place{Path: "after.total"}}}, topic.Debezium)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s = s.In(New(Avro, r))
+	row := map[string]any{"id": 1, "total": map[string]any{"bytes.decimal": big.NewRat(9990, 100)}, "made": int64(1790000000123456)}
+	body := avroOf(t, text, map[string]any{
+		"before": nil, "after": map[string]any{"shop.public.orders.Value": row}, "op": "u", "ts_ms": nil,
+		"source": map[string]any{"table": "orders", "ts_ms": int64(1790000000123), "snapshot": map[string]any{"string": "false"}},
+	})
+	want := `{"before":null,"after":{"id":1,"total":99.90,"made":1790000000123456},"source":{"table":"orders","ts_ms":1790000000123,"snapshot":"false"},"op":"u","ts_ms":null}`
+	paths := event.NewPaths([]event.Path{{"event_type"}, {"amount"}, {"timestamp"}})
+	var d topic.Decoder
+	data, ev, err := s.Decode(t.Context(), &d, &kgo.Record{Value: registrytest.Framed(7, body)}, paths)
+	if err != nil || string(data) != want || string(ev.Type) != "u" || event.KeyNumber(ev.First(1).Key) != 99.9 || string(ev.First(2).Text) != "2026-09-21T14:13:20.123Z" {
+		t.Errorf("got %s, %v\nwant %s", data, err, want)
+	}
+	if _, _, err := s.Decode(t.Context(), &d, &kgo.Record{Key: []byte("k")}, paths); !errors.Is(err, topic.ErrTombstone) {
+		t.Errorf("tombstone: %v", err)
 	}
 }
