@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/big"
 	"net/http"
+	"os/exec"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -138,6 +139,14 @@ sources:
 	}
 	if slices.Sort(past); !slices.Equal(past, want) {
 		t.Errorf("from the past came %s, want %s", past, want)
+	}
+	sniffing := exec.Command(testenv.Binary(t), "sniff")
+	sniffing.Env = p.env
+	out, err := sniffing.Output()
+	for _, want := range []string{"registry: ['" + url + "']", "format: avro", "event_type: {path: kind}", "amount: {path: total}", "record of a Schema Registry: avro", "it can't be read"} {
+		if err != nil || !strings.Contains(string(out), want) {
+			t.Errorf("sniff: %v, printed %s\nwant %q", err, out, want)
+		}
 	}
 	why := strings.Join(p.letterWhy(3), "\n")
 	for _, want := range []string{"it looks like JSON", "avro by schema id 7: an enum has no symbol 55", "schema id 8 is of type JSON, but the source's format is avro"} {

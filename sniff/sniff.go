@@ -20,11 +20,19 @@ import (
 
 // Report is what records are.
 type Report struct {
-	Records int
-	Formats []Count // the most frequent first
-	Types   []Count // of the events, by the guess; the most frequent first, at most maxTypes
-	Fields  []Guess // of a mapping; none where everything is called as in filters
-	Partial bool    // there are records that would be no events
+	Records  int
+	Formats  []Count        // the most frequent first
+	Format   string         // of a source that has most of the events; "" for JSON
+	Envelope topic.Envelope // of its events
+	Types    []Count        // of the events, by the guess; the most frequent first, at most maxTypes
+	Fields   []Guess        // of a mapping; none where everything is called as in filters
+	Partial  bool           // there are records that would be no events
+}
+
+// Frames reads values with a Schema Registry's frame.
+type Frames interface {
+	// Open returns the format of a value, as a source calls it, and the value's JSON.
+	Open(value []byte) (format string, data []byte, err error)
 }
 
 // Count is how often something is there.
@@ -41,39 +49,94 @@ type Guess struct {
 
 const maxTypes = 20
 
-// Look looks at records.
-func Look(records []*kgo.Record) Report {
+// Look looks at records. frames may be nil.
+func Look(records []*kgo.Record, frames Frames) Report {
 	rep := Report{Records: len(records)}
-	formats := make(map[string]int)
-	seen := newSeen()
-	for _, r := range records {
-		format := formatOf(r)
-		formats[format]++
-		if value, err := topic.Value(r); err == nil {
-			seen.add(r, value)
+	looked, labels, formats := make([]look, len(records)), make(map[string]int), make(map[string]int)
+	for i, r := range records {
+		looked[i] = lookAt(r, frames)
+		labels[looked[i].label]++
+		if looked[i].data != nil {
+			formats[looked[i].format]++
 		}
 	}
-	rep.Formats = counted(formats)
-	rep.Fields = seen.guesses()
-	rep.count(records)
+	rep.Formats = counted(labels)
+	if all := counted(formats); len(all) > 0 {
+		rep.Format = all[0].What
+	}
+	changes := 0
+	for _, l := range looked {
+		if l.format == rep.Format && topic.IsDebezium(l.data) {
+			changes++
+		}
+	}
+	if 2*changes > formats[rep.Format] {
+		rep.Envelope = topic.Debezium
+	}
+	seen := newSeen()
+	for i, r := range records {
+		if looked[i].data == nil || looked[i].format != rep.Format {
+			continue
+		}
+		if data, err := rep.Envelope.Open(looked[i].data); err == nil {
+			seen.add(r, data)
+		}
+	}
+	rep.Fields = slices.DeleteFunc(seen.guesses(), func(g Guess) bool {
+		return rep.Envelope != "" && (g.Field.Name == "event_type" || g.Field.Name == "timestamp") // it says where they are
+	})
+	rep.count(records, looked)
 	return rep
 }
 
+// look is what is known of a record.
+type look struct {
+	label  string
+	format string // of a source for it; "" for JSON
+	data   []byte // its JSON; nil if it has none
+}
+
+func lookAt(r *kgo.Record, frames Frames) look {
+	_, body, framed := topic.Frame(r.Value)
+	switch {
+	case framed && !topic.IsCloudEvent(r) && frames != nil:
+		format, data, err := frames.Open(r.Value)
+		if err != nil {
+			return look{label: Framed + ", but it can't be read"}
+		}
+		return look{"record of a Schema Registry: " + format, format, data}
+	case framed && !topic.IsCloudEvent(r) && json.Valid(body):
+		return look{formatFramed, "json_schema", body}
+	}
+	l := look{label: formatOf(r)}
+	if value, err := topic.Value(r); err == nil {
+		l.data = value
+	}
+	return l
+}
+
 // count tries the guess on the records.
-func (rep *Report) count(records []*kgo.Record) {
+func (rep *Report) count(records []*kgo.Record, looked []look) {
 	fields := make([]topic.Field, len(rep.Fields))
 	for i, g := range rep.Fields {
 		fields[i] = g.Field
 	}
-	source, err := topic.NewSource(fields, "")
+	source, err := topic.NewSource(fields, rep.Envelope)
 	if err != nil {
 		source = nil
 	}
 	var d topic.Decoder
 	types := make(map[string]int)
 	events := 0
-	for _, r := range records {
-		if _, ev, err := source.Decode(context.Background(), &d, r, nil); err == nil {
+	for i, r := range records {
+		if looked[i].format != rep.Format || looked[i].data == nil && r.Value != nil {
+			continue
+		}
+		in := source
+		if rep.Format != "" {
+			in = source.In(read(looked[i].data))
+		}
+		if _, ev, err := in.Decode(context.Background(), &d, r, nil); err == nil {
 			types[string(ev.Type)]++
 			events++
 		}
@@ -81,6 +144,13 @@ func (rep *Report) count(records []*kgo.Record) {
 	rep.Partial = events < len(records)
 	rep.Types = counted(types)
 	rep.Types = rep.Types[:min(len(rep.Types), maxTypes)]
+}
+
+// read is a format of one value that was read before.
+type read []byte
+
+func (data read) Append(_ context.Context, dst, _ []byte) ([]byte, error) {
+	return append(dst, data...), nil
 }
 
 func counted(all map[string]int) []Count {
@@ -98,7 +168,8 @@ const (
 	formatOther      = "JSON, but no object"
 	formatCloudEvent = "CloudEvent"
 	formatBad        = "CloudEvent that can't be read"
-	formatRegistry   = "record of a Schema Registry (Avro, Protobuf or JSON Schema)"
+	Framed           = "record of a Schema Registry" // its format can't be told without that
+	formatFramed     = "record of a Schema Registry: json_schema"
 	formatNull       = "no value (tombstone)"
 	formatMark       = "JSON after a byte order mark"
 	formatText       = "text that is no JSON"
@@ -116,7 +187,7 @@ func formatOf(r *kgo.Record) string {
 	case topic.IsCloudEvent(r):
 		return formatCloudEvent
 	case len(r.Value) > 5 && r.Value[0] == 0:
-		return formatRegistry
+		return Framed
 	case bytes.HasPrefix(r.Value, []byte("\xef\xbb\xbf")):
 		return formatMark
 	case json.Valid(value) && trimmed[0] == '{':

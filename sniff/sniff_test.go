@@ -1,6 +1,7 @@
 package sniff
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -41,7 +42,13 @@ func TestLook(t *testing.T) {
 		}, "event_type=event user_id=userId amount=properties.revenue", formatJSON, 3},
 		{"Debezium", func(i int) kgo.Record {
 			return kgo.Record{Value: fmt.Appendf(nil, `{"before":null,"after":{"id":%d,"email":"a@example.org"},"source":{"table":"users"},"op":"c","ts_ms":%d}`, i, 1790000000123+i)}
-		}, "event_type=op timestamp=ts_ms as unix_ms", formatJSON, 1},
+		}, "envelope=debezium", formatJSON, 1},
+		{"Debezium with its schema", func(i int) kgo.Record {
+			return kgo.Record{Value: fmt.Appendf(nil, `{"schema":{"type":"struct"},"payload":{"before":null,"after":{"customer_id":%d,"total":"%d.50"},"source":{"ts_ms":1790000000123},"op":%q}}`, i, i, string("cud"[i%3]))}
+		}, "envelope=debezium user_id=after.customer_id as string amount=after.total as number", formatJSON, 3},
+		{"JSON in a frame", func(i int) kgo.Record {
+			return kgo.Record{Value: fmt.Appendf([]byte("\x00\x00\x00\x00\x07"), `{"kind":%q}`, kinds[i%3])}
+		}, "format=json_schema event_type=kind", formatFramed, 3},
 		{"EventBridge", func(i int) kgo.Record {
 			return kgo.Record{Value: fmt.Appendf(nil, `{"version":"0","detail-type":"Order %s","source":"shop","time":"2026-09-21T14:13:20Z","account":"123","detail":{"amount":%d}}`, kinds[i%3], i)}
 		}, "event_type=detail-type user_id=account amount=detail.amount timestamp=time", formatJSON, 3},
@@ -50,7 +57,7 @@ func TestLook(t *testing.T) {
 		}, "", formatCloudEvent, 3},
 		{"Avro with a registry", func(i int) kgo.Record {
 			return kgo.Record{Value: []byte{0, 0, 0, 0, 7, 2, byte(i), 4}}
-		}, "", formatRegistry, 0},
+		}, "", Framed, 0},
 		{"tombstones", func(int) kgo.Record { return kgo.Record{} }, "", formatNull, 0},
 		{"text", func(int) kgo.Record { return kgo.Record{Value: []byte("hello")} }, "", formatText, 0},
 		{"a list", func(int) kgo.Record { return kgo.Record{Value: []byte("[1]")} }, "", formatOther, 0},
@@ -69,8 +76,14 @@ func TestLook(t *testing.T) {
 				r := tt.record(i)
 				records = append(records, &r)
 			}
-			rep := Look(records)
+			rep := Look(records, nil)
 			var got []string
+			if rep.Format != "" {
+				got = append(got, "format="+rep.Format)
+			}
+			if rep.Envelope != "" {
+				got = append(got, "envelope="+string(rep.Envelope))
+			}
 			for _, g := range rep.Fields {
 				text := g.Field.Name + "=" + g.Field.Place.String()
 				if as := g.Field.As.String(); as != "" {
@@ -91,12 +104,43 @@ func TestLook(t *testing.T) {
 	}
 }
 
+// opened are frames of which the first byte of the body tells what is in it.
+type opened struct{}
+
+func (opened) Open(value []byte) (format string, data []byte, err error) {
+	switch value[5] {
+	case 'a':
+		return "avro", []byte(`{"type":"x"}`), nil
+	case 'p':
+		return "protobuf", []byte(`{"kind":"x"}`), nil
+	}
+	return "", nil, errors.New("unknown")
+}
+
+// TestLookIntoFrames: the format that most records have is that of the source.
+func TestLookIntoFrames(t *testing.T) {
+	t.Parallel()
+	var records []*kgo.Record
+	for _, body := range []string{"a", "a", "p", "-"} {
+		records = append(records, &kgo.Record{Value: append([]byte{0, 0, 0, 0, 7}, body...)})
+	}
+	records = append(records, &kgo.Record{Value: []byte(`{"event":"y"}`)})
+	rep := Look(records, opened{})
+	want := "[{record of a Schema Registry: avro 2} {JSON object 1} {record of a Schema Registry, but it can't be read 1} {record of a Schema Registry: protobuf 1}]"
+	if got := fmt.Sprint(rep.Formats); got != want || rep.Format != "avro" || !rep.Partial || fmt.Sprint(rep.Types) != "[{x 2}]" {
+		t.Errorf("got %+v, want formats %s", rep, want)
+	}
+	if len(rep.Fields) != 1 || rep.Fields[0].Field.Path != "type" {
+		t.Errorf("guessed %v", rep.Fields)
+	}
+}
+
 func FuzzLook(f *testing.F) {
 	f.Add([]byte(`{"type":"a","user":{"id":7},"":{"":1},"ts":1e400}`), "kind", []byte("x"))
 	f.Add([]byte("\x00\x00"), "", []byte(nil))
 	f.Fuzz(func(t *testing.T, value []byte, header string, text []byte) {
 		r := &kgo.Record{Value: value, Headers: []kgo.RecordHeader{{Key: header, Value: text}}}
-		if rep := Look([]*kgo.Record{r, r}); rep.Records != 2 || len(rep.Formats) != 1 {
+		if rep := Look([]*kgo.Record{r, r}, nil); rep.Records != 2 || len(rep.Formats) != 1 {
 			t.Errorf("report %+v", rep)
 		}
 	})

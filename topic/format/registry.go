@@ -385,6 +385,28 @@ func (f *fetch) schema(ctx context.Context, k key) (*entry, error) {
 	return e, nil
 }
 
+// KindOf asks for the schema of an id, and returns how values are written by it.
+func (r *Registry) KindOf(ctx context.Context, id uint32) (Kind, error) {
+	var all []error
+	for _, cl := range r.clients {
+		got, err := cl.SchemaByID(ctx, int(id))
+		if answer, ok := errors.AsType[*sr.ResponseError](err); ok && none[answer.ErrorCode] {
+			return "", fmt.Errorf("schema id %d: %w", id, errUnknown)
+		}
+		if err != nil {
+			all = append(all, shorter(err))
+			continue
+		}
+		for kind, typ := range types {
+			if typ == got.Type {
+				return kind, nil
+			}
+		}
+		return JSONSchema, nil
+	}
+	return "", errors.Join(all...)
+}
+
 // errReference reports a reference that can't be followed, whoever is asked.
 type errReference struct{ error }
 

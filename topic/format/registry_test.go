@@ -295,6 +295,20 @@ func TestSchemasRefused(t *testing.T) {
 	}
 }
 
+func TestKindOf(t *testing.T) {
+	t.Parallel()
+	server, url := registrytest.Start(t)
+	server.Add(1, avroText)
+	server.Add(2, sr.Schema{Type: sr.TypeProtobuf})
+	server.Add(3, sr.Schema{Type: sr.TypeJSON})
+	r := newRegistry(t, RegistryConfig{URLs: []string{url}})
+	for id, want := range []Kind{"", Avro, Protobuf, JSONSchema} {
+		if got, err := r.KindOf(t.Context(), uint32(id)); got != want || (err == nil) != (want != "") {
+			t.Errorf("%d: got %q, %v, want %q", id, got, err, want)
+		}
+	}
+}
+
 // TestRegistryProtobuf: a schema that imports others, by their names.
 func TestRegistryProtobuf(t *testing.T) {
 	t.Parallel()
