@@ -79,6 +79,7 @@ type miss struct {
 	since, next time.Time // the first question; when it may be asked again
 	failures    int
 	err         error
+	final       bool // it was given up
 }
 
 // Bounds.
@@ -235,11 +236,11 @@ func (r *Registry) ask(k key) (*entry, error) {
 	switch {
 	case errors.Is(err, errUnknown):
 		r.metrics.requests.WithLabelValues("unknown").Inc()
-		return nil, r.unknownLocked(k, now)
+		return nil, r.unknownLocked(k, now, fmt.Errorf("schema id %d: %w", k.id, err))
 	case err != nil:
 		r.metrics.requests.WithLabelValues("failed").Inc()
 		r.trouble.Failed(err)
-		err = fmt.Errorf("%w: schema id %d: the Schema Registry can't be used: %w", topic.ErrNotYet, k.id, err)
+		err = fmt.Errorf("%w: the Schema Registry can't be used: %w", topic.ErrNotYet, err)
 		r.outage.failed(now, err)
 		return nil, err
 	}
@@ -272,10 +273,10 @@ func (m *miss) failed(now time.Time, err error) {
 	m.err, m.next = err, now.Add(min(retryMost, retryFirst<<min(m.failures-1, 10)))
 }
 
-// unknownLocked returns what it means that the registry does not know an id. If an id turned
-// out not to exist within the last minute, others are not waited for: records of no meaning
-// hold up the partition once, not each of them.
-func (r *Registry) unknownLocked(k key, now time.Time) error {
+// unknownLocked returns what it means that the registry does not know an id: why, or
+// ErrNotYet. If an id was given up within the last minute, others are not waited for: records
+// of no meaning hold up the partition once, not each of them.
+func (r *Registry) unknownLocked(k key, now time.Time, why error) error {
 	r.trouble.Worked() // it answered
 	r.outage = miss{}
 	m := r.missing[k]
@@ -289,13 +290,16 @@ func (r *Registry) unknownLocked(k key, now time.Time) error {
 		m = new(miss)
 		r.missing[k] = m
 	}
-	m.failed(now, fmt.Errorf("%w: schema id %d: the Schema Registry does not have it; waiting for up to %s", topic.ErrNotYet, k.id, r.cfg.Grace))
-	if now.Sub(m.since) >= r.cfg.Grace || now.Sub(r.gaveUp) < askUnknown {
-		if now.Sub(m.since) >= r.cfg.Grace {
-			r.gaveUp = now
-		}
-		m.err = fmt.Errorf("schema id %d: the Schema Registry does not have it", k.id)
-		m.next = now.Add(askUnknown)
+	m.failed(now, fmt.Errorf("%w: %w; waiting for up to %s", topic.ErrNotYet, why, r.cfg.Grace))
+	switch {
+	case m.final:
+	case now.Sub(m.since) >= r.cfg.Grace:
+		m.final, r.gaveUp = true, now
+	case now.Sub(r.gaveUp) < askUnknown:
+		m.final = true
+	}
+	if m.final {
+		m.err, m.next = why, now.Add(askUnknown)
 	}
 	return m.err
 }
@@ -321,7 +325,7 @@ func (r *Registry) keepLocked(k key, e *entry) {
 }
 
 // errUnknown reports a schema that the registry says it does not have.
-var errUnknown = errors.New("the registry does not have it")
+var errUnknown = errors.New("the Schema Registry does not have it")
 
 // fetch asks one registry after another. The error says nothing about the schema, but for
 // errUnknown.
@@ -368,21 +372,31 @@ func (f *fetch) schema(ctx context.Context, k key) (*entry, error) {
 		e.err = fmt.Errorf("schema id %d is of type %s, but the source's format is %s", k.id, got.Type, k.kind)
 		return e, nil
 	}
-	if err := f.references(ctx, got.References); err != nil {
-		if unusable, ok := errors.AsType[errReference](err); ok {
-			e.err = fmt.Errorf("schema id %d: %w", k.id, unusable)
-			return e, nil
-		}
+	err = f.references(ctx, got.References)
+	if err == nil {
+		err = f.add("", got.Schema)
+	}
+	if err != nil && !errors.Is(err, errTooMuch) {
 		return nil, err
 	}
-	if err := f.add("", got.Schema); err != nil {
-		e.err = fmt.Errorf("schema id %d: %w", k.id, err)
-		return e, nil
+	if err == nil {
+		e.schema, err = f.parse(k.kind)
 	}
-	if e.schema, err = parsers[k.kind](f.names, f.texts); err != nil {
+	if err != nil {
 		e.err = fmt.Errorf("schema id %d: %w", k.id, err)
 	}
 	return e, nil
+}
+
+// parse makes a schema of the texts. A parser that panics must not end the service: it would
+// meet the same schema again when it is started again.
+func (f *fetch) parse(kind Kind) (s schema, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("the parser of %s can't take it: %v", kind, p)
+		}
+	}()
+	return parsers[kind](f.names, f.texts)
 }
 
 // KindOf asks for the schema of an id, and returns how values are written by it.
@@ -407,8 +421,7 @@ func (r *Registry) KindOf(ctx context.Context, id uint32) (Kind, error) {
 	return "", errors.Join(all...)
 }
 
-// errReference reports a reference that can't be followed, whoever is asked.
-type errReference struct{ error }
+var errTooMuch = fmt.Errorf("with all that it refers to it is more than %d bytes or %d schemas", maxText, maxTexts)
 
 // references takes all that is referred to, each before who refers to it.
 func (f *fetch) references(ctx context.Context, refs []sr.SchemaReference) error {
@@ -420,7 +433,7 @@ func (f *fetch) references(ctx context.Context, refs []sr.SchemaReference) error
 		f.done[at] = true
 		got, err := f.cl.SchemaByVersion(ctx, ref.Subject, ref.Version)
 		if answer, ok := errors.AsType[*sr.ResponseError](err); ok && none[answer.ErrorCode] {
-			return errReference{fmt.Errorf("it refers to version %d of subject %.100q, which the Schema Registry does not have", ref.Version, ref.Subject)}
+			return fmt.Errorf("version %d of subject %.100q, which it refers to: %w", ref.Version, ref.Subject, errUnknown)
 		}
 		if err != nil {
 			return shorter(err)
@@ -429,7 +442,7 @@ func (f *fetch) references(ctx context.Context, refs []sr.SchemaReference) error
 			return err
 		}
 		if err := f.add(ref.Name, got.Schema.Schema); err != nil {
-			return errReference{err}
+			return err
 		}
 	}
 	return nil
@@ -438,7 +451,7 @@ func (f *fetch) references(ctx context.Context, refs []sr.SchemaReference) error
 func (f *fetch) add(name, text string) error {
 	f.names, f.texts = append(f.names, name), append(f.texts, text)
 	if f.bytes += len(text); f.bytes > maxText || len(f.texts) > maxTexts {
-		return fmt.Errorf("with all that it refers to it is more than %d bytes or %d schemas", maxText, maxTexts)
+		return errTooMuch
 	}
 	return nil
 }
