@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"io/fs"
-	"time"
 
 	"github.com/bufbuild/protocompile"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -46,16 +45,11 @@ type protoField struct {
 //go:embed proto
 var builtin embed.FS
 
-// compileTimeout bounds how long a schema may take.
-const compileTimeout = 10 * time.Second
-
 // mainFile is the name of the schema itself. No other file can import it.
 const mainFile = "the schema"
 
 // parseProtobuf returns the last of texts, which imports those before by their names.
 func parseProtobuf(names, texts []string) (schema, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), compileTimeout)
-	defer cancel()
 	files := make(map[string]string)
 	for i, name := range names {
 		files[name] = texts[i]
@@ -67,7 +61,7 @@ func parseProtobuf(names, texts []string) (schema, error) {
 		&protocompile.SourceResolver{Accessor: protocompile.SourceAccessorFromMap(files)},
 		&protocompile.SourceResolver{Accessor: openBuiltin},
 	})}
-	linked, err := c.Compile(ctx, mainFile)
+	linked, err := c.Compile(context.Background(), mainFile)
 	if err != nil {
 		return nil, err
 	}

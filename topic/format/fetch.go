@@ -1,0 +1,166 @@
+package format
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+
+	"github.com/twmb/franz-go/pkg/sr"
+)
+
+// errUnknown reports a schema that the registry says it does not have.
+var errUnknown = errors.New("the Schema Registry does not have it")
+
+// fetch asks one registry after another. The error says nothing about the schema, but for
+// errUnknown.
+func (r *Registry) fetch(k key) (*entry, error) {
+	var all []error
+	first := r.first.Load()
+	for i := range r.clients {
+		at := (first + int64(i)) % int64(len(r.clients))
+		f := fetch{cl: r.clients[at], done: make(map[string]bool)}
+		ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
+		e, err := f.schema(ctx, k)
+		cancel()
+		if err == nil || errors.Is(err, errUnknown) {
+			r.first.Store(at)
+			return e, err
+		}
+		all = append(all, err)
+	}
+	return nil, errors.Join(all...)
+}
+
+// fetch is of one schema, with all that it refers to.
+type fetch struct {
+	cl    *sr.Client
+	texts []string
+	names []string        // of texts, by those who refer to them
+	done  map[string]bool // references that are among texts
+	bytes int
+}
+
+// Codes of Confluent's API that say that there is none.
+var none = map[int]bool{40401: true, 40402: true, 40403: true}
+
+func (f *fetch) schema(ctx context.Context, k key) (*entry, error) {
+	got, err := f.cl.SchemaByID(ctx, int(k.id))
+	if answer, ok := errors.AsType[*sr.ResponseError](err); ok && none[answer.ErrorCode] {
+		return nil, errUnknown
+	}
+	if err != nil {
+		return nil, shorter(err)
+	}
+	e := new(entry)
+	if want := types[k.kind]; got.Type != want {
+		e.err = fmt.Errorf("schema id %d is of type %s, but the source's format is %s", k.id, got.Type, k.kind)
+		return e, nil
+	}
+	err = f.references(ctx, got.References)
+	if err == nil {
+		err = f.add("", got.Schema)
+	}
+	if err != nil && !errors.Is(err, errTooMuch) {
+		return nil, err
+	}
+	if err == nil {
+		e.schema, err = f.parse(k.kind)
+	}
+	if err != nil {
+		e.err = fmt.Errorf("schema id %d: %w", k.id, err)
+	}
+	return e, nil
+}
+
+// parse makes a schema of the texts. A parser that panics must not end the service: it would
+// meet the same schema again when it is started again.
+func (f *fetch) parse(kind Kind) (s schema, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("the parser of %s can't take it: %v", kind, p)
+		}
+	}()
+	return parsers[kind](f.names, f.texts)
+}
+
+// KindOf asks for the schema of an id, and returns how values are written by it.
+func (r *Registry) KindOf(ctx context.Context, id uint32) (Kind, error) {
+	var all []error
+	for _, cl := range r.clients {
+		got, err := cl.SchemaByID(ctx, int(id))
+		if answer, ok := errors.AsType[*sr.ResponseError](err); ok && none[answer.ErrorCode] {
+			return "", fmt.Errorf("schema id %d: %w", id, errUnknown)
+		}
+		if err != nil {
+			all = append(all, shorter(err))
+			continue
+		}
+		for kind, typ := range types {
+			if typ == got.Type {
+				return kind, nil
+			}
+		}
+		return JSONSchema, nil
+	}
+	return "", errors.Join(all...)
+}
+
+var errTooMuch = fmt.Errorf("with all that it refers to it is more than %d bytes or %d schemas", maxText, maxTexts)
+
+// references takes all that is referred to, each before who refers to it.
+func (f *fetch) references(ctx context.Context, refs []sr.SchemaReference) error {
+	for _, ref := range refs {
+		at := ref.Subject + "/" + strconv.Itoa(ref.Version) + "/" + ref.Name
+		if f.done[at] {
+			continue
+		}
+		if f.done[at] = true; len(f.done) > maxTexts {
+			return errTooMuch
+		}
+		got, err := f.cl.SchemaByVersion(ctx, ref.Subject, ref.Version)
+		if answer, ok := errors.AsType[*sr.ResponseError](err); ok && none[answer.ErrorCode] {
+			return fmt.Errorf("version %d of subject %.100q, which it refers to: %w", ref.Version, ref.Subject, errUnknown)
+		}
+		if err != nil {
+			return shorter(err)
+		}
+		if err := f.references(ctx, got.References); err != nil {
+			return err
+		}
+		if err := f.add(ref.Name, got.Schema.Schema); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f *fetch) add(name, text string) error {
+	f.names, f.texts = append(f.names, name), append(f.texts, text)
+	if f.bytes += len(text); f.bytes > maxText || len(f.texts) > maxTexts {
+		return errTooMuch
+	}
+	return nil
+}
+
+// shorter leaves out what a server answers beside its message: a page, perhaps.
+func shorter(err error) error {
+	answer, ok := errors.AsType[*sr.ResponseError](err)
+	if !ok {
+		return err
+	}
+	if answer.StatusCode == http.StatusNotFound {
+		return fmt.Errorf("%s answers 404, but not as a Schema Registry does; is its URL right?", answer.URL)
+	}
+	return fmt.Errorf("%s answers %d: %.200s", answer.URL, answer.StatusCode, answer.Message)
+}
+
+// types and parsers are of the kinds that the registry has schemas of.
+var (
+	types   = map[Kind]sr.SchemaType{Avro: sr.TypeAvro, Protobuf: sr.TypeProtobuf}
+	parsers = map[Kind]func(names, texts []string) (schema, error){
+		Avro:     func(_, texts []string) (schema, error) { return parseAvro(texts) },
+		Protobuf: parseProtobuf,
+	}
+)
