@@ -146,18 +146,27 @@ const keepJSON = 256 << 10
 // those of Value, of the Format and of event.Decoder. Both are valid until the Decoder's
 // next call.
 func (s *Source) Decode(ctx context.Context, d *Decoder, r *kgo.Record, paths *event.Paths) (data []byte, ev *event.Event, err error) {
-	if s == nil || s.format == nil {
+	if s == nil {
+		if data, err = Value(r); err != nil {
+			return nil, nil, err
+		}
+		if ev, err = d.events.Decode(data, paths); err != nil {
+			return nil, nil, framed(data, err)
+		}
+		return data, ev, nil
+	}
+	if s.format == nil {
 		data, err = Value(r)
 	} else {
 		data, err = s.formatted(ctx, d, r)
 	}
-	if err == nil && s != nil {
+	if err == nil {
 		data, err = s.envelope.Open(data)
 	}
 	if err != nil {
 		return nil, nil, err
 	}
-	if s == nil || s.mapping == nil {
+	if s.mapping == nil {
 		ev, err = d.events.Decode(data, paths)
 	} else {
 		outside := make([][]byte, 0, 8)

@@ -180,3 +180,21 @@ func TestAvroRefuses(t *testing.T) {
 		})
 	}
 }
+
+// TestAppendString compares with encoding/json, at every place of eight bytes.
+func TestAppendString(t *testing.T) {
+	t.Parallel()
+	for c := range 256 {
+		for at := range 20 {
+			text := []byte("abcdefghijklmnopqrst")
+			text[at] = byte(c)
+			var back string
+			if got := appendString(nil, text); c < 0x80 && (json.Unmarshal(got, &back) != nil || back != string(text)) {
+				t.Errorf("%q: got %s", text, got)
+			}
+			if got := string(quoted(string(text[at:]))); c >= 0x80 && got != `"`+string(text[at:])+`"` {
+				t.Errorf("%q: got %s", text[at:], got)
+			}
+		}
+	}
+}

@@ -5,23 +5,34 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
+
+	"eventstream/event"
 )
 
 // read appends the JSON of an Avro value. Every value makes at least a byte of it, so that
 // the bound of JSON bounds the work, whatever the value says of itself.
 func (s *avroSchema) read(dst, body []byte) ([]byte, error) {
-	r := avroReader{in: body, out: dst}
-	if err := r.value(s); err != nil {
+	r := avroReaders.Get().(*avroReader)
+	*r = avroReader{in: body, out: dst}
+	err := r.value(s)
+	out, left := r.out, len(r.in)
+	*r = avroReader{}
+	avroReaders.Put(r)
+	if err == nil && left > 0 {
+		err = fmt.Errorf("%w: %d", errLeft, left)
+	}
+	if err != nil {
 		return nil, err
 	}
-	if len(r.in) > 0 {
-		return nil, fmt.Errorf("%w: %d", errLeft, len(r.in))
-	}
-	return r.out, nil
+	return out, nil
 }
+
+// avroReaders are for the next values: functions of schemas would have each on the heap.
+var avroReaders = sync.Pool{New: func() any { return new(avroReader) }}
 
 // avroReader reads one value.
 type avroReader struct {
@@ -30,17 +41,21 @@ type avroReader struct {
 }
 
 func (r *avroReader) value(s *avroSchema) error {
-	if err := full(len(r.out), r.depth); err != nil {
-		return err
+	if len(r.out) > event.MaxBytes || r.depth > event.MaxDepth {
+		return full(len(r.out), r.depth)
 	}
 	return s.do(r, s)
 }
 
 func (r *avroReader) record(s *avroSchema) error {
 	r.depth++
-	for _, m := range s.members {
+	for i := range s.members {
+		m := &s.members[i]
 		r.out = append(r.out, m.name...)
-		if err := r.value(m.schema); err != nil {
+		if len(r.out) > event.MaxBytes || r.depth > event.MaxDepth {
+			return full(len(r.out), r.depth)
+		}
+		if err := m.schema.do(r, m.schema); err != nil {
 			return err
 		}
 	}
@@ -279,6 +294,11 @@ func (r *avroReader) instant(since func(int64) time.Time, layout string) error {
 
 // varint takes a long.
 func (r *avroReader) varint() (int64, error) {
+	if len(r.in) > 0 && r.in[0] < 0x80 { // most are
+		n := int64(r.in[0])
+		r.in = r.in[1:]
+		return n>>1 ^ -(n & 1), nil
+	}
 	n, size := binary.Varint(r.in)
 	if size == 0 {
 		return 0, errShort
@@ -300,6 +320,13 @@ func (r *avroReader) int32() (int64, error) {
 
 // block takes bytes with their length before them.
 func (r *avroReader) block() ([]byte, error) {
+	if len(r.in) > 0 && r.in[0]&0x81 == 0 { // a length of one byte, as most are
+		if n := 1 + int(r.in[0]>>1); n <= len(r.in) {
+			b := r.in[1:n:n]
+			r.in = r.in[n:]
+			return b, nil
+		}
+	}
 	n, err := r.varint()
 	if err != nil {
 		return nil, err

@@ -3,6 +3,7 @@ package format
 import (
 	"bytes"
 	"encoding/base64"
+	"encoding/binary"
 	"math"
 	"math/big"
 	"slices"
@@ -23,7 +24,8 @@ var plain = func() (all [256]bool) {
 func appendString(dst []byte, text []byte) []byte {
 	dst = append(dst, '"')
 	start := 0
-	for i, c := range text {
+	for i := plainBytes(text); i < len(text); i++ {
+		c := text[i]
 		if plain[c] {
 			continue
 		}
@@ -45,6 +47,20 @@ func appendString(dst []byte, text []byte) []byte {
 	}
 	dst = append(dst, text[start:]...)
 	return append(dst, '"')
+}
+
+// plainBytes returns how many bytes at the begin of a text are certainly plain. It looks at
+// eight at once.
+func plainBytes(text []byte) (n int) {
+	const ones, highs = 0x0101010101010101, 0x8080808080808080
+	for ; len(text)-n >= 8; n += 8 {
+		x := binary.LittleEndian.Uint64(text[n:])
+		quote, slash := x^(ones*'"'), x^(ones*'\\')
+		if ((x-ones*' ')&^x|(quote-ones)&^quote|(slash-ones)&^slash)&highs != 0 {
+			break
+		}
+	}
+	return n
 }
 
 // quoted is a text as a JSON string.
