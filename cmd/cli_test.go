@@ -77,6 +77,7 @@ func TestUsage(t *testing.T) {
 		{args: []string{"filter", "--config", configFile(t, "sources: [{format: avro}]")}, code: 2, says: "a source of format avro needs a Schema Registry"},
 		{args: []string{"skip-lost", "--kafka-sasl", "aws-msk-iam"}, code: 2, says: "needs --kafka-tls"},
 		{args: []string{"skip-lost", "--kafka-sasl-scopes", "x"}, code: 2, says: "need --kafka-sasl oauthbearer"},
+		{args: []string{"lanes", "skop"}, code: 2, says: `unknown command "skop"`},
 		{args: []string{"gateway", "--token-keys", "/does/not/exist"}, code: 2, says: "no such file"},
 		{args: []string{"gateway", "--token-jwks", "http://issuer.example/keys"}, code: 2, says: "want https"},
 		{args: []string{"gateway", "--token-audience", "events"}, code: 2, says: "no keys to check tokens with"},

@@ -136,6 +136,8 @@ func explain(reason string) string {
 		return reason + ": the connection ended too long ago, and there is no replay from Kafka"
 	case wire.GapLost:
 		return reason + ": Kafka lost them, or gives their ids to other events"
+	case wire.GapSkipped:
+		return reason + ": an operator of the service had them passed over"
 	case wire.GapTooLarge:
 		return reason + ": larger than what was asked for with max_message"
 	case wire.GapOtherTopic:

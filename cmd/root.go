@@ -170,7 +170,7 @@ func (a *app) root() (*cobra.Command, error) {
 	})
 	for _, add := range []func() (*cobra.Command, error){
 		a.devCommand, a.apiCommand, a.filterCommand, a.gatewayCommand, a.producerCommand,
-		a.listenCommand, a.seedCommand, a.configCommand, a.sniffCommand, a.migrateCommand, a.skipLostCommand, a.tokenCommand, a.apikeyCommand, a.checkCommand, a.healthcheckCommand, a.versionCommand,
+		a.listenCommand, a.seedCommand, a.configCommand, a.sniffCommand, a.migrateCommand, a.skipLostCommand, a.lanesCommand, a.tokenCommand, a.apikeyCommand, a.checkCommand, a.healthcheckCommand, a.versionCommand,
 	} {
 		c, err := add()
 		if err != nil {

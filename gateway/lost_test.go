@@ -94,6 +94,95 @@ func TestKafkaLost(t *testing.T) {
 	}
 }
 
+// What an operator has passed over is told as a gap: to those who are connected at once, to
+// those who come while it lies ahead or come back from before its end with their hello, and
+// to nobody else. When it is forgotten, it is told to nobody.
+func TestSkipped(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 2)
+	g := w.gateway(Config{})
+	told := func(what string, c *wsClient, want ...wire.Missing) {
+		t.Helper()
+		var got []wire.Missing
+		for _, m := range c.gaps {
+			if m.Reason != wire.GapSkipped || m.To == "" {
+				t.Errorf("%s: gap %+v, want one with a cursor, as %s", what, m, wire.GapSkipped)
+			}
+			got = append(got, m.Missing...)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s was told of %v, want %v", what, got, want)
+		}
+	}
+	publish := func(subscribers ...string) string { t.Helper(); return w.publish(1, subscribers...) }
+	live := connect(t, g, "live", "")
+	away := connect(t, g, "away", "")
+	for range 5 {
+		id := publish("live", "away")
+		live.untilEvent(id)
+		away.untilEvent(id)
+	}
+	away.ws.CloseNow()
+	skip := func(from, to int64) wire.Missing {
+		t.Helper()
+		if err := w.store.Skip(t.Context(), lane.Shard{}, 1, testTopic, lane.Skip{From: from, To: to}); err != nil {
+			t.Fatal(err)
+		}
+		w.parts[1].mu.Lock()
+		w.parts[1].skips, _ = w.store.Skips(t.Context(), lane.Shard{}, 1)
+		w.parts[1].mu.Unlock()
+		live.untilType(wire.Gap)
+		return wire.Missing{Partition: 1, From: from, To: to}
+	}
+	first, second := skip(6, 8), skip(10, 11)
+	told("who is connected", live, first, second)
+	if err := g.Ready(t.Context()); err != nil {
+		t.Errorf("Ready: %v", err)
+	}
+	ahead := connect(t, g, "ahead", "")
+	ahead.untilEvent(publish("live", "ahead", "away")) // 5
+	told("who comes before it", ahead, first, second)
+	publish()
+	publish()
+	testenv.Eventually(t, 30*time.Second, func() error {
+		if at := g.topics.laneReaders()[0].Positions(); at[1] != 8 {
+			return fmt.Errorf("at %v, want 8", at)
+		}
+		return nil
+	})
+	between := connect(t, g, "between", "")
+	between.untilEvent(publish("live", "ahead", "away", "between")) // 8
+	told("who comes between the two", between, second)
+	publish("live", "ahead", "away", "between") // 9
+	publish()
+	last := publish("live", "ahead", "away", "between")
+	for _, c := range []*wsClient{live, ahead, between} {
+		c.untilEvent(last)
+	}
+	late := connect(t, g, "late", "")
+	late.untilEvent(publish("late", "away"))
+	told("who comes after it", late)
+	back := connect(t, g, "away", away.cursor)
+	back.untilEvent(publish("away"))
+	told("who comes back", back, first, second)
+	if !back.hello.Resumed {
+		t.Errorf("hello %+v, want it resumed: what the lane holds comes", back.hello)
+	}
+	if err := w.store.ForgetSkips(t.Context(), lane.Shard{}, 1, testTopic, 8); err != nil {
+		t.Fatal(err)
+	}
+	testenv.Eventually(t, 5*time.Second, func() error {
+		if n := len(g.topics.laneReaders()[0].Losses()); n != 1 {
+			return fmt.Errorf("%d are known, want 1", n)
+		}
+		return nil
+	})
+	told("who was connected all the time", live, first, second)
+	for _, c := range []*wsClient{live, ahead, between, late, back} {
+		c.check()
+	}
+}
+
 // A loss is told to who is connected also if the log has grown past it, and more has come,
 // before a gateway looks. One that was there when the gateway began is no news.
 func TestKafkaLostLate(t *testing.T) {

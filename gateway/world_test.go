@@ -64,6 +64,7 @@ type part struct {
 	next    int64
 	trimmed int64
 	end     int64 // of Kafka, if that is further than next
+	skips   lane.Skips
 	packer  lane.Packer
 }
 
@@ -172,7 +173,7 @@ func (w *world) append(part *part, p int, data string, subscribers []string) {
 	part.packer.Reset()
 	a := lane.Append{
 		Partition: int32(p), Topic: testTopic, Expect: part.next, Next: part.next + 1,
-		TrimBefore: part.trimmed, Synced: at, End: max(part.end, part.next+1),
+		TrimBefore: part.trimmed, Synced: at, End: max(part.end, part.next+1), Skipped: part.skips,
 	}
 	if len(groups) > 0 {
 		part.packer.Add(part.next, time.Now().UnixMilli(), []byte(data), groups)
@@ -205,7 +206,7 @@ func (w *world) beatAt(p int) {
 	defer part.mu.Unlock()
 	_, at := w.match(nil)
 	w.store.Append(context.Background(), lane.Append{
-		Partition: int32(p), Topic: testTopic, Expect: part.next, Next: part.next, TrimBefore: part.trimmed, Synced: at, End: max(part.end, part.next),
+		Partition: int32(p), Topic: testTopic, Expect: part.next, Next: part.next, TrimBefore: part.trimmed, Synced: at, End: max(part.end, part.next), Skipped: part.skips,
 	})
 }
 

@@ -49,7 +49,7 @@ end
 `
 
 // appendScript: KEYS lane, pos; ARGV owner, expect, next, synced, trim before,
-// last, entry, last + 1, end. Offsets are compared as the strings that this package wrote and
+// last, entry, last + 1, end, skipped. Offsets are compared as the strings that this package wrote and
 // are never turned into a number on their way. XADD comes first: it is what
 // Redis refuses when its memory is full, and it refuses a script only before
 // its first write.
@@ -57,12 +57,14 @@ end
 // A writer that has applied less of the control stream than the one before it
 // is refused as well. Otherwise a writer that has lost the partition could add
 // events that were matched without a subscriber after readers had been told
-// that from here on all are matched with it.
+// that from here on all are matched with it. And so is one that does not know what
+// is to be passed over.
 var appendScript = rueidis.NewLuaScript(luaLess + `
-local m = redis.call('HMGET', KEYS[2], 'topic', 'next', 'first', 'synced', 'beat', 'after')
+local m = redis.call('HMGET', KEYS[2], 'topic', 'next', 'first', 'synced', 'beat', 'after', 'skipped')
 if not m[2] or m[1] ~= ARGV[1] then return '-1' end
 if m[2] ~= ARGV[2] then return m[2] end
 if m[4] ~= ARGV[4] and less(ARGV[4], m[4]) then return m[2] end
+if (m[7] or '') ~= ARGV[10] then return m[2] end
 local after = m[6] or '0'
 if ARGV[7] ~= '' then
   if tonumber(m[3]) > tonumber(after) then after = m[3] end
@@ -80,7 +82,7 @@ return ARGV[3]
 // requireScript: KEYS lane, pos; ARGV synced. It answers as readPosition does, with
 // what was there before. Where nothing was, what is required waits for the claim.
 var requireScript = rueidis.NewLuaScript(luaLess + `
-local m = redis.call('HMGET', KEYS[2], 'topic', 'next', 'first', 'synced', 'beat', 'lost', 'end')
+local m = redis.call('HMGET', KEYS[2], 'topic', 'next', 'first', 'synced', 'beat', 'lost', 'end', 'skipped')
 if less(m[4] or '0-0', ARGV[1]) then redis.call('HSET', KEYS[2], 'synced', ARGV[1]) end
 return m
 `)
@@ -114,7 +116,7 @@ func (r *Redis) Claim(ctx context.Context, sh Shard, p int32, id event.TopicID, 
 //   - -1: the store knows nothing of this partition, topic and number of shards: Claim;
 //   - anything else, also a.Expect: nothing was appended, because the store lost
 //     writes, or another writer moved on or has applied more of the control
-//     stream. Read the control stream and go on from the returned offset.
+//     stream, or something else is to be passed over. Read the control stream and go on from the returned offset.
 //
 // An error leaves open whether it was done; ErrFull says that it was not.
 func (r *Redis) Append(ctx context.Context, a Append) (next int64, err error) {
@@ -124,7 +126,7 @@ func (r *Redis) Append(ctx context.Context, a Append) (next int64, err error) {
 	owner, keys, trim := owner(a.Topic, a.Shard), r.laneKeys(a.Shard, a.Partition), offset(min(a.TrimBefore, a.Next))
 	next, err = r.exec(ctx, appendScript, keys, []string{
 		owner, offset(a.Expect), offset(a.Next), a.Synced.String(), trim,
-		offset(a.Last), rueidis.BinaryString(a.Entry), offset(a.Last + 1), offset(a.End),
+		offset(a.Last), rueidis.BinaryString(a.Entry), offset(a.Last + 1), offset(a.End), string(a.Skipped),
 	}).AsInt64()
 	if isFull(err) {
 		// Without this a full Redis would stay full: nothing else trims lanes.
@@ -208,14 +210,14 @@ func (r *Redis) Positions(ctx context.Context, sh Shard, n int32) ([]Position, e
 }
 
 func (r *Redis) readPosition(b rueidis.Builder, sh Shard, p int32) rueidis.Completed {
-	return b.Hmget().Key(r.posKey(sh, p)).Field("topic", "next", "first", "synced", "beat", "lost", "end").Build()
+	return b.Hmget().Key(r.posKey(sh, p)).Field("topic", "next", "first", "synced", "beat", "lost", "end", "skipped").Build()
 }
 
 // parsePosition reads what readPosition asked for. The position of another number
 // of shards says nothing of this one.
 func parsePosition(sh Shard, p int32, res rueidis.RedisResult) (Position, error) {
 	pos := Position{Partition: p, Next: -1, First: -1}
-	f, err := arrayOf(7, res)
+	f, err := arrayOf(8, res)
 	if err != nil {
 		return pos, fmt.Errorf("position of partition %d: %w", p, err)
 	}
@@ -227,7 +229,7 @@ func parsePosition(sh Shard, p int32, res rueidis.RedisResult) (Position, error)
 	if err != nil {
 		return pos, fmt.Errorf("position of partition %d: synced: %w", p, err)
 	}
-	var err1, err2, err3, err4, err5, err6 error
+	var err1, err2, err3, err4, err5, err6, err7 error
 	pos.Next, err1 = f[1].AsInt64()
 	pos.First, err2 = f[2].AsInt64()
 	pos.Synced, err3 = ParseControlID(synced)
@@ -240,7 +242,11 @@ func parsePosition(sh Shard, p int32, res rueidis.RedisResult) (Position, error)
 	if !f[6].IsNil() { // older filter services don't say
 		pos.End, err6 = f[6].AsInt64()
 	}
-	if err := errors.Join(err1, err2, err3, err4, err5, err6); err != nil {
+	if skipped, err := f[7].ToString(); err == nil {
+		pos.Skipped = Skips(skipped)
+		_, err7 = parseSkips(skipped)
+	}
+	if err := errors.Join(err1, err2, err3, err4, err5, err6, err7); err != nil {
 		return pos, fmt.Errorf("position of partition %d: %w", p, err)
 	}
 	return pos, nil

@@ -75,20 +75,20 @@ func testAppend(t *testing.T, s subject) {
 		want int64
 		pos  Position
 	}{
-		{"one", Append{Topic: topicA, Expect: 100, Next: 110, Entry: entry, Last: 105, Synced: id(5, 1)}, 110, Position{0, 110, 100, id(5, 1), 0, Loss{}, 0}},
-		{"again: lost answer", Append{Topic: topicA, Expect: 100, Next: 110, Entry: entry, Last: 105, Synced: id(5, 1)}, 110, Position{0, 110, 100, id(5, 1), 0, Loss{}, 0}},
-		{"too low", Append{Topic: topicA, Expect: 100, Next: 111, Entry: entry, Last: 110, Synced: id(9, 0)}, 110, Position{0, 110, 100, id(5, 1), 0, Loss{}, 0}},
-		{"too high: the store lost writes", Append{Topic: topicA, Expect: 120, Next: 130, Entry: entry, Last: 125}, 110, Position{0, 110, 100, id(5, 1), 0, Loss{}, 0}},
-		{"other topic", Append{Topic: topicB, Expect: 110, Next: 120, Entry: entry, Last: 115}, -1, Position{0, 110, 100, id(5, 1), 0, Loss{}, 0}},
-		{"unknown partition", Append{Partition: 9, Topic: topicA, Expect: 0, Next: 1, Entry: entry}, -1, Position{0, 110, 100, id(5, 1), 0, Loss{}, 0}},
-		{"nothing matched", Append{Topic: topicA, Expect: 110, Next: 120, Synced: id(5, 10)}, 120, Position{0, 120, 100, id(5, 10), 0, Loss{}, 0}},
-		{"verify", Append{Topic: topicA, Expect: 120, Next: 120, Synced: id(6, 0)}, 120, Position{0, 120, 100, id(6, 0), 0, Loss{}, 0}},
-		{"verify with less applied", Append{Topic: topicA, Expect: 120, Next: 120, Synced: id(5, 99)}, 120, Position{0, 120, 100, id(6, 0), 0, Loss{}, 0}},
-		{"less applied", Append{Topic: topicA, Expect: 120, Next: 130, Entry: entry, Last: 129, Synced: id(5, 99)}, 120, Position{0, 120, 100, id(6, 0), 0, Loss{}, 0}},
-		{"trim", Append{Topic: topicA, Expect: 120, Next: 130, TrimBefore: 106, Synced: id(6, 0)}, 130, Position{0, 130, 106, id(6, 0), 0, Loss{}, 0}},
-		{"trim less", Append{Topic: topicA, Expect: 130, Next: 140, TrimBefore: 50, Synced: id(6, 0)}, 140, Position{0, 140, 106, id(6, 0), 0, Loss{}, 0}},
-		{"trim all", Append{Topic: topicA, Expect: 140, Next: 150, TrimBefore: 999, Synced: id(6, 0)}, 150, Position{0, 150, 150, id(6, 0), 0, Loss{}, 0}},
-		{"past 2^53", Append{Topic: topicA, Expect: 150, Next: 1<<60 + 1, Entry: entry, Last: 1 << 60, Synced: id(6, 0)}, 1<<60 + 1, Position{0, 1<<60 + 1, 150, id(6, 0), 0, Loss{}, 0}},
+		{"one", Append{Topic: topicA, Expect: 100, Next: 110, Entry: entry, Last: 105, Synced: id(5, 1)}, 110, Position{0, 110, 100, id(5, 1), 0, Loss{}, 0, ""}},
+		{"again: lost answer", Append{Topic: topicA, Expect: 100, Next: 110, Entry: entry, Last: 105, Synced: id(5, 1)}, 110, Position{0, 110, 100, id(5, 1), 0, Loss{}, 0, ""}},
+		{"too low", Append{Topic: topicA, Expect: 100, Next: 111, Entry: entry, Last: 110, Synced: id(9, 0)}, 110, Position{0, 110, 100, id(5, 1), 0, Loss{}, 0, ""}},
+		{"too high: the store lost writes", Append{Topic: topicA, Expect: 120, Next: 130, Entry: entry, Last: 125}, 110, Position{0, 110, 100, id(5, 1), 0, Loss{}, 0, ""}},
+		{"other topic", Append{Topic: topicB, Expect: 110, Next: 120, Entry: entry, Last: 115}, -1, Position{0, 110, 100, id(5, 1), 0, Loss{}, 0, ""}},
+		{"unknown partition", Append{Partition: 9, Topic: topicA, Expect: 0, Next: 1, Entry: entry}, -1, Position{0, 110, 100, id(5, 1), 0, Loss{}, 0, ""}},
+		{"nothing matched", Append{Topic: topicA, Expect: 110, Next: 120, Synced: id(5, 10)}, 120, Position{0, 120, 100, id(5, 10), 0, Loss{}, 0, ""}},
+		{"verify", Append{Topic: topicA, Expect: 120, Next: 120, Synced: id(6, 0)}, 120, Position{0, 120, 100, id(6, 0), 0, Loss{}, 0, ""}},
+		{"verify with less applied", Append{Topic: topicA, Expect: 120, Next: 120, Synced: id(5, 99)}, 120, Position{0, 120, 100, id(6, 0), 0, Loss{}, 0, ""}},
+		{"less applied", Append{Topic: topicA, Expect: 120, Next: 130, Entry: entry, Last: 129, Synced: id(5, 99)}, 120, Position{0, 120, 100, id(6, 0), 0, Loss{}, 0, ""}},
+		{"trim", Append{Topic: topicA, Expect: 120, Next: 130, TrimBefore: 106, Synced: id(6, 0)}, 130, Position{0, 130, 106, id(6, 0), 0, Loss{}, 0, ""}},
+		{"trim less", Append{Topic: topicA, Expect: 130, Next: 140, TrimBefore: 50, Synced: id(6, 0)}, 140, Position{0, 140, 106, id(6, 0), 0, Loss{}, 0, ""}},
+		{"trim all", Append{Topic: topicA, Expect: 140, Next: 150, TrimBefore: 999, Synced: id(6, 0)}, 150, Position{0, 150, 150, id(6, 0), 0, Loss{}, 0, ""}},
+		{"past 2^53", Append{Topic: topicA, Expect: 150, Next: 1<<60 + 1, Entry: entry, Last: 1 << 60, Synced: id(6, 0)}, 1<<60 + 1, Position{0, 1<<60 + 1, 150, id(6, 0), 0, Loss{}, 0, ""}},
 	} {
 		tt.a.End = tt.a.Next + 5
 		tt.pos.End = tt.pos.Next + 5
@@ -108,11 +108,11 @@ func testRequire(t *testing.T, s subject) {
 	check(t, "nothing there", require(id(4)), Position{Next: -1, First: -1})
 	check(t, "nothing there", must[[]Position](t)(s.Positions(ctx, Shard{}, 1))[0], Position{Next: -1, First: -1})
 	must[int64](t)(s.Claim(ctx, Shard{}, 0, topicA, 100, 100))
-	check(t, "claimed", must[[]Position](t)(s.Positions(ctx, Shard{}, 1))[0], Position{0, 100, 100, id(4), 0, Loss{}, 100})
+	check(t, "claimed", must[[]Position](t)(s.Positions(ctx, Shard{}, 1))[0], Position{0, 100, 100, id(4), 0, Loss{}, 100, ""})
 	a := Append{Topic: topicA, Expect: 100, Next: 110, Synced: id(5), End: 112}
 	check(t, "Append", must[int64](t)(s.Append(ctx, a)), 110)
-	check(t, "before", require(id(10)), Position{0, 110, 100, id(5), 1, Loss{}, 112})
-	check(t, "less changes nothing", require(id(9)), Position{0, 110, 100, id(10), 1, Loss{}, 112})
+	check(t, "before", require(id(10)), Position{0, 110, 100, id(5), 1, Loss{}, 112, ""})
+	check(t, "less changes nothing", require(id(9)), Position{0, 110, 100, id(10), 1, Loss{}, 112, ""})
 	a = Append{Topic: topicA, Expect: 110, Next: 120, Synced: id(9)}
 	check(t, "Append with less", must[int64](t)(s.Append(ctx, a)), 110)
 	a.Synced = id(10)

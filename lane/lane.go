@@ -51,6 +51,7 @@ type Position struct {
 	Beat      int64     // another one after each Append that was accepted, also one that moved nothing
 	Lost      Loss      // what Kafka lost last; zero if nothing
 	End       int64     // the partition's end in Kafka at some time before: what is below was produced by then; 0 if that is not known
+	Skipped   Skips     // what an operator has the lane pass over
 }
 
 // Append is one step of a partition: from offset Expect to Next.
@@ -65,6 +66,7 @@ type Append struct {
 	TrimBefore int64     // offsets below may be trimmed away; 0 for none
 	Synced     ControlID // how much of the control stream was applied when the events were matched
 	End        int64     // for Position.End
+	Skipped    Skips     // what the writer knows is to be passed over
 }
 
 // Entry is one entry of a lane. Its events have offsets above those of the

@@ -54,6 +54,7 @@ type memoryLane struct {
 	after       int64 // offset after the last event appended; where the lane began if there was none
 	synced      ControlID
 	lost        Loss
+	skipped     Skips
 	end         int64
 	entries     []Entry     // by Last
 	retired     *time.Timer // drops the lane; nil unless Retire was called
@@ -165,7 +166,7 @@ func (m *Memory) Append(_ context.Context, a Append) (next int64, err error) {
 	if l == nil || l.topic != a.Topic {
 		return -1, nil
 	}
-	if l.next != a.Expect || a.Synced.Compare(l.synced) < 0 {
+	if l.next != a.Expect || a.Synced.Compare(l.synced) < 0 || a.Skipped != l.skipped {
 		return l.next, nil
 	}
 	l.next, l.synced, l.end = a.Next, a.Synced, a.End
@@ -269,7 +270,7 @@ func (m *Memory) Require(_ context.Context, sh Shard, n int32, synced ControlID)
 
 func (m *Memory) positionLocked(sh Shard, p int32) Position {
 	if l := m.laneLocked(sh, p); l != nil {
-		return Position{p, l.next, l.first, l.synced, l.beat, l.lost, l.end}
+		return Position{p, l.next, l.first, l.synced, l.beat, l.lost, l.end, l.skipped}
 	}
 	return Position{Partition: p, Next: -1, First: -1}
 }

@@ -32,7 +32,7 @@ type RedisConfig struct {
 // Keys, all below the prefix:
 //
 //	{<p>}:lane             stream, entry <last offset>-1, fields b (packed events) and a (Entry.After)
-//	{<p>}:pos              hash: topic, next, first, synced, beat, after, end
+//	{<p>}:pos              hash: topic, next, first, synced, beat, after, end, lost, skipped
 //	{<p>:<s>}:lane, :pos   the same, of shard s if there are several
 //	{control}:epoch        identity of the store's content
 //	topic                  hash: id, partitions, shards
@@ -44,6 +44,7 @@ type RedisConfig struct {
 //	{control}:following:…  there while the gateway follows them
 //	{control}:answers:…    list of Answers to one Order, as JSON
 //	{control}:tried        there after a TryWrite
+//	{control}:operations   stream, field o: an Operation as JSON
 type Redis struct {
 	*link
 	cfg   RedisConfig

@@ -29,6 +29,9 @@ type store interface {
 	Append(context.Context, Append) (int64, error)
 	Retire(ctx context.Context, sh Shard, id event.TopicID, n int32, keep time.Duration) error
 	Lose(ctx context.Context, sh Shard, p int32, id event.TopicID, l Loss) error
+	Skip(ctx context.Context, sh Shard, p int32, id event.TopicID, s Skip) error
+	ForgetSkips(ctx context.Context, sh Shard, p int32, id event.TopicID, offset int64) error
+	Skips(ctx context.Context, sh Shard, p int32) (Skips, error)
 	Positions(ctx context.Context, sh Shard, n int32) ([]Position, error)
 	Require(ctx context.Context, sh Shard, n int32, synced ControlID) ([]Position, error)
 	Tail(ctx context.Context, sh Shard, from []int64, sink func(Batch) error) error
@@ -75,6 +78,7 @@ var suite = []struct {
 	{"retire", testRetire},
 	{"claim without a start", testClaimNoStart},
 	{"lose", testLose},
+	{"skip", testSkip},
 	{"range", testRange},
 	{"range of many pages", testRangePages},
 	{"range over trimmed", testRangeTrimmed},

@@ -35,7 +35,7 @@ type Request struct {
 type Lost struct {
 	Partition int32
 	From, To  int64
-	Reason    string // wire.GapTrimmed: past Kafka's retention; wire.GapLimit: older, or more, than is served
+	Reason    string // one of reasons
 }
 
 // Batch is a step of one partition.
@@ -61,4 +61,4 @@ var (
 var ErrBroken = errors.New("replay broke off")
 
 // reasons are those of a Lost, as they are written in a stream.
-var reasons = [...]string{1: wire.GapTrimmed, 2: wire.GapLimit, 3: wire.GapLost}
+var reasons = [...]string{1: wire.GapTrimmed, 2: wire.GapLimit, 3: wire.GapLost, 4: wire.GapSkipped}

@@ -17,10 +17,16 @@ const fillBatch = 10_000
 // Ends tells what the topic is, and where its partitions end, without a Consumer. It
 // makes nothing.
 func Ends(ctx context.Context, cfg Config, log *slog.Logger) (Info, Offsets, error) {
+	info, _, ends, err := Bounds(ctx, cfg, log)
+	return info, ends, err
+}
+
+// Bounds is Ends, and tells where the partitions begin, too.
+func Bounds(ctx context.Context, cfg Config, log *slog.Logger) (info Info, starts, ends Offsets, err error) {
 	cfg = cfg.withDefaults()
 	cl, err := cfg.client(cfg.reach(log))
 	if err != nil {
-		return Info{}, nil, err
+		return Info{}, nil, nil, err
 	}
 	defer cl.Close()
 	md, err := kadm.NewClient(cl).Metadata(ctx, cfg.Topic)
@@ -28,11 +34,14 @@ func Ends(ctx context.Context, cfg Config, log *slog.Logger) (Info, Offsets, err
 		err = md.Topics[cfg.Topic].Err
 	}
 	if err != nil {
-		return Info{}, nil, fmt.Errorf("metadata of topic %s: %w", cfg.Topic, err)
+		return Info{}, nil, nil, fmt.Errorf("metadata of topic %s: %w", cfg.Topic, err)
 	}
 	t := md.Topics[cfg.Topic]
-	ends, err := listOffsets(ctx, cl, cfg.Topic, atEnd, t.Partitions.Numbers())
-	return Info{ID: event.TopicID(t.ID), Partitions: int32(len(t.Partitions))}, ends, err
+	info = Info{Name: cfg.Topic, ID: event.TopicID(t.ID), Partitions: int32(len(t.Partitions))}
+	if starts, err = listOffsets(ctx, cl, cfg.Topic, atStart, t.Partitions.Numbers()); err == nil {
+		ends, err = listOffsets(ctx, cl, cfg.Topic, atEnd, t.Partitions.Numbers())
+	}
+	return info, starts, ends, err
 }
 
 // Fill writes records without a value to a partition until its end is at least upTo,

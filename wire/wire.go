@@ -49,6 +49,7 @@ const (
 	GapLimit          = "replay_limit"    // older, or more, than the operator's limit of replays
 	GapUnknownAddress = "unknown_address" // the cursor's connection ended longer ago than the resume window, or was another subscriber's, and there is no replay from Kafka
 	GapLost           = "kafka_lost"      // Kafka lost the events, or reuses their offsets: the new ones are not sent, since an id never means two events
+	GapSkipped        = "skipped"         // an operator of the service had the events skipped
 	GapTooLarge       = "too_large"       // the event is larger than the client's limit
 	GapOtherTopic     = "other_topic"     // the cursor is of a topic that was deleted and created again
 )

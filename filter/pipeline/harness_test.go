@@ -39,6 +39,7 @@ func TestMain(m *testing.M) {
 type backend interface {
 	Store
 	Positions(ctx context.Context, sh lane.Shard, n int32) ([]lane.Position, error)
+	Skip(ctx context.Context, sh lane.Shard, p int32, id event.TopicID, s lane.Skip) error
 	Range(ctx context.Context, sh lane.Shard, p int32, from, to int64, sink func(lane.Entry) error) (int64, error)
 	Tail(ctx context.Context, sh lane.Shard, from []int64, sink func(lane.Batch) error) error
 	Announce(ctx context.Context, a lane.Announcement) (lane.ControlID, error)

@@ -23,6 +23,7 @@ type metrics struct {
 	deadLetters           prometheus.Counter
 	deadLettersDenied     prometheus.Counter
 	tombstones, lost      prometheus.Counter
+	skipped               prometheus.Counter
 	compared, repaired    prometheus.Counter
 	appendSeconds         prometheus.Histogram
 	lagEvents             *prometheus.GaugeVec
@@ -59,6 +60,7 @@ func newMetrics(reg prometheus.Registerer, r *routes, replays *atomic.Int64) *me
 		deadLettersDenied: counter("dead_letters_denied_total", "Records that are no events and were passed over, since we may not write dead letters."),
 		deadLetters:       counter("events_dead_lettered_total", "Records that are no events and went to the dead-letter topic."),
 		tombstones:        counter("events_tombstones_total", "Records without a value, which are skipped."),
+		skipped:           counter("skipped_offsets_total", "Offsets that an operator had a lane pass over."),
 		lost:              counter("kafka_lost_offsets_total", "Offsets that Kafka lost and gives a second time, each time that a filter service found out."),
 		compared:          counter("comparisons_total", "Comparisons of all filters with the filter store."),
 		repaired:          counter("repairs_total", "Filters that were not as in the filter store, though no change was on its way, and were read again."),

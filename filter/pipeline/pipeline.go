@@ -38,6 +38,8 @@ type Lanes interface {
 	Claim(ctx context.Context, sh lane.Shard, p int32, id event.TopicID, start, end int64) (int64, error)
 	Append(ctx context.Context, a lane.Append) (int64, error)
 	Lose(ctx context.Context, sh lane.Shard, p int32, id event.TopicID, l lane.Loss) error
+	Skips(ctx context.Context, sh lane.Shard, p int32) (lane.Skips, error)
+	ForgetSkips(ctx context.Context, sh lane.Shard, p int32, id event.TopicID, offset int64) error
 	Positions(ctx context.Context, sh lane.Shard, n int32) ([]lane.Position, error)
 	Retire(ctx context.Context, sh lane.Shard, id event.TopicID, n int32, keep time.Duration) error
 }

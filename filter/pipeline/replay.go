@@ -192,28 +192,6 @@ type asker struct {
 	left  int64 // bytes of events that it may still be given
 }
 
-// around passes on a partition's range without what Kafka lost: the offsets mean other
-// events now.
-func (a *asker) around(ctx context.Context, partition int32, p plan) error {
-	from, to := p.from[partition], p.to[partition]
-	var hole lane.Loss
-	if int(partition) < len(p.holes) {
-		hole = p.holes[partition].Lost
-	}
-	begin, end := max(from, hole.From), min(to, hole.To)
-	if begin >= end {
-		return a.pass(ctx, partition, from, to)
-	}
-	if err := a.pass(ctx, partition, from, begin); err != nil {
-		return err
-	}
-	lost := replay.Lost{Partition: partition, From: begin, To: end, Reason: lostReason}
-	if err := a.w.Batch(replay.Batch{Partition: partition, Next: end, Lost: &lost}); err != nil {
-		return err
-	}
-	return a.pass(ctx, partition, end, to)
-}
-
 // pass passes on what matches in a range of one partition.
 func (a *asker) pass(ctx context.Context, partition int32, from, to int64) error {
 	if len(a.wants) == 0 {

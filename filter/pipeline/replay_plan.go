@@ -25,7 +25,7 @@ const (
 // bounds is where the partitions begin and end in Kafka.
 type bounds struct {
 	starts, ends topic.Offsets
-	lost         []lane.Position // what Kafka lost
+	positions    []lane.Position // which know what is not passed on
 }
 
 // aged is what was known at a time of how old records may be.
@@ -37,9 +37,9 @@ type aged struct {
 
 // plan is what a request comes to.
 type plan struct {
-	from, to []int64 // by partition
-	lost     []replay.Lost
-	holes    []lane.Position // within the ranges
+	from, to  []int64 // by partition
+	lost      []replay.Lost
+	positions []lane.Position // which know what is not passed on within the ranges
 }
 
 // plan finds out which offsets a request asks for, and which of them can be served.
@@ -55,7 +55,7 @@ func (s *replays) plan(ctx context.Context, r replay.Request) (plan, error) {
 	if len(r.From) > int(n) {
 		return plan{}, replay.Busy(refuseFor, fmt.Errorf("from names %d partitions; the topic is known to have %d", len(r.From), n))
 	}
-	p := plan{holes: w.bounds.lost}
+	p := plan{positions: w.bounds.positions}
 	for partition := range n {
 		if err := w.add(&p, r, partition); err != nil {
 			return plan{}, err
@@ -216,7 +216,7 @@ func (s *replays) askKafka(ctx context.Context) (b bounds, err error) {
 	if b.starts, err = s.kafka.Starts(ctx); err != nil {
 		return b, err
 	}
-	if b.lost, err = s.lanes.Positions(ctx, s.cfg.Shard, s.topic.Load().Partitions); err != nil {
+	if b.positions, err = s.lanes.Positions(ctx, s.cfg.Shard, s.topic.Load().Partitions); err != nil {
 		return b, err
 	}
 	b.ends, err = s.kafka.Ends(ctx)

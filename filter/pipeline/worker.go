@@ -27,6 +27,8 @@ type worker struct {
 	end      int64          // of the partition, when it was claimed
 	fetched  bool           // records came since then
 	lost     lane.Loss      // what Kafka lost last, as far as it was told of
+	skips    lane.Skips     // what is to be passed over, as the lane knows it
+	ranges   []lane.Skip    // the same
 	blind    bool           // the partition has no leader: it stays at next until it has one
 	synced   lane.ControlID // how far the control stream was read for this batch
 	view     *view          // what the batch is matched with
@@ -146,6 +148,9 @@ func (w *worker) claim(ctx context.Context) error {
 	}
 	w.next, w.claimed, w.blind, w.fetched = next, true, blind, false
 	w.sees(!blind)
+	if _, err := w.readSkips(ctx); err != nil {
+		return err
+	}
 	w.trim.begin(time.Now(), in.Since, next)
 	if blind {
 		w.part.Hold()
@@ -162,7 +167,10 @@ func (w *worker) claim(ctx context.Context) error {
 		}
 	}
 	w.part.SeekTo(w.next)
-	return nil
+	if err := w.forgetSkips(ctx, in.Oldest); err != nil {
+		return err
+	}
+	return w.passOver(ctx, at)
 }
 
 // rangeTimeout bounds how long a leader that does not answer holds a worker up: lanes
@@ -190,7 +198,7 @@ func (w *worker) ask(ctx context.Context) (in topic.Range, blind bool, err error
 func (w *worker) skip(ctx context.Context, oldest int64, at lane.ControlID) error {
 	w.log.Error("Kafka's retention has passed the position: events are lost", "pos", w.next, "oldest", oldest, "lost", oldest-w.next)
 	got, err := w.lanes.Append(ctx, lane.Append{
-		Shard: w.cfg.Shard, Partition: w.part.ID, Topic: w.topic.Load().ID, Expect: w.next, Next: oldest, TrimBefore: oldest, Synced: at, End: w.kafkaEnd(),
+		Shard: w.cfg.Shard, Partition: w.part.ID, Topic: w.topic.Load().ID, Expect: w.next, Next: oldest, TrimBefore: oldest, Synced: at, End: w.kafkaEnd(), Skipped: w.skips,
 	})
 	if err != nil {
 		return w.storeFailed("append to lane", err)
@@ -260,6 +268,10 @@ func (w *worker) step(ctx context.Context, records []*kgo.Record) error {
 		if r.Offset < next {
 			continue
 		}
+		if s, ok := w.over(r.Offset); ok {
+			next = max(next, s.From)
+			break // what comes after it is read again
+		}
 		if topic.IsMark(r) {
 			next = r.Offset + 1
 			continue
@@ -281,10 +293,11 @@ func (w *worker) step(ctx context.Context, records []*kgo.Record) error {
 	}
 	w.letters.note(read, w.unread, w.why)
 	if next > w.next || len(records) == 0 {
-		_, err := w.finish(ctx, records, next, at)
-		return err
+		if ok, err := w.finish(ctx, records, next, at); err != nil || !ok {
+			return err
+		}
 	}
-	return nil
+	return w.passOver(ctx, at)
 }
 
 // lettersAtOnce is how many dead letters are waited for at once.
@@ -408,7 +421,7 @@ func (w *worker) kafkaEnd() int64 {
 func (w *worker) append(ctx context.Context, next int64, at lane.ControlID) (ok bool, err error) {
 	a := lane.Append{
 		Shard: w.cfg.Shard, Partition: w.part.ID, Topic: w.topic.Load().ID,
-		Expect: w.next, Next: next, TrimBefore: w.trim.before(time.Now(), w.next), Synced: at, End: w.kafkaEnd(),
+		Expect: w.next, Next: next, TrimBefore: w.trim.before(time.Now(), w.next), Synced: at, End: w.kafkaEnd(), Skipped: w.skips,
 	}
 	if w.packer.Count() > 0 {
 		a.Entry, a.Last = w.packer.Bytes(), w.packer.Last()
@@ -420,6 +433,11 @@ func (w *worker) append(ctx context.Context, next int64, at lane.ControlID) (ok 
 		return false, w.storeFailed("append to lane", err)
 	case got == next:
 	case got == w.next:
+		if changed, err := w.readSkips(ctx); err != nil {
+			return false, err
+		} else if changed {
+			return false, w.claim(ctx)
+		}
 		return false, errRefused
 	default:
 		if got < 0 {

@@ -1,7 +1,6 @@
 package delivery
 
 import (
-	"maps"
 	"slices"
 
 	"eventstream/gateway/framing"
@@ -60,14 +59,20 @@ func (w *writer) gap(c *conn, g Gap, to string) {
 
 // lost tells c of the losses that concern one who goes on from the given positions.
 func (w *writer) lost(c *conn, all reader.Losses, from []int64, cursor string) {
-	var missing []wire.Missing
-	for _, p := range slices.Sorted(maps.Keys(all)) {
-		if l := all[p]; int(p) < len(from) && from[p] <= l.To {
-			missing = append(missing, wire.Missing{Partition: p, From: l.From, To: l.To})
+	for _, skipped := range []bool{false, true} {
+		reason := wire.GapLost
+		if skipped {
+			reason = wire.GapSkipped
 		}
-	}
-	if missing != nil {
-		w.gap(c, Gap{Reason: wire.GapLost, Missing: missing}, cursor)
+		var missing []wire.Missing
+		for _, l := range all {
+			if l.Skipped == skipped && int(l.Partition) < len(from) && l.Concerns(from[l.Partition]) {
+				missing = append(missing, wire.Missing{Partition: l.Partition, From: l.From, To: l.To})
+			}
+		}
+		if missing != nil {
+			w.gap(c, Gap{Reason: reason, Missing: missing}, cursor)
+		}
 	}
 }
 
@@ -80,14 +85,13 @@ func (w *writer) lostNow(c *conn, news reader.Losses) {
 
 // lostMeanwhile tells c, which has caught up, of what was lost since it was opened.
 func (w *writer) lostMeanwhile(c *conn) {
-	news := maps.Clone(c.reader.Losses())
-	maps.DeleteFunc(news, func(_ int32, l reader.Loss) bool { return uptime.SecondsOf(l.Noted) < int64(c.since) })
+	news := slices.DeleteFunc(slices.Clone(c.reader.Losses()), func(l reader.Loss) bool { return uptime.SecondsOf(l.Noted) < int64(c.since) })
 	if len(news) > 0 {
 		at := before(w.positions(c), c.pending)
 		from := slices.Clone(at)
-		for p, l := range news {
-			if int(p) < len(from) && uptime.SecondsOf(l.Noted) > int64(c.since) {
-				from[p] = 0 // whatever has come since
+		for _, l := range news {
+			if int(l.Partition) < len(from) && uptime.SecondsOf(l.Noted) > int64(c.since) {
+				from[l.Partition] = 0 // whatever has come since
 			}
 		}
 		w.lost(c, news, from, w.cursor(c, at))

@@ -1,8 +1,9 @@
 package reader
 
 import (
+	"cmp"
 	"fmt"
-	"maps"
+	"slices"
 	"time"
 
 	"eventstream/internal/ops"
@@ -16,34 +17,69 @@ import (
 // a gap: connected ones at once, and the others with their hello, if they go on from the
 // range's end or from below it.
 
-// Loss is what Kafka lost of a partition, and since when we know it.
+// What an operator has a lane pass over is noted there, too, and told in the same way.
+
+// Loss is a range of a partition whose events are not passed on, and since when we know it.
 type Loss struct {
+	Partition int32
 	lane.Loss
-	Noted time.Time
+	Skipped bool // by an operator; else Kafka lost it
+	Noted   time.Time
 }
 
-// Losses are those of a reader's lanes, by partition. They are replaced, never changed.
-type Losses map[int32]Loss
+// Concerns reports whether who goes on from an offset is to be told. Of what Kafka lost that
+// includes who has come as far as its end: what Kafka has there now is not passed on.
+func (l Loss) Concerns(from int64) bool {
+	return from < l.To || from == l.To && !l.Skipped
+}
+
+// Losses are those of a reader's lanes. They are replaced, never changed.
+type Losses []Loss
 
 // noteLost takes up what positions say of losses. It returns those that are news.
 func (r *Reader) noteLost(positions []lane.Position) (news Losses) {
+	all, gone := r.Losses(), false
 	for _, p := range positions {
-		if p.Lost.To > 0 && r.Losses()[p.Partition].Loss != p.Lost {
-			if news == nil {
-				news = make(Losses)
+		known := slices.ContainsFunc(all, func(l Loss) bool { return l.Partition == p.Partition })
+		if p.Lost.To == 0 && p.Skipped == "" && !known {
+			continue
+		}
+		now := lossesOf(p)
+		kept := slices.DeleteFunc(slices.Clone(all), func(l Loss) bool {
+			// What Kafka lost stays, whatever becomes of the lane, until it lost something else.
+			return l.Partition == p.Partition && (l.Skipped || p.Lost.To > 0) && !slices.ContainsFunc(now, l.same)
+		})
+		gone = gone || len(kept) < len(all)
+		for _, l := range now {
+			if !slices.ContainsFunc(kept, l.same) {
+				kept, news = append(kept, l), append(news, l)
 			}
-			news[p.Partition] = Loss{p.Lost, time.Now()}
 		}
+		all = kept
 	}
-	if news != nil {
-		all := maps.Clone(r.Losses())
-		if all == nil {
-			all = make(Losses)
-		}
-		maps.Copy(all, news)
+	if gone || news != nil {
+		slices.SortFunc(all, func(a, b Loss) int {
+			return cmp.Or(cmp.Compare(a.Partition, b.Partition), cmp.Compare(a.From, b.From))
+		})
 		r.lost.Store(&all)
 	}
 	return news
+}
+
+func lossesOf(p lane.Position) (all Losses) {
+	if p.Lost.To > 0 {
+		all = append(all, Loss{p.Partition, p.Lost, false, time.Now()})
+	}
+	for _, s := range p.Skipped.All() {
+		all = append(all, Loss{p.Partition, lane.Loss(s), true, time.Now()})
+	}
+	return all
+}
+
+// same reports whether two are the same, whenever they were noted.
+func (l Loss) same(other Loss) bool {
+	other.Noted = l.Noted
+	return l == other
 }
 
 // Losses returns all that is known. It must not be changed.
@@ -57,9 +93,9 @@ func (r *Reader) Losses() Losses {
 // WaitsForKafka returns which partition's new events are not passed on, or nil.
 func (r *Reader) WaitsForKafka() error {
 	at := r.Positions()
-	for p, l := range r.Losses() {
-		if int(p) < len(at) && at[p] <= l.To {
-			return ops.Degraded(fmt.Errorf("partition %d: Kafka lost the records from %d on; new ones with offsets below %d are not passed on, which clients are told as a gap", p, l.From, l.To))
+	for _, l := range r.Losses() {
+		if !l.Skipped && int(l.Partition) < len(at) && l.Concerns(at[l.Partition]) {
+			return ops.Degraded(fmt.Errorf("partition %d: Kafka lost the records from %d on; new ones with offsets below %d are not passed on, which clients are told as a gap", l.Partition, l.From, l.To))
 		}
 	}
 	return nil
