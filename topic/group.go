@@ -37,6 +37,7 @@ type worker struct {
 	cancel    context.CancelFunc
 	done      chan struct{} // closed when it has returned
 	committed int64         // guarded by group.mu
+	looked    bool          // whether the group's offset was reset; guarded by group.mu
 }
 
 // assigned is called by the Kafka client with partitions that are new to us.
@@ -200,9 +201,12 @@ func (g *group) commitLoop(ctx context.Context, cl *kgo.Client) {
 
 func (g *group) commit(ctx context.Context, cl *kgo.Client, workers []*worker) {
 	offsets := make(map[int32]kgo.EpochOffset)
+	if err := g.lookForResets(ctx, cl, workers); err != nil && ctx.Err() == nil {
+		g.log.Debug("can't look for offsets that were reset", "err", err)
+	}
 	g.mu.Lock()
 	for _, w := range workers {
-		if done := w.p.done.Load(); done >= 0 && done != w.committed {
+		if done := w.p.done.Load(); w.looked && done != w.committed {
 			offsets[w.p.ID] = kgo.EpochOffset{Epoch: -1, Offset: done}
 			w.committed = done
 		}

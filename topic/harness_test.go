@@ -137,6 +137,12 @@ func start(t *testing.T, cfg Config, work func(context.Context, *Partition) erro
 	if err != nil {
 		t.Fatal(err)
 	}
+	return c, run(t, c, work)
+}
+
+// run is start for a consumer that is there.
+func run(t *testing.T, c *Consumer, work func(context.Context, *Partition) error) (stop func()) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {
@@ -145,12 +151,12 @@ func start(t *testing.T, cfg Config, work func(context.Context, *Partition) erro
 			t.Errorf("Run: %v", err)
 		}
 	}()
-	stop := sync.OnceFunc(func() {
+	stop = sync.OnceFunc(func() {
 		cancel()
 		<-ended
 	})
 	t.Cleanup(stop)
-	return c, stop
+	return stop
 }
 
 func value(t *testing.T, m prometheus.Metric) float64 {

@@ -29,6 +29,7 @@ type Partition struct {
 	end     atomic.Int64
 	strayed atomic.Pointer[Stray]
 	done    atomic.Int64 // next offset to commit, -1 for none
+	began   atomic.Int64 // of the first SeekTo, -1 before it
 
 	mu     sync.Mutex
 	queue  [][]*kgo.Record // as fetched, oldest first
@@ -43,6 +44,7 @@ func newPartition(id int32, low int, wake func()) *Partition {
 	p := &Partition{ID: id, low: low, wake: wake, want: -1, ready: make(chan struct{}, 1)}
 	p.end.Store(-1)
 	p.done.Store(-1)
+	p.began.Store(-1)
 	return p
 }
 
@@ -57,6 +59,7 @@ func newPartition(id int32, low int, wake func()) *Partition {
 // Strayed tells of both.
 func (p *Partition) SeekTo(offset int64) {
 	p.strayed.Store(nil)
+	p.began.CompareAndSwap(-1, max(0, offset))
 	p.mu.Lock()
 	p.queue, p.bytes = nil, 0
 	p.want, p.seek = max(0, offset), true
