@@ -105,6 +105,7 @@ func TestUsage(t *testing.T) {
 		{args: []string{"token", "user_1"}, env: "EVENTSTREAM_TOKEN_SECRET=0123456789abcdef0123456789abcdef", code: 0, says: "eyJ"},
 		{args: []string{"filter", "--gc-percent", "0"}, code: 2, says: "--gc-percent must be at least 10"},
 		{args: []string{"filter", "--replay-max-age", "1ms"}, code: 2, says: "--replay-max-age must be at least 1s"},
+		{args: []string{"filter", "--replay-time-skew", "-1s"}, code: 2, says: "--replay-time-skew must be 0 to"},
 		{args: []string{"filter", "--redis", "nonsense://x"}, code: 2, says: "redis address"},
 		{args: []string{"filter", "--listen", ":8002"}, code: 2, says: "or share a secret with gateways and the API: EVENTSTREAM_REPLAY_SECRET"},
 		{args: []string{"filter"}, env: "EVENTSTREAM_REPLAY_SECRET=short", code: 2, says: "EVENTSTREAM_REPLAY_SECRET: secret 1 has 5 characters; want at least 32"},

@@ -38,6 +38,7 @@ type filterFlags struct {
 	GCPercent int `env:"GC_PERCENT" envDefault:"400"`
 
 	ReplayMaxAge   time.Duration `env:"REPLAY_MAX_AGE" envDefault:"24h"`
+	TimeSkew       time.Duration `env:"REPLAY_TIME_SKEW" envDefault:"1h"`
 	ReplayMaxBytes int64         `env:"REPLAY_MAX_BYTES" envDefault:"1073741824"`
 	MaxReplays     int           `env:"MAX_REPLAYS" envDefault:"4096"`
 
@@ -56,6 +57,7 @@ func (f *filterFlags) add(fs *pflag.FlagSet) {
 	fs.StringVar(&f.Letters, "dead-letters", f.Letters, "topic for records that are no events; off to write none; the topic's name and .dlq if empty")
 	fs.IntVar(&f.GCPercent, "gc-percent", f.GCPercent, "how far the heap may grow between two garbage collections, in percent of what is in use; GOGC counts instead if it is set")
 	fs.DurationVar(&f.ReplayMaxAge, "replay-max-age", f.ReplayMaxAge, "how old events may be that are replayed from Kafka")
+	fs.DurationVar(&f.TimeSkew, "replay-time-skew", f.TimeSkew, "by how much the times of a partition's records may be out of order: a replay until a time reads so much further; 0 if they are in order")
 	fs.Int64Var(&f.ReplayMaxBytes, "replay-max-bytes", f.ReplayMaxBytes, "how many bytes of events one replay may have")
 	fs.IntVar(&f.MaxReplays, "max-replays", f.MaxReplays, "how many replays may be under way at once")
 }
@@ -79,8 +81,13 @@ func (f *filterFlags) check() error {
 	if f.ReplayMaxAge < time.Second || f.ReplayMaxBytes < 1 || f.MaxReplays < 1 {
 		return errors.New("--replay-max-age must be at least 1s, --replay-max-bytes and --max-replays at least 1")
 	}
+	if f.TimeSkew < 0 || f.TimeSkew > maxTimeSkew {
+		return fmt.Errorf("--replay-time-skew must be 0 to %s", maxTimeSkew)
+	}
 	return nil
 }
+
+const maxTimeSkew = 10 * 365 * 24 * time.Hour
 
 // noLetters instead of a topic's name turns dead letters off.
 const noLetters = "off"
@@ -177,6 +184,9 @@ func (a *app) filterCommand() (*cobra.Command, error) {
 			cfg := pipeline.Config{
 				Shard: shard, Retention: own.Retention, Interval: own.Interval, LeaveAfter: own.Leave,
 				ReplayMaxAge: own.ReplayMaxAge, ReplayMaxBytes: own.ReplayMaxBytes, MaxReplays: own.MaxReplays,
+			}
+			if cfg.TimeSkew = own.TimeSkew; own.TimeSkew == 0 {
+				cfg.TimeSkew = -1
 			}
 			if cfg.Compare = own.Compare; own.Compare == 0 {
 				cfg.Compare = -1 // zero would mean the default

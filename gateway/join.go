@@ -147,7 +147,7 @@ func (j *joins) welcome(e *entrance) {
 	}
 	j.resumed.Inc()
 	j.delivery.Replay(e.ctx, e.client, e.ask.Text, &history.Replay{
-		Topic: j.topics.topic.Load().ID, At: slices.Clone(e.from), Stream: e.stream, Until: e.until,
+		Topic: j.topics.topic.Load().ID, At: slices.Clone(e.from), Stream: e.stream, Until: e.until, Since: e.ask.Since,
 		// Lanes that were lost and filled again may know our seat only.
 		Seats: []event.Address{e.old(), {Gateway: j.id, Seat: e.client.Seat()}}, Spans: e.spans,
 	})

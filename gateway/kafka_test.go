@@ -123,7 +123,7 @@ func (k *fakeKafka) sendLocked(r replay.Request, from []int64, w *replay.Writer)
 	for p := range from {
 		for o := from[p]; o < r.To[p]; o++ {
 			b := replay.Batch{Partition: int32(p), Next: o + 1}
-			if rec := k.parts[p][o]; slices.Contains(rec.to, r.Subscriber) {
+			if rec := k.parts[p][o]; slices.Contains(rec.to, r.Subscriber) && !rec.at.Before(r.Since) {
 				packer.Reset()
 				packer.Add(o, rec.at.UnixMilli(), []byte(rec.data), nil)
 				b.Entry = packer.Bytes()
@@ -324,6 +324,37 @@ func TestSince(t *testing.T) {
 	if none.check(); len(none.seen) > 2 {
 		t.Errorf("events since now: got %v", none.order)
 	}
+}
+
+// A replay since a time that breaks off and is asked for again gives nothing that is older,
+// either: records that came late may lie behind younger ones.
+func TestSinceBreaksOff(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1).replayed()
+	w.beats()
+	g := w.gateway(Config{})
+	for range 6 {
+		w.publish(0, "user_1")
+	}
+	broke := false
+	w.kafka.set(func() {
+		w.kafka.parts[0][4].at = time.Now().Add(-2 * time.Hour)
+		w.kafka.cut = func(sent int) error {
+			if sent == 2 && !broke {
+				broke = true
+				return errors.New("broke off")
+			}
+			return nil
+		}
+	})
+	r := connectURL(t, g.urlSince("user_1", "1h"), "user_1")
+	r.untilEvent("0-5")
+	wantIDs(t, r, "0-0", "0-1", "0-2", "0-3", "0-5")
+	w.kafka.set(func() {
+		if !broke || w.kafka.asked != 2 {
+			t.Errorf("broke off: %t, asked %d times, want twice", broke, w.kafka.asked)
+		}
+	})
 }
 
 func TestSinceRefused(t *testing.T) {

@@ -22,13 +22,13 @@ type Request struct {
 	Topic      event.TopicID // that From and To are of; zero: whatever the topic is
 
 	From  []int64   // first offset, by partition; nil: see Since
-	Since time.Time // instead of From: the first records of this time or later
+	Since time.Time // only records of this time or later; without From, all of them that there are
 
 	// To is the offset to stop before, by partition; nil: see Until. It can be
 	// at most Kafka's end. A partition that From doesn't name is asked for from its
 	// beginning; of one that To doesn't name, nothing is.
 	To    []int64
-	Until time.Time // instead of To: before the first records of this time or later; zero: the ends as they are now
+	Until time.Time // instead of To: only records from before this time; zero: the ends as they are now
 }
 
 // Lost is a range of offsets, To not included, whose events are not passed on.

@@ -80,8 +80,8 @@ func (r *Request) check() error {
 		return fmt.Errorf("%w: subscriber: %w", ErrRequest, err)
 	}
 	switch {
-	case (len(r.From) == 0) == r.Since.IsZero():
-		return fmt.Errorf("%w: want either from or since", ErrRequest)
+	case len(r.From) == 0 && r.Since.IsZero():
+		return fmt.Errorf("%w: want from or since", ErrRequest)
 	case len(r.To) > 0 && !r.Until.IsZero():
 		return fmt.Errorf("%w: want to or until, not both", ErrRequest)
 	case len(r.From) > 0 && len(r.To) > len(r.From):

@@ -113,6 +113,7 @@ type Config struct {
 	Silence       time.Duration // after which lanes that don't beat are taken for abandoned; 5 s if zero
 
 	ReplayMaxAge   time.Duration // older events are not replayed; 24 h if zero
+	TimeSkew       time.Duration // by which times of a partition's records may be out of order; 1 h if zero, negative if they are in order
 	ReplayMaxBytes int64         // of the events of one replay; 1 GiB if zero
 	ReplayMemory   int64         // for all replays, about; 256 MiB if zero
 	MaxReplays     int           // at once; 4096 if zero
@@ -177,6 +178,7 @@ func New(cfg Config, s Store, f Filters, k Kafka, d DeadLetters, reg prometheus.
 	cfg.LeaveAfter = cmp.Or(cfg.LeaveAfter, 10*time.Second)
 	cfg.Silence = cmp.Or(cfg.Silence, 5*time.Second)
 	cfg.ReplayMaxAge = cmp.Or(cfg.ReplayMaxAge, 24*time.Hour)
+	cfg.TimeSkew = max(cmp.Or(cfg.TimeSkew, time.Hour), 0)
 	cfg.ReplayMaxBytes = cmp.Or(cfg.ReplayMaxBytes, 1<<30)
 	cfg.ReplayMemory = cmp.Or(cfg.ReplayMemory, 256<<20)
 	cfg.MaxReplays = cmp.Or(cfg.MaxReplays, 4096)

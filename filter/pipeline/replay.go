@@ -83,11 +83,12 @@ func (s *replays) serve(ctx context.Context, r replay.Request, w *replay.Writer)
 	if err != nil {
 		return err
 	}
-	if err := w.Begin(p.from, p.to, p.lost); err != nil {
+	if err := w.Begin(p.from, p.ends, p.lost); err != nil {
 		return err
 	}
 	a := &asker{replays: s, wants: wants, w: w, left: s.cfg.ReplayMaxBytes}
 	for partition := range p.from {
+		a.times = timesOf(r, s.cfg.TimeSkew)
 		if err := a.around(ctx, int32(partition), p); err != nil {
 			return err
 		}
@@ -188,6 +189,7 @@ func (s *replays) scanOf(partition int32) *scan.Scan[*ride, *matched] {
 type asker struct {
 	*replays
 	wants []index.Portable
+	times times // of the partition that is passed on
 	w     *replay.Writer
 	left  int64 // bytes of events that it may still be given
 }
@@ -223,7 +225,7 @@ func (a *asker) take(ctx context.Context, partition int32, from, to int64) (scan
 		err   error
 	}
 	done := make(chan result, 1)
-	r := &ride{wants: a.wants, to: to}
+	r := &ride{wants: a.wants, times: &a.times, from: from, to: to}
 	r.passed.Store(from)
 	go func() {
 		taken, err := a.scanOf(partition).Take(ctx, r, from, to, int(min(int64(a.batchBytes()), a.left)))

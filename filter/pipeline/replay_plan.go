@@ -37,7 +37,8 @@ type aged struct {
 
 // plan is what a request comes to.
 type plan struct {
-	from, to  []int64 // by partition
+	from, to  []int64 // what is read, by partition
+	ends      []int64 // up to where it was asked for: beyond to if by a time
 	lost      []replay.Lost
 	positions []lane.Position // which know what is not passed on within the ranges
 }
@@ -69,7 +70,7 @@ type window struct {
 	bounds
 	aged
 	since  topic.Offsets // nil if offsets were given
-	until  topic.Offsets // nil if no time was given
+	until  topic.Offsets // from where on nothing is from before until; nil if no time was given
 	tops   topic.Offsets // nil if nothing is asked for that can't be read
 	missed bool          // Kafka may have deleted records of since or later
 }
@@ -81,14 +82,14 @@ func (s *replays) window(ctx context.Context, r replay.Request) (w window, err e
 	if w.aged, err = s.ages(ctx); err != nil {
 		return w, err
 	}
-	if !r.Since.IsZero() {
+	if !r.Since.IsZero() && len(r.From) == 0 {
 		if w.since, err = s.kafka.OffsetsAt(ctx, r.Since); err != nil {
 			return w, err
 		}
 		w.missed = time.Since(r.Since) > w.keeps
 	}
 	if !r.Until.IsZero() {
-		if w.until, err = s.kafka.OffsetsAt(ctx, r.Until); err != nil {
+		if w.until, err = s.kafka.OffsetsAt(ctx, r.Until.Add(s.cfg.TimeSkew)); err != nil {
 			return w, err
 		}
 	}
@@ -121,7 +122,7 @@ func (w *window) add(p *plan, r replay.Request, partition int32) error {
 	if err := w.unknown(partition); err != nil {
 		if w.since == nil && len(r.To) > 0 {
 			if from, to := w.asked(r, partition); from >= to { // nothing is wanted of it
-				p.from, p.to = append(p.from, to), append(p.to, to)
+				p.from, p.to, p.ends = append(p.from, to), append(p.to, to), append(p.ends, to)
 				return nil
 			}
 		}
@@ -151,7 +152,10 @@ func (w *window) add(p *plan, r replay.Request, partition int32) error {
 	}
 	lose(start, trimmedReason)
 	lose(w.limit[partition].At, limitReason)
-	p.from, p.to = append(p.from, from), append(p.to, to)
+	p.from, p.to, p.ends = append(p.from, from), append(p.to, to), append(p.ends, to)
+	if w.until != nil {
+		p.ends[partition] = max(to, end)
+	}
 	return nil
 }
 

@@ -24,6 +24,8 @@ const stepTimeout = 20 * time.Second
 // ride is an asker on one pass through a partition.
 type ride struct {
 	wants  []index.Portable
+	times  *times
+	from   int64
 	to     int64
 	passed atomic.Int64 // offsets below are done for good, although Take has not returned
 
@@ -139,6 +141,7 @@ func (l *rescan) Step(ctx context.Context, from, to int64) (next, first int64, e
 		if r == nil {
 			continue
 		}
+		r.Key.times.look(past.Records, r.Key.from, min(next, r.Key.to))
 		if r.Key.holds = r.Key.holds || first > from; !r.Key.holds {
 			r.Key.pass(next)
 		}
@@ -221,7 +224,7 @@ func (l *rescan) give(ctx context.Context, s *index.Snapshot, r *kgo.Record) err
 	for base, mask := range l.matcher.All() {
 		for ; mask != 0; mask &= mask - 1 {
 			p := l.aboard[int(base)+bits.TrailingZeros64(mask)]
-			if !p.Wants(r.Offset) {
+			if !p.Wants(r.Offset) || !p.Key.times.has(r) {
 				continue
 			}
 			if shared == nil {

@@ -114,5 +114,12 @@ func (a *asker) around(ctx context.Context, partition int32, p plan) error {
 		}
 		from = end
 	}
-	return a.pass(ctx, partition, from, to)
+	if err := a.pass(ctx, partition, from, to); err != nil {
+		return err
+	}
+	if end := p.ends[partition]; a.times.disorder && to < end {
+		lost := replay.Lost{Partition: partition, From: to, To: end, Reason: limitReason}
+		return a.w.Batch(replay.Batch{Partition: partition, Next: end, Lost: &lost})
+	}
+	return nil
 }

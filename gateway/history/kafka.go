@@ -106,7 +106,7 @@ func (p *Player) openAgain(ctx context.Context, r *Replay, to []int64) (err erro
 	if r.Stream != nil {
 		return nil
 	}
-	r.Stream, err = p.kafka.Open(ctx, Wanted(replay.Request{Subscriber: r.Subscriber, Topic: r.Topic, From: r.At, To: to}))
+	r.Stream, err = p.kafka.Open(ctx, Wanted(replay.Request{Subscriber: r.Subscriber, Topic: r.Topic, From: r.At, Since: r.Since, To: to}))
 	if err != nil {
 		return err
 	}

@@ -32,6 +32,7 @@ type Replay struct {
 	At         []int64         // everything below has been sent
 	Stream     *Stream         // from Kafka, up to Until; nil if nothing is wanted of it
 	Until      []int64         // of Stream
+	Since      time.Time       // only records of this time or later come from Kafka, if set
 	Seats      []event.Address // in the lanes: events that are addressed to one of these
 	Spans      []Span          // to be sent from the lanes
 }
