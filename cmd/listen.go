@@ -138,6 +138,8 @@ func explain(reason string) string {
 		return reason + ": Kafka lost them, or gives their ids to other events"
 	case wire.GapSkipped:
 		return reason + ": an operator of the service had them passed over"
+	case wire.GapCompacted:
+		return reason + ": the topic is compacted, and Kafka has removed records there"
 	case wire.GapTooLarge:
 		return reason + ": larger than what was asked for with max_message"
 	case wire.GapOtherTopic:

@@ -43,7 +43,7 @@ type Batch struct {
 	Partition int32
 	Next      int64  // every offset of the partition below has been passed on, or is in Lost
 	Entry     []byte // matched events, for a lane.Unpacker, without recipients; may be empty
-	Lost      *Lost  // what is lost below Next, mostly nil
+	Lost      *Lost  // what is lost below Next, mostly nil; of wire.GapCompacted it is among the events of Entry, else before them
 }
 
 // Why a request is not served. A Client asks the next service after ErrDenied,
@@ -61,4 +61,4 @@ var (
 var ErrBroken = errors.New("replay broke off")
 
 // reasons are those of a Lost, as they are written in a stream.
-var reasons = [...]string{1: wire.GapTrimmed, 2: wire.GapLimit, 3: wire.GapLost, 4: wire.GapSkipped}
+var reasons = [...]string{1: wire.GapTrimmed, 2: wire.GapLimit, 3: wire.GapLost, 4: wire.GapSkipped, 5: wire.GapCompacted}

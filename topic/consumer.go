@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -36,6 +38,8 @@ type Consumer struct {
 
 	reach *reachability
 	setup *setup
+
+	compacts atomic.Bool // the topic is compacted, as far as is known
 
 	mu     sync.Mutex
 	reader *reader // while Run runs
@@ -125,7 +129,7 @@ func (c *Consumer) Run(ctx context.Context, work func(ctx context.Context, p *Pa
 	if err != nil {
 		return err
 	}
-	past := &past{open: c.newReaderClient, cfg: c.cfg, log: c.log, m: c.m, idle: pastIdle}
+	past := &past{open: c.newReaderClient, cfg: c.cfg, log: c.log, m: c.m, idle: pastIdle, compacts: &c.compacts}
 	defer past.close(true)
 	c.set(r, g, past)
 	defer c.set(nil, nil, nil)
@@ -209,7 +213,7 @@ func (c *Consumer) Members(ctx context.Context) (int, error) {
 }
 
 // Keeps returns how long Kafka keeps each record at least, by the topic's
-// configuration: not at all, if it bounds the bytes. It works while Run runs, and fails
+// configuration: not at all, if it bounds the bytes, or the topic is compacted. It works while Run runs, and fails
 // with ErrDenied without the right DESCRIBE_CONFIGS on the topic.
 func (c *Consumer) Keeps(ctx context.Context) (time.Duration, error) {
 	r, _ := c.running()
@@ -221,6 +225,13 @@ func (c *Consumer) Keeps(ctx context.Context) (time.Duration, error) {
 		return 0, err
 	}
 	var keeps time.Duration
+	i := slices.IndexFunc(configs, func(entry kadm.Config) bool { return entry.Key == "cleanup.policy" })
+	if i >= 0 {
+		c.noteCompaction(configs[i].MaybeValue())
+	}
+	if c.compacts.Load() {
+		return 0, nil
+	}
 	for _, entry := range configs {
 		n, err := strconv.ParseInt(entry.MaybeValue(), 10, 64)
 		switch {

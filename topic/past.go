@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -21,6 +22,7 @@ type Past struct {
 	Records []*kgo.Record // in order of their offsets; may be empty
 	Next    int64         // where to go on: what is below was read, or is gone
 	First   int64         // the oldest offset that Kafka has: what is below is gone
+	Holes   Holes         // what compaction took between the offset asked for, or First, and Next; zero if nothing
 }
 
 // ReadAt reads some of a partition from an offset on, which must be below the
@@ -48,6 +50,8 @@ type past struct {
 	log  *slog.Logger
 	m    *consumerMetrics
 	idle time.Duration
+
+	compacts *atomic.Bool // whether the topic is compacted
 
 	mu      sync.Mutex
 	cl      *kgo.Client // nil while nobody reads
@@ -186,7 +190,11 @@ func (p *past) fetch(ctx context.Context, cl *kgo.Client, partition int32, from 
 	_, answer := errors.AsType[*kerr.Error](fp.Err)
 	switch {
 	case fp.Err == nil || len(fp.Records) > 0:
-		return Past{Records: fp.Records, Next: next, First: max(fp.LogStartOffset, 0)}, end, nil
+		got = Past{Records: fp.Records, Next: next, First: max(fp.LogStartOffset, 0)}
+		if p.compacts.Load() && next > from {
+			got.Holes = p.holes(resp, cl.OptValue(kgo.WithDecompressor).(kgo.Decompressor), max(from, got.First), next)
+		}
+		return got, end, nil
 	case errors.Is(fp.Err, kerr.OffsetOutOfRange):
 		return p.outOfRange(ctx, cl, partition, from)
 	case errors.Is(fp.Err, kerr.UnknownTopicID):

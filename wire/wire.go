@@ -50,6 +50,7 @@ const (
 	GapUnknownAddress = "unknown_address" // the cursor's connection ended longer ago than the resume window, or was another subscriber's, and there is no replay from Kafka
 	GapLost           = "kafka_lost"      // Kafka lost the events, or reuses their offsets: the new ones are not sent, since an id never means two events
 	GapSkipped        = "skipped"         // an operator of the service had the events skipped
+	GapCompacted      = "compacted"       // the topic is compacted: Kafka removed records of the range, which may have been events; others of it are sent
 	GapTooLarge       = "too_large"       // the event is larger than the client's limit
 	GapOtherTopic     = "other_topic"     // the cursor is of a topic that was deleted and created again
 )

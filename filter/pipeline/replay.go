@@ -13,6 +13,8 @@ import (
 	"eventstream/internal/scan"
 	"eventstream/lane"
 	"eventstream/replay"
+	"eventstream/topic"
+	"eventstream/wire"
 )
 
 // replays is what all requests for events that Kafka still holds share: one scan
@@ -189,7 +191,8 @@ func (s *replays) scanOf(partition int32) *scan.Scan[*ride, *matched] {
 type asker struct {
 	*replays
 	wants []index.Portable
-	times times // of the partition that is passed on
+	times times       // of the partition that is passed on
+	holes topic.Holes // in what was taken last
 	w     *replay.Writer
 	left  int64 // bytes of events that it may still be given
 }
@@ -236,6 +239,7 @@ func (a *asker) take(ctx context.Context, partition int32, from, to int64) (scan
 	for {
 		select {
 		case got := <-done:
+			a.holes = r.holes
 			return got.taken, got.err
 		case <-tell.C:
 			if err := a.w.Batch(replay.Batch{Partition: partition, Next: r.passed.Load()}); err != nil {
@@ -266,5 +270,21 @@ func (a *asker) write(partition int32, taken scan.Taken[*matched]) error {
 		b.Lost = &replay.Lost{Partition: partition, From: taken.Lost.From, To: taken.Lost.To, Reason: trimmedReason}
 	}
 	clear(taken.Events)
-	return a.w.Batch(b)
+	gone := a.compacted(partition, taken.Next)
+	if b.Lost == nil {
+		b.Lost, gone = gone, nil
+	}
+	if err := a.w.Batch(b); err != nil || gone == nil {
+		return err
+	}
+	return a.w.Batch(replay.Batch{Partition: partition, Next: taken.Next, Lost: gone})
+}
+
+// compacted returns the range in which compaction took records of what was taken, or nil.
+func (a *asker) compacted(partition int32, next int64) *replay.Lost {
+	from, to := a.holes.From, min(a.holes.To, next)
+	if from >= to {
+		return nil
+	}
+	return &replay.Lost{Partition: partition, From: from, To: to, Reason: wire.GapCompacted}
 }

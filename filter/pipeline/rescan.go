@@ -32,8 +32,9 @@ type ride struct {
 	// Only the scan touches these.
 	slot  index.Slot
 	conds []*index.Condition
-	full  bool // it has no room left
-	holds bool // it has something that it can't be told of yet
+	holes topic.Holes // what compaction took, as far as the pass is
+	full  bool        // it has no room left
+	holds bool        // it has something that it can't be told of yet
 }
 
 // matched is an event that somebody asked for. Its data is a copy: what was
@@ -142,11 +143,23 @@ func (l *rescan) Step(ctx context.Context, from, to int64) (next, first int64, e
 			continue
 		}
 		r.Key.times.look(past.Records, r.Key.from, min(next, r.Key.to))
-		if r.Key.holds = r.Key.holds || first > from; !r.Key.holds {
+		missed := r.Key.miss(past.Holes, next)
+		if r.Key.holds = r.Key.holds || first > from || missed; !r.Key.holds {
 			r.Key.pass(next)
 		}
 	}
 	return next, first, nil
+}
+
+// miss adds to what compaction took. It reports whether there is any.
+func (r *ride) miss(h topic.Holes, next int64) bool {
+	if from, to := max(h.From, r.from), min(h.To, next, r.to); from < to {
+		if r.holes.To == 0 {
+			r.holes.From = from
+		}
+		r.holes.To = max(r.holes.To, to)
+	}
+	return r.holes.To > 0
 }
 
 // pass notes how far the pass is. The asker may begin later, and end earlier.
@@ -160,7 +173,11 @@ func (l *rescan) read(ctx context.Context, from int64) (topic.Past, error) {
 	l.forget = time.AfterFunc(keepFor, func() { l.kept.Store(nil) })
 	if k := l.kept.Load(); k != nil && from >= k.from && from < k.Next && k.First <= k.from {
 		at, _ := slices.BinarySearchFunc(k.Records, from, func(r *kgo.Record, from int64) int { return cmp.Compare(r.Offset, from) })
-		return topic.Past{Records: k.Records[at:], Next: k.Next, First: k.First}, nil
+		past := topic.Past{Records: k.Records[at:], Next: k.Next, First: k.First}
+		if k.Holes.To > from {
+			past.Holes = topic.Holes{From: max(k.Holes.From, from), To: k.Holes.To}
+		}
+		return past, nil
 	}
 	past, err := l.fetch(ctx, from)
 	if err == nil {

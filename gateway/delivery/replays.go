@@ -90,7 +90,7 @@ func (r *recipient) Send(ctx context.Context, events []*history.Event, at []int6
 // Lost is for history.Client. A client that was too slow for the events has to come back
 // to be told.
 func (r *recipient) Lost(reason string, m wire.Missing, before, after []int64) {
-	if r.slow {
+	if r.slow && reason != wire.GapSkipped && reason != wire.GapCompacted { // these are not due to its slowness
 		r.worker.metrics.tooSlow.Inc()
 		r.worker.tell(&end{conn: r.conn, at: before, ending: ending{wire.CloseTooSlow, "too slow: what waits is past retention"}})
 		return

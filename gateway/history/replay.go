@@ -107,7 +107,9 @@ func (p *Player) fromLane(ctx context.Context, r *Replay, s *Span) error {
 // lost tells the client which events are gone.
 func (r *Replay) lost(reason string, m wire.Missing) {
 	before := slices.Clone(r.At)
-	r.At[m.Partition] = max(r.At[m.Partition], m.To)
+	if reason != wire.GapCompacted { // events of that range follow
+		r.At[m.Partition] = max(r.At[m.Partition], m.To)
+	}
 	r.Client.Lost(reason, m, before, slices.Clone(r.At))
 }
 
