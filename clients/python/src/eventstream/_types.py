@@ -28,8 +28,8 @@ class Gap:
     """Events that are missing, and why."""
 
     reason: str
-    """``trimmed``, ``replay_limit``, ``unknown_address``, ``kafka_lost``, ``too_large``, ``other_topic``,
-    or one that later versions have."""
+    """``trimmed``, ``replay_limit``, ``unknown_address``, ``kafka_lost``, ``skipped``, ``compacted``,
+    ``too_large``, ``other_topic``, or one that later versions have."""
     missing: tuple[tuple[int, int, int], ...] = ()
     """Ranges, as far as they are known: partition, first offset, and the offset after the last."""
 
