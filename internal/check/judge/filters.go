@@ -149,21 +149,6 @@ func distinct(specs []*filter.Spec) (each []*filter.Spec) {
 	return each
 }
 
-// specs returns all that the filters ever were.
-func (f *Filters) specs() []*filter.Spec {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	var all []*filter.Spec
-	for _, s := range f.slots {
-		for _, c := range s.changes {
-			if c.spec != nil && !slices.Contains(all, c.spec) {
-				all = append(all, c.spec)
-			}
-		}
-	}
-	return all
-}
-
 // may reports whether at some time from one moment to another a filter that
 // matches may have been in force.
 func (f *Filters) may(from, to Seq, matches func(*filter.Spec) bool) bool {
@@ -182,6 +167,9 @@ func (f *Filters) may(from, to Seq, matches func(*filter.Spec) bool) bool {
 func (f *Filters) must(from, to Seq, matches func(*filter.Spec) bool) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if !f.alwaysLocked(from, from+1, matches) { // as of most events that did not come: they need no moments
+		return false
+	}
 	moments := f.momentsLocked(from, to)
 	for i, m := range moments[:len(moments)-1] {
 		if !f.alwaysLocked(m, moments[i+1], matches) {

@@ -83,14 +83,23 @@ func (c *Case) Judge() Verdict {
 type trial struct {
 	*Case
 	events  []Event
-	matches map[*filter.Spec][]verdict // by number of the event
+	matches map[page]*[pageSize]verdict
 }
+
+// page is some events in a row, with one filter. In an hour a filter is in force for a small part of the
+// events, and is tried on these alone.
+type page struct {
+	spec *filter.Spec
+	n    int // of events, divided by pageSize
+}
+
+const pageSize = 1024
 
 // verdict is whether a filter matches an event; zero as long as it was not tried.
 type verdict int8
 
 func newTrial(c *Case) *trial {
-	return &trial{Case: c, events: c.Events.snapshot(), matches: make(map[*filter.Spec][]verdict)}
+	return &trial{Case: c, events: c.Events.snapshot(), matches: make(map[page]*[pageSize]verdict)}
 }
 
 // match tells whether the filter, nil for none, matches the event, by the plain
@@ -100,18 +109,18 @@ func (t *trial) match(n int) func(*filter.Spec) bool {
 		if s == nil {
 			return false
 		}
-		known := t.matches[s]
-		if known == nil {
-			known = make([]verdict, len(t.events))
-			t.matches[s] = known
+		p := page{s, n / pageSize}
+		if t.matches[p] == nil {
+			t.matches[p] = new([pageSize]verdict)
 		}
-		if known[n] == 0 {
-			known[n] = -1
+		known := &t.matches[p][n%pageSize]
+		if *known == 0 {
+			*known = -1
 			if s.Match(t.events[n].decoded) {
-				known[n] = 1
+				*known = 1
 			}
 		}
-		return known[n] > 0
+		return *known > 0
 	}
 }
 
@@ -235,7 +244,6 @@ func (n *Conn) allGaps() []Gap {
 func (t *trial) due(v *Verdict, c *Chain, got map[int]bool, excused ranges) {
 	began := c.beganLocked()
 	passed := c.passedLocked()
-	specs := c.Filters.specs()
 	first, _ := slices.BinarySearchFunc(t.events, began, func(e Event, at Seq) int { return cmp.Compare(e.Sent, at) })
 	for k := first; k < len(t.events); k++ {
 		e := &t.events[k]
@@ -246,7 +254,7 @@ func (t *trial) due(v *Verdict, c *Chain, got map[int]bool, excused ranges) {
 			continue
 		}
 		at, n := passed.when(e.ID)
-		if n == nil && c.left > 0 || !slices.ContainsFunc(specs, t.match(e.N)) {
+		if n == nil && c.left > 0 {
 			continue
 		}
 		if !c.Filters.must(e.Sent, max(at, e.Sent), t.match(e.N)) {
