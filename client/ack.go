@@ -16,6 +16,10 @@ import (
 func (c *Client) Ack() {
 	c.mu.Lock()
 	c.toAck = c.positionLocked()
+	if c.toAck.cursor == "" && len(c.fresh) > 0 {
+		// A new durable client: it goes on from no hello's cursor, but its events came after that.
+		c.toAck = c.sinceLocked(c.begun)
+	}
 	c.mu.Unlock()
 	select {
 	case c.ackIt <- struct{}{}:

@@ -78,6 +78,7 @@ type Client struct {
 
 	mu     sync.Mutex
 	cursor string
+	begun  string  // the cursor of the last hello
 	fresh  []int64 // handled since the cursor, as returned by event.ParseSeen
 	toAck  position
 	acked  position
@@ -267,6 +268,9 @@ func (c *Client) greet(m *wire.Message) {
 	// If the gateway can't resume, a gap follows. The old cursor stays until then, or a
 	// disconnection in between would hide the gap. Without a cursor the next attempt
 	// asks for the same again.
+	c.mu.Lock()
+	c.begun = m.Cursor
+	c.mu.Unlock()
 	if m.Resumed || c.Cursor() == "" && !c.cfg.Durable && c.cfg.Since == "" {
 		c.advance(m.Cursor)
 	}

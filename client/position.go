@@ -21,14 +21,19 @@ const maxSeen = 4 << 10
 
 // positionLocked returns the current position.
 func (c *Client) positionLocked() position {
-	if c.cursor == "" {
+	return c.sinceLocked(c.cursor)
+}
+
+// sinceLocked is where the client is now, told from a cursor.
+func (c *Client) sinceLocked(cursor string) position {
+	if cursor == "" {
 		return position{}
 	}
 	seen := string(event.AppendSeen(nil, c.fresh))
 	if len(seen) > maxSeen {
 		seen = seen[:strings.LastIndexByte(seen[:maxSeen+1], ',')]
 	}
-	return position{c.cursor, seen}
+	return position{cursor, seen}
 }
 
 func (c *Client) position() position {

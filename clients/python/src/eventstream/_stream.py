@@ -276,18 +276,8 @@ class Stream:
         if self._ack_mode == "off" or not self._ack_due or self._socket is None:
             return
         with contextlib.suppress(ConnectionClosed, TimeoutError, asyncio.TimeoutError):
-            if self._acked.position is None:
-                # Nothing can be acknowledged without a cursor, which comes within a second.
-                await asyncio.wait_for(self._first_cursor(), 2)
             if await self._send_ack(self._socket):
                 await asyncio.wait_for(self._saved.wait(), 2)
-
-    async def _first_cursor(self) -> None:
-        while not self._buffer:
-            self._changed.clear()
-            await self._changed.wait()
-        if isinstance(self._buffer[0], str):
-            self._pass(self._buffer.popleft())
 
     # --- positions ---
 
@@ -496,6 +486,8 @@ class Stream:
         asked_for_nothing = not self._read.cursor and not self._durable and not self._since
         if message.get("resumed") or asked_for_nothing:
             self._put_cursor(message["cursor"])
+        if not self._acked.cursor:
+            self._acked.to(message["cursor"])  # what comes can be acknowledged since then
         self._was_live = True
         self._greeted.set()
         self._tell("live")
