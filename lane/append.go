@@ -64,7 +64,7 @@ local m = redis.call('HMGET', KEYS[2], 'topic', 'next', 'first', 'synced', 'beat
 if not m[2] or m[1] ~= ARGV[1] then return '-1' end
 if m[2] ~= ARGV[2] then return m[2] end
 if m[4] ~= ARGV[4] and less(ARGV[4], m[4]) then return m[2] end
-if (m[7] or '') ~= ARGV[10] then return m[2] end
+if (m[7] or '') ~= ARGV[10] then return '-2' end
 local after = m[6] or '0'
 if ARGV[7] ~= '' then
   if tonumber(m[3]) > tonumber(after) then after = m[3] end
@@ -108,12 +108,17 @@ func (r *Redis) Claim(ctx context.Context, sh Shard, p int32, id event.TopicID, 
 	return next, nil
 }
 
+// Unskipped is what Append answers to a writer that does not know what is to be passed over. It
+// is told by itself: an idle writer, which moves nothing, takes its own position for success.
+const Unskipped = -2
+
 // Append moves a partition from a.Expect to a.Next and appends a.Entry, both or
 // nothing, if the partition is at a.Expect. It returns where the partition is
 // after that:
 //
 //   - a.Next: it is done, by this call or by an earlier one whose answer was lost;
 //   - -1: the store knows nothing of this partition, topic and number of shards: Claim;
+//   - Unskipped: nothing was appended, as a.Skipped is not what is to be passed over: Skips;
 //   - anything else, also a.Expect: nothing was appended, because the store lost
 //     writes, or another writer moved on or has applied more of the control
 //     stream, or something else is to be passed over. Read the control stream and go on from the returned offset.

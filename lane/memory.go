@@ -166,8 +166,11 @@ func (m *Memory) Append(_ context.Context, a Append) (next int64, err error) {
 	if l == nil || l.topic != a.Topic {
 		return -1, nil
 	}
-	if l.next != a.Expect || a.Synced.Compare(l.synced) < 0 || a.Skipped != l.skipped {
+	if l.next != a.Expect || a.Synced.Compare(l.synced) < 0 {
 		return l.next, nil
+	}
+	if a.Skipped != l.skipped {
+		return Unskipped, nil
 	}
 	l.next, l.synced, l.end = a.Next, a.Synced, a.End
 	l.beat++

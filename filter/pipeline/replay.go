@@ -239,7 +239,9 @@ func (a *asker) take(ctx context.Context, partition int32, from, to int64) (scan
 	for {
 		select {
 		case got := <-done:
-			a.holes = r.holes
+			if got.err == nil { // otherwise the ride may be under way still
+				a.holes = r.holes
+			}
 			return got.taken, got.err
 		case <-tell.C:
 			if err := a.w.Batch(replay.Batch{Partition: partition, Next: r.passed.Load()}); err != nil {

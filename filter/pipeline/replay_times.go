@@ -61,6 +61,9 @@ func (t *times) look(records []*kgo.Record, from, to int64) {
 			continue
 		}
 		ms := r.Timestamp.UnixMilli()
+		if ms < 0 { // it has no time, and says nothing of the order
+			continue
+		}
 		t.upTo, t.newest = r.Offset+1, max(t.newest, ms)
 		t.disorder = t.disorder || ms < t.newest-t.skew
 	}

@@ -118,3 +118,33 @@ func TestSkipWhileMatched(t *testing.T) {
 		t.Errorf("skipped_offsets_total = %v, want 10", got)
 	}
 }
+
+// A worker that has nothing to read learns of a range as well: its lane goes on to beat.
+func TestSkipWhileIdle(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	w.seat(1, 1, "s")
+	w.start()
+	w.produce(0, values("a", 1)...)
+	w.reaches(0, 1)
+	w.skip(5, 9)
+	beat := w.beat()
+	testenv.Eventually(t, patience, func() error {
+		if now := w.beat(); now < beat+2 {
+			return fmt.Errorf("the lane's beat is %d, and was %d", now, beat)
+		}
+		return nil
+	})
+	w.produce(0, values("b", 10)...)
+	w.reaches(0, 11)
+	w.lies(span(0, 5), span(9, 11))
+}
+
+func (w *world) beat() int64 {
+	w.t.Helper()
+	positions, err := w.store.Positions(context.Background(), lane.Shard{}, 1)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return positions[0].Beat
+}

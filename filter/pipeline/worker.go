@@ -432,12 +432,12 @@ func (w *worker) append(ctx context.Context, next int64, at lane.ControlID) (ok 
 	case err != nil:
 		return false, w.storeFailed("append to lane", err)
 	case got == next:
-	case got == w.next:
-		if changed, err := w.readSkips(ctx); err != nil {
+	case got == lane.Unskipped:
+		if _, err := w.readSkips(ctx); err != nil {
 			return false, err
-		} else if changed {
-			return false, w.claim(ctx)
 		}
+		return false, w.claim(ctx)
+	case got == w.next:
 		return false, errRefused
 	default:
 		if got < 0 {
