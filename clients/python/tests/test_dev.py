@@ -100,6 +100,40 @@ def test_cancelled_takes_lose_nothing(dev: Dev) -> None:
     asyncio.run(asyncio.wait_for(impatient(), 60))
 
 
+def test_close_during_a_backlog(dev: Dev) -> None:
+    """close() ends while messages come without a pause."""
+    name = subscriber(dev)
+    produce(dev, *range(2000))
+
+    async def leave() -> None:
+        for _ in range(20):
+            async with eventstream.connect(dev.url, subscriber_id=name, since="1h", max_buffered=10) as stream:
+                async for _event in stream:
+                    break
+
+    asyncio.run(asyncio.wait_for(leave(), 60))
+
+
+def test_an_interrupted_call_loses_no_event(dev: Dev) -> None:
+    name = subscriber(dev)
+    with eventstream.sync.connect(dev.url, subscriber_id=name) as stream:
+        stream.ready()
+
+        def interrupt(*_: object) -> None:
+            raise InterruptedError
+
+        before = signal.signal(signal.SIGALRM, interrupt)
+        try:
+            for n in range(5):
+                signal.setitimer(signal.ITIMER_REAL, 0.01)
+                with pytest.raises(InterruptedError):
+                    next(stream)  # nothing comes
+                produce(dev, n)
+                assert next(stream).data["n"] == n
+        finally:
+            signal.signal(signal.SIGALRM, before)
+
+
 def test_sync(dev: Dev) -> None:
     name = subscriber(dev)
     with eventstream.sync.connect(dev.url, subscriber_id=name) as stream:

@@ -10,6 +10,7 @@ import pytest
 
 import eventstream
 from eventstream._position import Progress
+from eventstream._stream import _time
 from eventstream._url import base_url, drain_time, retry_after, start_time, with_query
 
 
@@ -111,3 +112,10 @@ def test_wrong_use() -> None:
             stream.ack()
 
     asyncio.run(wrong())
+
+
+def test_odd_times() -> None:
+    assert _time(1767225600001) == datetime(2026, 1, 1, 0, 0, 0, 1000, tzinfo=timezone.utc)
+    assert _time(-1).year == 1969
+    assert _time(1767225600000000).year == 9999
+    assert _time(-(10**18)).year == 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 import json
 import logging
 import ssl as ssl_module
@@ -39,6 +38,22 @@ OnGap = Literal["warn", "raise"] | Callable[[Gap], None]
 
 _SAVE_EVERY = 1.0  # seconds
 _ACK_LOG = 10_000  # events that can be acknowledged out of order
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+def _time(ms: int) -> datetime:
+    """What is before year 1 or after 9999, as of a producer that writes microseconds, is the nearest
+    time that there is."""
+    try:
+        return _EPOCH + timedelta(milliseconds=ms)
+    except OverflowError:
+        return (datetime.max if ms > 0 else datetime.min).replace(tzinfo=timezone.utc)
+
+
+async def _text_of(token: Awaitable[str]) -> str:
+    return await token
 
 
 class _End(Exception):
@@ -175,6 +190,7 @@ class Stream:
         self._error: EventStreamError | None = None
         self._state: State = "connecting"
         self._rejected = False  # the last connection was refused for its token
+        self._closing = False
 
     # --- what a program uses ---
 
@@ -267,6 +283,7 @@ class Stream:
             try:
                 await self._last_ack()
             finally:
+                self._closing = True  # before Python 3.12 wait_for may swallow what comes now
                 task.cancel()
                 await asyncio.wait([task])
         self._buffer.clear()
@@ -325,7 +342,7 @@ class Stream:
         self._saved_at = time.monotonic()
         try:
             self._store.save(position)
-        except OSError as e:
+        except Exception as e:
             self._log.warning("the position can't be saved: %s", e)
 
     def _tell_gap(self, gap: Gap) -> None:
@@ -351,6 +368,7 @@ class Stream:
         attempt = 0
         try:
             while True:
+                self._check_closing()
                 self._tell("connecting")
                 try:
                     greeted = await self._connect()
@@ -372,6 +390,10 @@ class Stream:
         finally:
             self._tell("closed", self._error)
             self._changed.set()
+
+    def _check_closing(self) -> None:
+        if self._closing:
+            raise asyncio.CancelledError
 
     async def _connect(self) -> _End | None:
         self._was_live = False
@@ -418,7 +440,12 @@ class Stream:
             return self._token
         assert self._token is not None
         token = self._token(reason)
-        return await token if inspect.isawaitable(token) else token
+        if isinstance(token, str):
+            return token
+        try:
+            return await asyncio.wait_for(_text_of(token), self._open_timeout)
+        except (TimeoutError, asyncio.TimeoutError):
+            raise _End(f"the token's function has not answered for {self._open_timeout:.0f} s") from None
 
     def _refused(self, e: InvalidStatus) -> _End:
         status = e.response.status_code
@@ -460,6 +487,7 @@ class Stream:
                     text = await asyncio.wait_for(socket.recv(), patience)
                 except (TimeoutError, asyncio.TimeoutError):
                     raise _End(f"nothing has come for {patience:.0f} s") from None
+                self._check_closing()
                 message = self._decoder(text)
                 kind = message.get("type")
                 if kind == "hello":
@@ -474,6 +502,8 @@ class Stream:
                     self._saved.set()
                 elif kind == "error":
                     self._log.warning("the gateway says: %s: %s", message.get("code"), message.get("message"))
+                    if message.get("code") == "ack_later":
+                        self._said, self._ack_due = None, True
                 else:
                     await self._take(message)
         finally:
@@ -515,7 +545,7 @@ class Stream:
                 self._room.clear()
                 await self._room.wait()
             self._serial += 1
-            at = datetime.fromtimestamp(e["ts"] / 1000, timezone.utc)
+            at = _time(e["ts"])
             self._newest[partition] = offset
             self._waiting += 1
             self._put((Event(e["id"], at, e["data"], self._serial), partition, offset))
@@ -556,6 +586,8 @@ class Stream:
     async def _renew(self, socket: ClientConnection, expires: float) -> None:
         """Sends another token some time before the one in use ends."""
         left = expires - time.time()
+        if left < 1:
+            return  # our clock may be wrong. When the gateway ends the connection there is a new one
         await asyncio.sleep(max(0.0, left - min(60.0, left / 2)))
         try:
             token = await self._ask_token("expiring")

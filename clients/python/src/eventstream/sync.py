@@ -36,6 +36,7 @@ class Stream:
         self._loop = asyncio.new_event_loop()
         self._stream = connect_async(url, **options)
         self._thread: threading.Thread | None = None
+        self._taken: Event | None = None  # taken from the stream, and not returned
 
     def _do(self, work: Coroutine[Any, Any, _T]) -> _T:
         if self._thread is None:
@@ -44,7 +45,7 @@ class Stream:
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
-        except KeyboardInterrupt:
+        except BaseException:  # such as a KeyboardInterrupt, or a signal handler's
             future.cancel()
             raise
 
@@ -67,16 +68,19 @@ class Stream:
         return self
 
     def __next__(self) -> Event:
-        event = self._do(self._next())
-        if event is None:
+        if not self._do(self._next()):
             raise StopIteration
+        event, self._taken = self._taken, None
+        assert event is not None
         return event
 
-    async def _next(self) -> Event | None:
-        try:
-            return await self._stream.__anext__()
-        except StopAsyncIteration:
-            return None
+    async def _next(self) -> bool:
+        if self._taken is None:  # otherwise a call before was interrupted
+            try:
+                self._taken = await self._stream.__anext__()
+            except StopAsyncIteration:
+                return False
+        return True
 
     def ack(self, event: Event | None = None) -> None:
         """As eventstream.Stream.ack."""
