@@ -234,7 +234,8 @@ export class EventStream<T = unknown> implements AsyncIterable<StreamEvent<T>>, 
       failures = since && Date.now() - since > steady ? 0 : failures + 1
       const unknown = connection && !since && transport === "websocket" // a browser does not say why
       const paused = error.code === "paused"
-      if (!interrupted && this.#final(error, reason)) return this.#finish(error)
+      // A token that was good until now is not the one refused before.
+      if (!interrupted && this.#final(error, since ? "connect" : reason)) return this.#finish(error)
       reason = error instanceof AuthError || (unknown && !interrupted) ? "refused" : "connect"
       if (interrupted) continue
       if (paused) await this.#untilRoom()

@@ -78,6 +78,25 @@ test("401: another token is asked for once, and then it is over", async () => {
   assert.match(got.closed[0].error.message, /the token is rejected/)
 })
 
+for (const transport of ["websocket", "sse", "auto"])
+  test(`${transport}: a token that expires again and again is replaced each time`, async () => {
+    const { token, reasons } = tokens()
+    const g = await gateway(async (a) => {
+      if (transport === "auto" && a.kind === "ws") return a.raw.socket.destroy() // WebSockets are blocked
+      await a.accept()
+    })
+    const { stream, got } = open(g, { token, transport })
+    const first = transport === "auto" ? 3 : 1
+    for (let n = first; n < first + 3; n++) {
+      await until(() => got.closed.length || (g.attempts.length === n && stream.state === "live"))
+      assert.deepEqual(got.closed, [])
+      g.attempts[n - 1].close(4004, "the token has expired; connect with a new one")
+    }
+    await until(() => got.closed.length || (g.attempts.length === first + 3 && stream.state === "live"))
+    assert.deepEqual(got.closed, [])
+    assert.deepEqual(reasons, ["connect", ...Array(first + 2).fill("refused")])
+  })
+
 test("401 behind a WebSocket, where a browser can't see it, is found out by a stream", async () => {
   const { token, reasons } = tokens()
   const g = await gateway((a) => a.refuse(401))
