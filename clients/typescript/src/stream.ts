@@ -101,7 +101,7 @@ export class EventStream<T = unknown> implements AsyncIterable<StreamEvent<T>>, 
   #handed: Mark
   #done: Mark
   #saved: Position
-  #saving = false
+  #saving = true // also until a kept place is loaded, or it would be overwritten
   #ackTimer: ReturnType<typeof setTimeout> | undefined
   #ackSent = ""
   #told = new Set<string>() // warnings that are said once
@@ -529,6 +529,7 @@ export class EventStream<T = unknown> implements AsyncIterable<StreamEvent<T>>, 
     await undefined // the caller adds its handlers first
     try {
       const text = await this.#s.cursor?.load()
+      this.#saving = false
       if (!text) return
       const [cursor, ...ids] = text.split(/[ ,]/)
       this.#at = this.#saved = new Position((this.#restored = cursor!))

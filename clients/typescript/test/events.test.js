@@ -4,6 +4,7 @@ import { test } from "node:test"
 import { EventStream, localStorageCursor } from "../dist/index.js"
 import { gateway, open } from "./setup.js"
 import { until } from "./server.js"
+import { page } from "./page.js"
 
 const numbered = (n, from = 0) => Array.from({ length: n }, (_, i) => `0-${from + i}`)
 
@@ -232,6 +233,40 @@ test("the place is kept, with what was seen, and the next stream goes on there",
   assert.deepEqual(g.attempts[1].query, { subscriber_id: "user_1", cursor: "c1", seen: "0-2" })
 })
 
+test("a stream that ends before the kept place is loaded leaves it alone", async (t) => {
+  const p = page(t)
+  const abort = new AbortController()
+  for (const [what, end] of [
+    ["close()", (s) => s.close()],
+    ["pagehide", () => p.fire("pagehide")],
+    ["abort", () => abort.abort()],
+  ]) {
+    const saved = []
+    let loaded
+    const store = { load: () => new Promise((r) => (loaded = r)), save: (text) => void saved.push(text) }
+    const { stream } = open("ws://127.0.0.1:1", { from: { cursor: "old" }, cursor: store, signal: abort.signal })
+    end(stream) // before it has asked for the place
+    await until(() => loaded)
+    end(stream) // and before it is told
+    loaded("kept")
+    await stream.close()
+    assert.deepEqual(saved.filter((text) => text !== "kept"), [], what)
+  }
+})
+
+test("a kept place that could not be loaded is not overwritten", async () => {
+  const saved = []
+  const store = { load: () => Promise.reject(new Error("load")), save: (text) => void saved.push(text) }
+  const g = await gateway(async (a) => {
+    await a.accept()
+    a.events(["0-1"], "c1")
+  })
+  const { stream } = open(g, { cursor: store })
+  await until(() => stream.cursor === "c1")
+  await stream.close()
+  assert.deepEqual(saved, [])
+})
+
 test("centrifuge-js#378: a storage that throws is told once, and the place is kept in memory", async (t) => {
   const broken = {
     get localStorage() {
@@ -277,7 +312,6 @@ test("electric#3116: a kept place that the gateway does not understand is a gap,
 })
 
 test("importing touches nothing global, and a stream adds no listeners that outlive it", async (t) => {
-  const { page } = await import("./page.js")
   page(t)
   const left = new Set()
   const add = globalThis.addEventListener
