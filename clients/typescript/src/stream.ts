@@ -361,31 +361,29 @@ export class EventStream<T = unknown> implements AsyncIterable<StreamEvent<T>>, 
     return !error.retryable
   }
 
-  #pause(error: EventStreamError, failures: number): Promise<void> {
+  async #pause(error: EventStreamError, failures: number): Promise<void> {
     const { min, max } = this.#s
     const now = Date.now()
     const asked = Math.min(error.retryAfter, mostAsked)
     let at = now + asked + Math.random() * Math.min(max, min * 2 ** Math.max(failures, 0))
-    this.#report(error)
-    this.#set("waiting", { error, retryAt: new Date(at) })
-    return new Promise((resolve) => {
-      let timer: ReturnType<typeof setTimeout>
-      const end = (this.#interrupt = () => {
-        clearTimeout(timer)
-        this.#sooner = () => {}
-        resolve()
-      })
+    let timer: ReturnType<typeof setTimeout>
+    await new Promise<void>((resolve) => {
+      this.#interrupt = resolve
       const arm = () => {
         clearTimeout(timer)
-        timer = setTimeout(end, at - Date.now())
+        timer = setTimeout(resolve, at - Date.now())
       }
       this.#sooner = () => {
         at = Math.min(at, now + asked + min)
         arm()
       }
-      if (this.#isClosed()) end() // by a handler
-      else arm()
+      arm()
+      // Last, as a handler may end the pause.
+      this.#report(error)
+      this.#set("waiting", { error, retryAt: new Date(at) })
     })
+    clearTimeout(timer!)
+    this.#sooner = () => {}
   }
 
   #hello(m: Message, transport: Transport): void {
@@ -502,14 +500,15 @@ export class EventStream<T = unknown> implements AsyncIterable<StreamEvent<T>>, 
   }
 
   async #untilRoom(): Promise<void> {
-    const room = this.#queue.length > this.#s.maxBuffered / 2
-    if (!room) return
-    this.#set("paused")
-    await new Promise<void>((resolve) => (this.#roomy = this.#interrupt = resolve))
+    if (this.#queue.length <= this.#s.maxBuffered / 2) return
+    await new Promise<void>((resolve) => {
+      this.#roomy = this.#interrupt = resolve
+      this.#set("paused") // last, as a handler may end the pause
+    })
   }
 
   #ackSoon(now = false): void {
-    if (this.#s.ack !== "off") this.#ackTimer ??= setTimeout(() => this.#ack(), now ? 100 : 1000)
+    if (this.#s.ack !== "off" && !this.#isClosed()) this.#ackTimer ??= setTimeout(() => this.#ack(), now ? 100 : 1000)
   }
 
   /** Acknowledges what was handled, unless that was said on this connection. */

@@ -242,6 +242,20 @@ test("close() by a handler, while it is about to connect, connects nowhere", asy
   assert.equal(g.attempts.length, 0)
 })
 
+for (const name of ["error", "waiting"])
+  test(`reconnect() and close() in a handler of ${name} end the pause that it tells of`, async () => {
+    const g = await gateway((a, n) => (n === 1 ? a.accept() : a.refuse(503)))
+    const { stream, got } = open(g, { transport: "sse", backoff: { min: 1e9, max: 1e9 } })
+    const act = () => (g.attempts.length < 3 ? stream.reconnect() : stream.close())
+    if (name === "error") stream.on("error", act)
+    else stream.on("state", ({ state }) => void (state === name && act()))
+    await stream.ready()
+    g.attempts[1].drop()
+    await until(() => got.closed.length)
+    assert.equal(g.attempts.length, 3)
+    await stream.close()
+  })
+
 test("await using closes", async () => {
   const g = await gateway((a) => a.accept())
   const { stream } = open(g)

@@ -103,6 +103,23 @@ for (const transport of ["websocket", "sse"])
     assert.deepEqual(got.errors, [])
   })
 
+for (const name of ["close", "reconnect"])
+  test(`${name}() in a handler of "paused" ends the pause`, async () => {
+    const g = await gateway(async (a, n) => {
+      await a.accept()
+      if (n === 0) a.events(numbered(20), "c1")
+    })
+    const { stream, got } = open(g, { transport: "websocket", listen: false, maxBuffered: 10 })
+    let [calls, ended] = [0, false]
+    stream.on("state", async ({ state }) => {
+      if (state !== "paused" || calls++) return
+      await stream[name]()
+      ended = true
+    })
+    await until(() => ended && g.attempts.length === (name === "close" ? 1 : 2))
+    assert.deepEqual(got.errors, [])
+  })
+
 test("after a final error a loop gets what came before it, and then the error", async () => {
   const g = await gateway(async (a) => {
     await a.accept()
@@ -145,6 +162,23 @@ test("ack auto: what was handled, a second later, and the rest at close()", asyn
   await stream.close()
   await until(() => g.attempts[0].over)
   assert.deepEqual(g.attempts[0].messages[1], { type: "ack", cursor: "c1", seen: "0-3" })
+})
+
+test("a handler that ends after close() leaves no timer", async (t) => {
+  const g = await gateway(async (a) => {
+    await a.accept()
+    a.events(["0-1"], "c1")
+  })
+  const { stream } = open(g, { ack: "auto", listen: false })
+  let end
+  stream.on("event", () => new Promise((r) => (end = r)))
+  await until(() => end)
+  await stream.close()
+  const timers = t.mock.method(globalThis, "setTimeout")
+  end()
+  await new Promise((r) => setImmediate(r))
+  assert.equal(timers.mock.callCount(), 0)
+  await stream.close()
 })
 
 test("ack manual: only up to the event that it names, also past a cursor, and again on the next connection", async () => {
