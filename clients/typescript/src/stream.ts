@@ -84,7 +84,7 @@ export class EventStream<T = unknown> implements AsyncIterable<StreamEvent<T>>, 
   // What was received. New connections begin here.
   #at = new Position("")
   #count = 0
-  #last: Record<number, number> = {} // the highest offset, by partition
+  #last: Record<number, bigint> = {} // the highest offset, by partition
   #began = Date.now()
   #restored = ""
   #said = false // in this handshake, what was seen: it may be what is refused
@@ -437,8 +437,9 @@ export class EventStream<T = unknown> implements AsyncIterable<StreamEvent<T>>, 
 
   #isNew(id: string): boolean {
     const [, partition, offset] = /^(\d+)-(\d+)$/.exec(id)! // throws if it is none
-    if (+offset! <= this.#last[+partition!]!) return false
-    this.#last[+partition!] = +offset!
+    const at = BigInt(offset!) // past 2^53 two numbers may look the same
+    if (at <= this.#last[+partition!]!) return false
+    this.#last[+partition!] = at
     this.#at.ids.push(id)
     return true
   }

@@ -62,6 +62,20 @@ test("offsets that begin again after other_topic are no repeats", async () => {
   await until(() => got.ids.length === 2)
 })
 
+test("offsets are compared to their last digit", async () => {
+  const ids = ["0-9", "0-10", "0-9007199254740992", "0-9007199254740993", "1-5", "0-9223372036854775806", "0-9223372036854775807"]
+  const g = await gateway(async (a, n) => {
+    await a.accept()
+    if (n === 0) a.events(ids)
+    else a.events([...ids, "1-6"]) // the others again
+  })
+  const { stream, got } = open(g)
+  await until(() => got.ids.includes(ids.at(-1)))
+  stream.reconnect()
+  await until(() => got.ids.includes("1-6"))
+  assert.deepEqual(got.ids, [...ids, "1-6"])
+})
+
 test("unknown messages and fields are ignored", async () => {
   const g = await gateway(async (a) => {
     await a.accept({ hello: { version: 7, later: {} } })
