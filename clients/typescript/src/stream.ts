@@ -254,9 +254,12 @@ export class EventStream<T = unknown> implements AsyncIterable<StreamEvent<T>>, 
     if (this.#isClosed()) return [failure("interrupted", "interrupted")]
     const transport = this.#transport()
     const url = this.#url(transport, failures)
+    let renewal: ReturnType<typeof setTimeout> | undefined // of the token, or of a stream by a WebSocket
     if (transport === "websocket") this.#lastWebSocket = Date.now()
-    else if (this.#s.ack !== "off") this.#once("ack", "what is acknowledged waits for a WebSocket: a stream takes nothing")
-    let renewal: ReturnType<typeof setTimeout> | undefined
+    else if (this.#s.ack !== "off") {
+      this.#once("ack", "what is acknowledged waits for a WebSocket: a stream takes nothing")
+      if (this.#s.transport === "auto") renewal = setInterval(() => this.#done.count && this.#interrupt(), webSocketAgain)
+    }
     const connection: Connection = new Connection(
       {
         room: () => this.#room(),
@@ -271,9 +274,9 @@ export class EventStream<T = unknown> implements AsyncIterable<StreamEvent<T>>, 
     )
     // Sends the next token some time before this one ends, and tries again in what is left if it is refused.
     const renew = (expires: number) => {
-      clearTimeout(renewal)
       const left = expires - Date.now()
       if (left < 1000 || typeof this.#s.token !== "function" || !connection.talks) return
+      clearTimeout(renewal)
       renewal = setTimeout(
         async () => {
           try {

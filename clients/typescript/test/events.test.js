@@ -248,6 +248,34 @@ test("acknowledgements over a stream: it is told, once, that they wait", async (
   assert.equal(got.errors.filter((e) => e.code === "ack").length, 1)
 })
 
+test("acknowledgements over a stream: a WebSocket is tried again, though the stream is healthy", async (t) => {
+  t.mock.timers.enable({ apis: ["setInterval"] })
+  let blocked = true
+  const g = await gateway(async (a) => {
+    if (a.kind === "ws" && blocked) return a.raw.socket.destroy()
+    await a.accept({ hello: { cursor: a.query.cursor ?? "c0" } })
+    a.send({ type: "token", expires: Date.now() / 1000 + 3600 })
+  })
+  const { stream, got } = open(g, { ack: "auto", token: () => "t" })
+  await until(() => g.attempts.length === 3 && stream.state === "live")
+  const now = Date.now
+  const minutes = (n) => {
+    t.mock.method(Date, "now", () => now() + n * 60_000)
+    t.mock.timers.tick(300_000)
+  }
+  minutes(6)
+  assert.equal(stream.state, "live") // nothing waits yet
+  g.attempts[2].events(["0-1"], "c1")
+  await until(() => got.ids.length)
+  minutes(12)
+  await until(() => g.attempts.length === 5 && stream.state === "live") // still blocked
+  blocked = false
+  minutes(18)
+  await until(() => g.attempts.at(-1).messages.length)
+  assert.deepEqual(g.attempts.map((a) => a.kind), ["ws", "ws", "sse", "ws", "sse", "ws"])
+  assert.deepEqual(g.attempts.at(-1).messages, [{ type: "ack", cursor: "c1" }])
+})
+
 test("the place is kept, with what was seen, and the next stream goes on there", async () => {
   const kept = new Map()
   const store = { load: () => kept.get("k"), save: async (v) => void kept.set("k", v) }
