@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"eventstream/event"
 	"eventstream/internal/testenv"
@@ -36,6 +37,7 @@ func TestRecordNotReadableYet(t *testing.T) {
 	w := newWorld(t, 2)
 	format := new(shut)
 	w.cfg.Source = (*topic.Source)(nil).In(format)
+	w.cfg.VerifyEvery = time.Hour // no idle partition is verified
 	s := w.start()
 	w.seat(event.Gateway(1), 1, "ann")
 	w.produce(0, "open", "bad", "shut", "open")
@@ -45,6 +47,14 @@ func TestRecordNotReadableYet(t *testing.T) {
 	testenv.Eventually(t, patience, func() error {
 		if err := s.Ready(t.Context()); err == nil || !strings.Contains(err.Error(), "offset 2: "+topic.ErrNotYet.Error()) {
 			return fmt.Errorf("ready: %v, want the reason", err)
+		}
+		return nil
+	})
+	_, before := w.lane(0)
+	w.seat(event.Gateway(1), 2, "bob")
+	testenv.Eventually(t, patience, func() error { // it is alive, and knows of who comes now
+		if _, pos := w.lane(0); pos.Beat < before.Beat+2 || pos.Synced == before.Synced {
+			return fmt.Errorf("the lane is at beat %d, synced to %v; it was at %d, %v", pos.Beat, pos.Synced, before.Beat, before.Synced)
 		}
 		return nil
 	})

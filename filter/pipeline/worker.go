@@ -276,12 +276,11 @@ func (w *worker) step(ctx context.Context, records []*kgo.Record) error {
 			next = r.Offset + 1
 			continue
 		}
-		if err := w.add(ctx, view, r); err != nil { // it is for later, and what came before need not wait
-			if next > w.next {
-				_, ferr := w.finish(ctx, records, next, at)
-				err = errors.Join(err, ferr)
-			}
-			return err
+		if err := w.add(ctx, view, r); err != nil {
+			// It is for later. What came before it need not wait. If nothing did, the lane is
+			// verified: one that does not beat is taken for abandoned.
+			_, ferr := w.finish(ctx, records, next, at)
+			return errors.Join(err, ferr)
 		}
 		next = r.Offset + 1
 		read++
