@@ -175,14 +175,26 @@ func (r *avroReader) double(*avroSchema) error {
 
 func (r *avroReader) bytes(*avroSchema) error {
 	b, err := r.block()
+	if err == nil {
+		err = room(r.out, len(b))
+	}
+	if err != nil {
+		return err
+	}
 	r.out = appendBase64(r.out, b)
-	return err
+	return nil
 }
 
 func (r *avroReader) text(*avroSchema) error {
 	b, err := r.block()
+	if err == nil {
+		err = room(r.out, len(b))
+	}
+	if err != nil {
+		return err
+	}
 	r.out = appendString(r.out, b)
-	return err
+	return nil
 }
 
 func (r *avroReader) enum(s *avroSchema) error {
@@ -199,8 +211,14 @@ func (r *avroReader) enum(s *avroSchema) error {
 
 func (r *avroReader) fixed(s *avroSchema) error {
 	b, err := r.take(s.size)
+	if err == nil {
+		err = room(r.out, len(b))
+	}
+	if err != nil {
+		return err
+	}
 	r.out = appendBase64(r.out, b)
-	return err
+	return nil
 }
 
 func (r *avroReader) fixedUUID(*avroSchema) error {

@@ -62,6 +62,9 @@ func (f *Format) Append(ctx context.Context, dst, value []byte) ([]byte, error) 
 		return nil, f.unframed(value)
 	}
 	if f.kind == JSONSchema {
+		if err := room(dst, len(body)); err != nil {
+			return nil, err
+		}
 		return append(dst, body...), nil
 	}
 	if id > math.MaxInt32 {
@@ -103,6 +106,14 @@ var (
 	errShort = errors.New("the value ends too early")
 	errLeft  = errors.New("bytes are left at the value's end")
 )
+
+// room tells if n bytes more are too many for JSON, before they are appended.
+func room(out []byte, n int) error {
+	if len(out)+n > event.MaxBytes {
+		return full(len(out)+n, 0)
+	}
+	return nil
+}
 
 // full tells what is wrong with JSON of n bytes in which a value is depth deep.
 func full(n, depth int) error {

@@ -225,6 +225,11 @@ func TestProtobufRefuses(t *testing.T) {
 		deep = protowire.AppendBytes(protowire.AppendTag(nil, 1, protowire.BytesType), deep)
 	}
 	many := protowire.AppendBytes(protowire.AppendTag(nil, 2, protowire.BytesType), make([]byte, 1<<20))
+	merged := protowire.AppendBytes(protowire.AppendTag(nil, 9, protowire.BytesType), make([]byte, 4<<20)) // of no field
+	for range 200 {
+		merged = append([]byte{10, 0}, protowire.AppendBytes(protowire.AppendTag(nil, 1, protowire.BytesType), merged)...)
+	}
+	zeros := protowire.AppendBytes(protowire.AppendTag(nil, 1, protowire.BytesType), make([]byte, 60<<20))
 	optional := `syntax = "proto3"; message M { repeated M m = 1;`
 	for i := range 1000 {
 		optional += fmt.Sprintf("optional int32 f%d = %d;", i, i+2)
@@ -245,6 +250,13 @@ func TestProtobufRefuses(t *testing.T) {
 		{"a packed list that ends", small, []byte("\x00\x12\x01\x80"), "no Protobuf"},
 		{"deep", small, indexed(deep, 0), event.ErrTooDeep.Error()},
 		{"much from little", small, indexed(bytes.Repeat(many, 2), 0), event.ErrTooLarge.Error()},
+		{"parts of messages in parts of messages", `syntax = "proto3"; message M { M m = 1; }`, indexed(merged, 0), errWork.Error()},
+		{"a text of zeros", `syntax = "proto3"; message M { string s = 1; }`, indexed(zeros, 0), event.ErrTooLarge.Error()},
+		{"bytes of zeros", `syntax = "proto3"; message M { bytes b = 1; }`, indexed(zeros, 0), event.ErrTooLarge.Error()},
+		{"a mask of zeros", `syntax = "proto3"; import "google/protobuf/field_mask.proto"; message M { google.protobuf.FieldMask f = 1; }`,
+			indexed(protowire.AppendBytes([]byte{10}, zeros), 0), event.ErrTooLarge.Error()},
+		{"an Any of zeros", `syntax = "proto3"; import "google/protobuf/any.proto"; message M { google.protobuf.Any a = 1; }`,
+			indexed(protowire.AppendBytes([]byte{10}, zeros), 0), event.ErrTooLarge.Error()},
 		{"much work for little", optional + "}", indexed(bytes.Repeat([]byte{10, 0}, 1<<17), 0), errWork.Error()},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

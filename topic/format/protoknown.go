@@ -89,15 +89,23 @@ func (r *protoReader) span(m *protoMessage, body []byte) error {
 // fieldMask appends paths with commas between them.
 func (r *protoReader) fieldMask(_ *protoMessage, body []byte) error {
 	var paths []string
+	size := 0
 	err := r.scan(body, 0, len(body), func(number protowire.Number, typ protowire.Type, _, value, end int) error {
 		if number == 1 && typ == protowire.BytesType {
 			path, _ := protowire.ConsumeBytes(body[value:end])
+			size += len(path) + 1
+			if err := room(r.out, size); err != nil {
+				return err
+			}
 			paths = append(paths, string(path))
 		}
 		return nil
 	})
+	if err != nil {
+		return err
+	}
 	r.out = appendString(r.out, []byte(strings.Join(paths, ",")))
-	return err
+	return nil
 }
 
 // decimal appends a number, or the members if it can't be one.
@@ -122,11 +130,17 @@ func (r *protoReader) anything(_ *protoMessage, body []byte, known map[protorefl
 		return err
 	}
 	url, value := p.bytes[1], p.bytes[2]
+	if err := room(r.out, len(url)); err != nil {
+		return err
+	}
 	r.out = append(r.out, `{"@type":`...)
 	r.out = appendString(r.out, url)
 	m := known[protoreflect.FullName(url[strings.LastIndexByte(string(url), '/')+1:])]
 	switch {
 	case m == nil:
+		if err := room(r.out, len(value)); err != nil {
+			return err
+		}
 		r.out = append(r.out, `,"value":`...)
 		r.out = appendBase64(r.out, value)
 	case m.plain:

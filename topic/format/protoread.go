@@ -222,7 +222,11 @@ func (r *protoReader) field(f *protoField, s slot, body []byte) error {
 	case f.inner != nil && s.n > 1: // parts of one message
 		var whole []byte
 		err := r.each(f, s, body, func(_ protowire.Type, value []byte) error {
-			whole = append(whole, content(f, value)...)
+			part := content(f, value)
+			if err := r.worked(len(part)); err != nil { // it is copied, and perhaps again in each message that is in it
+				return err
+			}
+			whole = append(whole, part...)
 			return nil
 		})
 		if err != nil {
@@ -336,6 +340,9 @@ func (r *protoReader) one(f *protoField, value []byte) error {
 		number, _ = protowire.ConsumeFixed64(value)
 	case protowire.BytesType:
 		value, _ = protowire.ConsumeBytes(value)
+		if err := room(r.out, len(value)); err != nil {
+			return err
+		}
 	}
 	r.out = f.append(r.out, number, value)
 	return nil

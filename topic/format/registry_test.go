@@ -380,6 +380,9 @@ func TestJSONSchema(t *testing.T) {
 	if err != nil || string(got) != `x{"a":1}` {
 		t.Errorf("got %s, %v", got, err)
 	}
+	if _, err := New(JSONSchema, nil).Append(t.Context(), nil, registrytest.Framed(7, make([]byte, 60<<20))); !errors.Is(err, event.ErrTooLarge) {
+		t.Errorf("60 MB: %v", err)
+	}
 }
 
 // TestDebeziumAvro: changes of rows as Debezium writes them by Avro's converter.
