@@ -8,6 +8,10 @@ import (
 	"github.com/hamba/avro/v2"
 )
 
+// Names are what Java takes: a namespace my-server.inventory is among them, and a field größe.
+// Readers need no more of names than that they are the same where they are meant to be.
+func init() { avro.SkipNameValidation = true }
+
 // avroSchema is what an Avro schema says of a value, in the form that reading is fast by.
 // One that is recursive is a cycle.
 type avroSchema struct {

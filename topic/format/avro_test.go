@@ -1,6 +1,7 @@
 package format
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -126,6 +127,8 @@ func TestAvroSchemas(t *testing.T) {
 	}{
 		{"a default of another type", []string{`{"type":"record","name":"r","fields":[{"name":"x","type":"int","default":null}]}`}, []byte{2}, `{"x":1}`, ""},
 		{"a reference", []string{`{"type":"record","name":"a.Inner","fields":[{"name":"x","type":"int"}]}`, `{"type":"record","name":"Outer","fields":[{"name":"i","type":"a.Inner"}]}`}, []byte{2}, `{"i":{"x":1}}`, ""},
+		{"names that are no identifiers", []string{`{"type":"record","name":"Value","namespace":"my-server.inventory","fields":[{"name":"größe","type":{"type":"enum","name":"1st","symbols":["a-b"]}}]}`},
+			[]byte{0}, `{"größe":"a-b"}`, ""},
 		{"no reference", []string{`{"type":"record","name":"Outer","fields":[{"name":"i","type":"a.Inner"}]}`}, nil, "", "a.Inner"},
 		{"no JSON", []string{`{`}, nil, "", "no JSON"},
 		{"a negative size", []string{`{"type":"fixed","name":"f","size":-1}`}, nil, "", "cannot be negative"},
@@ -151,6 +154,7 @@ func TestAvroRefuses(t *testing.T) {
 	for i := range 40 {
 		doubling = fmt.Sprintf(`{"type":"record","name":"r%d","fields":[{"name":"a","type":%s},{"name":"b","type":"%s"}]}`, i, doubling, map[bool]string{true: "null", false: fmt.Sprint("r", i-1)}[i == 0])
 	}
+	zeros := append(binary.AppendVarint(nil, 60<<20), make([]byte, 60<<20)...)
 	for _, tt := range []struct {
 		name, schema string
 		body         []byte
@@ -171,6 +175,9 @@ func TestAvroRefuses(t *testing.T) {
 		{"records without end", `{"type":"record","name":"r","fields":[{"name":"r","type":"r"}]}`, nil, event.ErrTooDeep.Error()},
 		{"arrays without end", `{"type":"record","name":"r","fields":[{"name":"r","type":{"type":"array","items":"r"}}]}`,
 			[]byte(strings.Repeat("\x02", 1000)), event.ErrTooDeep.Error()},
+		{"a text of zeros", `"string"`, zeros, event.ErrTooLarge.Error()},
+		{"bytes of zeros", `"bytes"`, zeros, event.ErrTooLarge.Error()},
+		{"a fixed of zeros", `{"type":"fixed","name":"f","size":62914560}`, zeros[len(zeros)-60<<20:], event.ErrTooLarge.Error()},
 		{"decimal without end", `{"type":"bytes","logicalType":"decimal","precision":9}`, append([]byte{0x80, 0x10}, make([]byte, 1024)...), "a decimal of 1024 bytes"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
