@@ -119,7 +119,8 @@ func (f *fetch) references(ctx context.Context, refs []sr.SchemaReference) error
 		if f.done[at] = true; len(f.done) > maxTexts {
 			return errTooMuch
 		}
-		got, err := f.cl.SchemaByVersion(ctx, ref.Subject, ref.Version)
+		// What was written by it stays, also when its subject was deleted since.
+		got, err := f.cl.SchemaByVersion(sr.WithParams(ctx, sr.ShowDeleted), ref.Subject, ref.Version)
 		if answer, ok := errors.AsType[*sr.ResponseError](err); ok && none[answer.ErrorCode] {
 			return fmt.Errorf("version %d of subject %.100q, which it refers to: %w", ref.Version, ref.Subject, errUnknown)
 		}

@@ -289,6 +289,7 @@ func TestSchemasRefused(t *testing.T) {
 	server.Add(6, sr.Schema{Type: sr.TypeAvro, Schema: `{"type":"record","name":"Outer","fields":[{"name":"i","type":"r"},{"name":"j","type":"r"}]}`,
 		References: []sr.SchemaReference{registrytest.Ref("r", 7), registrytest.Ref("r", 7)}})
 	server.Add(7, avroText)
+	server.Delete(7)
 	r := newRegistry(t, RegistryConfig{URLs: []string{url}})
 	for id, want := range map[int]string{
 		1: "schema id 1 is of type PROTOBUF, but the source's format is avro",
@@ -300,7 +301,7 @@ func TestSchemasRefused(t *testing.T) {
 		}
 	}
 	if got, err := New(Avro, r).Append(t.Context(), nil, registrytest.Framed(6, []byte{2, 4})); err != nil || string(got) != `{"i":{"x":1},"j":{"x":2}}` {
-		t.Errorf("with a reference: %s, %v", got, err)
+		t.Errorf("with a reference whose subject was deleted: %s, %v", got, err)
 	}
 }
 

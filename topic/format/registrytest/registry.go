@@ -19,13 +19,14 @@ type Registry struct {
 	mu       sync.Mutex
 	schemas  map[int]sr.Schema
 	subjects map[string]sr.Schema // by subject/version
-	asked    []string             // paths of all requests
+	deleted  map[int]bool
+	asked    []string // paths of all requests
 	answer   func(w http.ResponseWriter, r *http.Request) bool
 }
 
 // New returns an empty Registry.
 func New() *Registry {
-	return &Registry{schemas: make(map[int]sr.Schema), subjects: make(map[string]sr.Schema)}
+	return &Registry{schemas: make(map[int]sr.Schema), subjects: make(map[string]sr.Schema), deleted: make(map[int]bool)}
 }
 
 // Start returns an empty Registry that serves at a URL until the test ends.
@@ -42,6 +43,14 @@ func (r *Registry) Add(id int, s sr.Schema) {
 	defer r.mu.Unlock()
 	r.schemas[id] = s
 	r.subjects[fmt.Sprintf("subject-%d/1", id)] = s
+}
+
+// Delete deletes the subject of an id, softly: the schema stays under its id, and its version
+// for who asks for those that are deleted.
+func (r *Registry) Delete(id int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.deleted[id] = true
 }
 
 // Ref refers to the schema of an id by a name.
@@ -88,7 +97,7 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	if n, _ := fmt.Sscanf(req.URL.Path, "/subjects/subject-%d/versions/%d", &id, &version); n == 2 {
 		subject = fmt.Sprintf("subject-%d", id)
 		s, ok := r.subjects[fmt.Sprintf("%s/%d", subject, version)]
-		if !ok {
+		if !ok || r.deleted[id] && req.URL.Query().Get("deleted") != "true" {
 			fail(w, 40401, "Subject '"+subject+"' not found.")
 			return
 		}
