@@ -1,6 +1,7 @@
 package format
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,9 +14,13 @@ import (
 // errUnknown reports a schema that the registry says it does not have.
 var errUnknown = errors.New("the Schema Registry does not have it")
 
-// fetch asks one registry after another. The error says nothing about the schema, but for
-// errUnknown.
+// errDoubt reports a schema that one URL does not have, while another could not be asked.
+var errDoubt = errors.New("not all URLs of the Schema Registry can be asked")
+
+// fetch asks one URL after another. The error says nothing about the schema, but for
+// errUnknown: none of them has it.
 func (r *Registry) fetch(k key) (*entry, error) {
+	var unknown error
 	var all []error
 	first := r.first.Load()
 	for i := range r.clients {
@@ -24,13 +29,20 @@ func (r *Registry) fetch(k key) (*entry, error) {
 		ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
 		e, err := f.schema(ctx, k)
 		cancel()
-		if err == nil || errors.Is(err, errUnknown) {
+		switch {
+		case err == nil:
 			r.first.Store(at)
-			return e, err
+			return e, nil
+		case errors.Is(err, errUnknown):
+			unknown = err
+		default:
+			all = append(all, err)
 		}
-		all = append(all, err)
 	}
-	return nil, errors.Join(all...)
+	if unknown != nil && len(all) > 0 {
+		return nil, fmt.Errorf("%w: %w", errDoubt, errors.Join(all...))
+	}
+	return nil, cmp.Or(unknown, errors.Join(all...))
 }
 
 // fetch is of one schema, with all that it refers to.
@@ -87,11 +99,13 @@ func (f *fetch) parse(kind Kind) (s schema, err error) {
 
 // KindOf asks for the schema of an id, and returns how values are written by it.
 func (r *Registry) KindOf(ctx context.Context, id uint32) (Kind, error) {
+	var unknown error
 	var all []error
 	for _, cl := range r.clients {
 		got, err := cl.SchemaByID(ctx, int(id))
 		if answer, ok := errors.AsType[*sr.ResponseError](err); ok && none[answer.ErrorCode] {
-			return "", fmt.Errorf("schema id %d: %w", id, errUnknown)
+			unknown = fmt.Errorf("schema id %d: %w", id, errUnknown)
+			continue
 		}
 		if err != nil {
 			all = append(all, shorter(err))
@@ -104,7 +118,7 @@ func (r *Registry) KindOf(ctx context.Context, id uint32) (Kind, error) {
 		}
 		return JSONSchema, nil
 	}
-	return "", errors.Join(all...)
+	return "", cmp.Or(errors.Join(all...), unknown)
 }
 
 var errTooMuch = fmt.Errorf("with all that it refers to it is more than %d bytes or %d schemas", maxText, maxTexts)

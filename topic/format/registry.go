@@ -75,7 +75,7 @@ type entry struct {
 
 // miss is a question that was in vain.
 type miss struct {
-	since, next time.Time // the first question; when it may be asked again
+	since, next time.Time // the first question that others were not in the way of; when it may be asked again
 	failures    int
 	err         error
 	final       bool // it was given up
@@ -236,9 +236,21 @@ func (r *Registry) ask(k key) (*entry, error) {
 	case errors.Is(err, errUnknown):
 		r.metrics.requests.WithLabelValues("unknown").Inc()
 		return nil, r.unknownLocked(k, now, fmt.Errorf("schema id %d: %w", k.id, err))
+	case errors.Is(err, errDoubt): // others need not wait: who has them may answer
+		r.metrics.requests.WithLabelValues("failed").Inc()
+		err = fmt.Errorf("%w: schema id %d: %w", topic.ErrNotYet, k.id, err)
+		m := r.missLocked(k)
+		m.failed(now, err)
+		m.since = now
+		return nil, err
 	case err != nil:
 		r.metrics.requests.WithLabelValues("failed").Inc()
 		r.trouble.Failed(err)
+		for _, m := range r.missing { // nobody could say that it has come
+			if !m.final {
+				m.since = now
+			}
+		}
 		err = fmt.Errorf("%w: the Schema Registry can't be used: %w", topic.ErrNotYet, err)
 		r.outage.failed(now, err)
 		return nil, err
@@ -278,6 +290,26 @@ func (m *miss) failed(now time.Time, err error) {
 func (r *Registry) unknownLocked(k key, now time.Time, why error) error {
 	r.trouble.Worked() // it answered
 	r.outage = miss{}
+	m := r.missLocked(k)
+	m.failed(now, fmt.Errorf("%w: %w; waiting for up to %s", topic.ErrNotYet, why, r.cfg.Grace))
+	switch {
+	case m.final:
+	case now.Sub(m.since) >= r.cfg.Grace:
+		m.final, r.gaveUp = true, now
+	case now.Sub(r.gaveUp) < askUnknown:
+		m.final = true
+	}
+	if m.final {
+		m.err, m.next = why, now.Add(askUnknown)
+		if now.Sub(m.since) < r.cfg.Grace { // others were given up, this one may be new
+			m.next = now.Add(retryMost)
+		}
+	}
+	return m.err
+}
+
+// missLocked returns the miss of an id. There are maxMissing of them at most.
+func (r *Registry) missLocked(k key) *miss {
 	m := r.missing[k]
 	if m == nil {
 		if len(r.missing) >= maxMissing {
@@ -289,18 +321,7 @@ func (r *Registry) unknownLocked(k key, now time.Time, why error) error {
 		m = new(miss)
 		r.missing[k] = m
 	}
-	m.failed(now, fmt.Errorf("%w: %w; waiting for up to %s", topic.ErrNotYet, why, r.cfg.Grace))
-	switch {
-	case m.final:
-	case now.Sub(m.since) >= r.cfg.Grace:
-		m.final, r.gaveUp = true, now
-	case now.Sub(r.gaveUp) < askUnknown:
-		m.final = true
-	}
-	if m.final {
-		m.err, m.next = why, now.Add(askUnknown)
-	}
-	return m.err
+	return m
 }
 
 // keepLocked adds a schema. If there are too many, the one that was used least lately goes.

@@ -105,6 +105,11 @@ func TestUnknownForGood(t *testing.T) {
 	if _, err := read(t.Context(), r, 8); errors.Is(err, topic.ErrNotYet) || err == nil {
 		t.Errorf("another one: got %v, want no wait", err)
 	}
+	r.mu.Lock()
+	if wait := time.Until(r.missing[key{Avro, 8}].next); wait > retryMost {
+		t.Errorf("it is asked for again after %s, want %s: it may be new", wait, retryMost)
+	}
+	r.mu.Unlock()
 	// What is given up is asked for again, in vain. That keeps nobody else from being waited for.
 	r.mu.Lock()
 	r.missing[key{Avro, 7}].next, r.gaveUp = time.Time{}, time.Now().Add(-2*askUnknown)
@@ -115,6 +120,76 @@ func TestUnknownForGood(t *testing.T) {
 	server.Add(9, sr.Schema{Type: sr.TypeAvro, Schema: `"int"`, References: []sr.SchemaReference{registrytest.Ref("a.B", 99)}})
 	if _, err := read(t.Context(), r, 9); !errors.Is(err, topic.ErrNotYet) || !strings.Contains(err.Error(), `schema id 9: version 1 of subject "subject-99", which it refers to: the Schema Registry does not have it`) {
 		t.Errorf("one whose reference is missing: got %v, want ErrNotYet", err)
+	}
+}
+
+// TestUnknownAfterOutage: while the registry can't be asked, the time that an id may be unknown
+// does not pass.
+func TestUnknownAfterOutage(t *testing.T) {
+	t.Parallel()
+	server, url := registrytest.Start(t)
+	r := newRegistry(t, RegistryConfig{URLs: []string{url}, Grace: time.Hour})
+	asks := func(since time.Duration) error {
+		r.mu.Lock()
+		if m := r.missing[key{Avro, 7}]; m != nil {
+			m.next, m.since = time.Time{}, m.since.Add(-since)
+		}
+		r.outage.next = time.Time{}
+		r.mu.Unlock()
+		_, err := read(t.Context(), r, 7)
+		return err
+	}
+	if err := asks(0); !errors.Is(err, topic.ErrNotYet) {
+		t.Errorf("got %v", err)
+	}
+	server.Answer(func(w http.ResponseWriter, r *http.Request) bool {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return true
+	})
+	if err := asks(2 * time.Hour); !errors.Is(err, topic.ErrNotYet) {
+		t.Errorf("an outage: %v", err)
+	}
+	server.Answer(nil)
+	if err := asks(0); !errors.Is(err, topic.ErrNotYet) {
+		t.Errorf("after it: %v, want it to be waited for", err)
+	}
+	if err := asks(2 * time.Hour); err == nil || errors.Is(err, topic.ErrNotYet) {
+		t.Errorf("long after it: %v, want it to be given up", err)
+	}
+}
+
+// TestUnknownToOneURL: an id is unknown only if all say so.
+func TestUnknownToOneURL(t *testing.T) {
+	t.Parallel()
+	one, url1 := registrytest.Start(t)
+	two, url2 := registrytest.Start(t)
+	one.Add(6, avroText)
+	two.Add(7, avroText)
+	r := newRegistry(t, RegistryConfig{URLs: []string{url1, url2}, Grace: time.Nanosecond})
+	if got, err := read(t.Context(), r, 7); err != nil || got != `{"x":1}` {
+		t.Errorf("got %s, %v, want the second to be asked", got, err)
+	}
+	if kind, err := r.KindOf(t.Context(), 7); kind != Avro || err != nil {
+		t.Errorf("got %s, %v, want the second to be asked", kind, err)
+	}
+	two.Answer(func(w http.ResponseWriter, r *http.Request) bool {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return true
+	})
+	for range 3 {
+		if _, err := read(t.Context(), r, 8); !errors.Is(err, topic.ErrNotYet) || !errors.Is(err, errDoubt) {
+			t.Errorf("one can't be asked: got %v, want ErrNotYet", err)
+		}
+		r.mu.Lock()
+		r.missing[key{Avro, 8}].next = time.Time{}
+		r.mu.Unlock()
+	}
+	if got, err := read(t.Context(), r, 6); err != nil || got != `{"x":1}` {
+		t.Errorf("got %s, %v, want no wait for one that the first has", got, err)
+	}
+	two.Answer(nil)
+	if _, err := settled(t, r, 8); !errors.Is(err, errUnknown) {
+		t.Errorf("got %v, want it to be given up", err)
 	}
 }
 
