@@ -95,13 +95,14 @@ func (f *registryFlags) open(reloads *reloads, reg prometheus.Registerer, log *s
 	for _, read := range files {
 		reloads.add(read)
 	}
-	secret := f.User != "" || f.Token != "" || f.TokenFile != ""
-	if i := slices.IndexFunc(f.URLs, func(u string) bool { return strings.HasPrefix(u, "http://") }); i >= 0 && secret {
-		log.Warn("credentials for the Schema Registry go over the network in plain text, for everybody to read who can listen; use https", "url", f.URLs[i])
-	}
 	r, err := format.NewRegistry(format.RegistryConfig{URLs: f.URLs, User: f.User, Proof: f.proof, TLS: next}, reg, log)
 	if err != nil {
 		return nil, usageError{fmt.Errorf("--registry: %w", err)}
+	}
+	// After the URLs were checked: now none has a password in it.
+	secret := f.User != "" || f.Token != "" || f.TokenFile != ""
+	if i := slices.IndexFunc(f.URLs, func(u string) bool { return strings.HasPrefix(u, "http://") }); i >= 0 && secret {
+		log.Warn("credentials for the Schema Registry go over the network in plain text, for everybody to read who can listen; use https", "url", f.URLs[i])
 	}
 	return r, nil
 }
