@@ -7,12 +7,33 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/twmb/franz-go/pkg/sr"
 )
 
 // errUnknown reports a schema that the registry says it does not have.
 var errUnknown = errors.New("the Schema Registry does not have it")
+
+// unusable is what is wrong with a schema, and will be tomorrow.
+type unusable struct{ error }
+
+// checked returns what is wrong with an answer of the registry: with it, errUnknown, or
+// unusable.
+func checked(s sr.Schema, err error) error {
+	answer, refused := errors.AsType[*sr.ResponseError](err)
+	switch {
+	case refused && none[answer.ErrorCode]:
+		return errUnknown
+	case err != nil && !refused && strings.Contains(err.Error(), "unknown schema type"): // the library has no name for it
+		return unusable{errors.New("it is of a type that is none of AVRO, PROTOBUF and JSON")}
+	case err != nil:
+		return shorter(err)
+	case s.Schema == "":
+		return errors.New("it answers without a schema")
+	}
+	return nil
+}
 
 // errDoubt reports a schema that one URL does not have, while another could not be asked.
 var errDoubt = errors.New("not all URLs of the Schema Registry can be asked")
@@ -58,23 +79,20 @@ type fetch struct {
 var none = map[int]bool{40401: true, 40402: true, 40403: true}
 
 func (f *fetch) schema(ctx context.Context, k key) (*entry, error) {
-	got, err := f.cl.SchemaByID(ctx, int(k.id))
-	if answer, ok := errors.AsType[*sr.ResponseError](err); ok && none[answer.ErrorCode] {
-		return nil, errUnknown
-	}
-	if err != nil {
-		return nil, shorter(err)
-	}
 	e := new(entry)
-	if want := types[k.kind]; got.Type != want {
+	got, err := f.cl.SchemaByID(ctx, int(k.id))
+	err = checked(got, err)
+	if want := types[k.kind]; err == nil && got.Type != want {
 		e.err = fmt.Errorf("schema id %d is of type %s, but the source's format is %s", k.id, got.Type, k.kind)
 		return e, nil
 	}
-	err = f.references(ctx, got.References)
+	if err == nil {
+		err = f.references(ctx, got.References)
+	}
 	if err == nil {
 		err = f.add("", got.Schema)
 	}
-	if err != nil && !errors.Is(err, errTooMuch) {
+	if _, ok := errors.AsType[unusable](err); err != nil && !ok {
 		return nil, err
 	}
 	if err == nil {
@@ -121,7 +139,7 @@ func (r *Registry) KindOf(ctx context.Context, id uint32) (Kind, error) {
 	return "", cmp.Or(errors.Join(all...), unknown)
 }
 
-var errTooMuch = fmt.Errorf("with all that it refers to it is more than %d bytes or %d schemas", maxText, maxTexts)
+var errTooMuch = unusable{fmt.Errorf("with all that it refers to it is more than %d bytes or %d schemas", maxText, maxTexts)}
 
 // references takes all that is referred to, each before who refers to it.
 func (f *fetch) references(ctx context.Context, refs []sr.SchemaReference) error {
@@ -135,11 +153,8 @@ func (f *fetch) references(ctx context.Context, refs []sr.SchemaReference) error
 		}
 		// What was written by it stays, also when its subject was deleted since.
 		got, err := f.cl.SchemaByVersion(sr.WithParams(ctx, sr.ShowDeleted), ref.Subject, ref.Version)
-		if answer, ok := errors.AsType[*sr.ResponseError](err); ok && none[answer.ErrorCode] {
-			return fmt.Errorf("version %d of subject %.100q, which it refers to: %w", ref.Version, ref.Subject, errUnknown)
-		}
-		if err != nil {
-			return shorter(err)
+		if err := checked(got.Schema, err); err != nil {
+			return fmt.Errorf("version %d of subject %.100q, which it refers to: %w", ref.Version, ref.Subject, err)
 		}
 		if err := f.references(ctx, got.References); err != nil {
 			return err

@@ -173,7 +173,11 @@ type bounded struct{ *http.Transport }
 func (b bounded) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp, err := b.Transport.RoundTrip(req)
 	if err == nil {
-		resp.Body = &boundedBody{resp.Body, 2 * maxText} // in JSON it may be longer
+		long := errLong
+		if resp.StatusCode == http.StatusOK { // it is a schema
+			long = unusable{long}
+		}
+		resp.Body = &boundedBody{resp.Body, 2 * maxText, long} // in JSON it may be longer
 	}
 	return resp, err
 }
@@ -181,14 +185,15 @@ func (b bounded) RoundTrip(req *http.Request) (*http.Response, error) {
 type boundedBody struct {
 	io.ReadCloser
 	left int
+	long error
 }
 
-var errLong = fmt.Errorf("it answers with more than %d bytes", 2*maxText)
+var errLong = fmt.Errorf("the Schema Registry answers with more than %d bytes", 2*maxText)
 
 func (b *boundedBody) Read(p []byte) (n int, err error) {
 	n, err = b.ReadCloser.Read(p)
 	if b.left -= n; b.left < 0 {
-		return 0, errLong
+		return 0, b.long
 	}
 	return n, err
 }

@@ -222,13 +222,13 @@ func TestRegistryFails(t *testing.T) {
 			http.Redirect(w, r, "http://127.0.0.2/", http.StatusFound)
 			return true
 		}, "answers 302"},
-		{"an answer without end", func(w http.ResponseWriter, r *http.Request) bool {
-			text := []byte(strings.Repeat(" ", 1<<20))
-			for range 9 {
-				if _, err := w.Write(text); err != nil {
-					return true
-				}
-			}
+		{"an answer without a schema", func(w http.ResponseWriter, r *http.Request) bool {
+			fmt.Fprint(w, "{}")
+			return true
+		}, "it answers without a schema"},
+		{"a failure without end", func(w http.ResponseWriter, r *http.Request) bool {
+			w.WriteHeader(http.StatusBadGateway)
+			endless(w)
 			return true
 		}, errLong.Error()},
 		{"no answer", func(w http.ResponseWriter, r *http.Request) bool {
@@ -253,6 +253,39 @@ func TestRegistryFails(t *testing.T) {
 				t.Errorf("got %s, %v after it works again", got, err)
 			}
 		})
+	}
+}
+
+// endless answers with more than is read.
+func endless(w http.ResponseWriter) {
+	text := []byte(strings.Repeat(" ", 1<<20))
+	for range 9 {
+		if _, err := w.Write(text); err != nil {
+			return
+		}
+	}
+}
+
+// TestReferenceWithoutSchema: also that says nothing about the schema.
+func TestReferenceWithoutSchema(t *testing.T) {
+	t.Parallel()
+	server, url := registrytest.Start(t)
+	server.Add(6, sr.Schema{Type: sr.TypeAvro, Schema: `"r"`, References: []sr.SchemaReference{registrytest.Ref("r", 7)}})
+	server.Add(7, avroText)
+	server.Answer(func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.HasPrefix(r.URL.Path, "/subjects/") {
+			return false
+		}
+		fmt.Fprint(w, "{}")
+		return true
+	})
+	r := newRegistry(t, RegistryConfig{URLs: []string{url}})
+	if _, err := read(t.Context(), r, 6); !errors.Is(err, topic.ErrNotYet) || !strings.Contains(err.Error(), "it answers without a schema") {
+		t.Errorf("got %v, want ErrNotYet", err)
+	}
+	server.Answer(nil)
+	if got, err := settled(t, r, 6); err != nil || got != `{"x":1}` {
+		t.Errorf("got %s, %v", got, err)
 	}
 }
 
@@ -365,11 +398,26 @@ func TestSchemasRefused(t *testing.T) {
 		References: []sr.SchemaReference{registrytest.Ref("r", 7), registrytest.Ref("r", 7)}})
 	server.Add(7, avroText)
 	server.Delete(7)
+	server.Add(10, sr.Schema{Type: sr.TypeAvro, Schema: `"int"`, References: []sr.SchemaReference{registrytest.Ref("a.B", 8)}})
+	server.Answer(func(w http.ResponseWriter, r *http.Request) bool {
+		switch r.URL.Path {
+		case "/schemas/ids/8", "/subjects/subject-8/versions/1":
+			endless(w)
+		case "/schemas/ids/9":
+			fmt.Fprint(w, `{"schemaType":"THRIFT","schema":"struct S {}"}`)
+		default:
+			return false
+		}
+		return true
+	})
 	r := newRegistry(t, RegistryConfig{URLs: []string{url}})
 	for id, want := range map[int]string{
-		1: "schema id 1 is of type PROTOBUF, but the source's format is avro",
-		2: "schema id 2: avro: unknown type",
-		4: "more than 4194304 bytes",
+		1:  "schema id 1 is of type PROTOBUF, but the source's format is avro",
+		2:  "schema id 2: avro: unknown type",
+		4:  "more than 4194304 bytes",
+		8:  errLong.Error(),
+		9:  "schema id 9: it is of a type that is none of AVRO, PROTOBUF and JSON",
+		10: errLong.Error(),
 	} {
 		if _, err := read(t.Context(), r, id); err == nil || errors.Is(err, topic.ErrNotYet) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%d: got %v, want %q", id, err, want)
