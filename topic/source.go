@@ -32,6 +32,10 @@ type Format interface {
 // neither an event nor a dead letter until it can.
 var ErrNotYet = errors.New("the record's schema is not known yet")
 
+// ErrNoSchema reports a record whose schema the registry says it does not have. If the error
+// is not ErrNotYet too, nobody waits for it any more.
+var ErrNoSchema = errors.New("the Schema Registry does not have it")
+
 // Field says where events have what filters call Name.
 type Field struct {
 	Name string

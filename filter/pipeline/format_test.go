@@ -24,6 +24,8 @@ func (s *shut) Append(_ context.Context, dst, value []byte) ([]byte, error) {
 	switch {
 	case string(value) == "bad":
 		return nil, errors.New("it is bad")
+	case string(value) == "gone":
+		return nil, fmt.Errorf("schema id 7: %w", topic.ErrNoSchema)
 	case string(value) == "shut" && !s.opened.Load():
 		return nil, fmt.Errorf("%w: shut", topic.ErrNotYet)
 	}
@@ -41,9 +43,9 @@ func TestRecordNotReadableYet(t *testing.T) {
 	s := w.start()
 	w.seat(event.Gateway(1), 1, "ann")
 	w.produce(0, "open", "bad", "shut", "open")
-	w.produce(1, "open")
+	w.produce(1, "open", "gone")
 	w.reaches(0, 2)
-	w.reaches(1, 1)
+	w.reaches(1, 2)
 	testenv.Eventually(t, patience, func() error {
 		if err := s.Ready(t.Context()); err == nil || !strings.Contains(err.Error(), "offset 2: "+topic.ErrNotYet.Error()) {
 			return fmt.Errorf("ready: %v, want the reason", err)
@@ -72,7 +74,10 @@ func TestRecordNotReadableYet(t *testing.T) {
 	if err != nil || !slices.Equal(got.offsets[0], []int64{0, 2, 3}) || !slices.Contains(slices.Collect(maps.Values(got.data)), `{"event_type":"a","was":"shut"}`) {
 		t.Errorf("replay: %v of %s, %v, want offsets 0, 2 and 3", got.offsets, got.data, err)
 	}
-	if n := counterValue(t, s.metrics.deadLetters); n != 1 {
-		t.Errorf("%v dead letters, want the one that is bad", n)
+	if n := counterValue(t, s.metrics.replayNoSchema); n == 0 {
+		t.Error("the replay passed over a record without a schema, and did not count it")
+	}
+	if n := counterValue(t, s.metrics.deadLetters); n != 2 {
+		t.Errorf("%v dead letters, want the one that is bad, and the one without a schema", n)
 	}
 }

@@ -30,6 +30,7 @@ type metrics struct {
 
 	replays                                  *prometheus.CounterVec
 	replayRecords, replayEvents, replayBytes prometheus.Counter
+	replayNoSchema                           prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer, r *routes, replays *atomic.Int64) *metrics {
@@ -77,6 +78,8 @@ func newMetrics(reg prometheus.Registerer, r *routes, replays *atomic.Int64) *me
 		replayRecords: counter("replay_records_total", "Records that replays read, each once for all who share a pass."),
 		replayEvents:  counter("replay_events_total", "Events that replays passed on."),
 		replayBytes:   counter("replay_bytes_total", "Bytes of the events that replays passed on."),
+		replayNoSchema: counter("replay_records_without_schema_total",
+			"Records that replays passed over, as the Schema Registry does not have their schema. They may have been events when they were new."),
 	}
 }
 

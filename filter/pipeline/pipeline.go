@@ -152,8 +152,9 @@ type Service struct {
 	away   atomic.Bool           // from the group; see leave.go
 	delay  atomic.Pointer[error] // why it isn't loaded yet
 
-	letters    *letters
-	toldCostly atomic.Int64 // when the log was told of a costly event last, Unix nanoseconds
+	letters      *letters
+	toldCostly   atomic.Int64 // when the log was told of a costly event last, Unix nanoseconds
+	toldNoSchema atomic.Int64 // the same of a replay that passed over a record without a schema
 
 	explaining chan struct{} // has an item for each question under way; see Explain
 	catching   chan struct{} // has one item while somebody catches up

@@ -227,11 +227,19 @@ func (l *rescan) match(ctx context.Context, records []*kgo.Record, next, to int6
 }
 
 // give matches one record. What is no event is skipped: the worker that had it
-// wrote it to the dead letters. It fails if that can't be told now.
+// wrote it to the dead letters. It fails if that can't be told now. One whose schema the
+// registry does not have was an event perhaps, before its schema was deleted: that is told.
 func (l *rescan) give(ctx context.Context, s *index.Snapshot, r *kgo.Record) error {
 	data, ev, err := l.cfg.Source.Decode(ctx, &l.decoder, r, s.Paths())
 	if errors.Is(err, topic.ErrNotYet) {
 		return err
+	}
+	if errors.Is(err, topic.ErrNoSchema) {
+		l.metrics.replayNoSchema.Inc()
+		if due(&l.toldNoSchema) {
+			l.log.Warn("a replay passes over records whose schema the Schema Registry does not have; those that were events when they were new are missing in it",
+				"partition", l.partition, "offset", r.Offset, "err", err)
+		}
 	}
 	if err != nil {
 		return nil

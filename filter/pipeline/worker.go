@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -463,15 +464,21 @@ const (
 	// tens of milliseconds. The default quotas keep one subscriber below it, unless
 	// the event itself has megabytes.
 	costlyEffort = 64 << 20
-	costlyEvery  = time.Minute // between two lines in the log
+	tellLogEvery = time.Minute // between two lines in the log of the same
 )
+
+// due reports whether the log is to be told again of what it was told of last at a time, and
+// notes that it is.
+func due(told *atomic.Int64) bool {
+	now, last := time.Now().UnixNano(), told.Load()
+	return now-last >= int64(tellLogEvery) && told.CompareAndSwap(last, now)
+}
 
 // costly tells of an event that took much work. It was matched as all others were:
 // nothing is cut, as nobody may miss an event, or get one that a filter excludes.
 func (w *worker) costly(offset int64) {
 	w.metrics.costly.Inc()
-	now, last := time.Now().UnixNano(), w.toldCostly.Load()
-	if now-last < int64(costlyEvery) || !w.toldCostly.CompareAndSwap(last, now) {
+	if !due(&w.toldCostly) {
 		return
 	}
 	subscriber, conditions := w.routes.mostConditions()

@@ -10,21 +10,20 @@ import (
 	"strings"
 
 	"github.com/twmb/franz-go/pkg/sr"
-)
 
-// errUnknown reports a schema that the registry says it does not have.
-var errUnknown = errors.New("the Schema Registry does not have it")
+	"eventstream/topic"
+)
 
 // unusable is what is wrong with a schema, and will be tomorrow.
 type unusable struct{ error }
 
-// checked returns what is wrong with an answer of the registry: with it, errUnknown, or
+// checked returns what is wrong with an answer of the registry: with it, topic.ErrNoSchema, or
 // unusable.
 func checked(s sr.Schema, err error) error {
 	answer, refused := errors.AsType[*sr.ResponseError](err)
 	switch {
 	case refused && none[answer.ErrorCode]:
-		return errUnknown
+		return topic.ErrNoSchema
 	case err != nil && !refused && strings.Contains(err.Error(), "unknown schema type"): // the library has no name for it
 		return unusable{errors.New("it is of a type that is none of AVRO, PROTOBUF and JSON")}
 	case err != nil:
@@ -39,7 +38,7 @@ func checked(s sr.Schema, err error) error {
 var errDoubt = errors.New("not all URLs of the Schema Registry can be asked")
 
 // fetch asks one URL after another. The error says nothing about the schema, but for
-// errUnknown: none of them has it.
+// topic.ErrNoSchema: none of them has it.
 func (r *Registry) fetch(k key) (*entry, error) {
 	var unknown error
 	var all []error
@@ -54,7 +53,7 @@ func (r *Registry) fetch(k key) (*entry, error) {
 		case err == nil:
 			r.first.Store(at)
 			return e, nil
-		case errors.Is(err, errUnknown):
+		case errors.Is(err, topic.ErrNoSchema):
 			unknown = err
 		default:
 			all = append(all, err)
@@ -122,7 +121,7 @@ func (r *Registry) KindOf(ctx context.Context, id uint32) (Kind, error) {
 	for _, cl := range r.clients {
 		got, err := cl.SchemaByID(ctx, int(id))
 		if answer, ok := errors.AsType[*sr.ResponseError](err); ok && none[answer.ErrorCode] {
-			unknown = fmt.Errorf("schema id %d: %w", id, errUnknown)
+			unknown = fmt.Errorf("schema id %d: %w", id, topic.ErrNoSchema)
 			continue
 		}
 		if err != nil {

@@ -238,7 +238,7 @@ func (r *Registry) ask(k key) (*entry, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
-	case errors.Is(err, errUnknown):
+	case errors.Is(err, topic.ErrNoSchema):
 		r.metrics.requests.WithLabelValues("unknown").Inc()
 		return nil, r.unknownLocked(k, now, fmt.Errorf("schema id %d: %w", k.id, err))
 	case errors.Is(err, errDoubt): // others need not wait: who has them may answer

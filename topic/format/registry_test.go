@@ -188,7 +188,7 @@ func TestUnknownToOneURL(t *testing.T) {
 		t.Errorf("got %s, %v, want no wait for one that the first has", got, err)
 	}
 	two.Answer(nil)
-	if _, err := settled(t, r, 8); !errors.Is(err, errUnknown) {
+	if _, err := settled(t, r, 8); !errors.Is(err, topic.ErrNoSchema) {
 		t.Errorf("got %v, want it to be given up", err)
 	}
 }
