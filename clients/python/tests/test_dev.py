@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import signal
 import subprocess
 import sys
+import threading
 import uuid
 from pathlib import Path
 
@@ -164,11 +166,17 @@ def test_example(dev: Dev) -> None:
 
     def run(lines: int) -> list[str]:
         worker = [sys.executable, "-u", str(ROOT / "examples/python-worker/worker.py"), dev.url, name]
-        with subprocess.Popen(worker, stdout=subprocess.PIPE, text=True) as process:
+        # Where the tests run in the background, SIGINT is ignored, and would be by the worker.
+        heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        with subprocess.Popen(worker, stdout=subprocess.PIPE, text=True, preexec_fn=heed) as process:
+            limit = threading.Timer(60, process.kill)
+            limit.start()
             assert process.stdout
             got = [process.stdout.readline().strip() for _ in range(lines)]
             process.send_signal(signal.SIGINT)
-            return got + [line.strip() for line in process.stdout]
+            got += [line.strip() for line in process.stdout]
+            limit.cancel()
+            return got
 
     produce(dev, 1, 2, 3)
     assert len(run(3)) == 3
