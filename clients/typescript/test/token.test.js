@@ -47,7 +47,7 @@ test("the next token goes over the open connection, before this one ends", async
   const g = await gateway(async (a) => {
     await a.accept()
     a.ws.on("message", () => a.send({ type: "token", expires: soon(3600_000) }))
-    a.send({ type: "token", expires: soon(1100) })
+    a.send({ type: "token", expires: soon(4000) })
   })
   const { stream } = open(g, { token })
   await until(() => g.attempts[0]?.messages.length)
