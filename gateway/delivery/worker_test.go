@@ -156,6 +156,13 @@ func (f *fakeSocket) Close() error {
 	return nil
 }
 
+// stick has the socket stop taking what is written, as that of a client that does not read.
+func (f *fakeSocket) stick() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.stuck = true
+}
+
 // release lets the socket take what is queued.
 func (f *fakeSocket) release() {
 	f.mu.Lock()
@@ -413,9 +420,7 @@ func TestDrainedAndStalled(t *testing.T) {
 	b := newBench(t, Config{})
 	c, f := b.join(nil)
 	b.openConn(c)
-	f.mu.Lock()
-	f.stuck = true
-	f.mu.Unlock()
+	f.stick()
 	for i := range int64(100) {
 		b.event(i, 100, c.seat)
 		b.settleMail()
@@ -436,9 +441,7 @@ func TestFallBehind(t *testing.T) {
 	t.Cleanup(b.EndReplays)
 	c, f := b.join(nil)
 	b.openConn(c)
-	f.mu.Lock()
-	f.stuck = true
-	f.mu.Unlock()
+	f.stick()
 	for i := range int64(1000) {
 		b.event(i, 1000, c.seat)
 		b.settleMail()
@@ -493,9 +496,7 @@ func TestSettleWithBacklog(t *testing.T) {
 	c, f := b.join(&Resume{Old: old, From: []int64{0, 0}})
 	b.openConn(c)
 	b.tell(caughtUp{&c.conn})
-	f.mu.Lock()
-	f.stuck = true
-	f.mu.Unlock()
+	f.stick()
 	for i := range int64(20) {
 		b.event(i, 10_000, c.seat)
 		b.settleMail()
